@@ -1,0 +1,1 @@
+"""What methods are fed: synthetic sparse data and images."""

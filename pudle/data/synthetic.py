@@ -1,0 +1,76 @@
+"""Sparse data with known truth: x = D* z* (+ noise)."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pudle.data.streams import stream
+from pudle.errors import PudleError, one_of
+
+AMPLITUDES = ("uniform", "subgaussian")
+SIGNS = ("shared", "independent")
+
+
+class SparseData(NamedTuple):
+    """Samples x (n, m), their true codes z* (n, p), and the true dictionary D* (m, p) with unit-norm atoms."""
+
+    x: Tensor
+    codes: Tensor
+    dictionary: Tensor
+
+
+def make_sparse_data(
+    n_samples: int,
+    n_features: int,
+    n_atoms: int,
+    sparsity: int,
+    *,
+    amplitudes: str = "uniform",
+    low: float = 1.0,
+    high: float = 2.0,
+    mean: float = 5.0,
+    std: float = 1.0,
+    signs: str = "shared",
+    noise: float = 0.0,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+) -> SparseData:
+    """Draw a dictionary with independent Gaussian atoms of unit norm, codes with ``sparsity`` non-zeros each, and x = D* z* + noise.
+
+    amplitudes : "uniform" on [``low``, ``high``], or "subgaussian": Gaussian with ``mean`` and ``std``
+    signs : "shared": all non-zeros of a sample have one random sign, as in the published code, so that E[z_i z_j] ≠ 0;
+        "independent": a random sign each, as the theory assumes
+    noise : standard deviation of Gaussian noise on every entry of x
+
+    Dictionary, supports, amplitudes, signs and noise come from separate streams of ``seed``. Raises :class:`PudleError` for a
+    sparsity above the number of atoms and for unknown names. Source: PUDLE, Section 5 and Appendix.
+    """
+    one_of(amplitudes, AMPLITUDES, "amplitudes")
+    one_of(signs, SIGNS, "signs")
+    if not 1 <= sparsity <= n_atoms:
+        raise PudleError(f"sparsity={sparsity} non-zeros do not fit into codes of n_atoms={n_atoms}")
+    dictionary = unit_norm(torch.from_numpy(stream(seed, "dictionary").standard_normal((n_features, n_atoms))))
+    supports = _supports(stream(seed, "supports"), n_samples, n_atoms, sparsity)
+    draw = stream(seed, "amplitudes")
+    shape = (n_samples, sparsity)
+    values = draw.uniform(low, high, shape) if amplitudes == "uniform" else draw.normal(mean, std, shape)
+    values *= stream(seed, "signs").choice([-1.0, 1.0], (n_samples, 1) if signs == "shared" else shape)
+    codes = torch.zeros(n_samples, n_atoms, dtype=torch.float64)
+    codes.scatter_(1, torch.from_numpy(supports), torch.from_numpy(values))
+    x = codes @ dictionary.T
+    if noise:
+        x += noise * torch.from_numpy(stream(seed, "noise").standard_normal(x.shape))
+    return SparseData(x.to(dtype), codes.to(dtype), dictionary.to(dtype))
+
+
+def unit_norm(dictionary: Tensor) -> Tensor:
+    """``dictionary`` (m, p) with its atoms rescaled to norm 1."""
+    return dictionary / torch.linalg.vector_norm(dictionary, dim=0, keepdim=True)
+
+
+def _supports(draw: np.random.Generator, n_samples: int, n_atoms: int, sparsity: int, block: int = 10_000) -> np.ndarray:
+    """Uniformly random supports (n_samples, sparsity), without an (n_samples, n_atoms) array of random numbers at once."""
+    sizes = [min(block, n_samples - start) for start in range(0, n_samples, block)]
+    return np.concatenate([np.argpartition(draw.random((size, n_atoms)), sparsity - 1)[:, :sparsity] for size in sizes])
