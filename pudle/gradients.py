@@ -56,6 +56,11 @@ def dictionary_gradient(
     return unrolled_gradient(x, dictionary, estimator, unrolling).gradient
 
 
+def decoder_gradient(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
+    """∂L_ls/∂D (m, p) at given codes (n, p): ĝ at the lasso's codes, g* at the true ones, ``dec`` at z_T."""
+    return (codes @ dictionary.T - x).T @ codes / len(x)
+
+
 def autograd_gradient(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling) -> Gradient:
     """The same as :func:`unrolled_gradient` by automatic differentiation over the whole batch at once."""
     _check(x, dictionary, estimator, unrolling)

@@ -1,0 +1,18 @@
+# pudle's workflow: config → grid → cells → rows → tables → {figures, claims}. The rules are in workflow/rules, one file per stage.
+configfile: workflow.source_path("config/config.yaml")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/cells.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/claims.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{ROOT}/cells.csv",
+        f"{ROOT}/claims.md",
+        [f"{ROOT}/tables/{question}.csv" for question in QUESTIONS],
+        [figure_files(question) for question in QUESTIONS],

@@ -1,0 +1,5 @@
+"""``python -m pudle`` is the command ``pudle``."""
+
+from pudle.cli import main
+
+main()

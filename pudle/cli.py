@@ -1,0 +1,144 @@
+"""What a person types: ``pudle claims``; and what the workflow runs: one command for each of its stages."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from pudle import __version__, experiments
+from pudle.errors import PudleError, one_of
+from pudle.harness import cells, files
+
+ROOT = click.option(
+    "--root", type=click.Path(path_type=Path, file_okay=False), default=Path("results/default"), show_default=True, help="Folder of one scale."
+)
+
+
+class People(click.Group):
+    """Shows a :class:`PudleError` as one paragraph and ends with status 2."""
+
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except PudleError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=People, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main():
+    """Unrolled dictionary learning, replicated, checked and extended. `snakemake` regenerates everything; these are the pieces."""
+
+
+@main.command()
+@ROOT
+def claims(root: Path):
+    """Print the verdicts; exit with status 1 if any claim is contradicted."""
+    import pandas as pd
+
+    path = root / "claims.csv"
+    if not path.exists():
+        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --root")
+    table = pd.read_csv(path)
+    for row in table.itertuples():
+        effect = f"{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}] {row.threshold}" if row.n_seeds else str(row.note)
+        click.echo(f"{row.verdict:<13} {row.question}: {row.statement} ({effect})")
+    sys.exit(int((table.verdict == "CONTRADICTED").any()))
+
+
+@main.command()
+@click.argument("question")
+@click.option("--settings", "values", required=True, help="The cell's settings, as JSON.")
+@click.option("--seeds", required=True, help="Seeds, with commas between them.")
+@click.option("--varies", default="", help="Settings that vary over the grid, with commas between them.")
+@click.option("--threads", default=1, show_default=True, help="Threads of this process.")
+@click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cell's folder.")
+def cell(question, values, seeds, varies, threads, fingerprint, output):
+    """Run one cell of QUESTION and write its folder."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
+    chosen = cells.Cell(question, json.loads(values), tuple(map(int, seeds.split(","))), tuple(filter(None, varies.split(","))))
+    status = cells.run(chosen, output, run, fingerprint=fingerprint)
+    click.echo(f"{question} {chosen.id}: {status}", err=True)
+
+
+@main.command()
+@ROOT
+@click.option("--config", "values", required=True, help="The merged configuration, as JSON.")
+def config(root: Path, values: str):
+    """Keep the merged configuration of a scale as ROOT/config.json."""
+    files.write(root / "config.json", json.dumps(json.loads(values), indent=1, ensure_ascii=False) + "\n")
+
+
+@main.command()
+@click.argument("question")
+@ROOT
+def tables(question: str, root: Path):
+    """Summarise the rows of QUESTION: ROOT/tables/QUESTION.csv."""
+    table = _results(question, root).summarise()
+    files.replace(root / "tables" / f"{question}.csv", lambda path: table.to_csv(path, index=False))
+
+
+@main.command()
+@ROOT
+def coverage(root: Path):
+    """List every planned cell with its status and settings: ROOT/cells.csv."""
+    from pudle.harness.tables import coverage
+
+    table = coverage(_plan(root)[1], root)
+    files.replace(root / "cells.csv", lambda path: table.to_csv(path, index=False))
+
+
+@main.command()
+@click.argument("question")
+@ROOT
+def figures(question: str, root: Path):
+    """Draw the figures of QUESTION as PDF and PNG, each with the CSV of what is plotted: ROOT/figures/QUESTION/."""
+    from pudle.harness import style
+
+    results, scale = _results(question, root), _plan(root)[0]["scale"]
+    n_seeds = len(results.cells[0].seeds)
+    folder = root / "figures" / question
+    drawn = experiments.part(question, "figures").FIGURES
+    for figure in drawn:
+        image, plotted = figure.draw(results)
+        style.save(image, plotted, folder / figure.name, f"{scale} scale, {n_seeds} seeds")
+    files.write(folder / "captions.md", style.captions(drawn, scale, n_seeds))
+
+
+@main.command()
+@ROOT
+def verdicts(root: Path):
+    """Judge every claim on the rows: ROOT/claims.csv and ROOT/claims.md."""
+    from pudle.harness.tables import Results
+    from pudle.harness.verdicts import judge_all, markdown
+
+    merged, planned = _plan(root)
+    table = judge_all(
+        (question, claim, Results(question, planned, root).rows)
+        for question in experiments.QUESTIONS
+        for claim in experiments.part(question, "claims").CLAIMS
+    )
+    files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
+    files.write(root / "claims.md", markdown(table, merged["scale"]))
+
+
+def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
+    """The configuration kept under ``root``, and its cells."""
+    path = root / "config.json"
+    if not path.exists():
+        raise PudleError(f"{path}: not there; run `snakemake` first, or name another scale with --root")
+    merged = json.loads(path.read_text())
+    return merged, experiments.plan(merged)
+
+
+def _results(question: str, root: Path):
+    from pudle.harness.tables import Results
+
+    return Results(one_of(question, experiments.QUESTIONS, "question"), _plan(root)[1], root)

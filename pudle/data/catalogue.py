@@ -1,0 +1,53 @@
+"""Which image data sets there are, and where they lie. Light enough to import while a workflow is planned.
+
+No set is downloaded or redistributed here; a missing folder is an error that says where the set comes from.
+"""
+
+import os
+from pathlib import Path
+
+from pudle.errors import PudleError
+
+# The ordinary photographs inside scikit-image, in alphabetical order; every third one tests, so that no image is picked for its outcome.
+_BUNDLED = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "rocket.jpg",
+)
+BUNDLED = {
+    "skimage-train": tuple(name for i, name in enumerate(_BUNDLED) if i % 3 != 2),
+    "skimage-test": _BUNDLED[2::3],
+}
+FOLDERS = {
+    "bsd68": "68 grey test images of the Berkeley segmentation data set (Martin et al., 2001), as used by Roth & Black's Fields of Experts",
+    "cbsd432": "432 colour images of the Berkeley segmentation data set (Martin et al., 2001), disjoint from bsd68",
+    "set12": "12 grey images, widely used with DnCNN (Zhang et al., 2017)",
+}
+DATA_SETS = (*BUNDLED, *FOLDERS)
+
+
+def data_root() -> Path:
+    """Where the folders of image sets lie: the environment variable PUDLE_DATA, or ``data`` in the working directory.
+
+    The workflow sets the variable from ``data.root`` of the config where the user has not set it.
+    """
+    return Path(os.environ.get("PUDLE_DATA", "data"))
+
+
+def find_folder(data_set: str, root: Path) -> Path:
+    """The folder of ``data_set`` under ``root``, or a :class:`PudleError` that says what belongs there."""
+    folder = Path(root, data_set)
+    if not folder.is_dir():
+        raise PudleError(
+            f"{folder}: the folder of the data set {data_set!r} is missing. It holds {FOLDERS[data_set]}. Put it there, or name the "
+            "folder that holds it with data.root in the config or the environment variable PUDLE_DATA"
+        )
+    return folder

@@ -1,0 +1,60 @@
+"""The paper's questions, one folder each: ``settings.yaml`` (every key of its section in the config), ``grid.py`` (its cells),
+``run.py`` (how one cell runs), ``figures.py`` and ``claims.py``. A new folder is a new question: nothing else lists them."""
+
+import pkgutil
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import yaml
+
+from pudle.errors import PudleError
+from pudle.harness import settings
+from pudle.harness.cells import Cell
+
+QUESTIONS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
+
+
+def part(question: str, name: str) -> ModuleType:
+    """The module ``grid``, ``run``, ``figures`` or ``claims`` of a question."""
+    return import_module(f"pudle.experiments.{question}.{name}")
+
+
+def schema(question: str) -> dict:
+    """JSON schema of a question's section in the config."""
+    return yaml.safe_load((Path(__file__).parent / question / "settings.yaml").read_text())
+
+
+def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
+    """Check the whole configuration, and that the data it names are there.
+
+    ``files`` are those that it was merged from, for error messages. Raises :class:`PudleError`.
+    """
+    sources = settings.Sources(files)
+    top = yaml.safe_load((Path(__file__).parent / "settings.yaml").read_text())
+    top["properties"]["experiments"]["properties"] = {question: {"type": ["object", "null"]} for question in QUESTIONS}
+    settings.validate(config, top, sources)
+    sections = {question: section for question, section in config["experiments"].items() if section is not None}
+    if not sections:
+        raise PudleError(f"{sources.where(['experiments'])}: 'experiments' holds no experiment to run")
+    for question, section in sections.items():
+        where = ("experiments", question)
+        settings.validate(section, schema(question), sources, where)
+        part(question, "grid").check(section, sources, where)
+
+
+def plan(config: Mapping) -> list[Cell]:
+    """The cells of all questions of a valid configuration; a question whose section is null is switched off."""
+    planned = []
+    for question, section in config["experiments"].items():
+        if section is not None:
+            grid = part(question, "grid")
+            fixed = {key: value for key, value in section.items() if key != "seeds"}
+            seeds = _seeds(section.get("seeds", config["seeds"]))
+            planned += [Cell(question, cell, seeds, grid.VARIES) for cell in grid.plan(fixed)]
+    return planned
+
+
+def _seeds(seeds: int | list[int]) -> tuple[int, ...]:
+    return tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)

@@ -1,0 +1,41 @@
+"""The dictionary's error while it is learned."""
+
+from pudle.experiments.palette import look
+from pudle.harness import style
+from pudle.harness.style import Figure
+from pudle.harness.tables import Results
+
+
+def _curves(quantity: str, ylabel: str):
+    def draw(results: Results):
+        table = results.summary[results.summary.quantity == quantity]
+        depths = sorted(table.n_layers.unique())
+        figure, axes = style.panels(len(depths), width=2.4, sharey=True)
+        for axis, n_layers in zip(axes, depths, strict=True):
+            for estimator, lines in table[table.n_layers == n_layers].groupby("estimator"):
+                style.draw_band(axis, lines, **look(estimator))
+            axis.set(title=f"$T = {n_layers}$", yscale="log", xlabel="update")
+        axes[0].set_ylabel(ylabel)
+        style.legend_below(figure, axes, 3)
+        return figure, table
+
+    return draw
+
+
+FIGURES = (
+    Figure(
+        "dictionary_error",
+        "Relative error of the dictionary, column by column, over full-batch updates of Adam; a panel for each number of layers T.",
+        _curves("dictionary_error", r"$\|D - D^*\|_F \,/\, \|D^*\|_F$"),
+    ),
+    Figure(
+        "dictionary_error_aligned",
+        "The same after the best one-to-one matching of atoms with signs.",
+        _curves("dictionary_error_aligned", r"$\|D - D^*\|_F \,/\, \|D^*\|_F$, aligned"),
+    ),
+    Figure(
+        "code_error",
+        "Mean distance of the codes z_T to the true ones while the dictionary is learned.",
+        _curves("code_error_true", r"mean code error $\|z_T - z^*\|_2$"),
+    ),
+)

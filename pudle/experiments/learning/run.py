@@ -1,0 +1,41 @@
+"""Learn a dictionary from a start near the truth, with one gradient and full-batch Adam; atoms keep norm 1."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from pudle.coding import Unrolling
+from pudle.data.synthetic import make_sparse_data, unit_norm
+from pudle.gradients import unrolled_gradient
+from pudle.harness.record import Record
+from pudle.initialization import perturb_dictionary
+from pudle.metrics import dictionary_error
+
+
+def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
+    for seed in seeds:
+        with record.seed(seed):
+            _learn(settings, seed, record)
+
+
+def _learn(settings: Mapping, seed: int, record: Record) -> None:
+    """Records at step k, from 0 on, what holds after k updates."""
+    sizes = (settings[key] for key in ("n_samples", "n_features", "n_atoms", "sparsity"))
+    x, true_codes, true_dictionary = make_sparse_data(*sizes, signs=settings["signs"], seed=seed)
+    unrolling = Unrolling(lam=settings["lam"], step=settings["step"], n_layers=settings["n_layers"])
+    dictionary = perturb_dictionary(true_dictionary, settings["init_noise"], seed)
+    adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"], eps=settings["adam_eps"])
+    for step in range(settings["updates"] + 1):
+        gradient, codes, loss = unrolled_gradient(x, dictionary, settings["estimator"], unrolling)
+        record.add(
+            step,
+            {
+                "loss": loss,
+                "code_error_true": torch.linalg.vector_norm(codes - true_codes, dim=1).mean(),
+                "dictionary_error": dictionary_error(dictionary, true_dictionary),
+                "dictionary_error_aligned": dictionary_error(dictionary, true_dictionary, align=True),
+            },
+        )
+        dictionary.grad = gradient
+        adam.step()
+        dictionary.copy_(unit_norm(dictionary))

@@ -1,0 +1,1 @@
+"""How anything is planned, run, recorded, summarised and judged. Knows no experiment and no method."""

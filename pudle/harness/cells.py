@@ -1,0 +1,85 @@
+"""A cell is one point of an experiment's grid with all its seeds: one job, one folder.
+
+``<results>/<scale>/cells/<question>/<cell id>/`` holds ``rows.csv``, ``cell.json`` (settings, status, provenance, hashes of the
+other files) and, where the experiment keeps any, ``arrays.npz``. ``cell.json`` is written last: a folder that has it is complete.
+"""
+
+import hashlib
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pudle.harness import files, provenance
+from pudle.harness.record import Record
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a question's grid: flat ``settings``, its ``seeds``, and which settings vary over the grid."""
+
+    question: str
+    settings: Mapping[str, object]
+    seeds: tuple[int, ...]
+    varies: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """The varying settings, readable, and eight digits of the hash of all settings."""
+        slug = "__".join(f"{key}-{self.settings[key]}" for key in self.varies if key in self.settings)
+        digest = hashlib.sha256(files.canonical_json(dict(self.settings)).encode()).hexdigest()[:8]
+        return "__".join(filter(None, [re.sub(r"[^\w.+-]+", "-", slug)[:80], digest]))
+
+    def folder(self, root: Path) -> Path:
+        """Its place under ``root`` = ``<results>/<scale>``."""
+        return Path(root, "cells", self.question, self.id)
+
+
+def grid(settings: Mapping[str, object], **lists: str) -> Iterator[dict[str, object]]:
+    """Every combination of the settings that are lists: ``grid(settings, estimator="estimators")`` yields one flat dictionary
+    for each value of ``settings["estimators"]``, under the name ``estimator``; the other settings stay as they are."""
+    fixed = {key: value for key, value in settings.items() if key not in lists.values()}
+    for values in itertools.product(*(settings[key] for key in lists.values())):
+        yield fixed | dict(zip(lists, values, strict=True))
+
+
+def run(cell: Cell, folder: Path, experiment: Callable[[Mapping, Sequence[int], Record], None], *, fingerprint: str) -> str:
+    """Run one cell and write its folder; returns its status.
+
+    ``experiment(settings, seeds, record)`` fills the record. Seeds that diverge are recorded as such and leave the cell with the
+    status "diverged"; errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is written.
+    """
+    started, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
+    record = Record()
+    experiment(cell.settings, cell.seeds, record)
+    status = "diverged" if record.diverged else "done"
+    folder = Path(folder)
+    outputs = {"rows.csv": lambda path: record.rows().to_csv(path, index=False)}
+    if record.arrays:
+        outputs["arrays.npz"] = record.save_arrays
+    for name, save in outputs.items():
+        files.replace(folder / name, save)
+    description = {
+        "question": cell.question,
+        "id": cell.id,
+        "settings": dict(cell.settings),
+        "varies": list(cell.varies),
+        "seeds": list(cell.seeds),
+        "status": status,
+        "diverged": record.diverged,
+        "started": started,
+        "seconds": round(time.monotonic() - clock, 3),
+        "fingerprint": fingerprint,
+        "outputs": {name: files.sha256(folder / name) for name in outputs},
+        "provenance": provenance.describe(),
+    }
+    files.write(folder / "cell.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    return status
+
+
+def read(folder: Path) -> dict:
+    """The contents of a cell's ``cell.json``."""
+    return json.loads(Path(folder, "cell.json").read_text())

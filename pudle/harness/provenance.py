@@ -1,0 +1,94 @@
+"""Which code, which versions, which machine: what a cell depends on and what made it."""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-image", "scikit-learn", "snakemake", "matplotlib", "seaborn")
+
+
+def fingerprint(*modules: str) -> str:
+    """Sixteen hexadecimal digits over the source of ``modules`` and of everything of this package that they import, at any depth.
+
+    Layout and comments do not count. Passed as a ``params:`` value, it makes Snakemake re-run exactly what a change of code touches.
+    """
+    package = modules[0].split(".")[0]
+    seen: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting.extend(_imports(module, package))
+    digest = hashlib.sha256()
+    for module in sorted(seen):
+        digest.update(f"{module}\n{ast.unparse(_tree(module))}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _source(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_source(module).read_text())
+
+
+def _imports(module: str, package: str) -> set[str]:
+    """The package's own modules that ``module`` imports anywhere (all imports here are absolute: the linter sees to it)."""
+    found = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.startswith(f"{package}.") and _source(name)}
+
+
+def describe() -> dict:
+    """Versions, git commit, device, threads and processor of this process, for ``cell.json``. Names no host, user or path."""
+    torch = sys.modules.get("torch")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "git": _git(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads() if torch else None,
+        "device": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else "cpu",
+    }
+
+
+def _git() -> dict | None:
+    """Commit and cleanliness of the checkout that holds this package; None outside of one."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    folder = str(Path(__file__).parent)
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain", "--untracked-files=no")}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -1,0 +1,120 @@
+"""The configuration, checked: an error names the file, the line, the key, the value, and the nearest valid choice."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from pudle.errors import PudleError, nearest, one_of
+
+
+class Sources:
+    """The files that a configuration was merged from, later ones winning: knows where a key was set."""
+
+    def __init__(self, paths: Iterable[Path] = ()):
+        self._files = []
+        for path in paths:
+            path = Path(path)
+            try:
+                tree = yaml.compose(path.read_text(), yaml.SafeLoader)
+            except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+                raise PudleError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+            self._files.append((path, tree))
+
+    def where(self, keys: Sequence[object]) -> str:
+        """``file, line n`` of the last file that sets ``keys``; "command line" if none does."""
+        for path, tree in reversed(self._files):
+            node = _find(tree, keys)
+            if node is not None:
+                return f"{path}, line {node.start_mark.line + 1}"
+        return "command line"
+
+
+def _find(node: yaml.Node | None, keys: Sequence[object]) -> yaml.Node | None:
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            node = next((value for name, value in node.value if name.value == str(key)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+        else:
+            return None
+    return node
+
+
+def validate(config: Mapping, schema: Mapping, sources: Sources, prefix: Sequence[str] = ()) -> None:
+    """Raise a :class:`PudleError` for the first thing in ``config`` that breaks the JSON ``schema``.
+
+    ``prefix`` are the keys that lead from the top of the files to ``config``.
+    """
+    errors = sorted(
+        jsonschema.Draft202012Validator(schema).iter_errors(config), key=lambda error: [str(k) for k in error.absolute_path]
+    )
+    if not errors:
+        return
+    error = jsonschema.exceptions.best_match(errors)
+    keys = [*prefix, *error.absolute_path]
+    if error.validator == "additionalProperties":
+        allowed = error.schema["properties"]
+        unknown = next(key for key in error.instance if key not in allowed)
+        keys.append(unknown)
+        raise PudleError(f"{sources.where(keys)}: unknown key {_dotted(keys)!r}{nearest(unknown, allowed)}")
+    raise PudleError(f"{sources.where(keys)}: {_dotted(keys)!r} {_complaint(error)}")
+
+
+def refuse(sources: Sources, prefix: Sequence[str], first: str, second: str, settings: Mapping, reason: str) -> None:
+    """Raise a :class:`PudleError` for two values that cannot work together."""
+    keys = [[*prefix, key] for key in (first, second)]
+    values = " and ".join(f"{_dotted(k)} = {settings[k[-1]]} ({sources.where(k)})" for k in keys)
+    raise PudleError(f"{values} cannot work together: {reason}")
+
+
+def choose(sources: Sources, prefix: Sequence[str], key: str, settings: Mapping, allowed: Iterable[str], what: str) -> None:
+    """Raise a :class:`PudleError` unless ``settings[key]`` is among ``allowed``."""
+    try:
+        one_of(settings[key], allowed, what)
+    except PudleError as error:
+        raise PudleError(f"{sources.where([*prefix, key])}: {_dotted([*prefix, key])!r}: {error}") from None
+
+
+def _dotted(keys: Sequence[object]) -> str:
+    return ".".join(map(str, keys)) or "the configuration"
+
+
+def _complaint(error: jsonschema.ValidationError) -> str:
+    value = error.instance
+    if error.validator == "enum":
+        return f"is {value!r}{nearest(value, error.validator_value)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in value)
+        return f"lacks the key {missing!r}"
+    if error.validator == "type":
+        hint = ""
+        if isinstance(value, str) and _is_number(value):
+            hint = (
+                f"; YAML reads {value} as text, write {float(value)!r}"
+                if "e" not in value.lower()
+                else f"; YAML reads {value} as text, write it with a point and a signed exponent, such as 1.0e-3"
+            )
+        wanted = error.validator_value
+        return f"is {value!r}, not of type {' or '.join(wanted) if isinstance(wanted, list) else wanted}{hint}"
+    words = {
+        "minimum": "is {v!r}, below the least allowed value {w}",
+        "exclusiveMinimum": "is {v!r}; it must be above {w}",
+        "maximum": "is {v!r}, above the largest allowed value {w}",
+        "exclusiveMaximum": "is {v!r}; it must be below {w}",
+        "minItems": "has too few entries: at least {w}",
+        "uniqueItems": "has an entry twice: {v!r}",
+        "pattern": "is {v!r}, which does not match {w}",
+    }
+    if error.validator in words:
+        return words[error.validator].format(v=value, w=error.validator_value)
+    return f"is {value!r}: {error.message}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""How figures look and how they are saved: PDF, PNG, and the CSV of exactly what is plotted. matplotlib is imported when first used."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from pudle.harness import files, statistics
+
+COLUMN = 3.3  # inches: the width of a column in a two-column paper
+
+
+class Figure(NamedTuple):
+    """A figure of a question: its file name, its caption, and ``draw(results) -> (matplotlib figure, plotted numbers)``."""
+
+    name: str
+    caption: str
+    draw: Callable
+
+
+def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int = 1, **options):
+    """A figure with ``n`` panels in ``rows`` rows in the house style; returns it with its axes, flat. Sizes are per panel, in inches."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import seaborn
+
+    seaborn.set_theme(
+        context="paper",
+        style="ticks",
+        font="DejaVu Sans",
+        rc={
+            "axes.grid": True,
+            "grid.color": "0.9",
+            "grid.linewidth": 0.6,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "legend.frameon": False,
+            "lines.linewidth": 1.6,
+            "pdf.fonttype": 42,
+            "svg.hashsalt": "pudle",
+        },
+    )
+    columns = -(-n // rows)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False, **options
+    )
+    return figure, axes.ravel()
+
+
+def draw_band(axis, table: pd.DataFrame, **line) -> None:
+    """One line of means over steps with its band; seeds that diverged leave a cross where the line ends."""
+    table = table.sort_values("step")
+    (drawn,) = axis.plot(table.step, table["mean"], **line)
+    axis.fill_between(table.step, table.low, table.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+    if table.n_diverged.max() > 0:
+        axis.plot(table.step.iloc[-1], table["mean"].iloc[-1], "X", color=drawn.get_color(), markersize=7)
+
+
+def legend_below(figure, axes, columns: int) -> None:
+    """One legend for all panels, under them."""
+    handles = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
+
+
+def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
+    """Write ``stem``.pdf, .png and .csv; ``stamp`` (scale and seeds) goes into the corner. The same input gives the same bytes."""
+    import matplotlib.pyplot as plt
+
+    figure.text(0.998, 0.002, stamp, ha="right", va="bottom", fontsize=5, color="0.5")
+    stem = Path(stem)
+    files.replace(stem.with_suffix(".pdf"), lambda path: figure.savefig(path, metadata={"CreationDate": None}))
+    files.replace(stem.with_suffix(".png"), lambda path: figure.savefig(path, dpi=200, metadata={"Software": None}))
+    files.replace(stem.with_suffix(".csv"), lambda path: plotted.to_csv(path, index=False))
+    plt.close(figure)
+
+
+def captions(figures: Sequence[Figure], scale: str, n_seeds: int) -> str:
+    """The captions of a question's figures, in Markdown."""
+    seeds = f"Scale: {scale}; n = {n_seeds} seeds; bands: {statistics.BAND}."
+    return "\n".join(f"## {figure.name}\n\n{figure.caption} {seeds}\n" for figure in figures)

@@ -1,0 +1,102 @@
+"""From rows to tables: the rows of a question's cells joined with their settings, and their means with intervals over seeds."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pudle.harness import cells
+from pudle.harness.statistics import bootstrap_band
+
+_KEYS = ["seed", "step", "quantity", "value"]
+
+
+class Results:
+    """What a question's cells hold. ``varies`` are the settings of the grid: they become columns, empty where a cell lacks one."""
+
+    def __init__(self, question: str, planned: Iterable[cells.Cell], root: Path):
+        self.question = question
+        self.cells = [cell for cell in planned if cell.question == question]
+        self.root = Path(root)
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Tidy rows of all finished cells: varying settings, labels, seed, step, quantity, value."""
+        frames = []
+        for cell in self.finished():
+            frame = pd.read_csv(cell.folder(self.root) / "rows.csv", keep_default_na=False, float_precision="round_trip")
+            for position, key in enumerate(cell.varies):
+                frame.insert(position, key, cell.settings.get(key, ""))
+            frames.append(frame)
+        if not frames:
+            return pd.DataFrame(columns=_KEYS)
+        frame = pd.concat(frames, ignore_index=True)
+        labels = [column for column in frame.columns if column not in _KEYS]
+        frame[labels] = frame[labels].fillna("")
+        return frame[labels + _KEYS]
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """The question's table, ``tables/<question>.csv``, as :meth:`summarise` made it."""
+        table = pd.read_csv(self.root / "tables" / f"{self.question}.csv", keep_default_na=False, na_values={"low": "", "high": ""})
+        return table.astype({"mean": float, "low": float, "high": float})
+
+    def summarise(self) -> pd.DataFrame:
+        """Mean, 95 % bootstrap band, number of seeds and of diverged seeds for each point and quantity."""
+        rows = self.rows[self.rows.quantity != "diverged"]
+        labels = [column for column in rows.columns if column not in _KEYS]
+        frames = []
+        for key, group in rows.groupby([*labels, "quantity"], sort=True):
+            by_seed = group.pivot_table(index="step", columns="seed", values="value", sort=True)
+            for present, steps in by_seed.groupby(by_seed.notna().apply(tuple, axis=1)):
+                values = steps.to_numpy()[:, list(present)].T
+                mean, low, high = bootstrap_band(values)
+                frames.append(
+                    pd.DataFrame(
+                        dict(zip([*labels, "quantity"], key, strict=True))
+                        | {"step": steps.index, "mean": mean, "low": low, "high": high, "n_seeds": sum(present)}
+                    )
+                )
+        if not frames:
+            return pd.DataFrame(columns=["quantity", "step", "mean", "low", "high", "n_seeds", "n_diverged"])
+        table = pd.concat(frames, ignore_index=True)
+        diverged = self.rows[self.rows.quantity == "diverged"].groupby(labels).seed.nunique() if labels else None
+        if diverged is not None and len(diverged):
+            table = table.merge(diverged.rename("n_diverged").reset_index(), on=labels, how="left")
+            table["n_diverged"] = table["n_diverged"].fillna(0).astype(int)
+        else:
+            table["n_diverged"] = 0
+        return table.sort_values([*labels, "quantity", "step"], ignore_index=True)
+
+    def finished(self) -> list[cells.Cell]:
+        return [cell for cell in self.cells if (cell.folder(self.root) / "cell.json").exists()]
+
+    def files(self, cell: cells.Cell) -> set[str]:
+        """The names of a finished cell's outputs."""
+        return set(cells.read(cell.folder(self.root))["outputs"])
+
+    def arrays(self, cell: cells.Cell) -> dict[str, np.ndarray]:
+        """The arrays of one cell, by ``name/seed``; never unpickled."""
+        with np.load(cell.folder(self.root) / "arrays.npz", allow_pickle=False) as archive:
+            return dict(archive)
+
+
+def coverage(planned: Sequence[cells.Cell], root: Path) -> pd.DataFrame:
+    """Every planned cell with its status: done, diverged or missing. Maps cell ids to settings."""
+    table = []
+    for cell in planned:
+        folder = cell.folder(root)
+        ran = cells.read(folder) if (folder / "cell.json").exists() else {"status": "missing", "diverged": {}, "seconds": ""}
+        table.append(
+            {
+                "question": cell.question,
+                "cell": cell.id,
+                "status": ran["status"],
+                "seeds": " ".join(map(str, cell.seeds)),
+                "diverged": "; ".join(f"seed {seed}: {reason}" for seed, reason in ran["diverged"].items()),
+                "settings": cells.files.canonical_json(dict(cell.settings)),
+            }
+        )
+    return pd.DataFrame(table)

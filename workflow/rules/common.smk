@@ -1,0 +1,45 @@
+# Checks the configuration, plans the cells, and keeps a second run out of the same results folder.
+import os
+import sys
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from snakemake.exceptions import WorkflowError
+
+from pudle import experiments
+from pudle.errors import PudleError
+from pudle.harness import files, provenance
+
+os.environ.setdefault("PUDLE_DATA", str(config.get("data", {}).get("root", "data")))
+try:
+    experiments.validate(config, [workflow.source_path("../../config/config.yaml"), *workflow.overwrite_configfiles])
+except PudleError as error:
+    raise WorkflowError(str(error)) from None
+
+ROOT = f"{config['results']}/{config['scale']}"
+PUDLE = f"{sys.executable} -m pudle"
+CELLS = {f"{cell.question}/{cell.id}": cell for cell in experiments.plan(config)}
+QUESTIONS = sorted({cell.question for cell in CELLS.values()})
+
+
+def cell_files(question=None):
+    return [f"{ROOT}/cells/{name}/cell.json" for name, cell in CELLS.items() if question in (None, cell.question)]
+
+
+def figure_files(question):
+    names = [figure.name for figure in experiments.part(question, "figures").FIGURES]
+    return [f"{ROOT}/figures/{question}/{name}.{kind}" for name in names for kind in ("pdf", "png", "csv")]
+
+
+def code(*parts):
+    """Fingerprint of the given modules of pudle and all that they import."""
+    return provenance.fingerprint(*(f"pudle.{name}" for name in parts))
+
+
+onstart:
+    Path(ROOT).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{ROOT}/.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None

@@ -1,0 +1,20 @@
+# All figures of a question, as PDF and PNG, each with the CSV of exactly what is plotted.
+for question in QUESTIONS:
+
+    rule:
+        name:
+            f"figures_{question}"
+        input:
+            ancient(rules.config.output),
+            f"{ROOT}/tables/{question}.csv",
+            cell_files(question),
+        output:
+            figure_files(question),
+            f"{ROOT}/figures/{question}/captions.md",
+        params:
+            question=question,
+            fingerprint=code(f"experiments.{question}.figures"),
+        log:
+            f"{ROOT}/logs/figures/{question}.log",
+        shell:
+            "{PUDLE} figures {params.question} --root {ROOT:q} 2> {log:q}"
