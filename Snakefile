@@ -1,5 +1,5 @@
 # pudle's workflow: config → grid → cells → rows → tables → {figures, claims}. The rules are in workflow/rules, one file per stage.
-configfile: workflow.source_path("config/config.yaml")
+configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"

@@ -11,7 +11,11 @@ from pudle.errors import PudleError, one_of
 from pudle.harness import cells, files
 
 ROOT = click.option(
-    "--root", type=click.Path(path_type=Path, file_okay=False), default=Path("results/default"), show_default=True, help="Folder of one scale."
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results/default"),
+    show_default=True,
+    help="Folder of one scale.",
 )
 
 

@@ -105,13 +105,14 @@ def lasso(
     *,
     nonnegative: bool = False,
     tol: float = 1e-6,
-    max_iter: int = 20_000,
+    max_iter: int = 2_000,
 ) -> Tensor:
     """Lasso codes (n, p): argmin_z ½‖x − Dz‖² + λ‖z‖₁ for each row of ``x`` (n, m), to a KKT residual of at most ``tol``.
 
     Accelerated proximal gradient (Beck & Teboulle, 2009) with restarts (O'Donoghue & Candès, 2015); every 50 iterations the
-    linear system on the current signed support is solved exactly, and the samples for which that is optimal are done. Computed
-    in float64 and returned in the type of ``x``. Raises :class:`PudleError` if ``max_iter`` iterations do not suffice.
+    linear system on the current signed support is solved exactly, and the samples for which that is optimal are done. Those left
+    after ``max_iter`` iterations go to scikit-learn's homotopy (LARS). Computed in float64 and returned in the type of ``x``.
+    Raises :class:`PudleError` if ``tol`` is out of reach of float64.
     """
     check_shapes(x, dictionary)
     X, D = x.double(), dictionary.double()
@@ -142,12 +143,13 @@ def kkt_residual(x: Tensor, dictionary: Tensor, codes: Tensor, lam: float, *, no
 
 
 def _accelerated(codes: Tensor, gram: Tensor, correlation: Tensor, unrolling: Unrolling, n_iter: int) -> Tensor:
-    momentum, point = 1.0, codes
+    momentum, point = torch.ones_like(codes[:, :1]), codes  # each sample restarts on its own
     for _ in range(n_iter):
         new = unrolling.shrink(point - unrolling.step * (point @ gram - correlation), 0)
         restart = ((point - new) * (new - codes)).sum(1, keepdim=True) > 0
-        following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        point = torch.where(restart, new, new + (momentum - 1) / following * (new - codes))
+        momentum = torch.where(restart, 1.0, momentum)
+        following = (1 + (1 + 4 * momentum**2).sqrt()) / 2
+        point = new + (momentum - 1) / following * (new - codes)
         codes, momentum = new, following
     return codes
 
@@ -164,6 +166,23 @@ def _solve_on_support(codes: Tensor, gram: Tensor, correlation: Tensor, lam: flo
     solution, _ = torch.linalg.solve_ex(system, target)
     solution = torch.where(torch.isfinite(solution), solution, torch.zeros_like(solution))
     return torch.zeros_like(codes).scatter(1, index, solution)
+
+
+def _homotopy(gram: Tensor, correlation: Tensor, lam: float, nonnegative: bool) -> Tensor:
+    """One sample's lasso codes (p,) by following the path from λ = ∞."""
+    from sklearn.linear_model import lars_path_gram
+
+    _, _, codes = lars_path_gram(
+        correlation.cpu().numpy(),
+        gram.cpu().numpy(),
+        n_samples=1,
+        method="lasso",
+        alpha_min=lam,
+        positive=nonnegative,
+        return_path=False,
+        max_iter=10_000,
+    )
+    return torch.as_tensor(codes, device=gram.device)
 
 
 def _kkt(codes: Tensor, gram: Tensor, correlation: Tensor, lam: float, nonnegative: bool) -> Tensor:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import skimage
+from imageio.v3 import imread
 from skimage.color import rgb2gray, rgba2rgb
-from skimage.io import imread
 from skimage.util import img_as_float32
 
 from pudle.data.catalogue import BUNDLED, FOLDERS, find_folder
 from pudle.errors import PudleError
+
 
 def load_images(data_set: str, root: Path) -> dict[str, np.ndarray]:
     """Every image of ``data_set`` as float32 (h, w) in [0, 1], by file name in alphabetical order; colour is read as grey.
@@ -29,7 +30,7 @@ def load_images(data_set: str, root: Path) -> dict[str, np.ndarray]:
 def read_grey(path: Path) -> np.ndarray:
     """One image file as float32 (h, w) in [0, 1]."""
     try:
-        image = imread(path)
+        image = imread(path.read_bytes(), extension=path.suffix)
     except Exception as error:  # each of the readers behind imread has exceptions of its own
         raise PudleError(f"{path}: cannot be read as an image ({' '.join(str(error).split())[:200]})") from None
     if image.ndim == 3 and image.shape[2] == 4:

@@ -40,7 +40,9 @@ class Results:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """The question's table, ``tables/<question>.csv``, as :meth:`summarise` made it."""
-        table = pd.read_csv(self.root / "tables" / f"{self.question}.csv", keep_default_na=False, na_values={"low": "", "high": ""})
+        table = pd.read_csv(
+            self.root / "tables" / f"{self.question}.csv", keep_default_na=False, na_values={"low": "", "high": ""}
+        )
         return table.astype({"mean": float, "low": float, "high": float})
 
     def summarise(self) -> pd.DataFrame:

@@ -6,9 +6,12 @@ rule verdicts:
     output:
         csv=f"{ROOT}/claims.csv",
         markdown=f"{ROOT}/claims.md",
-    params:
-        fingerprint=code("harness.verdicts", *(f"experiments.{question}.claims" for question in QUESTIONS)),
     log:
         f"{ROOT}/logs/verdicts.log",
+    conda:
+        "../../environment.yml"
+    params:
+        root=lambda wildcards, input: os.path.dirname(input[0]),
+        fingerprint=code("harness.verdicts", *(f"experiments.{question}.claims" for question in QUESTIONS)),
     shell:
-        "{PUDLE} verdicts --root {ROOT:q} 2> {log:q}"
+        "python -m pudle verdicts --root {params.root:q} 2> {log:q}"

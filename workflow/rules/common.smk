@@ -6,18 +6,21 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from snakemake.exceptions import WorkflowError
 
+sys.path.insert(0, workflow.basedir)
 from pudle import experiments
 from pudle.errors import PudleError
 from pudle.harness import files, provenance
 
+# Jobs use the interpreter and the code that planned them.
+shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={workflow.basedir}; ")
+
 os.environ.setdefault("PUDLE_DATA", str(config.get("data", {}).get("root", "data")))
 try:
-    experiments.validate(config, [workflow.source_path("../../config/config.yaml"), *workflow.overwrite_configfiles])
+    experiments.validate(config, [os.path.relpath(f"{workflow.basedir}/config/config.yaml"), *workflow.overwrite_configfiles])
 except PudleError as error:
     raise WorkflowError(str(error)) from None
 
 ROOT = f"{config['results']}/{config['scale']}"
-PUDLE = f"{sys.executable} -m pudle"
 CELLS = {f"{cell.question}/{cell.id}": cell for cell in experiments.plan(config)}
 QUESTIONS = sorted({cell.question for cell in CELLS.values()})
 

@@ -11,10 +11,13 @@ for question in QUESTIONS:
         output:
             figure_files(question),
             f"{ROOT}/figures/{question}/captions.md",
-        params:
-            question=question,
-            fingerprint=code(f"experiments.{question}.figures"),
         log:
             f"{ROOT}/logs/figures/{question}.log",
+        conda:
+            "../../environment.yml"
+        params:
+            root=lambda wildcards, input: os.path.dirname(input[0]),
+            question=question,
+            fingerprint=code(f"experiments.{question}.figures"),
         shell:
-            "{PUDLE} figures {params.question} --root {ROOT:q} 2> {log:q}"
+            "python -m pudle figures {params.question} --root {params.root:q} 2> {log:q}"

@@ -2,12 +2,15 @@
 rule config:
     output:
         f"{ROOT}/config.json",
-    params:
-        config=files.canonical_json(config),
     log:
         f"{ROOT}/logs/config.log",
+    conda:
+        "../../environment.yml"
+    params:
+        root=lambda wildcards, output: os.path.dirname(output[0]),
+        config=files.canonical_json(config),
     shell:
-        "{PUDLE} config --root {ROOT:q} --config {params.config:q} 2> {log:q}"
+        "python -m pudle config --root {params.root:q} --config {params.config:q} 2> {log:q}"
 
 
 rule coverage:
@@ -16,12 +19,15 @@ rule coverage:
         cell_files(),
     output:
         f"{ROOT}/cells.csv",
-    params:
-        fingerprint=code("harness.tables"),
     log:
         f"{ROOT}/logs/coverage.log",
+    conda:
+        "../../environment.yml"
+    params:
+        root=lambda wildcards, input: os.path.dirname(input[0]),
+        fingerprint=code("harness.tables"),
     shell:
-        "{PUDLE} coverage --root {ROOT:q} 2> {log:q}"
+        "python -m pudle coverage --root {params.root:q} 2> {log:q}"
 
 
 rule tables:
@@ -30,9 +36,12 @@ rule tables:
         lambda wildcards: cell_files(wildcards.question),
     output:
         f"{ROOT}/tables/{{question}}.csv",
-    params:
-        fingerprint=code("harness.tables"),
     log:
         f"{ROOT}/logs/tables/{{question}}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        root=lambda wildcards, input: os.path.dirname(input[0]),
+        fingerprint=code("harness.tables"),
     shell:
-        "{PUDLE} tables {wildcards.question} --root {ROOT:q} 2> {log:q}"
+        "python -m pudle tables {wildcards.question} --root {params.root:q} 2> {log:q}"

@@ -82,7 +82,8 @@ CLAIMS = (
         place=_PLACE,
         effect=f"slope of ln‖g_t − ĝ‖ of ae-lasso over that of dec, {_HALF}",
         estimate=lambda rows: (
-            _log_slopes(rows, "gradient_error_local", estimator="ae-lasso") / _log_slopes(rows, "gradient_error_local", estimator="dec")
+            _log_slopes(rows, "gradient_error_local", estimator="ae-lasso")
+            / _log_slopes(rows, "gradient_error_local", estimator="dec")
         ),
         above=1,
         why="equal rates give 1; the theory's quadratic against linear dependence on the code error gives up to 2",

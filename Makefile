@@ -1,0 +1,44 @@
+# make        set up .venv and regenerate every figure and table at the default scale
+# make test   set up .venv and run the fast tests
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+SNAKEMAKE := $(BIN)/snakemake
+
+.PHONY: all setup test test-slow lint smoke paper clean help
+
+all: setup ## every figure, table and verdict at the default scale, into results/default/
+	$(SNAKEMAKE)
+
+smoke: setup ## the same in seconds, at toy size: does everything run?
+	$(SNAKEMAKE) --configfile config/smoke.yaml
+
+paper: setup ## the paper's sizes; needs its image sets (see README)
+	$(SNAKEMAKE) --configfile config/paper.yaml
+
+setup: .venv/complete ## the virtual environment with every package at its pinned version
+
+.venv/complete: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pudle needs Python 3.11 or newer; name one: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+test: setup ## the fast tests
+	$(BIN)/pytest
+
+test-slow: setup ## the tests that take minutes
+	$(BIN)/pytest -m slow
+
+lint: setup ## ruff, snakefmt, snakemake --lint, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(SNAKEMAKE) --lint
+	$(BIN)/lint-imports
+
+clean: ## remove results; keeps .venv
+	find results -mindepth 1 ! -name README.md ! -name .gitkeep -delete
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | column -t -s '	'

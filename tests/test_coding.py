@@ -1,0 +1,109 @@
+"""Codes are what their formulas say, and lasso codes are optimal."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Lasso
+
+import pudle
+from pudle.coding import kkt_residual
+from pudle.errors import PudleError
+
+
+@pytest.fixture
+def problem():
+    data = pudle.make_sparse_data(40, 20, 30, 3, noise=0.05, seed=3, dtype=torch.float64)
+    return data.x, pudle.perturb_dictionary(data.dictionary, 0.05, seed=3)
+
+
+def _by_hand(x, D, shrink, step, n_layers):
+    codes = np.zeros((len(x), D.shape[1]))
+    for t in range(n_layers):
+        for i in range(len(x)):
+            codes[i] = shrink(codes[i] - step * D.T @ (D @ codes[i] - x[i]), t)
+    return codes
+
+
+@pytest.mark.parametrize(
+    ("settings", "shrink"),
+    [
+        ({"lam": 0.2}, lambda u, t: np.sign(u) * np.maximum(np.abs(u) - 0.1 * 0.2, 0)),
+        ({"lam": 0.2, "nonnegative": True}, lambda u, t: np.maximum(u - 0.1 * 0.2, 0)),
+        ({"lam": 0.2, "decay": 0.9}, lambda u, t: np.sign(u) * np.maximum(np.abs(u) - 0.1 * 0.2 * 0.9**t, 0)),
+        ({"threshold": 0.3}, lambda u, t: u * (np.abs(u) >= 0.3)),
+        ({"threshold": 0.3, "nonnegative": True}, lambda u, t: u * (u >= 0.3)),
+    ],
+)
+def test_encode_is_its_formula(problem, settings, shrink):
+    x, D = problem
+    codes = pudle.encode(x, D, step=0.1, n_layers=7, **settings)
+    np.testing.assert_allclose(codes, _by_hand(x.numpy(), D.numpy(), shrink, 0.1, 7), atol=1e-12)
+
+
+def test_hard_threshold_keeps_entries_at_the_threshold_and_ignores_the_step():
+    x, D = torch.tensor([[2.0, 1.9]]), torch.eye(2)
+    assert pudle.encode(x, D, threshold=1.0, step=0.5, n_layers=1).tolist() == [[1.0, 0.0]]
+
+
+def test_encode_is_differentiable(problem):
+    x, D = problem
+    x, D = x[:3].requires_grad_(), D.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, D: pudle.encode(x, D, lam=0.2, step=0.1, n_layers=4), (x, D))
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize("lam", [0.05, 0.3])
+def test_lasso_satisfies_kkt_and_equals_scikit_learn(problem, lam, nonnegative):
+    x, D = problem
+    codes = pudle.lasso(x, D, lam, nonnegative=nonnegative, tol=1e-10)
+    assert kkt_residual(x, D, codes, lam, nonnegative=nonnegative).max() <= 1e-10
+    theirs = Lasso(lam / x.shape[1], fit_intercept=False, positive=nonnegative, tol=1e-12, max_iter=100_000).fit(D, x.T).coef_
+    np.testing.assert_allclose(codes, theirs, atol=1e-6)
+
+
+def test_lasso_of_overcomplete_noise():
+    """Dense, badly conditioned supports."""
+    draw = torch.Generator().manual_seed(0)
+    x, D = torch.randn(50, 10, generator=draw), torch.randn(10, 60, generator=draw)
+    codes = pudle.lasso(x, D, 0.01)
+    assert codes.dtype == torch.float32
+    assert kkt_residual(x.double(), D.double(), codes.double(), 0.01).max() < 1e-4  # float32 codes, ‖DᵀD‖ ≈ 100
+
+
+def test_lasso_of_large_lambda_is_zero(problem):
+    assert not pudle.lasso(*problem, 1e3).any()
+
+
+def test_lasso_says_when_it_gives_up(problem):
+    with pytest.raises(PudleError, match="above tol=1e-30"):
+        pudle.lasso(*problem, 0.1, tol=1e-30, max_iter=100)
+
+
+def test_layers_converge_to_the_lasso(problem):
+    x, D = problem
+    step = 1 / torch.linalg.matrix_norm(D, 2).item() ** 2
+    codes = pudle.encode(x, D, lam=0.3, step=step, n_layers=5000)
+    torch.testing.assert_close(codes, pudle.lasso(x, D, 0.3, tol=1e-10), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, "exactly one of lam"),
+        ({"lam": 0.1, "threshold": 0.1}, "lam=0.1 and threshold=0.1"),
+        ({"lam": -1}, "lam must be at least 0"),
+        ({"threshold": 0.1, "decay": 0.9}, "decay=0.9"),
+        ({"lam": 0.1, "decay": 1.5}, "decay must be"),
+        ({"lam": 0.1, "step": 0}, "step must be above 0"),
+        ({"lam": 0.1, "n_layers": 0}, "n_layers must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(problem, settings, named):
+    with pytest.raises(PudleError, match=named):
+        pudle.encode(*problem, **({"step": 0.1, "n_layers": 3} | settings))
+
+
+def test_shapes_that_do_not_fit_are_refused(problem):
+    x, D = problem
+    with pytest.raises(PudleError, match=r"\(40, 20\) and \(30, 20\)"):
+        pudle.encode(x, D.T, lam=0.1, step=0.1, n_layers=1)

@@ -1,0 +1,60 @@
+"""Metrics are invariant to what they should be invariant to, and agree with other libraries."""
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+import pudle
+from pudle.errors import PudleError
+
+
+@pytest.fixture
+def dictionaries():
+    true = pudle.make_sparse_data(1, 20, 30, 3, seed=0, dtype=torch.float64).dictionary
+    return pudle.perturb_dictionary(true, 0.02, seed=0), true
+
+
+def test_aligned_error_does_not_see_permutations_and_signs(dictionaries):
+    learned, true = dictionaries
+    draw = torch.Generator().manual_seed(0)
+    order = torch.randperm(30, generator=draw)
+    signs = torch.randint(0, 2, (30,), generator=draw) * 2 - 1
+    shuffled = learned[:, order] * signs
+    aligned = pudle.dictionary_error(learned, true)
+    assert pudle.dictionary_error(shuffled, true) > 1
+    assert pudle.dictionary_error(shuffled, true, align=True) == pytest.approx(aligned)
+
+
+def test_errors_of_the_same_dictionary_are_zero(dictionaries):
+    _, true = dictionaries
+    assert pudle.dictionary_error(true, true) == pudle.dictionary_error(true, true, align=True) == 0
+
+
+def test_perturbation_has_the_published_size():
+    """δ = 0.1 at m = 50 gives a relative error of 0.61, and δ = 0.005 at m = 1000 one of 0.156 (PUDLE, Section 5)."""
+    for m, delta, published in ((50, 0.1, 0.61), (1000, 0.005, 0.156)):
+        true = pudle.make_sparse_data(1, m, 200, 1, seed=1).dictionary
+        assert pudle.dictionary_error(pudle.perturb_dictionary(true, delta, 1), true) == pytest.approx(published, rel=0.03)
+
+
+def test_different_shapes_are_refused():
+    with pytest.raises(PudleError, match=r"\(2, 3\) and \(3, 2\)"):
+        pudle.dictionary_error(torch.ones(2, 3), torch.ones(3, 2))
+
+
+def test_psnr_agrees_with_scikit_image():
+    draw = np.random.default_rng(0)
+    clean = draw.random((30, 40)) * 0.8
+    estimate = clean + 0.1 * draw.standard_normal(clean.shape)
+    assert pudle.psnr(clean, estimate) == pytest.approx(peak_signal_noise_ratio(clean, estimate, data_range=1))
+    as_published = peak_signal_noise_ratio(clean, estimate, data_range=clean.max())
+    assert pudle.psnr_as_published(torch.tensor(clean), torch.tensor(estimate)) == pytest.approx(as_published)
+    assert pudle.psnr_as_published(clean, estimate) < pudle.psnr(clean, estimate)
+    assert pudle.psnr(clean, clean) == float("inf")
+    assert pudle.ssim(clean, clean) == pytest.approx(1)
+
+
+def test_metrics_take_one_image():
+    with pytest.raises(PudleError, match="one grey image"):
+        pudle.psnr(np.zeros((2, 5, 5)), np.zeros((2, 5, 5)))
