@@ -132,9 +132,14 @@ def lasso(
         left, current = left[~optimal], current[~optimal]
         if not len(left):
             return codes.to(x.dtype)
-    raise PudleError(
-        f"lasso: {len(left)} of {len(X)} samples are above tol={tol} after {max_iter} iterations; raise max_iter or tol"
-    )
+    for sample in left.tolist():  # the few hard ones
+        codes[sample] = _homotopy(gram, correlation[sample], lam, nonnegative)
+    residual = float(_kkt(codes, gram, correlation, lam, nonnegative).max())
+    if residual > tol:
+        raise PudleError(
+            f"lasso: the KKT residual is {residual:.1e}, above tol={tol}: beyond the precision of float64 here; raise tol"
+        )
+    return codes.to(x.dtype)
 
 
 def kkt_residual(x: Tensor, dictionary: Tensor, codes: Tensor, lam: float, *, nonnegative: bool = False) -> Tensor:

@@ -76,10 +76,7 @@ def test_grey_colour_and_depth_are_read_alike(tmp_path, shape, dtype):
         if dtype is np.uint16:
             pytest.skip("the PNG writer has no 16-bit RGBA")
         image[..., 3] = np.iinfo(dtype).max
-    if dtype is np.uint16 and len(shape) == 3:
-        path = tmp_path / "image.tif"
-    else:
-        path = tmp_path / "image.png"
+    path = tmp_path / ("image.tif" if dtype is np.uint16 and len(shape) == 3 else "image.png")
     imsave(path, image, check_contrast=False)
     np.testing.assert_allclose(read_grey(path), 0.5, atol=0.003)
 
