@@ -53,6 +53,32 @@ def claims(root: Path):
 
 
 @main.command()
+def keys():
+    """Print every key of the configuration with its meaning, as a Markdown table."""
+    click.echo(keys_table())
+
+
+def keys_table() -> str:
+    """The table that ``config/README.md`` shows, made from the schemas."""
+    rows = []
+
+    def walk(schema: dict, prefix: str) -> None:
+        for key, entry in schema["properties"].items():
+            if "properties" in entry:
+                walk(entry, f"{prefix}{key}.")
+            elif "description" in entry:
+                allowed = entry.get("enum") or entry.get("items", {}).get("enum")
+                types = [entry["type"]] if isinstance(entry.get("type"), str) else entry.get("type")
+                kind = ", ".join(f"`{value}`" for value in allowed) if allowed else " or ".join(types)
+                rows.append(f"| `{prefix}{key}` | {kind} | {' '.join(entry['description'].split())} |")
+
+    walk(experiments.top_schema(), "")
+    for question in experiments.QUESTIONS:
+        walk(experiments.schema(question), f"experiments.{question}.")
+    return "\n".join(["| key | type or values | meaning |", "| --- | --- | --- |", *rows])
+
+
+@main.command()
 @click.argument("question")
 @click.option("--settings", "values", required=True, help="The cell's settings, as JSON.")
 @click.option("--seeds", required=True, help="Seeds, with commas between them.")

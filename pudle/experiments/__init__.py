@@ -26,15 +26,20 @@ def schema(question: str) -> dict:
     return yaml.safe_load((Path(__file__).parent / question / "settings.yaml").read_text())
 
 
+def top_schema() -> dict:
+    """JSON schema of the configuration without the sections of the questions."""
+    top = yaml.safe_load((Path(__file__).parent / "settings.yaml").read_text())
+    top["properties"]["experiments"]["properties"] = {question: {"type": ["object", "null"]} for question in QUESTIONS}
+    return top
+
+
 def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
     """Check the whole configuration, and that the data it names are there.
 
     ``files`` are those that it was merged from, for error messages. Raises :class:`PudleError`.
     """
     sources = settings.Sources(files)
-    top = yaml.safe_load((Path(__file__).parent / "settings.yaml").read_text())
-    top["properties"]["experiments"]["properties"] = {question: {"type": ["object", "null"]} for question in QUESTIONS}
-    settings.validate(config, top, sources)
+    settings.validate(config, top_schema(), sources)
     sections = {question: section for question, section in config["experiments"].items() if section is not None}
     if not sections:
         raise PudleError(f"{sources.where(['experiments'])}: 'experiments' holds no experiment to run")

@@ -14,23 +14,27 @@ from pathlib import Path
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-image", "scikit-learn", "snakemake", "matplotlib", "seaborn")
 
 
-def fingerprint(*modules: str) -> str:
-    """Sixteen hexadecimal digits over the source of ``modules`` and of everything of this package that they import, at any depth.
+def fingerprint(*names: str) -> str:
+    """Sixteen hexadecimal digits over the source of the modules ``names`` and of everything of this package that they import, at any depth.
 
     Layout and comments do not count. Passed as a ``params:`` value, it makes Snakemake re-run exactly what a change of code touches.
     """
-    package = modules[0].split(".")[0]
+    digest = hashlib.sha256()
+    for module in sorted(set().union(*map(modules, names))):
+        digest.update(f"{module}\n{ast.unparse(_tree(module))}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def modules(name: str) -> set[str]:
+    """The module ``name`` and all modules of its package that it imports, at any depth."""
     seen: set[str] = set()
-    waiting = list(modules)
+    waiting = [name]
     while waiting:
         module = waiting.pop()
         if module not in seen:
             seen.add(module)
-            waiting.extend(_imports(module, package))
-    digest = hashlib.sha256()
-    for module in sorted(seen):
-        digest.update(f"{module}\n{ast.unparse(_tree(module))}\n".encode())
-    return digest.hexdigest()[:16]
+            waiting.extend(_imports(module, name.split(".")[0]))
+    return seen
 
 
 @cache

@@ -26,7 +26,7 @@ class Results:
         """Tidy rows of all finished cells: varying settings, labels, seed, step, quantity, value."""
         frames = []
         for cell in self.finished():
-            frame = pd.read_csv(cell.folder(self.root) / "rows.csv", keep_default_na=False, float_precision="round_trip")
+            frame = pd.read_csv(cell.folder(self.root) / "rows.csv", keep_default_na=False)
             for position, key in enumerate(cell.varies):
                 frame.insert(position, key, cell.settings.get(key, ""))
             frames.append(frame)

@@ -1,0 +1,101 @@
+"""The claims hold for the right gradients, and a wrong gradient makes them fail."""
+
+import pandas as pd
+import pytest
+
+from pudle.experiments.learning.claims import CLAIMS as LEARNING
+from pudle.experiments.unrolling import run as unrolling
+from pudle.experiments.unrolling.claims import CLAIMS as UNROLLING
+from pudle.gradients import unrolled_gradient
+from pudle.harness.record import Record
+
+SETTINGS = {
+    "n_samples": 300,
+    "n_features": 50,
+    "n_atoms": 100,
+    "sparsity": 5,
+    "signs": "shared",
+    "init_noise": 0.02,
+    "lam": 0.2,
+    "step": 0.2,
+    "n_layers": 60,
+    "estimators": ["dec", "ae-lasso", "ae-ls"],
+    "dtype": "float64",
+}
+
+
+def _verdicts() -> dict[str, str]:
+    record = Record()
+    unrolling.run(SETTINGS, range(3), record)
+    rows = record.rows()
+    return {claim.id: claim.judge(rows)["verdict"] for claim in UNROLLING}
+
+
+def _wrong(change):
+    """Gradients changed by ``change(estimator, gradient function)``."""
+
+    def gradient(x, dictionary, estimator, unrolling):
+        return change(estimator, lambda name: unrolled_gradient(x, dictionary, name, unrolling))
+
+    return gradient
+
+
+def test_unrolling_claims_hold_for_the_right_gradients():
+    assert set(_verdicts().values()) == {"SUPPORTED"}
+
+
+def test_gradients_of_the_wrong_sign_contradict_convergence(monkeypatch):
+    def flip(estimator, of):
+        result = of(estimator)
+        return result._replace(gradient=-result.gradient)
+
+    monkeypatch.setattr(unrolling, "unrolled_gradient", _wrong(flip))
+    verdicts = _verdicts()
+    assert verdicts["dec-converges-to-local"] == verdicts["ae-lasso-converges-to-local"] == "CONTRADICTED"
+    assert verdicts["ae-ls-closer-to-global"] == "CONTRADICTED"
+
+
+def test_dec_in_place_of_ae_ls_contradicts_its_claims(monkeypatch):
+    """The trap in the published code's design: without the detached codes the two would be one."""
+    monkeypatch.setattr(
+        unrolling, "unrolled_gradient", _wrong(lambda estimator, of: of("dec" if estimator == "ae-ls" else estimator))
+    )
+    assert _verdicts()["ae-ls-stays-away-from-local"] == "CONTRADICTED"
+
+
+def _learned(errors: dict[tuple[int, str], float]) -> pd.DataFrame:
+    """Rows of three seeds whose final errors are ``errors``, up to a per cent."""
+    return pd.DataFrame(
+        [
+            {
+                "n_layers": n_layers,
+                "estimator": estimator,
+                "seed": seed,
+                "step": step,
+                "quantity": "dictionary_error",
+                "value": value,
+            }
+            for (n_layers, estimator), error in errors.items()
+            for seed in range(3)
+            for step, value in ((0, 0.61), (600, error * (1 + 0.01 * seed)))
+        ]
+    )
+
+
+@pytest.mark.parametrize(("swap", "verdict"), [(False, "SUPPORTED"), (True, "CONTRADICTED")])
+def test_learning_claims_on_the_published_errors(swap, verdict):
+    """PUDLE's own final errors support the claims (where both depths are published); dec and ae-ls swapped contradict the orderings."""
+    errors = {
+        (25, "dec"): 0.246,
+        (25, "ae-lasso"): 0.171,
+        (25, "ae-ls"): 0.085,
+        (100, "dec"): 0.129,
+        (100, "ae-lasso"): 0.129,
+        (100, "ae-ls"): 0.0144,
+    }
+    if swap:
+        other = {"dec": "ae-ls", "ae-ls": "dec", "ae-lasso": "ae-lasso"}
+        errors = {(n_layers, other[estimator]): value for (n_layers, estimator), value in errors.items()}
+    judged = {claim.id: claim.judge(_learned(errors))["verdict"] for claim in LEARNING}
+    assert judged["ae-ls-far-below"] == judged["order-ae-ls-ae-lasso"] == judged["order-ae-lasso-dec"] == verdict
+    assert judged["more-layers-help-dec"] == judged["more-layers-help-ae-ls"] == "SUPPORTED"

@@ -1,0 +1,196 @@
+"""Cells, rows, tables and verdicts: what is recorded is what comes out, whole or not at all."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pudle import experiments
+from pudle.harness import cells, files, provenance
+from pudle.harness.record import Record
+from pudle.harness.statistics import bootstrap_band, t_interval
+from pudle.harness.tables import Results, coverage
+from pudle.harness.verdicts import Claim, NotRun, final, judge_all, markdown
+
+
+def _cell(seeds=(0, 1, 2), **settings):
+    return cells.Cell("toy", {"rate": 0.5, "method": "a/b c"} | settings, seeds, ("method", "rate"))
+
+
+def _toy(settings, seeds, record):
+    for seed in seeds:
+        with record.seed(seed):
+            for step in range(3):
+                value = np.nan if settings.get("breaks") == seed and step == 2 else seed + step * settings["rate"]
+                record.add(step, {"error": value})
+            record.array("final", [seed])
+
+
+def test_cell_ids_are_readable_and_depend_on_settings_alone():
+    assert _cell().id.startswith("method-a-b-c__rate-0.5__")
+    assert _cell().id == cells.Cell("toy", {"method": "a/b c", "rate": 0.5}, (9,), ("method", "rate")).id
+    assert _cell().id != _cell(other=1).id
+    assert cells.Cell("toy", {"a": 1}, (0,), ()).id.isalnum()
+
+
+def test_grid_expands_lists_under_new_names():
+    made = list(cells.grid({"estimators": ["x", "y"], "n": [1, 2], "k": 3}, estimator="estimators", n="n"))
+    assert made[0] == {"k": 3, "estimator": "x", "n": 1} and len(made) == 4
+
+
+def test_cell_folder_tells_what_was_run(tmp_path):
+    cell = _cell()
+    folder = cell.folder(tmp_path)
+    assert cells.run(cell, folder, _toy, fingerprint="f") == "done"
+    told = cells.read(folder)
+    assert told["settings"] == dict(cell.settings) and told["seeds"] == [0, 1, 2] and told["status"] == "done"
+    assert told["outputs"] == {name: files.sha256(folder / name) for name in ("rows.csv", "arrays.npz")}
+    assert told["provenance"]["packages"]["torch"].startswith("2.13.0")
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays.npz", "cell.json", "rows.csv"]
+    assert Results("toy", [cell], tmp_path).arrays(cell)["final/2"].tolist() == [2]
+
+
+def test_same_run_gives_the_same_bytes(tmp_path):
+    for name in "ab":
+        cells.run(_cell(), tmp_path / name, _toy, fingerprint="f")
+    for file in ("rows.csv", "arrays.npz"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_divergence_ends_one_seed_with_a_row_that_says_so(tmp_path):
+    cell = _cell(breaks=1)
+    assert cells.run(cell, cell.folder(tmp_path), _toy, fingerprint="f") == "diverged"
+    results = Results("toy", [cell, _cell(other=2)], tmp_path)
+    rows = results.rows
+    assert rows[(rows.seed == 1) & (rows.quantity == "diverged")].step.tolist() == [2]
+    assert rows[(rows.seed == 1) & (rows.quantity == "error")].step.tolist() == [0, 1]
+    assert rows[(rows.seed == 2) & (rows.quantity == "error")].step.tolist() == [0, 1, 2]
+    table = results.summarise().set_index("step")
+    assert table.n_seeds.tolist() == [3, 3, 2] and (table.n_diverged == 1).all()
+    assert table.loc[2, "mean"] == pytest.approx((1 + 3) / 2)
+    listed = coverage(results.cells, tmp_path)
+    assert listed.status.tolist() == ["diverged", "missing"]
+    assert "seed 1: error is nan at step 2" in listed.diverged[0]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path):
+    def broken(settings, seeds, record):
+        _toy(settings, seeds, record)
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError):
+        cells.run(_cell(), tmp_path / "cell", broken, fingerprint="f")
+    assert not (tmp_path / "cell").exists()
+
+    def half(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    (tmp_path / "whole.txt").write_text("old")
+    with pytest.raises(OSError):
+        files.replace(tmp_path / "whole.txt", half)
+    assert (tmp_path / "whole.txt").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_rows_survive_the_file_to_the_last_digit(tmp_path):
+    def precise(settings, seeds, record):
+        with record.seed(0):
+            record.add(1, {"third": 1 / 3, "tiny": 1e-300})
+            record.add(1, {"third": 0.1}, estimator="NA")
+
+    cell = _cell(seeds=(0,))
+    cells.run(cell, cell.folder(tmp_path), precise, fingerprint="f")
+    rows = Results("toy", [cell], tmp_path).rows
+    assert rows.value.tolist() == [1 / 3, 1e-300, 0.1] and rows.estimator.tolist() == ["", "", "NA"]
+
+
+def test_fingerprint_follows_imports_and_ignores_comments(tmp_path, monkeypatch):
+    package = tmp_path / "toypackage"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "deep.py").write_text("A = 1\n")
+    (package / "top.py").write_text("from toypackage.deep import A\n")
+    (package / "other.py").write_text("B = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def now():
+        provenance._tree.cache_clear()
+        return provenance.fingerprint("toypackage.top")
+
+    first = now()
+    (package / "other.py").write_text("B = 2\n")
+    (package / "deep.py").write_text("A = 1  # a comment\n\n")
+    assert now() == first
+    (package / "deep.py").write_text("A = 2\n")
+    assert now() != first
+
+
+def test_fingerprints_of_the_experiments_reach_the_mathematics_but_not_the_plots():
+    for question in experiments.QUESTIONS:
+        seen = provenance.modules(f"pudle.experiments.{question}.run")
+        assert "pudle.coding" in seen and "pudle.harness.style" not in seen and "pudle.cli" not in seen
+
+
+def test_intervals():
+    values = np.random.default_rng(1).normal(3, 1, (200, 2))
+    mean, low, high = bootstrap_band(values)
+    assert ((low < mean) & (mean < high)).all() and np.allclose(high - low, 2 * 1.96 / np.sqrt(200), rtol=0.2)
+    assert np.isnan(bootstrap_band(values[:1])[1]).all()
+    interval = t_interval(np.array([1.0, 2.0, 3.0]))
+    assert interval.mean == 2 and interval.high - 2 == pytest.approx(4.303 / np.sqrt(3), rel=1e-3)
+    assert t_interval(np.array([2.0, 2.0, 2.0])) == (2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("effects", "bound", "verdict"),
+    [
+        ([1.0, 1.1, 1.2], {"above": 0}, "SUPPORTED"),
+        ([1.0, 1.1, 1.2], {"below": 0}, "CONTRADICTED"),
+        ([1.0, 1.1, 1.2], {"above": 2}, "CONTRADICTED"),
+        ([1.0, 1.1, 1.2], {"below": 2}, "SUPPORTED"),
+        ([-1.0, 1.1, 5.0], {"above": 0}, "INCONCLUSIVE"),
+        ([1.0, 1.1], {"above": 0}, "INCONCLUSIVE"),
+        ([], {"above": 0}, "NOT RUN"),
+    ],
+)
+def test_verdicts(effects, bound, verdict):
+    claim = Claim(
+        id="c", statement="s", place="p", effect="e", estimate=lambda rows: pd.Series(effects, dtype=float), why="w", **bound
+    )
+    table = judge_all([("toy", claim, pd.DataFrame())])
+    assert table.verdict.tolist() == [verdict]
+    assert f"1 {verdict}" in markdown(table, "test")
+
+
+def test_ratios_are_judged_on_the_log_scale():
+    claim = Claim(
+        id="c", statement="s", place="p", effect="e", estimate=lambda rows: pd.Series([2.0, 8.0]), above=1, why="w", ratio=True
+    )
+    judged = claim.judge(pd.DataFrame())
+    assert judged["effect"] == pytest.approx(4)
+
+
+def test_final_takes_the_last_step_of_each_seed():
+    rows = pd.DataFrame(
+        {"method": ["a"] * 3, "seed": [0, 0, 1], "step": [2, 1, 5], "quantity": "error", "value": [2.0, 1.0, 5.0]}
+    )
+    assert final(rows, "error", by="method")["a"].tolist() == [2.0, 5.0]
+    with pytest.raises(NotRun, match="method = b"):
+        final(rows, "error", by="method", method="b")
+
+
+def test_claims_have_unique_ids_and_one_threshold():
+    claims = [claim for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
+    assert len({claim.id for claim in claims}) == len(claims)
+    for claim in claims:
+        assert (claim.above is None) != (claim.below is None), claim.id
+        assert claim.judge(pd.DataFrame(columns=["seed", "step", "quantity", "value"]))["verdict"] == "NOT RUN"
+
+
+def test_record_refuses_infinity():
+    record = Record()
+    with record.seed(0):
+        record.add(0, {"x": np.inf})
+    assert record.diverged == {"0": "x is inf at step 0"}
+    assert json.loads(json.dumps(record.diverged)) == record.diverged

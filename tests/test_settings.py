@@ -1,0 +1,105 @@
+"""A bad configuration is refused with the file, the line, the key, the value and the nearest valid choice."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pudle import experiments
+from pudle.errors import PudleError
+
+CONFIG = Path(__file__).parents[1] / "config"
+
+
+def _merge(base: dict, overlay: dict) -> dict:
+    """What Snakemake does with --configfile: dictionaries are merged, everything else replaced."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _validate(overlay: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(overlay)
+    base = yaml.safe_load((CONFIG / "config.yaml").read_text())
+    experiments.validate(_merge(base, yaml.safe_load(overlay)), [CONFIG / "config.yaml", path])
+
+
+@pytest.mark.parametrize("name", ["config", "smoke", "paper"])
+def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
+    for folder in ("bsd68", "cbsd432"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("PUDLE_DATA", str(tmp_path))
+    _validate((CONFIG / f"{name}.yaml").read_text(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "words"),
+    [
+        ("sede: 3", ["mine.yaml, line 1", "unknown key 'sede'", "did you mean 'seeds'"]),
+        ("experiments:\n  lerning: {}", ["mine.yaml, line 2", "'experiments.lerning'", "did you mean 'learning'"]),
+        (
+            "experiments:\n  learning:\n    lamda: 1",
+            ["mine.yaml, line 3", "'experiments.learning.lamda'", "did you mean 'lam'"],
+        ),
+        (
+            "experiments:\n  learning:\n    estimators: [dec, ae-lass]",
+            ["mine.yaml, line 3", "experiments.learning.estimators.1", "'ae-lass'", "did you mean 'ae-lasso'"],
+        ),
+        ("experiments: {learning: {adam_eps: 1e-3}}", ["adam_eps", "'1e-3'", "1.0e-3"]),
+        ('experiments: {learning: {lam: "0.2"}}', ["lam", "write 0.2"]),
+        ("experiments: {learning: {updates: 0}}", ["updates", "0", "1"]),
+        ("experiments: {learning: {lam: 0}}", ["lam", "must be above 0"]),
+        ("experiments: {learning: {n_layers: []}}", ["n_layers", "at least 1"]),
+        ("experiments: {learning: {n_layers: [5, 5]}}", ["n_layers", "twice"]),
+        (
+            "experiments: {learning: {sparsity: 101}}",
+            [
+                "experiments.learning.sparsity = 101",
+                "mine.yaml, line 1",
+                "experiments.learning.n_atoms = 100",
+                "config.yaml, line",
+            ],
+        ),
+        ("experiments: {denoising: {crop: 64}}", ["crop = 64", "stride = 4", "multiple of stride"]),
+        ("experiments: {denoising: {crop: 5}}", ["crop = 5", "kernel = 9"]),
+        ("experiments: {denoising: {train: skimage-test}}", ["train = skimage-test", "test = skimage-test"]),
+        (
+            "experiments: {denoising: {test: skimage-tst}}",
+            ["mine.yaml, line 1", "unknown data set 'skimage-tst'", "did you mean 'skimage-test'"],
+        ),
+        ("experiments: {denoising: {test: bsd68}}", ["bsd68", "is missing", "PUDLE_DATA"]),
+        ("experiments: {learning: null, denoising: null, unrolling: null}", ["no experiment to run"]),
+        ("scale: ../up", ["scale", "'../up'"]),
+        ("seeds: []", ["seeds", "at least 1"]),
+        ("threads: two", ["threads", "'two'", "integer"]),
+    ],
+)
+def test_errors_name_file_key_value_and_choice(overlay, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("PUDLE_DATA", str(tmp_path))
+    with pytest.raises(PudleError) as error:
+        _validate(overlay, tmp_path)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_yaml(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("a: [1")
+    with pytest.raises(PudleError, match=r"broken\.yaml: cannot be read as YAML"):
+        experiments.validate({}, [path])
+
+
+def test_a_section_of_null_switches_a_question_off():
+    config = yaml.safe_load((CONFIG / "config.yaml").read_text())
+    config["experiments"]["denoising"] = None
+    assert {cell.question for cell in experiments.plan(config)} == {"learning", "unrolling"}
+
+
+def test_config_readme_describes_every_key():
+    from pudle.cli import keys_table
+
+    assert keys_table() in (CONFIG / "README.md").read_text(), "paste the output of `pudle keys` into config/README.md"

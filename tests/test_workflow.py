@@ -1,0 +1,176 @@
+"""The workflow as a user runs it: from a copy of the repository, at toy size."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TOY = {
+    "scale": "toy",
+    "seeds": 2,
+    "experiments": {
+        "denoising": None,
+        "unrolling": {"n_samples": 20, "n_layers": 4},
+        "learning": {"n_samples": 20, "n_layers": [3, 4], "estimators": ["dec", "ae-ls"], "updates": 3},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A copy of the tracked files."""
+    folder = tmp_path_factory.mktemp("checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    os.symlink("workflow/profiles", folder / "profiles")
+    return folder
+
+
+class Workflow:
+    """Snakemake on a checkout, with one overlay."""
+
+    def __init__(self, checkout: Path, folder: Path, config: dict):
+        self.checkout, self.folder, self.overlay = checkout, folder, folder / "toy.yaml"
+        self.configure(config)
+
+    def configure(self, config: dict) -> None:
+        self.overlay.write_text(yaml.safe_dump(config))
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "-s", f"{self.checkout}/Snakefile", "--directory", str(self.folder),
+                "--configfile", str(self.overlay), *words]  # fmt: skip
+
+    def __call__(self, *words: str, status: int = 0) -> str:
+        environment = {key: value for key, value in os.environ.items() if key != "PUDLE_DATA"}
+        done = subprocess.run(self.command(*words), capture_output=True, text=True, env=environment)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def jobs(self) -> dict[str, int]:
+        """What would run: job → count."""
+        lines = self("--dry-run", "--quiet", "none").split("Job stats:")
+        if len(lines) == 1:
+            return {}
+        table = lines[1].strip().splitlines()[2:]
+        counts = dict(line.split() for line in table[: next(i for i, line in enumerate(table) if line.startswith("total"))])
+        return {job: int(count) for job, count in counts.items()}
+
+    def outputs(self) -> dict[str, bytes]:
+        """Everything that must not depend on when or how often the workflow ran."""
+        root = self.folder / "results" / "toy"
+        kinds = (".csv", ".md", ".png", ".pdf", ".npz")
+        return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.suffix in kinds}
+
+
+@pytest.fixture(scope="module")
+def finished(checkout, tmp_path_factory) -> Workflow:
+    workflow = Workflow(checkout, tmp_path_factory.mktemp("finished"), TOY)
+    workflow()
+    return workflow
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_it_makes_everything_and_then_has_nothing_to_do(finished):
+    made = finished.outputs()
+    assert {"cells.csv", "claims.csv", "claims.md", "tables/learning.csv", "tables/unrolling.csv"} <= set(made)
+    for name in ("unrolling/code_convergence", "unrolling/gradient_error_local", "learning/dictionary_error"):
+        assert {f"figures/{name}.{kind}" for kind in ("pdf", "png", "csv")} <= set(made)
+    assert finished.jobs() == {}
+    assert not [path for path in finished.folder.rglob("*.log") if "rule" not in path.name and "Warning" in path.read_text()]
+
+
+def test_a_changed_setting_runs_exactly_its_cells(finished):
+    finished.configure(
+        TOY | {"experiments": TOY["experiments"] | {"learning": TOY["experiments"]["learning"] | {"n_layers": [3, 4, 5]}}}
+    )
+    jobs = finished.jobs()
+    finished.configure(TOY)
+    assert jobs["cell_learning"] == 2 and "cell_unrolling" not in jobs
+    assert {"tables", "figures_learning", "verdicts", "coverage"} <= set(jobs) and "figures_unrolling" not in jobs
+
+
+@pytest.mark.parametrize(
+    ("module", "runs", "spares"),
+    [
+        ("experiments/learning/figures.py", {"figures_learning"}, {"cell_learning", "verdicts", "figures_unrolling", "tables"}),
+        ("experiments/learning/claims.py", {"verdicts"}, {"cell_learning", "figures_learning", "tables"}),
+        (
+            "experiments/learning/run.py",
+            {"cell_learning", "tables", "figures_learning", "verdicts"},
+            {"cell_unrolling", "figures_unrolling"},
+        ),
+        ("coding.py", {"cell_learning", "cell_unrolling", "figures_unrolling"}, set()),
+        ("harness/style.py", {"figures_learning", "figures_unrolling"}, {"cell_learning", "cell_unrolling", "verdicts"}),
+    ],
+)
+def test_a_change_of_code_runs_exactly_what_depends_on_it(finished, checkout, module, runs, spares):
+    path = checkout / "pudle" / module
+    source = path.read_text()
+    try:
+        path.write_text(source + "\nCHANGED = True\n")
+        jobs = set(finished.jobs())
+        path.write_text(source + "\n# only a comment\n")
+        untouched = finished.jobs()
+    finally:
+        path.write_text(source)
+    assert runs <= jobs and not spares & jobs
+    assert untouched == {}
+
+
+def test_divergence_is_a_result(checkout, tmp_path):
+    """A step far too large: three layers stay finite, a hundred do not. Everything else goes on, and tables and figures show it."""
+    learning = TOY["experiments"]["learning"] | {"n_layers": [3, 100], "step": 1.5}
+    workflow = Workflow(checkout, tmp_path, TOY | {"experiments": TOY["experiments"] | {"learning": learning}})
+    workflow()
+    cells = (tmp_path / "results/toy/cells.csv").read_text().splitlines()
+    assert sum(",diverged," in line for line in cells) == 2 and sum(",done," in line for line in cells) == 3
+    assert "loss is nan at step 0" in "".join(cells) or "loss is inf at step 0" in "".join(cells)
+    assert workflow.jobs() == {}
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_files(checkout, finished, tmp_path):
+    expected = finished.outputs()
+    chance = random.Random(0)
+    workflow = Workflow(checkout, tmp_path, TOY)
+    for _ in range(4):
+        running = subprocess.Popen(
+            workflow.command(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(chance.uniform(2, 10))
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    workflow()
+    assert workflow.outputs() == expected
+    assert not list(tmp_path.rglob("results/**/.*.csv"))
+
+
+def test_a_second_run_on_the_same_results_is_refused(checkout, tmp_path):
+    workflow = Workflow(checkout, tmp_path, TOY)
+    first = subprocess.Popen(workflow.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "results/toy/.lock").exists():
+        time.sleep(0.05)
+    assert "in use by another run" in workflow(status=1)
+    assert first.wait() == 0
+
+
+def test_bad_configuration_is_one_paragraph_and_writes_nothing(checkout, tmp_path):
+    workflow = Workflow(checkout, tmp_path, {"experiments": {"learning": {"estimators": ["ae-lss"]}}})
+    said = workflow(status=1)
+    assert "'ae-lss'" in said and "did you mean 'ae-ls'" in said and "toy.yaml, line" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "results").exists()
