@@ -44,15 +44,32 @@ def test_unrolling_claims_hold_for_the_right_gradients():
     assert set(_verdicts().values()) == {"SUPPORTED"}
 
 
-def test_gradients_of_the_wrong_sign_contradict_convergence(monkeypatch):
-    def flip(estimator, of):
+def _flip(*estimators):
+    def change(estimator, of):
         result = of(estimator)
-        return result._replace(gradient=-result.gradient)
+        return result._replace(gradient=-result.gradient) if estimator in estimators else result
 
-    monkeypatch.setattr(unrolling, "unrolled_gradient", _wrong(flip))
+    return _wrong(change)
+
+
+def test_gradients_of_the_wrong_sign_contradict_convergence(monkeypatch):
+    monkeypatch.setattr(unrolling, "unrolled_gradient", _flip("dec", "ae-lasso"))
     verdicts = _verdicts()
     assert verdicts["dec-converges-to-local"] == verdicts["ae-lasso-converges-to-local"] == "CONTRADICTED"
-    assert verdicts["ae-ls-closer-to-global"] == "CONTRADICTED"
+
+
+def test_ae_ls_of_the_wrong_sign_is_not_closer_to_the_global_direction(monkeypatch):
+    monkeypatch.setattr(unrolling, "unrolled_gradient", _flip("ae-ls"))
+    assert _verdicts()["ae-ls-closer-to-global"] == "CONTRADICTED"
+
+
+def test_shuffled_codes_contradict_their_convergence(monkeypatch):
+    def shuffle(x, dictionary, estimator, settings):
+        result = unrolled_gradient(x, dictionary, estimator, settings)
+        return result._replace(codes=result.codes.roll(1, 0))
+
+    monkeypatch.setattr(unrolling, "unrolled_gradient", shuffle)
+    assert _verdicts()["codes-converge"] == "CONTRADICTED"
 
 
 def test_dec_in_place_of_ae_ls_contradicts_its_claims(monkeypatch):

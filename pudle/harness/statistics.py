@@ -46,8 +46,8 @@ def t_interval(values: np.ndarray) -> Interval:
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return Interval(float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
-    result = stats.ttest_1samp(values, 0.0).confidence_interval(LEVEL) if np.ptp(values) else (values[0], values[0])
-    return Interval(float(values.mean()), float(result[0]), float(result[1]))
+    mean, half = float(values.mean()), float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
+    return Interval(mean, mean - half, mean + half)
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -21,6 +21,7 @@ except PudleError as error:
     raise WorkflowError(str(error)) from None
 
 ROOT = f"{config['results']}/{config['scale']}"
+LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart to the end of this process, however it ends
 CELLS = {f"{cell.question}/{cell.id}": cell for cell in experiments.plan(config)}
 QUESTIONS = sorted({cell.question for cell in CELLS.values()})
 
@@ -41,8 +42,7 @@ def code(*parts):
 
 onstart:
     Path(ROOT).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{ROOT}/.lock")
     try:
-        lock.acquire(timeout=0)
+        LOCK.acquire(timeout=0)
     except Timeout:
         raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None
