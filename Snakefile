@@ -12,6 +12,7 @@ include: "workflow/rules/claims.smk"
 rule all:
     default_target: True
     input:
+        cell_files(),
         f"{ROOT}/cells.csv",
         f"{ROOT}/claims.md",
         [f"{ROOT}/tables/{question}.csv" for question in QUESTIONS],

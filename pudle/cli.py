@@ -99,14 +99,6 @@ def cell(question, values, seeds, varies, threads, fingerprint, output):
 
 
 @main.command()
-@ROOT
-@click.option("--config", "values", required=True, help="The merged configuration, as JSON.")
-def config(root: Path, values: str):
-    """Keep the merged configuration of a scale as ROOT/config.json."""
-    files.write(root / "config.json", json.dumps(json.loads(values), indent=1, ensure_ascii=False) + "\n")
-
-
-@main.command()
 @click.argument("question")
 @ROOT
 def tables(question: str, root: Path):

@@ -1,7 +1,6 @@
 # The verdicts, from the rows.
 rule verdicts:
     input:
-        ancient(rules.config.output),
         cell_files(),
     output:
         csv=f"{ROOT}/claims.csv",
@@ -11,7 +10,8 @@ rule verdicts:
     conda:
         "../../environment.yml"
     params:
-        root=lambda wildcards, input: os.path.dirname(input[0]),
+        root=lambda wildcards: ROOT,
+        planned=planned(),
         fingerprint=code("harness.verdicts", *(f"experiments.{question}.claims" for question in QUESTIONS)),
     shell:
         "python -m pudle verdicts --root {params.root:q} 2> {log:q}"

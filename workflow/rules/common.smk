@@ -1,4 +1,6 @@
 # Checks the configuration, plans the cells, and keeps a second run out of the same results folder.
+import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -30,6 +32,11 @@ def cell_files(question=None):
     return [f"{ROOT}/cells/{name}/cell.json" for name, cell in CELLS.items() if question in (None, cell.question)]
 
 
+def planned(question=None):
+    """Changes with the set of cells: Snakemake alone does not see that a cell has left the grid."""
+    return hashlib.sha256("\n".join(sorted(cell_files(question))).encode()).hexdigest()[:16]
+
+
 def figure_files(question):
     names = [figure.name for figure in experiments.part(question, "figures").FIGURES]
     return [f"{ROOT}/figures/{question}/{name}.{kind}" for name in names for kind in ("pdf", "png", "csv")]
@@ -46,3 +53,5 @@ onstart:
         LOCK.acquire(timeout=0)
     except Timeout:
         raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None
+    # Not a rule: what depends on which part of the configuration is in the `params:` of each rule.
+    files.write(f"{ROOT}/config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")

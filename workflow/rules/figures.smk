@@ -5,7 +5,6 @@ for question in QUESTIONS:
         name:
             f"figures_{question}"
         input:
-            ancient(rules.config.output),
             f"{ROOT}/tables/{question}.csv",
             cell_files(question),
         output:
@@ -16,8 +15,9 @@ for question in QUESTIONS:
         conda:
             "../../environment.yml"
         params:
-            root=lambda wildcards, input: os.path.dirname(input[0]),
+            root=lambda wildcards: ROOT,
             question=question,
+            planned=planned(question),
             fingerprint=code(f"experiments.{question}.figures"),
         shell:
             "python -m pudle figures {params.question} --root {params.root:q} 2> {log:q}"

@@ -1,21 +1,6 @@
-# The merged configuration, every cell with its status, and the means of each question with their intervals over seeds.
-rule config:
-    output:
-        f"{ROOT}/config.json",
-    log:
-        f"{ROOT}/logs/config.log",
-    conda:
-        "../../environment.yml"
-    params:
-        root=lambda wildcards, output: os.path.dirname(output[0]),
-        config=files.canonical_json(config),
-    shell:
-        "python -m pudle config --root {params.root:q} --config {params.config:q} 2> {log:q}"
-
-
+# Every cell with its status, and the means of each question with their intervals over seeds.
 rule coverage:
     input:
-        ancient(rules.config.output),
         cell_files(),
     output:
         f"{ROOT}/cells.csv",
@@ -24,7 +9,8 @@ rule coverage:
     conda:
         "../../environment.yml"
     params:
-        root=lambda wildcards, input: os.path.dirname(input[0]),
+        root=lambda wildcards: ROOT,
+        planned=planned(),
         fingerprint=code("harness.tables"),
     shell:
         "python -m pudle coverage --root {params.root:q} 2> {log:q}"
@@ -32,7 +18,6 @@ rule coverage:
 
 rule tables:
     input:
-        ancient(rules.config.output),
         lambda wildcards: cell_files(wildcards.question),
     output:
         f"{ROOT}/tables/{{question}}.csv",
@@ -41,7 +26,8 @@ rule tables:
     conda:
         "../../environment.yml"
     params:
-        root=lambda wildcards, input: os.path.dirname(input[0]),
+        root=lambda wildcards: ROOT,
+        planned=lambda wildcards: planned(wildcards.question),
         fingerprint=code("harness.tables"),
     shell:
         "python -m pudle tables {wildcards.question} --root {params.root:q} 2> {log:q}"
