@@ -3,9 +3,9 @@ r"""Convolutional dictionaries: the same unrolled layers with D a strided convol
 Images are (n, 1, h, w), filters (the atoms) are (p, 1, k, k), codes are (n, p, h', w') with h' = (h − k) / stride + 1. Dz is a
 transposed convolution (:func:`decode`), Dᵀx a convolution, so that every image size must be k plus a multiple of the stride.
 
-:func:`filter_gradient` is the fast path, in closed form. Write :math:`⟨x, z⟩` for the correlation of an image with codes, (k, k)
-for each filter: the gradient of :math:`\sum x ⊙ Dz` in the filters. Layer t computes :math:`r_t = D z_t − x`,
-:math:`u_t = z_t − α Dᵀ r_t` and :math:`z_{t+1} = P_t(u_t)`. Back through it,
+:func:`filter_gradient` is the fast path, in closed form. Write :math:`⟨x, z⟩` for the correlation of images with codes, which
+is the gradient of :math:`\sum x ⊙ Dz` in the filters. Layer t computes :math:`r_t = D z_t − x`, :math:`u_t = z_t − α Dᵀ r_t` and
+:math:`z_{t+1} = P_t(u_t)`. Back through it,
 
 .. math::
     \bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0], \qquad q_t = D \bar u_t, \qquad \bar z_t = \bar u_t − α Dᵀ q_t, \qquad
@@ -13,8 +13,6 @@ for each filter: the gradient of :math:`\sum x ⊙ Dz` in the filters. Layer t c
 
 plus the direct term :math:`⟨D z_T − x, z_T⟩`. :func:`autograd_filter_gradient` is the plain path, and the oracle in the tests.
 """
-
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -74,28 +72,26 @@ def filter_gradient(
     l1_weight: float = 1.0,
     backward_layers: int | None = None,
 ) -> Gradient:
-    """Gradient (p, 1, k, k) of mean ½‖target − Dz‖² (+ ``l1_weight`` λ mean ‖z‖₁ for ae-lasso), sums over pixels, means over images.
+    """Gradient (p, 1, k, k) of mean ½‖target − Dz‖² (+ ``l1_weight`` λ mean ‖z‖₁ for ae-lasso), means over images.
 
     The codes z are those of ``images`` (noisy, say); ``targets`` (clean, say) are the images themselves unless given.
     ``backward_layers`` back-propagates ae-ls and ae-lasso through the last so many layers only (all T of them unless given).
+    Source: PUDLE, Section 3, with D convolutional (Section 6). Worked out in blocks of images: memory does not grow with n.
     """
     targets = images if targets is None else targets
-    n_back = _check(images, filters, estimator, unrolling, stride, targets, backward_layers)
+    n_back = _check(images, filters, estimator, unrolling, stride=stride, targets=targets, backward_layers=backward_layers)
     penalty = l1_weight * unrolling.lam if estimator == "ae-lasso" else 0.0
     dictionary = _Dictionary(filters, stride)
     gradient, loss, codes = torch.zeros_like(filters), 0.0, []
     size = _block(images, filters, stride)
     for block, target in zip(images.split(size), targets.split(size), strict=True):
-        layers = _Layers(dictionary, dictionary.pad(block), unrolling, n_back)
-        z = layers.forward()
+        z, history = _unroll(dictionary, dictionary.pad(block), unrolling, n_back)
         residual = dictionary.synthesize(z).sub_(dictionary.pad(target))
-        loss += float(residual.square().sum()) / 2
-        gradient += dictionary.weight_gradient(residual, z)
-        if penalty:
-            loss += penalty * float(z.abs().sum())
-        if n_back:
-            back = dictionary.correlate(residual)
-            gradient += layers.backward(back.add_(z.sign(), alpha=penalty) if penalty else back, z)
+        loss += float(residual.square().sum()) / 2 + penalty * float(z.abs().sum())
+        gradient += dictionary.product(residual, z)
+        if history:
+            back = dictionary.correlate(residual).add_(z.sign(), alpha=penalty)
+            gradient += _back_propagate(dictionary, back, z, history, unrolling.step)
         codes.append(z)
     return Gradient(gradient / len(images), torch.cat(codes), loss / len(images))
 
@@ -113,9 +109,10 @@ def autograd_filter_gradient(
 ) -> Gradient:
     """The same as :func:`filter_gradient` by automatic differentiation, through torch's own transposed convolution."""
     targets = images if targets is None else targets
-    n_back = _check(images, filters, estimator, unrolling, stride, targets, backward_layers)
+    n_back = _check(images, filters, estimator, unrolling, stride=stride, targets=targets, backward_layers=backward_layers)
     filters = filters.detach().requires_grad_()
-    codes = torch.zeros_like(F.conv2d(images, filters.detach(), stride=stride))
+    with torch.no_grad():
+        codes = torch.zeros_like(F.conv2d(images, filters, stride=stride))
     for layer in range(unrolling.n_layers):
         with torch.set_grad_enabled(layer >= unrolling.n_layers - n_back):  # dec holds the codes constant
             residual = F.conv_transpose2d(codes, filters, stride=stride) - images
@@ -131,8 +128,8 @@ class _Dictionary:
     """D, Dᵀ and the gradient of Dz in the filters, each by the convolution that is fastest on a CPU.
 
     Strided transposed convolutions are slow there. But cut into blocks of stride x stride pixels, an image is one of stride²
-    channels, and D a convolution of stride 1 with filters of k / stride blocks, rounded up (:func:`torch.nn.functional.pixel_shuffle`
-    goes back). Images are therefore padded with zeros to whole blocks, which no code reaches and no code sees.
+    channels, and D a convolution of stride 1 with filters of k / stride blocks, rounded up. Images are therefore padded to whole
+    blocks, with zeros that the codes neither reach nor see.
     """
 
     def __init__(self, filters: Tensor, stride: int):
@@ -152,62 +149,50 @@ class _Dictionary:
 
     def synthesize(self, codes: Tensor) -> Tensor:
         """Dz: padded images from codes."""
-        return F.pixel_shuffle(F.conv2d(codes, self.flipped, padding=self.reach - 1), self.stride)
+        blocks = F.conv2d(codes, self.flipped, padding=self.reach - 1)
+        n, _, rows, columns = blocks.shape
+        # as pixel_shuffle does, but twice as fast
+        pixels = blocks.view(n, self.stride, self.stride, rows, columns).permute(0, 3, 1, 4, 2)
+        return pixels.reshape(n, rows * self.stride, columns * self.stride, 1).movedim(-1, 1)
 
-    def weight_gradient(self, images: Tensor, codes: Tensor) -> Tensor:
-        """⟨x, z⟩ (p, 1, k, k), summed over images."""
-        return torch.nn.grad.conv2d_weight(images, self.filters.shape, codes, stride=self.stride)
+    def product(self, images: Tensor, codes: Tensor) -> Tensor:
+        """⟨x, z⟩ (p, 1, k, k), summed over padded images."""
+        stride, none, one = [self.stride] * 2, [0, 0], [1, 1]  # torch.nn.grad.conv2d_weight is slower here
+        wanted = [False, True, False]
+        args = (codes, images, self.filters, None, stride, none, one, False, none, 1, wanted)
+        return torch.ops.aten.convolution_backward(*args)[1]
 
 
-class _Layers:
-    """The unrolled layers of one block of padded images, forward and back through the last ``n_back`` of them.
+def _unroll(
+    dictionary: _Dictionary, images: Tensor, unrolling: Unrolling, n_back: int
+) -> tuple[Tensor, list[tuple[Tensor | None, Tensor]]]:
+    """z_T of padded images, and (z_t, r_t) of the last ``n_back`` layers, where z_0 = 0 is None."""
+    codes, history = None, []
+    for t in range(unrolling.n_layers):
+        residual = -images if codes is None else dictionary.synthesize(codes).sub_(images)
+        if t >= unrolling.n_layers - n_back:
+            history.append((codes, residual))
+        u = dictionary.correlate(residual)
+        u = u.mul_(-unrolling.step) if codes is None else torch.add(codes, u, alpha=-unrolling.step, out=u)
+        codes = _shrink_in_place(u, unrolling, t)
+    return codes, history
 
-    Kept on the way are the residuals r_t, which are small, and the codes at the start of every segment of about √T layers. Back
-    in a segment, its other codes follow from the residuals at the price of one correlation each.
-    """
 
-    def __init__(self, dictionary: _Dictionary, images: Tensor, unrolling: Unrolling, n_back: int):
-        self.dictionary, self.images, self.unrolling = dictionary, images, unrolling
-        first, length = unrolling.n_layers - n_back, max(1, round(n_back**0.5))
-        self.segments = [range(t, min(t + length, unrolling.n_layers)) for t in range(first, unrolling.n_layers, length)]
-        self.residuals: dict[int, Tensor] = {}
-        self.starts: dict[int, Tensor] = {}
-
-    def forward(self) -> Tensor:
-        """z_T."""
-        kept = {segment.start for segment in self.segments}
-        first = min(kept, default=self.unrolling.n_layers)
-        codes = None
-        for t in range(self.unrolling.n_layers):
-            residual = self.dictionary.synthesize(codes).sub_(self.images) if t else self.images.neg()
-            if t in kept:
-                self.starts[t] = codes
-            if t >= first:
-                self.residuals[t] = residual
-            codes = self._layer(codes, residual, t)
-        return codes
-
-    def backward(self, back: Tensor, codes: Tensor) -> Tensor:
-        """What the layers add to the filter gradient, from z̄_T (overwritten) and z_T."""
-        gradient, step = torch.zeros_like(self.dictionary.filters), self.unrolling.step
-        for segment in reversed(self.segments):
-            inputs = [self.starts.pop(segment.start)]
-            for t in segment[:-1]:
-                inputs.append(self._layer(inputs[-1], self.residuals[t], t))
-            for t in reversed(segment):
-                # grad where codes != 0, in one pass
-                error = torch.ops.aten.softshrink_backward.grad_input(back, codes, 0.0, grad_input=back)
-                gradient += self.dictionary.weight_gradient(self.residuals.pop(t), error)
-                codes = inputs.pop()
-                if t:  # z_0 is 0
-                    image = self.dictionary.synthesize(error)
-                    gradient += self.dictionary.weight_gradient(image, codes)
-                    back = error.sub_(self.dictionary.correlate(image), alpha=step)
-        return -step * gradient
-
-    def _layer(self, codes: Tensor | None, residual: Tensor, layer: int) -> Tensor:
-        u = self.dictionary.correlate(residual).mul_(-self.unrolling.step)
-        return _shrink_in_place(u if codes is None else u.add_(codes), self.unrolling, layer)
+def _back_propagate(
+    dictionary: _Dictionary, back: Tensor, codes: Tensor, history: list[tuple[Tensor | None, Tensor]], step: float
+) -> Tensor:
+    """What the layers in ``history`` (emptied) add to the filter gradient, from z̄_T (overwritten) and z_T."""
+    gradient = torch.zeros_like(dictionary.filters)
+    while history:
+        # z̄ where the codes are not 0, in one pass
+        error = torch.ops.aten.softshrink_backward.grad_input(back, codes, 0.0, grad_input=back)
+        codes, residual = history.pop()
+        gradient += dictionary.product(residual, error)
+        if codes is not None:
+            image = dictionary.synthesize(error)
+            gradient += dictionary.product(image, codes)
+            back = error.sub_(dictionary.correlate(image), alpha=step)
+    return -step * gradient
 
 
 def _block(images: Tensor, filters: Tensor, stride: int) -> int:
@@ -217,20 +202,38 @@ def _block(images: Tensor, filters: Tensor, stride: int) -> int:
     return max(1, (150_000 if images.device.type == "cpu" else 50_000_000) // (len(filters) * height * width))
 
 
-def _check(images, filters, estimator, unrolling, stride, targets, backward_layers) -> int:
+def _check(
+    images: Tensor,
+    filters: Tensor,
+    estimator: str,
+    unrolling: Unrolling,
+    *,
+    stride: int,
+    targets: Tensor,
+    backward_layers: int | None,
+) -> int:
+    """How many layers to back-propagate through; raises :class:`PudleError` if anything does not fit."""
     one_of(estimator, ESTIMATORS, "estimator")
+    if estimator == "ae-lasso" and unrolling.lam is None:
+        raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")
     _check_shapes(images, filters, stride)
-    return 0 if estimator == "dec" else backward_layers or unrolling.n_layers
+    if targets.shape != images.shape:
+        raise PudleError(f"targets must have the shape of images, {tuple(images.shape)}, not {tuple(targets.shape)}")
+    n_layers = unrolling.n_layers
+    if backward_layers is not None and not 1 <= backward_layers <= n_layers:
+        raise PudleError(f"backward_layers must be from 1 to n_layers={n_layers}, not {backward_layers}")
+    return 0 if estimator == "dec" else backward_layers or n_layers
 
 
 def _check_shapes(images: Tensor, filters: Tensor, stride: int) -> None:
-    if images.ndim != 4 or images.shape[1] != 1 or filters.ndim != 4 or filters.shape[1] != 1:
+    single = all(array.ndim == 4 and array.shape[1] == 1 for array in (images, filters))
+    if not single or filters.shape[2] != filters.shape[3]:
         raise PudleError(
             f"images must be (n, 1, h, w) and filters (p, 1, k, k), not {tuple(images.shape)} and {tuple(filters.shape)}"
         )
     kernel = filters.shape[-1]
     if any(size < kernel or (size - kernel) % stride for size in images.shape[-2:]):
         raise PudleError(
-            f"images of {images.shape[-2]} x {images.shape[-1]} pixels are not {kernel} plus a multiple of stride={stride} high and wide: "
-            "crop them with pudle.convolution.fit_size"
+            f"images of {images.shape[-2]} x {images.shape[-1]} pixels are not {kernel} plus a multiple of stride={stride} "
+            "high and wide: crop them with pudle.convolution.fit_size"
         )
