@@ -3,12 +3,11 @@
     python benchmarks/denoising.py [--threads 2] [--repeats 5]
 
 Both are timed in turn in one process, so that other work on the machine slows both; a ratio is the median over these pairs.
-Peak memory is what one call adds to the resident set of a child process. The floor is the time of the multiplications alone at
-the measured rate of a large matrix product. The table goes to benchmarks/out/denoising.csv as well.
+Peak memory is what one call adds to the largest resident set of a child process (Linux only). The floor is the time of the
+multiplications alone at the measured rate of a large matrix product. The table goes to benchmarks/out/denoising.csv as well.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -123,9 +122,15 @@ def peak_memory(path: str, *case) -> float:
     """MiB that one call adds to the peak of this process, after a small one that loads the libraries."""
     call(path, case[0], 1, 17, 17)()
     run = call(path, *case)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_peak()
     run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return resident_peak() - before
+
+
+def resident_peak() -> float:
+    """MiB. Not ru_maxrss of resource.getrusage: a child inherits that from its parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 if __name__ == "__main__":

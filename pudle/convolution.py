@@ -4,8 +4,8 @@ Images are (n, 1, h, w), filters (the atoms) are (p, 1, k, k), codes are (n, p, 
 transposed convolution (:func:`decode`), Dᵀx a convolution, so that every image size must be k plus a multiple of the stride.
 
 :func:`filter_gradient` is the fast path, in closed form. Write :math:`⟨x, z⟩` for the correlation of images with codes, which
-is the gradient of :math:`\sum x ⊙ Dz` in the filters. Layer t computes :math:`r_t = D z_t − x`, :math:`u_t = z_t − α Dᵀ r_t` and
-:math:`z_{t+1} = P_t(u_t)`. Back through it,
+is the gradient of :math:`\sum x ⊙ Dz` in the filters. Layer t computes :math:`r_t = D z_t − x`,
+:math:`u_t = z_t − α Dᵀ r_t` and :math:`z_{t+1} = P_t(u_t)`. Back through it,
 
 .. math::
     \bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0], \qquad q_t = D \bar u_t, \qquad \bar z_t = \bar u_t − α Dᵀ q_t, \qquad
@@ -128,8 +128,8 @@ class _Dictionary:
     """D, Dᵀ and the gradient of Dz in the filters, each by the convolution that is fastest on a CPU.
 
     Strided transposed convolutions are slow there. But cut into blocks of stride x stride pixels, an image is one of stride²
-    channels, and D a convolution of stride 1 with filters of k / stride blocks, rounded up. Images are therefore padded to whole
-    blocks, with zeros that the codes neither reach nor see.
+    channels, and D a convolution of stride 1 with filters of k / stride blocks, rounded up. Images are therefore padded to
+    whole blocks, with zeros that the codes neither reach nor see.
     """
 
     def __init__(self, filters: Tensor, stride: int):
