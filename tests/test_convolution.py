@@ -1,0 +1,219 @@
+"""The convolution as a matrix, its fast gradient against automatic differentiation and finite differences."""
+
+from itertools import pairwise, product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pudle
+from pudle.coding import Unrolling
+from pudle.convolution import autograd_filter_gradient, decode, encode, filter_gradient, fit_size
+from pudle.errors import PudleError
+from pudle.gradients import ESTIMATORS
+
+LEVELS = [{"lam": 0.1}, {"lam": 0.1, "decay": 0.9}, {"threshold": 0.15}]
+UNROLLINGS = [
+    Unrolling(**level, nonnegative=nonnegative, step=0.2, n_layers=4) for level, nonnegative in product(LEVELS, (False, True))
+]
+
+CASES = [
+    (name, unrolling) for name, unrolling in product(ESTIMATORS, UNROLLINGS) if not (name == "ae-lasso" and unrolling.hard)
+]
+
+
+def make(n=2, p=5, kernel=5, stride=2, rows=4, columns=3, seed=0, dtype=torch.float64):
+    """Random images with codes of ``rows`` x ``columns``, and filters of unit norm."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = ((size - 1) * stride + kernel for size in (rows, columns))
+    images = torch.randn(n, 1, height, width, generator=generator, dtype=torch.float64)
+    filters = torch.randn(p, 1, kernel, kernel, generator=generator, dtype=torch.float64)
+    filters /= filters.flatten(1).norm(dim=1)[:, None, None, None]
+    return images.to(dtype), filters.to(dtype)
+
+
+def matrix(filters, stride, rows, columns):
+    """D as a dense matrix (h w, p h' w'), placed entry by entry."""
+    p, _, kernel, _ = filters.shape
+    D = filters.new_zeros((rows - 1) * stride + kernel, (columns - 1) * stride + kernel, p, rows, columns)
+    for i, j in product(range(rows), range(columns)):
+        D[i * stride : i * stride + kernel, j * stride : j * stride + kernel, :, i, j] = filters[:, 0].permute(1, 2, 0)
+    return D.reshape(-1, p * rows * columns)
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+SHAPES = {
+    "n": st.integers(1, 3),
+    "p": st.integers(1, 4),
+    "kernel": st.integers(1, 6),
+    "stride": st.integers(1, 5),
+    "rows": st.integers(1, 4),
+    "columns": st.integers(1, 4),
+}
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(**SHAPES)
+def test_the_fast_gradient_is_that_of_automatic_differentiation_for_all_shapes(**shape):
+    images, filters = make(**shape)
+    for estimator in ESTIMATORS:
+        fast, plain = (
+            gradient(images, filters, estimator, UNROLLINGS[0], stride=shape["stride"])
+            for gradient in (filter_gradient, autograd_filter_gradient)
+        )
+        torch.testing.assert_close(fast.gradient, plain.gradient, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(fast.codes, plain.codes, rtol=1e-10, atol=1e-12)
+        assert fast.loss == pytest.approx(plain.loss, rel=1e-12)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(**SHAPES)
+def test_decode_is_the_matrix_of_the_convolution_and_the_adjoint_of_correlation(**shape):
+    images, filters = make(**shape)
+    stride, rows, columns = shape["stride"], shape["rows"], shape["columns"]
+    codes = torch.randn(shape["n"], shape["p"], rows, columns, dtype=torch.float64)
+    decoded = decode(codes, filters, stride=stride)
+    D = matrix(filters, stride, rows, columns)
+    torch.testing.assert_close(decoded.flatten(1), codes.flatten(1) @ D.T)
+    correlation = torch.nn.functional.conv2d(images, filters, stride=stride)
+    torch.testing.assert_close((decoded * images).sum(), (codes * correlation).sum())
+
+
+@pytest.mark.parametrize("unrolling", UNROLLINGS, ids=str)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_encode_is_the_dense_one_with_the_matrix_of_the_convolution(unrolling, stride):
+    images, filters = make(stride=stride)
+    codes = encode(images, filters, **vars(unrolling), stride=stride)
+    dense = pudle.encode(images.flatten(1), matrix(filters, stride, 4, 3), **vars(unrolling))
+    assert (codes != 0).any() and (codes == 0).any()
+    torch.testing.assert_close(codes.flatten(1), dense)
+
+
+def test_encode_is_differentiable():
+    images, filters = make()
+    filters.requires_grad_()
+
+    def loss(filters):
+        codes = encode(images, filters, **vars(UNROLLINGS[0]), stride=2)
+        return 0.5 * (decode(codes, filters, stride=2) - images).square().sum() / len(images)
+
+    (gradient,) = torch.autograd.grad(loss(filters), filters)
+    fast = filter_gradient(images, filters, "ae-ls", UNROLLINGS[0], stride=2)
+    torch.testing.assert_close(gradient, fast.gradient)
+
+
+@pytest.mark.parametrize("estimator, unrolling", CASES, ids=str)
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_closed_form_is_automatic_differentiation_and_finite_differences(estimator, unrolling, stride):
+    images, filters = make(stride=stride, rows=3)
+    targets = images + 0.3 * torch.randn(images.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    setting = {"stride": stride, "targets": targets, "l1_weight": 1.7}
+    fast = filter_gradient(images, filters, estimator, unrolling, **setting)
+    plain = autograd_filter_gradient(images, filters, estimator, unrolling, **setting)
+    assert relative(fast.gradient, plain.gradient) < 1e-10
+    assert torch.equal(fast.codes != 0, plain.codes != 0)
+    assert fast.loss == pytest.approx(plain.loss, rel=1e-12)
+
+    def loss(filters):
+        if estimator == "dec":
+            return 0.5 * float((decode(fast.codes, filters, stride=stride) - targets).square().sum()) / len(images)
+        return filter_gradient(images, filters, estimator, unrolling, **setting).loss
+
+    direction = torch.randn(filters.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    size = 1e-6
+    difference = (loss(filters + size * direction) - loss(filters - size * direction)) / (2 * size)
+    assert difference == pytest.approx(float((fast.gradient * direction).sum()), rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("estimator", ["ae-ls", "ae-lasso"])
+def test_truncated_back_propagation_stops_where_it_says(estimator):
+    images, filters = make()
+    gradients = []
+    for backward_layers in (1, 2, 3, 4, None):
+        setting = {"stride": 2, "backward_layers": backward_layers}
+        fast, plain = (
+            gradient(images, filters, estimator, UNROLLINGS[0], **setting).gradient
+            for gradient in (filter_gradient, autograd_filter_gradient)
+        )
+        assert relative(fast, plain) < 1e-10
+        gradients.append(fast)
+    assert torch.equal(gradients[-1], gradients[-2])
+    assert all(relative(a, b) > 1e-6 for a, b in pairwise(gradients[:-1]))
+
+
+def test_dec_differs_from_ae_ls():
+    images, filters = make()
+    dec, ae = (filter_gradient(images, filters, name, UNROLLINGS[0], stride=2) for name in ("dec", "ae-ls"))
+    assert relative(dec.gradient, ae.gradient) > 1e-2
+    assert torch.equal(dec.codes, ae.codes) and dec.loss == ae.loss
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_single_precision_at_the_size_of_the_denoising_experiment(estimator):
+    """More images than fit into one block, filters and settings as in the experiment."""
+    images, filters = make(n=10, p=64, kernel=9, stride=4, rows=15, columns=15, dtype=torch.float32)
+    unrolling = Unrolling(lam=0.16, step=0.1, n_layers=15)
+    targets = images.flip(3)
+    fast, plain = (
+        gradient(images, filters, estimator, unrolling, stride=4, targets=targets)
+        for gradient in (filter_gradient, autograd_filter_gradient)
+    )
+    assert relative(fast.gradient, plain.gradient) < 1e-5
+    assert relative(fast.codes, plain.codes) < 1e-5
+    assert fast.loss == pytest.approx(plain.loss, rel=1e-5)
+
+
+def test_inputs_are_left_alone_and_nothing_needs_gradients():
+    images, filters = make()
+    filters.requires_grad_()
+    before = images.clone(), filters.detach().clone()
+    result = filter_gradient(images, filters, "ae-ls", UNROLLINGS[0], stride=2)
+    assert torch.equal(images, before[0]) and torch.equal(filters, before[1])
+    assert not result.gradient.requires_grad and not result.codes.requires_grad and filters.grad is None
+
+
+def test_not_a_number_is_passed_on():
+    images, filters = make()
+    images[0, 0, 0, 0] = float("nan")
+    assert filter_gradient(images, filters, "ae-ls", UNROLLINGS[0], stride=2).gradient.isnan().any()
+
+
+@pytest.mark.parametrize("kernel, stride", [(9, 4), (5, 2), (3, 1), (2, 3)])
+def test_fit_size_drops_what_no_filter_reaches(kernel, stride):
+    images = torch.arange(20.0 * 23).reshape(1, 1, 20, 23)
+    cropped = fit_size(images, kernel, stride)
+    assert all(0 <= before - after < stride for before, after in zip(images.shape, cropped.shape, strict=True))
+    assert torch.equal(cropped, images[..., : cropped.shape[2], : cropped.shape[3]])
+    assert torch.equal(fit_size(cropped, kernel, stride), cropped)
+    filters = torch.ones(1, 1, kernel, kernel)
+    codes = encode(cropped, filters, lam=0.1, step=0.1, n_layers=1, stride=stride)
+    assert decode(codes, filters, stride=stride).shape == cropped.shape
+
+
+def test_bad_input_is_named():
+    images, filters = make(rows=3, columns=3)
+    good = {"estimator": "ae-ls", "unrolling": UNROLLINGS[0], "stride": 2}
+    cases = [
+        (images[..., :-1], filters, {}, "fit_size"),
+        (images[..., :3], filters, {}, "fit_size"),
+        (images[:, 0], filters, {}, r"\(n, 1, h, w\)"),
+        (images, filters[..., :3], {}, r"\(p, 1, k, k\)"),
+        (images.expand(-1, 3, -1, -1), filters, {}, r"\(n, 1, h, w\)"),
+        (images, filters, {"targets": images[:1]}, "targets"),
+        (images, filters, {"estimator": "ae-sl"}, "did you mean 'ae-ls'"),
+        (images, filters, {"estimator": "ae-lasso", "unrolling": UNROLLINGS[-1]}, "needs lam"),
+        (images, filters, {"backward_layers": 0}, "backward_layers must be from 1 to n_layers=4, not 0"),
+        (images, filters, {"backward_layers": 5}, "not 5"),
+    ]
+    for bad_images, bad_filters, other, message in cases:
+        for gradient in (filter_gradient, autograd_filter_gradient):
+            with pytest.raises(PudleError, match=message):
+                gradient(bad_images, bad_filters, **(good | other))
+    with pytest.raises(PudleError, match="fit_size"):
+        encode(images[..., :-1], filters, lam=0.1, step=0.1, n_layers=1, stride=2)
+    with pytest.raises(PudleError, match="smaller than the 9 x 9 filters"):
+        fit_size(torch.zeros(1, 1, 8, 20), 9, 4)
