@@ -130,7 +130,7 @@ def figures(question: str, root: Path):
     drawn = experiments.part(question, "figures").FIGURES
     for figure in drawn:
         image, plotted = figure.draw(results)
-        style.save(image, plotted, folder / figure.name, f"{scale} scale, {n_seeds} seeds")
+        style.save(image, plotted, folder / figure.name, f"{scale} scale, n = {n_seeds} seed{'s' * (n_seeds > 1)}")
     files.write(folder / "captions.md", style.captions(drawn, scale, n_seeds))
 
 

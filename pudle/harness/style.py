@@ -73,10 +73,14 @@ def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
     """Write ``stem``.pdf, .png and .csv; ``stamp`` (scale and seeds) goes into the corner. The same input gives the same bytes."""
     import matplotlib.pyplot as plt
 
-    figure.text(0.998, 0.002, stamp, ha="right", va="bottom", fontsize=5, color="0.5")
+    figure.text(1.0, -0.01, stamp, ha="right", va="top", fontsize=5, color="0.5")
     stem = Path(stem)
-    files.replace(stem.with_suffix(".pdf"), lambda path: figure.savefig(path, metadata={"CreationDate": None}))
-    files.replace(stem.with_suffix(".png"), lambda path: figure.savefig(path, dpi=200, metadata={"Software": None}))
+    files.replace(
+        stem.with_suffix(".pdf"), lambda path: figure.savefig(path, bbox_inches="tight", metadata={"CreationDate": None})
+    )
+    files.replace(
+        stem.with_suffix(".png"), lambda path: figure.savefig(path, bbox_inches="tight", dpi=200, metadata={"Software": None})
+    )
     files.replace(stem.with_suffix(".csv"), lambda path: plotted.to_csv(path, index=False))
     plt.close(figure)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pudle.experiments.palette import look
+from pudle.experiments.palette import lines, look
 from pudle.harness import style
 from pudle.harness.cells import Cell
 from pudle.harness.style import Figure
@@ -17,11 +17,11 @@ def method(estimator: str, l1_weighting: str) -> str:
 
 def test_psnr(results: Results):
     table = results.summary[results.summary.image == ""]
-    quantities = {"psnr": "PSNR (dB), peak 1", "psnr_as_published": "PSNR (dB), as published"}
-    figure, axes = style.panels(2, width=2.9)
+    quantities = {"psnr": "test PSNR (dB), peak 1", "psnr_as_published": "test PSNR (dB), as published"}
+    figure, axes = style.panels(2, width=2.9, height=3.0)
     for axis, (quantity, label) in zip(axes, quantities.items(), strict=True):
-        for (estimator, weighting), lines in table[table.quantity == quantity].groupby(["estimator", "l1_weighting"]):
-            style.draw_band(axis, lines, **look(method(estimator, weighting)))
+        for look_, line in lines(table[table.quantity == quantity], method, "estimator", "l1_weighting"):
+            style.draw_band(axis, line, **look_)
         noisy = table[table.quantity == f"noisy_{quantity}"]["mean"].mean()
         axis.axhline(noisy, linestyle=":", **look("noisy"))
         axis.set(xlabel="update", ylabel=label)
@@ -52,10 +52,10 @@ def crops(results: Results):
     names = sorted(
         key.split("/")[1] for key in arrays[_name(finished[0])] if key.startswith("clean/") and key.endswith(f"/{seed}")
     )[:4]
-    figure, axes = style.panels(len(names) * (len(finished) + 2), width=1.15, height=1.3, rows=len(names))
+    figure, axes = style.panels(len(names) * (len(finished) + 2), width=1.15, height=1.2, rows=len(names))
     numbers = []
     grid = axes.reshape(len(names), -1)
-    for row, name in zip(grid, names, strict=True):
+    for first, row, name in zip([True, *[False] * len(names)], grid, names, strict=False):
         reference = arrays[_name(finished[0])]
         shown = [
             ("clean", reference[f"clean/{name}/{seed}"], None),
@@ -68,7 +68,7 @@ def crops(results: Results):
             if image is not None:
                 axis.imshow(image, cmap="gray", vmin=0, vmax=1)
             label = "clean" if title == "clean" else look(title)["label"] if title != "noisy" else "noisy"
-            if row is grid[0]:
+            if first:
                 axis.set_title(label.replace(", ", ",\n").replace(" ℓ₁ weight", " ℓ₁"), fontsize=6.5)
             axis.text(
                 0.03,

@@ -1,6 +1,6 @@
 """The dictionary's error while it is learned."""
 
-from pudle.experiments.palette import look
+from pudle.experiments.palette import lines
 from pudle.harness import style
 from pudle.harness.style import Figure
 from pudle.harness.tables import Results
@@ -12,8 +12,8 @@ def _curves(quantity: str, ylabel: str):
         depths = sorted(table.n_layers.unique())
         figure, axes = style.panels(len(depths), width=2.4, sharey=True)
         for axis, n_layers in zip(axes, depths, strict=True):
-            for estimator, lines in table[table.n_layers == n_layers].groupby("estimator"):
-                style.draw_band(axis, lines, **look(estimator))
+            for look, line in lines(table[table.n_layers == n_layers], str, "estimator"):
+                style.draw_band(axis, line, **look)
             axis.set(title=f"$T = {n_layers}$", yscale="log", xlabel="update")
         axes[0].set_ylabel(ylabel)
         style.legend_below(figure, axes, 3)

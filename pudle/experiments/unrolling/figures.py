@@ -1,6 +1,6 @@
 """Convergence of codes and gradients with the number of layers."""
 
-from pudle.experiments.palette import look
+from pudle.experiments.palette import lines, look
 from pudle.harness import style
 from pudle.harness.style import Figure
 from pudle.harness.tables import Results
@@ -24,8 +24,8 @@ def _gradients(quantity: str, target: str):
     def draw(results: Results):
         table = results.summary[results.summary.quantity == quantity]
         figure, (axis,) = style.panels()
-        for estimator, lines in table.groupby("estimator"):
-            style.draw_band(axis, lines, **look(estimator))
+        for look_, line in lines(table, str, "estimator"):
+            style.draw_band(axis, line, **look_)
         axis.set(yscale="log", xlabel="layer $t$", ylabel=rf"gradient error $\|g_t - {target}\|_F$")
         axis.legend()
         return figure, table
