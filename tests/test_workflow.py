@@ -59,6 +59,9 @@ class Workflow:
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def start(self, **options) -> subprocess.Popen:
+        return subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+
     def jobs(self) -> dict[str, int]:
         """What would run: job → count."""
         lines = self("--dry-run").split("Job stats:")
@@ -161,11 +164,11 @@ def test_killed_at_any_moment_it_ends_with_the_same_files(checkout, finished, tm
 
 def test_a_second_run_on_the_same_results_is_refused(checkout, tmp_path):
     workflow = Workflow(checkout, tmp_path, TOY)
-    first = subprocess.Popen(workflow.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "results/toy/.lock").exists():
-        time.sleep(0.05)
-    assert "in use by another run" in workflow(status=1)
-    assert first.wait() == 0
+    with workflow.start() as first:
+        while not (tmp_path / "results/toy/.lock").exists():
+            time.sleep(0.05)
+        assert "in use by another run" in workflow(status=1)
+        assert first.wait() == 0
 
 
 def test_bad_configuration_is_one_paragraph_and_writes_nothing(checkout, tmp_path):

@@ -1,0 +1,114 @@
+"""Every question runs at toy size, deterministically, and its figures and claims take its rows."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+from pudle import convolution, experiments
+from pudle.cli import main
+from pudle.coding import Unrolling
+from pudle.experiments.denoising.run import _l1_weight
+from pudle.harness import cells
+from pudle.harness.tables import Results
+from pudle.initialization import random_filters
+
+CONFIG = Path(__file__).parents[1] / "config"
+TOY = {
+    "unrolling": {"n_samples": 20, "n_layers": 4},
+    "learning": {"n_samples": 20, "n_layers": [3], "updates": 2},
+    "denoising": {"n_filters": 4, "crop": 17, "batch": 1, "updates": 2, "evaluate_every": 2, "n_layers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def config() -> dict:
+    config = yaml.safe_load((CONFIG / "config.yaml").read_text()) | {"scale": "toy", "seeds": 2}
+    for question, toy in TOY.items():
+        config["experiments"][question] |= toy
+    return config
+
+
+def _run_all(config: dict, root: Path, question: str) -> Results:
+    planned = experiments.plan(config)
+    results = Results(question, planned, root)
+    for cell in results.cells:
+        cells.run(cell, cell.folder(root), experiments.part(question, "run").run, fingerprint="")
+    return results
+
+
+@pytest.mark.parametrize("question", experiments.QUESTIONS)
+def test_a_question_from_cells_to_figures_and_claims(question, config, tmp_path):
+    assert question in TOY, "give the new question a toy size here"
+    results = _run_all(config, tmp_path, question)
+    again = _run_all(config, tmp_path / "again", question)
+    assert results.rows.equals(again.rows)
+    table = results.summarise()
+    (tmp_path / "tables").mkdir()
+    table.to_csv(tmp_path / "tables" / f"{question}.csv", index=False)
+    assert (table.n_seeds == 2).all() and len(table)
+    drawn = {figure.name: figure.draw(results) for figure in experiments.part(question, "figures").FIGURES}
+    for name, (image, plotted) in drawn.items():
+        assert len(plotted), name
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            image.canvas.draw()
+    for claim in experiments.part(question, "claims").CLAIMS:
+        assert claim.judge(results.rows)["verdict"] in ("INCONCLUSIVE", "NOT RUN")  # two seeds prove nothing
+
+
+def test_the_step_zero_of_learning_is_the_start(config, tmp_path):
+    rows = _run_all(config, tmp_path, "learning").rows
+    start = rows[(rows.step == 0) & (rows.quantity == "dictionary_error")].groupby("seed").value.nunique()
+    assert (start == 1).all(), "all gradients must start from the same dictionary"
+
+
+def test_released_weighting_averages_residuals_over_pixels_and_codes_over_positions():
+    settings = {"crop": 17, "kernel": 9, "stride": 4, "l1_weighting": "released"}
+    images, filters = torch.rand(2, 1, 17, 17, dtype=torch.float64), random_filters(5, 9, 0, torch.float64)
+    unrolling = Unrolling(lam=0.1, step=0.1, n_layers=3)
+    ours = convolution.filter_gradient(
+        images, filters, "ae-lasso", unrolling, stride=4, l1_weight=_l1_weight(settings)
+    ).gradient
+    filters.requires_grad_()
+    codes = convolution.encode(images, filters, lam=0.1, step=0.1, n_layers=3, stride=4)
+    residual = (convolution.decode(codes, filters, stride=4) - images).square().mean() / 2
+    released = residual + 0.1 * codes.abs().sum(1).mean()
+    (theirs,) = torch.autograd.grad(17 * 17 * released, filters)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-8)
+    assert _l1_weight({"l1_weighting": "released", "crop": 129, "kernel": 9, "stride": 4}) == pytest.approx((129 / 31) ** 2)
+
+
+def _pudle(*words: str):
+    return CliRunner().invoke(main, list(words))
+
+
+def test_claims_command_tells_what_is_contradicted(tmp_path):
+    header = "question,claim,verdict,effect,low,high,threshold,n_seeds,measured,statement,place,why,note\n"
+    line = "learning,{id},{verdict},0.5,0.4,0.6,> 0,3,m,It holds.,p,w,\n"
+    table = tmp_path / "claims.csv"
+    table.write_text(header + line.format(id="a", verdict="SUPPORTED"))
+    said = _pudle("claims", "--root", str(tmp_path))
+    assert said.exit_code == 0 and "SUPPORTED" in said.output and "0.5 [0.4, 0.6] > 0" in said.output
+    table.write_text(header + line.format(id="a", verdict="CONTRADICTED"))
+    assert _pudle("claims", "--root", str(tmp_path)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("claims", "--root", "nowhere"), "run `snakemake` first"),
+        (("tables", "lerning"), "did you mean 'learning'"),
+        (("figures", "learning", "--root", "nowhere"), "run `snakemake` first"),
+        (("cell", "lerning", "--settings", "{}", "--seeds", "0", "--output", "x"), "did you mean 'learning'"),
+    ],
+)
+def test_wrong_words_are_told_in_one_paragraph(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = _pudle(*words)
+    assert said.exit_code == 2 and message in said.output
+    assert "Traceback" not in said.output and not list(tmp_path.iterdir())
