@@ -87,10 +87,13 @@ def filter_gradient(
     for block, target in zip(images.split(size), targets.split(size), strict=True):
         z, history = _unroll(dictionary, dictionary.pad(block), unrolling, n_back)
         residual = dictionary.synthesize(z).sub_(dictionary.pad(target))
-        loss += float(residual.square().sum()) / 2 + penalty * float(z.abs().sum())
+        loss += float(residual.square().sum()) / 2
         gradient += dictionary.product(residual, z)
         if history:
-            back = dictionary.correlate(residual).add_(z.sign(), alpha=penalty)
+            back = dictionary.correlate(residual)
+            if penalty:
+                loss += penalty * float(z.abs().sum())
+                back.add_(z.sign(), alpha=penalty)
             gradient += _back_propagate(dictionary, back, z, history, unrolling.step)
         codes.append(z)
     return Gradient(gradient / len(images), torch.cat(codes), loss / len(images))
