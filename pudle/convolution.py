@@ -152,11 +152,7 @@ class _Dictionary:
 
     def synthesize(self, codes: Tensor) -> Tensor:
         """Dz: padded images from codes."""
-        blocks = F.conv2d(codes, self.flipped, padding=self.reach - 1)
-        n, _, rows, columns = blocks.shape
-        # as pixel_shuffle does, but twice as fast
-        pixels = blocks.view(n, self.stride, self.stride, rows, columns).permute(0, 3, 1, 4, 2)
-        return pixels.reshape(n, rows * self.stride, columns * self.stride, 1).movedim(-1, 1)
+        return F.pixel_shuffle(F.conv2d(codes, self.flipped, padding=self.reach - 1), self.stride)
 
     def product(self, images: Tensor, codes: Tensor) -> Tensor:
         """⟨x, z⟩ (p, 1, k, k), summed over padded images."""
@@ -190,10 +186,12 @@ def _back_propagate(
         # z̄ where the codes are not 0, in one pass
         error = torch.ops.aten.softshrink_backward.grad_input(back, codes, 0.0, grad_input=back)
         codes, residual = history.pop()
-        gradient += dictionary.product(residual, error)
-        if codes is not None:
+        if codes is None:
+            gradient += dictionary.product(residual, error)
+        else:
             image = dictionary.synthesize(error)
-            gradient += dictionary.product(image, codes)
+            # one product of twice the length is faster than two
+            gradient += dictionary.product(torch.cat([residual, image]), torch.cat([error, codes]))
             back = error.sub_(dictionary.correlate(image), alpha=step)
     return -step * gradient
 
