@@ -17,12 +17,18 @@ def replace(path: Path, save: Callable[[Path], object]) -> None:
     """Let ``save`` write a temporary file with the suffix of ``path``, then move it there in one step."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         save(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(root: Path) -> None:
+    """Remove what killed processes left half-written under ``root``."""
+    for leftover in Path(root).rglob(".*.partial*"):
+        leftover.unlink(missing_ok=True)
 
 
 def canonical_json(value: object) -> str:

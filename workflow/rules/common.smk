@@ -53,5 +53,6 @@ onstart:
         LOCK.acquire(timeout=0)
     except Timeout:
         raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None
+    files.sweep(ROOT)
     # Not a rule: what depends on which part of the configuration is in the `params:` of each rule.
     files.write(f"{ROOT}/config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
