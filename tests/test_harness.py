@@ -1,6 +1,6 @@
 """Cells, rows, tables and verdicts: what is recorded is what comes out, whole or not at all."""
 
-import json
+import time
 
 import numpy as np
 import pandas as pd
@@ -67,11 +67,11 @@ def test_divergence_ends_one_seed_with_a_row_that_says_so(tmp_path):
     assert rows[(rows.seed == 1) & (rows.quantity == "error")].step.tolist() == [0, 1]
     assert rows[(rows.seed == 2) & (rows.quantity == "error")].step.tolist() == [0, 1, 2]
     table = results.summarise().set_index("step")
-    assert table.n_seeds.tolist() == [3, 3, 2] and (table.n_diverged == 1).all()
+    assert table.n_seeds.tolist() == [3, 3, 2] and (table.n_ended == 1).all()
     assert table.loc[2, "mean"] == pytest.approx((1 + 3) / 2)
     listed = coverage(results.cells, tmp_path)
     assert listed.status.tolist() == ["diverged", "missing"]
-    assert "seed 1: error is nan at step 2" in listed.diverged[0]
+    assert "seed 1: error is nan at step 2" in listed.endings[0]
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):
@@ -188,9 +188,36 @@ def test_claims_have_unique_ids_and_one_threshold():
         assert claim.judge(pd.DataFrame(columns=["seed", "step", "quantity", "value"]))["verdict"] == "NOT RUN"
 
 
-def test_record_refuses_infinity():
+def test_record_tells_how_a_seed_ended():
     record = Record()
     with record.seed(0):
         record.add(0, {"x": np.inf})
-    assert record.diverged == {"0": "x is inf at step 0"}
-    assert json.loads(json.dumps(record.diverged)) == record.diverged
+    assert record.status == "diverged" and record.endings[0]["reason"] == "x is inf at step 0"
+    with record.seed(1, limit=0.05, method="slow"):
+        record.add(3, {"x": 1.0})
+        time.sleep(5)
+    assert record.endings[1] == {
+        "seed": 1,
+        "method": "slow",
+        "status": "stalled",
+        "reason": "not done after the time limit of 0.05 s",
+    }
+    with record.seed(2, guard=True):
+        raise ZeroDivisionError("by zero")
+    assert record.status == "failed" and record.endings[2]["reason"] == "ZeroDivisionError: by zero"
+    with pytest.raises(ZeroDivisionError), record.seed(3):
+        raise ZeroDivisionError
+    rows = record.rows()
+    assert rows[rows.quantity == "stalled"][["seed", "step", "method"]].values.tolist() == [[1, 3, "slow"]]
+
+
+def test_timings_are_kept_apart_from_the_rows(tmp_path):
+    def timed(settings, seeds, record):
+        with record.seed(0):
+            record.add(1, {"error": 1.0})
+            record.time(1, 0.5)
+
+    cell = _cell(seeds=(0,))
+    cells.run(cell, cell.folder(tmp_path), timed, fingerprint="f")
+    results = Results("toy", [cell], tmp_path)
+    assert results.timings.value.tolist() == [0.5] and results.rows.quantity.tolist() == ["error"]

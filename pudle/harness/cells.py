@@ -1,13 +1,14 @@
 """A cell is one point of an experiment's grid with all its seeds: one job, one folder.
 
 ``<results>/<scale>/cells/<question>/<cell id>/`` holds ``rows.csv``, ``cell.json`` (settings, status, provenance, hashes of the
-other files) and, where the experiment keeps any, ``arrays.npz``. ``cell.json`` is written last: a folder that has it is complete.
+other files) and, where the experiment keeps any, ``timings.csv`` and ``arrays.npz``. ``cell.json`` is written last: a folder that has it is complete.
 """
 
 import hashlib
 import itertools
 import json
 import re
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,15 +50,16 @@ def grid(settings: Mapping[str, object], **lists: str) -> Iterator[dict[str, obj
 def run(cell: Cell, folder: Path, experiment: Callable[[Mapping, Sequence[int], Record], None], *, fingerprint: str) -> str:
     """Run one cell and write its folder; returns its status.
 
-    ``experiment(settings, seeds, record)`` fills the record. Seeds that diverge are recorded as such and leave the cell with the
-    status "diverged"; errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is written.
+    ``experiment(settings, seeds, record)`` fills the record. The status is "done" or the worst ending of
+    a seed, "diverged", "stalled" or "failed". Errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is written.
     """
     started, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
     record = Record()
     experiment(cell.settings, cell.seeds, record)
-    status = "diverged" if record.diverged else "done"
     folder = Path(folder)
     outputs = {"rows.csv": lambda path: record.rows().to_csv(path, index=False)}
+    if len(record.timings()):
+        outputs["timings.csv"] = lambda path: record.timings().to_csv(path, index=False)
     if record.arrays:
         outputs["arrays.npz"] = record.save_arrays
     for name, save in outputs.items():
@@ -68,16 +70,17 @@ def run(cell: Cell, folder: Path, experiment: Callable[[Mapping, Sequence[int], 
         "settings": dict(cell.settings),
         "varies": list(cell.varies),
         "seeds": list(cell.seeds),
-        "status": status,
-        "diverged": record.diverged,
+        "status": record.status,
+        "endings": record.endings,
         "started": started,
         "seconds": round(time.monotonic() - clock, 3),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "fingerprint": fingerprint,
         "outputs": {name: files.sha256(folder / name) for name in outputs},
         "provenance": provenance.describe(),
     }
     files.write(folder / "cell.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
-    return status
+    return record.status
 
 
 def read(folder: Path) -> dict:

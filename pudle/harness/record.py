@@ -1,9 +1,10 @@
-"""What an experiment hands back: tidy rows, and arrays for the figures that show more than numbers.
+"""What an experiment hands back: tidy rows, timings, and arrays for the figures that show more than numbers.
 
-A row is (labels…, seed, step, quantity, value). A value that is not finite ends its seed: the seed is recorded as diverged, with
-the rows up to there, and the others go on.
+A row is (labels…, seed, step, quantity, value). A seed that cannot go on ends with a row that says so ("diverged", "failed" or
+"stalled"), after its rows up to there, and the other seeds go on: a failed run is a result, never a missing line.
 """
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,42 +12,75 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pudle.errors import PudleError
+
+ENDINGS = ("diverged", "stalled", "failed")  # the mildest first
+
 
 class Diverged(Exception):
-    """A value was not finite. Raised inside :meth:`Record.seed`, which catches it."""
+    """A value was not finite."""
+
+
+class Stalled(Exception):
+    """The time limit was reached."""
 
 
 class Record:
-    """Rows and arrays of one cell."""
+    """Rows, timings and arrays of one cell."""
 
     def __init__(self):
         self._rows: list[dict] = []
+        self._timings: list[dict] = []
         self._seed: int | None = None
+        self._labels: dict[str, str] = {}
+        self._step = 0
         self.arrays: dict[str, np.ndarray] = {}
-        self.diverged: dict[str, str] = {}  # seed → what happened
+        self.endings: list[dict] = []  # seed, labels, status and reason of each seed that did not end well
 
     @contextmanager
-    def seed(self, seed: int) -> Iterator[None]:
-        """Everything recorded inside belongs to ``seed``; divergence ends the block, not the cell."""
-        self._seed = seed
-        try:
-            yield
-        except Diverged as reason:
-            self.diverged[str(seed)] = str(reason)
+    def seed(self, seed: int, *, limit: float | None = None, guard: bool = False, **labels: object) -> Iterator[None]:
+        """Everything recorded inside belongs to ``seed`` (and has ``labels``). A value that is not finite ends the block, not the cell.
 
-    def add(self, step: int, values: Mapping[str, float], **labels: str) -> None:
+        limit : seconds after which the block ends as "stalled" (where the system has an alarm, and in the main thread only)
+        guard : let any other exception end the block as "failed", as for methods that are not ours; else it passes through
+        """
+        self._seed, self._labels, self._step = seed, labels, 0
+        try:
+            with _alarm(limit):
+                yield
+        except Diverged as reason:
+            self._end("diverged", reason)
+        except Stalled as reason:
+            self._end("stalled", reason)
+        except Exception as reason:
+            if not guard:
+                raise
+            self._end("failed", f"{'' if isinstance(reason, PudleError) else type(reason).__name__ + ': '}{reason}")
+        finally:
+            self._labels = {}
+
+    @property
+    def status(self) -> str:
+        """ "done", or the worst ending of any seed."""
+        return max((ending["status"] for ending in self.endings), key=ENDINGS.index, default="done")
+
+    def add(self, step: int, values: Mapping[str, float], **labels: object) -> None:
         """Record quantities at ``step`` (a layer or an update); ``labels`` are further key columns, such as an estimator."""
         for quantity, value in values.items():
             value = float(value)
             self.check(step, **{quantity: value})
-            self._rows.append({**labels, "seed": self._seed, "step": step, "quantity": quantity, "value": value})
+            self._rows.append(self._row(step, quantity, value, labels))
 
     def check(self, step: int, **values: float) -> None:
-        """End the seed as diverged, with a row that says so, if one of ``values`` is not finite."""
+        """End the seed as diverged if one of ``values`` is not finite."""
+        self._step = step
         for quantity, value in values.items():
             if not np.isfinite(value):
-                self._rows.append({"seed": self._seed, "step": step, "quantity": "diverged", "value": 1.0})
                 raise Diverged(f"{quantity} is {value} at step {step}")
+
+    def time(self, step: int, seconds: float) -> None:
+        """Record the seconds spent up to ``step``. Kept apart from the rows, which are the same in every run."""
+        self._timings.append(self._row(step, "seconds", seconds, {}))
 
     def array(self, name: str, value) -> None:
         """Keep an array of the current seed, read back as ``<name>/<seed>``."""
@@ -54,12 +88,46 @@ class Record:
 
     def rows(self) -> pd.DataFrame:
         """All rows; labels that a row does not have are empty."""
-        frame = pd.DataFrame(self._rows)
-        keys = ["seed", "step", "quantity", "value"]
-        labels = [column for column in frame.columns if column not in keys]
-        frame[labels] = frame[labels].fillna("")
-        return frame[labels + keys]
+        return _frame(self._rows)
+
+    def timings(self) -> pd.DataFrame:
+        """Rows of the quantity "seconds"."""
+        return _frame(self._timings)
 
     def save_arrays(self, path: Path) -> None:
         with open(path, "wb") as file:
             np.savez_compressed(file, **self.arrays)
+
+    def _row(self, step: int, quantity: str, value: float, labels: Mapping[str, object]) -> dict:
+        return {**self._labels, **labels, "seed": self._seed, "step": step, "quantity": quantity, "value": value}
+
+    def _end(self, status: str, reason: object) -> None:
+        self._rows.append(self._row(self._step, status, 1.0, {}))
+        told = " ".join(str(reason).split())
+        self.endings.append({"seed": self._seed, **self._labels, "status": status, "reason": told})
+
+
+def _frame(rows: list[dict]) -> pd.DataFrame:
+    keys = ["seed", "step", "quantity", "value"]
+    frame = pd.DataFrame(rows, columns=None if rows else keys)
+    labels = [column for column in frame.columns if column not in keys]
+    frame[labels] = frame[labels].fillna("")
+    return frame[labels + keys]
+
+
+@contextmanager
+def _alarm(limit: float | None) -> Iterator[None]:
+    if limit is None:
+        yield
+        return
+
+    def ring(*_):
+        raise Stalled(f"not done after the time limit of {limit:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.harness import cells
+from pudle.harness.record import ENDINGS
 from pudle.harness.statistics import bootstrap_band
 
 _KEYS = ["seed", "step", "quantity", "value"]
@@ -24,18 +25,12 @@ class Results:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Tidy rows of all finished cells: varying settings, labels, seed, step, quantity, value."""
-        frames = []
-        for cell in self.finished():
-            frame = pd.read_csv(cell.folder(self.root) / "rows.csv", keep_default_na=False)
-            for position, key in enumerate(cell.varies):
-                frame.insert(position, key, cell.settings.get(key, ""))
-            frames.append(frame)
-        if not frames:
-            return pd.DataFrame(columns=_KEYS)
-        frame = pd.concat(frames, ignore_index=True)
-        labels = [column for column in frame.columns if column not in _KEYS]
-        frame[labels] = frame[labels].fillna("")
-        return frame[labels + _KEYS]
+        return self._gather("rows.csv")
+
+    @cached_property
+    def timings(self) -> pd.DataFrame:
+        """The same for the seconds that updates took, where the experiment keeps them."""
+        return self._gather("timings.csv")
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -46,8 +41,8 @@ class Results:
         return table.astype({"mean": float, "low": float, "high": float})
 
     def summarise(self) -> pd.DataFrame:
-        """Mean, 95 % bootstrap band, number of seeds and of diverged seeds for each point and quantity."""
-        rows = self.rows[self.rows.quantity != "diverged"]
+        """Mean, 95 % bootstrap band, number of seeds and of seeds that ended early for each point and quantity."""
+        rows = self.rows[~self.rows.quantity.isin(ENDINGS)]
         labels = [column for column in rows.columns if column not in _KEYS]
         frames = []
         for key, group in rows.groupby([*labels, "quantity"], sort=True):
@@ -62,15 +57,31 @@ class Results:
                     )
                 )
         if not frames:
-            return pd.DataFrame(columns=["quantity", "step", "mean", "low", "high", "n_seeds", "n_diverged"])
+            return pd.DataFrame(columns=["quantity", "step", "mean", "low", "high", "n_seeds", "n_ended"])
         table = pd.concat(frames, ignore_index=True)
-        diverged = self.rows[self.rows.quantity == "diverged"].groupby(labels).seed.nunique() if labels else None
+        diverged = self.rows[self.rows.quantity.isin(ENDINGS)].groupby(labels).seed.nunique() if labels else None
         if diverged is not None and len(diverged):
-            table = table.merge(diverged.rename("n_diverged").reset_index(), on=labels, how="left")
-            table["n_diverged"] = table["n_diverged"].fillna(0).astype(int)
+            table = table.merge(diverged.rename("n_ended").reset_index(), on=labels, how="left")
+            table["n_ended"] = table["n_ended"].fillna(0).astype(int)
         else:
-            table["n_diverged"] = 0
+            table["n_ended"] = 0
         return table.sort_values([*labels, "quantity", "step"], ignore_index=True)
+
+    def _gather(self, name: str) -> pd.DataFrame:
+        frames = []
+        for cell in self.finished():
+            path = cell.folder(self.root) / name
+            if path.exists():
+                frame = pd.read_csv(path, keep_default_na=False)
+                for position, key in enumerate(cell.varies):
+                    frame.insert(position, key, cell.settings.get(key, ""))
+                frames.append(frame)
+        if not frames:
+            return pd.DataFrame(columns=_KEYS)
+        frame = pd.concat(frames, ignore_index=True)
+        labels = [column for column in frame.columns if column not in _KEYS]
+        frame[labels] = frame[labels].fillna("")
+        return frame[labels + _KEYS]
 
     def finished(self) -> list[cells.Cell]:
         return [cell for cell in self.cells if (cell.folder(self.root) / "cell.json").exists()]
@@ -86,18 +97,18 @@ class Results:
 
 
 def coverage(planned: Sequence[cells.Cell], root: Path) -> pd.DataFrame:
-    """Every planned cell with its status: done, diverged or missing. Maps cell ids to settings."""
+    """Every planned cell with its status: done, diverged, stalled, failed or missing. Maps cell ids to settings."""
     table = []
     for cell in planned:
         folder = cell.folder(root)
-        ran = cells.read(folder) if (folder / "cell.json").exists() else {"status": "missing", "diverged": {}, "seconds": ""}
+        ran = cells.read(folder) if (folder / "cell.json").exists() else {"status": "missing", "endings": []}
         table.append(
             {
                 "question": cell.question,
                 "cell": cell.id,
                 "status": ran["status"],
                 "seeds": " ".join(map(str, cell.seeds)),
-                "diverged": "; ".join(f"seed {seed}: {reason}" for seed, reason in ran["diverged"].items()),
+                "endings": "; ".join(f"seed {ending['seed']}: {ending['reason']}" for ending in ran["endings"]),
                 "settings": cells.files.canonical_json(dict(cell.settings)),
             }
         )
