@@ -1,28 +1,48 @@
-"""One label and one colour per method, in every figure (Okabe & Ito's palette, safe for the colour-blind)."""
+"""One label, colour and line per method, in every figure. The gradients have Okabe & Ito's colours, safe for the colour-blind; where
+there are more methods than colours to tell apart, relatives share one and differ in their lines."""
 
 from collections.abc import Callable, Iterator
 
 import pandas as pd
 
 _LOOKS = {
-    "dec": ("dec", "#0072B2"),
-    "ae-lasso": ("ae-lasso", "#E69F00"),
-    "ae-lasso released": ("ae-lasso, released ℓ₁ weight", "#D55E00"),
-    "ae-ls": ("ae-ls", "#009E73"),
-    "codes": ("codes", "#4D4D4D"),
-    "noisy": ("noisy input", "#999999"),
+    "dec": ("dec", "#0072B2", "-"),
+    "ae-lasso": ("ae-lasso", "#E69F00", "-"),
+    "ae-lasso released": ("ae-lasso, released ℓ₁ weight", "#D55E00", "-"),
+    "ae-ls": ("ae-ls", "#009E73", "-"),
+    "pudle-dec": ("pudle-dec", "#0072B2", "-"),
+    "pudle-ae-lasso": ("pudle-ae-lasso", "#E69F00", "-"),
+    "pudle-ae-ls": ("pudle-ae-ls", "#009E73", "-"),
+    "pudle-truncated": ("pudle-truncated", "#009E73", ":"),
+    "pudle-ae-ls-decay": ("pudle-ae-ls-decay", "#56B4E9", "-"),
+    "pudle-ae-ls-ht": ("pudle-ae-ls-ht", "#CC79A7", "-"),
+    "alternating": ("alternating", "#0072B2", "--"),
+    "noodl": ("noodl", "#D55E00", "-"),
+    "noodl-as-published": ("noodl-as-published", "#D55E00", "--"),
+    "arora-biased": ("arora-biased", "#8C564B", "-"),
+    "arora-unbiased": ("arora-unbiased", "#8C564B", "--"),
+    "online": ("online", "#7F7F7F", "-"),
+    "admm": ("admm", "#7F7F7F", "--"),
+    "mod": ("mod", "#9467BD", "-"),
+    "k-svd": ("k-svd", "#9467BD", "--"),
+    "codes": ("codes", "#4D4D4D", "-"),
+    "noisy": ("noisy input", "#999999", ":"),
 }
+_GUESTS = ("#000000", "#E377C2", "#17BECF", "#BCBD22")  # for methods that are not ours, in the order of their names
 
 
 def lines(table: pd.DataFrame, method: Callable[..., str], *keys: str) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """The groups of ``table`` by ``keys``, each with the look of ``method(*values of the keys)``, in the order of the palette."""
+    """The groups of ``table`` by ``keys``, each with the look of ``method(*values of the keys)``: ours in the order of the palette, then
+    guests."""
     groups = {method(*values): group for values, group in table.groupby(list(keys))}
     for name in _LOOKS:
         if name in groups:
             yield look(name), groups[name]
+    for i, name in enumerate(sorted(set(groups) - set(_LOOKS))):
+        yield {"label": name, "color": _GUESTS[i % len(_GUESTS)], "linestyle": "-."}, groups[name]
 
 
 def look(method: str) -> dict[str, str]:
-    """Keyword arguments ``label`` and ``color`` for matplotlib."""
-    label, color = _LOOKS[method]
-    return {"label": label, "color": color}
+    """Keyword arguments ``label``, ``color`` and ``linestyle`` for matplotlib."""
+    label, color, line = _LOOKS[method]
+    return {"label": label, "color": color, "linestyle": line}

@@ -1,7 +1,8 @@
 """A cell is one point of an experiment's grid with all its seeds: one job, one folder.
 
 ``<results>/<scale>/cells/<question>/<cell id>/`` holds ``rows.csv``, ``cell.json`` (settings, status, provenance, hashes of the
-other files) and, where the experiment keeps any, ``timings.csv`` and ``arrays.npz``. ``cell.json`` is written last: a folder that has it is complete.
+other files) and, where the experiment keeps any, ``timings.csv`` and ``arrays.npz``. ``cell.json`` is written last: a folder
+that has it is complete.
 """
 
 import hashlib
@@ -50,8 +51,8 @@ def grid(settings: Mapping[str, object], **lists: str) -> Iterator[dict[str, obj
 def run(cell: Cell, folder: Path, experiment: Callable[[Mapping, Sequence[int], Record], None], *, fingerprint: str) -> str:
     """Run one cell and write its folder; returns its status.
 
-    ``experiment(settings, seeds, record)`` fills the record. The status is "done" or the worst ending of
-    a seed, "diverged", "stalled" or "failed". Errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is written.
+    ``experiment(settings, seeds, record)`` fills the record. The status is "done" or the worst ending of a seed: "diverged", "stalled"
+    or "failed". Errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is written.
     """
     started, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
     record = Record()

@@ -51,13 +51,13 @@ def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int 
     return figure, axes.ravel()
 
 
-def draw_band(axis, table: pd.DataFrame, **line) -> None:
-    """One line of means over steps with its band; seeds that ended early leave a cross where the line ends."""
-    table = table.sort_values("step")
-    (drawn,) = axis.plot(table.step, table["mean"], **line)
-    axis.fill_between(table.step, table.low, table.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+def draw_band(axis, table: pd.DataFrame, x: str = "step", **line) -> None:
+    """One line of means over ``x`` with its band; seeds that ended early leave a cross where the line ends."""
+    table = table.sort_values(x)
+    (drawn,) = axis.plot(table[x], table["mean"], **line)
+    axis.fill_between(table[x], table.low, table.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
     if table.n_ended.max() > 0:
-        axis.plot(table.step.iloc[-1], table["mean"].iloc[-1], "X", color=drawn.get_color(), markersize=7)
+        axis.plot(table[x].iloc[-1], table["mean"].iloc[-1], "X", color=drawn.get_color(), markersize=7)
 
 
 def legend_below(figure, axes, columns: int) -> None:

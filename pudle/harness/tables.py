@@ -86,9 +86,9 @@ class Results:
     def finished(self) -> list[cells.Cell]:
         return [cell for cell in self.cells if (cell.folder(self.root) / "cell.json").exists()]
 
-    def files(self, cell: cells.Cell) -> set[str]:
-        """The names of a finished cell's outputs."""
-        return set(cells.read(cell.folder(self.root))["outputs"])
+    def told(self, cell: cells.Cell) -> dict:
+        """The ``cell.json`` of a finished cell."""
+        return cells.read(cell.folder(self.root))
 
     def arrays(self, cell: cells.Cell) -> dict[str, np.ndarray]:
         """The arrays of one cell, by ``name/seed``; never unpickled."""

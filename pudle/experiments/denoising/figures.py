@@ -23,7 +23,7 @@ def test_psnr(results: Results):
         for look_, line in lines(table[table.quantity == quantity], method, "estimator", "l1_weighting"):
             style.draw_band(axis, line, **look_)
         noisy = table[table.quantity == f"noisy_{quantity}"]["mean"].mean()
-        axis.axhline(noisy, linestyle=":", **look("noisy"))
+        axis.axhline(noisy, **look("noisy"))
         axis.set(xlabel="update", ylabel=label)
     style.legend_below(figure, axes, 3)
     shown = [*quantities, *(f"noisy_{quantity}" for quantity in quantities)]
@@ -31,7 +31,7 @@ def test_psnr(results: Results):
 
 
 def filters(results: Results):
-    finished = [(cell, results.arrays(cell)) for cell in results.finished() if "arrays.npz" in results.files(cell)]
+    finished = [(cell, results.arrays(cell)) for cell in results.finished() if "arrays.npz" in results.told(cell)["outputs"]]
     figure, axes = style.panels(max(1, len(finished)), width=1.9, height=2.1)
     frames = []
     for axis, (cell, arrays) in zip(axes, finished, strict=False):
@@ -46,7 +46,7 @@ def filters(results: Results):
 
 def crops(results: Results):
     """One row per test image: clean, noisy, and each method's estimate, with its PSNR over the whole image."""
-    finished = [cell for cell in results.finished() if "arrays.npz" in results.files(cell)]
+    finished = [cell for cell in results.finished() if "arrays.npz" in results.told(cell)["outputs"]]
     arrays = {_name(cell): results.arrays(cell) for cell in finished}
     seed = finished[0].seeds[0]
     names = sorted(

@@ -13,8 +13,8 @@ def code_convergence(results: Results):
         ("code_error_lasso", "-", r"to the lasso's, $\hat z$"),
         ("code_error_true", "--", r"to the true, $z^*$"),
     ):
-        look_ = look("codes") | {"label": label}
-        style.draw_band(axis, table[table.quantity == quantity], linestyle=line, **look_)
+        look_ = look("codes") | {"label": label, "linestyle": line}
+        style.draw_band(axis, table[table.quantity == quantity], **look_)
     axis.set(yscale="log", xlabel="layer $t$", ylabel=r"mean code error $\|z_t - z\|_2$")
     axis.legend()
     return figure, table
