@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pudle.coding import Unrolling, check_shapes, encode
+from pudle.coding import Unrolling, check_shapes
 from pudle.errors import PudleError, one_of
 
 ESTIMATORS = ("dec", "ae-lasso", "ae-ls")
@@ -46,14 +46,15 @@ def dictionary_gradient(
     n_layers: int,
     decay: float = 1.0,
     nonnegative: bool = False,
+    backward_layers: int | None = None,
 ) -> Tensor:
     """Gradient (m, p) of the loss averaged over the samples ``x`` (n, m), at ``dictionary`` (m, p).
 
-    ``estimator`` is "dec", "ae-lasso" (needs ``lam``) or "ae-ls"; the settings are those of :func:`pudle.encode`.
-    Source: PUDLE, Section 3.
+    ``estimator`` is "dec", "ae-lasso" (needs ``lam``) or "ae-ls"; ``backward_layers`` truncates back-propagation to the last
+    layers; the other settings are those of :func:`pudle.encode`. Source: PUDLE, Section 3.
     """
     unrolling = Unrolling(lam=lam, threshold=threshold, step=step, n_layers=n_layers, decay=decay, nonnegative=nonnegative)
-    return unrolled_gradient(x, dictionary, estimator, unrolling).gradient
+    return unrolled_gradient(x, dictionary, estimator, unrolling, backward_layers=backward_layers).gradient
 
 
 def decoder_gradient(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
@@ -61,13 +62,16 @@ def decoder_gradient(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
     return (codes @ dictionary.T - x).T @ codes / len(x)
 
 
-def autograd_gradient(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling) -> Gradient:
+def autograd_gradient(
+    x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, *, backward_layers: int | None = None
+) -> Gradient:
     """The same as :func:`unrolled_gradient` by automatic differentiation over the whole batch at once."""
-    _check(x, dictionary, estimator, unrolling)
+    stop = _check(x, dictionary, estimator, unrolling, backward_layers)
     dictionary = dictionary.detach().requires_grad_()
-    codes = encode(x, dictionary, **vars(unrolling))
-    if estimator == "dec":
-        codes = codes.detach()  # before decoding: otherwise dec silently equals ae-ls
+    codes = x.new_zeros(len(x), dictionary.shape[1])
+    for t in range(unrolling.n_layers):
+        with torch.set_grad_enabled(t >= stop):  # dec stops after the last: with a gradient it would silently equal ae-ls
+            codes = unrolling.shrink(codes - unrolling.step * ((codes @ dictionary.T - x) @ dictionary), t)
     loss = 0.5 * (codes @ dictionary.T - x).square().sum() / len(x)
     if estimator == "ae-lasso":
         loss = loss + unrolling.lam * codes.abs().sum() / len(x)
@@ -76,50 +80,88 @@ def autograd_gradient(x: Tensor, dictionary: Tensor, estimator: str, unrolling: 
 
 
 @torch.no_grad()
-def unrolled_gradient(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling) -> Gradient:
-    """Gradient, codes and loss in closed form, in blocks of samples whose layers stay in the cache."""
-    _check(x, dictionary, estimator, unrolling)
+def unrolled_gradient(
+    x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, *, backward_layers: int | None = None
+) -> Gradient:
+    """Gradient, codes and loss in closed form, in blocks of samples; the layers with sparse codes by :mod:`pudle.working_sets`."""
+    stop = _check(x, dictionary, estimator, unrolling, backward_layers)
+    return _unrolled_gradient(x.detach(), dictionary.detach(), estimator, unrolling, stop)[0]
+
+
+def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: float | None = None):
+    """The gradient, and how many layers ran dense (of blocks), wide and narrow (of samples); ``sparse_share`` as in ``_sparse_share``."""
     n_atoms, n_layers, step = dictionary.shape[1], unrolling.n_layers, unrolling.step
     lam = unrolling.lam if estimator == "ae-lasso" else 0.0
-    through_layers = estimator != "dec"
     transfer = torch.eye(n_atoms, dtype=x.dtype, device=x.device) - step * dictionary.T @ dictionary  # W
+    size = max(1, min(len(x), _block(n_atoms, x.device)))
+    share = _sparse_share(dictionary) if sparse_share is None else sparse_share
+    sparse = _sparse_layers(size, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
     codes = torch.empty(len(x), n_atoms, dtype=x.dtype, device=x.device)
     direct = torch.zeros_like(dictionary)
     products = torch.zeros_like(transfer)  # S
     inputs = torch.zeros_like(dictionary)  # xᵀ Σ ū
-    loss = 0.0
-    size = min(len(x), _block(n_atoms, x.device))
-    layers = x.new_zeros(n_layers + 1 if through_layers else 2, size, n_atoms)
-    errors = x.new_empty(n_layers, size, n_atoms) if through_layers else None
+    loss, n_dense = 0.0, 0
+    layers = x.new_empty(n_layers + 1 if stop < n_layers else 2, size, n_atoms)
+    errors = x.new_empty(n_layers - stop, size, n_atoms)
     with _flushed_denormals():
         for start in range(0, len(x), size):
             block = x[start : start + size]
             z, drive = layers[:, : len(block)], step * block @ dictionary
-            last = z[0].zero_()
-            for t in range(n_layers):
-                following = z[t + 1] if through_layers else z[(t + 1) % 2]
-                torch.addmm(drive, last, transfer, out=following)
-                last = _shrink_in_place(following, unrolling, t)
+            first, last = _dense_layers(z, drive, transfer, unrolling, share)
+            n_dense += first
+            if first < n_layers:
+                last, residual, back, u_sum = sparse.run(block, drive, last, first)
+                inputs.addmm_(block.T, u_sum) if stop < n_layers else None
+            else:
+                residual = last @ dictionary.T - block
+                back = residual @ dictionary + lam * last.sign() if stop < n_layers else None
             codes[start : start + size] = last
-            residual = last @ dictionary.T - block
             loss += float(residual.square().sum()) / 2 + lam * float(last.abs().sum())
             direct.addmm_(residual.T, last)
-            if through_layers:
-                back, u = residual @ dictionary + lam * last.sign(), errors[:, : len(block)]
-                for t in reversed(range(n_layers)):
-                    torch.mul(back, z[t + 1] != 0, out=u[t])
-                    torch.mm(u[t], transfer, out=back)
-                products.addmm_(z[:-1].reshape(-1, n_atoms).T, u.reshape(-1, n_atoms))
+            if stop < first:
+                u = errors[: first - stop, : len(block)]
+                for t in reversed(range(stop, first)):
+                    torch.mul(back, z[t + 1] != 0, out=u[t - stop])
+                    torch.mm(u[t - stop], transfer, out=back)
+                products.addmm_(z[stop:first].reshape(-1, n_atoms).T, u.reshape(-1, n_atoms))
                 inputs.addmm_(block.T, u.sum(0))
-    gradient = (direct - step * (dictionary @ (products + products.T) - inputs)) / len(x)
-    return Gradient(gradient, codes, loss / len(x))
+    if stop < n_layers:
+        if sparse:
+            products += sparse.products
+        direct -= step * (dictionary @ (products + products.T) - inputs)
+    counts = {"dense": n_dense, **(sparse.layers if sparse else {})}
+    return Gradient(direct / len(x), codes, loss / len(x)), counts
 
 
-def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling) -> None:
+def _dense_layers(z: Tensor, drive: Tensor, transfer: Tensor, unrolling: Unrolling, share: float) -> tuple[int, Tensor]:
+    """Run layers until at most ``share`` of the next codes is not 0: how many were needed, and the codes after them.
+
+    z : (T + 1, n, p), which keeps all codes, or (2, n, p), which does not
+    """
+    last = z[0].zero_()
+    for t in range(unrolling.n_layers):
+        following = z[(t + 1) % len(z)]
+        following.copy_(drive) if t == 0 else torch.addmm(drive, last, transfer, out=following)
+        _shrink_in_place(following, unrolling, t)
+        if share > 0 and int(following.count_nonzero()) <= share * following.numel():
+            return t, last
+        last = following
+    return unrolling.n_layers, last
+
+
+def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, backward_layers: int | None) -> int:
+    """Raise :class:`PudleError` for what does not fit; returns the layer at which back-propagation stops: T for ``dec``."""
     check_shapes(x, dictionary)
     one_of(estimator, ESTIMATORS, "estimator")
     if estimator == "ae-lasso" and unrolling.lam is None:
         raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")
+    if backward_layers is not None and (backward_layers < 1 or estimator == "dec"):
+        raise PudleError(
+            f"backward_layers must be at least 1, and not with estimator 'dec', not {backward_layers} with {estimator!r}"
+        )
+    if estimator == "dec":
+        return unrolling.n_layers
+    return 0 if backward_layers is None else max(0, unrolling.n_layers - backward_layers)
 
 
 def _shrink_in_place(u: Tensor, unrolling: Unrolling, layer: int) -> Tensor:
@@ -133,6 +175,25 @@ def _shrink_in_place(u: Tensor, unrolling: Unrolling, layer: int) -> Tensor:
 def _block(n_atoms: int, device: torch.device) -> int:
     """Samples a block: about 400 kB of codes a layer on a CPU, so that one layer stays in the cache; more on a GPU."""
     return max(1, (100_000 if device.type == "cpu" else 10_000_000) // n_atoms)
+
+
+def _sparse_share(dictionary: Tensor) -> float:
+    """The share of non-zeros in codes from which on compiled loops over them are faster than dense products; 0 where never.
+
+    They are nearly always where W is in the second-level cache, and below two fifths where its rows come from further away.
+    """
+    if dictionary.device.type != "cpu" or dictionary.dtype not in (torch.float32, torch.float64):
+        return 0.0
+    return 0.8 if dictionary.shape[1] ** 2 * dictionary.element_size() < 500_000 else 0.4
+
+
+def _sparse_layers(size: int, dictionary: Tensor, transfer: Tensor, unrolling: Unrolling, lam: float, stop: int):
+    """:class:`pudle.working_sets.SparseLayers` for blocks of ``size`` samples, in tasks that are worth a thread each."""
+    from pudle.working_sets import SparseLayers  # numba is slow to import, and needed here only
+
+    n_atoms = dictionary.shape[1]
+    slots = min(8, max(1, size * n_atoms // 12_500), max(2, 4_000_000 // n_atoms**2))
+    return SparseLayers(dictionary, transfer, unrolling, lam=lam, stop=stop, slots=slots, threads=torch.get_num_threads())
 
 
 @contextmanager

@@ -1,0 +1,116 @@
+"""Weighted sums of matrix rows, in vector registers: the one loop that numba's optimiser does not bring near the machine's rate.
+
+``add_rows`` is the product of a sparse row vector and a matrix. A strip of up to 128 columns stays in registers while the rows go
+by, so that a row costs its loads and multiply-adds alone. A loop over columns in plain numba loads and stores the sums for every
+few rows, and checks that its arrays do not overlap: half the rate and less.
+"""
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16  # all widths are multiples of it; a vector that LLVM cuts to the machine's width
+# _nrt: nothing is allocated here, and counting references to the arrays passed around would take longer than the sums
+OPTIONS = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
+
+
+@intrinsic(prefer_literal=True)
+def add_strip(typing_context, out, at, matrix, index, values, count, width):
+    """out[at : at + width] += Σ_i values[i] matrix[i, at : at + width] over i in index[:count]; ``width`` is a literal."""
+    if not isinstance(width, types.IntegerLiteral):
+        return None
+    n_vectors = width.literal_value // LANES
+    n_rows = max(1, 4 // n_vectors)  # independent sums, to hide the latency of the additions
+
+    def codegen(context, builder, signature, arguments):
+        number, word, byte = context.get_value_type(out.dtype), ir.IntType(64), ir.IntType(8)
+        size = context.get_abi_sizeof(number)
+        vector = ir.VectorType(number, LANES)
+        target, source, rows, weights = (
+            context.make_array(kind)(context, builder, array)
+            for kind, array in zip((out, matrix, index, values), [arguments[0], *arguments[2:5]], strict=True)
+        )
+
+        def pointer(base, offset, kind):
+            return builder.bitcast(builder.gep(builder.bitcast(base, byte.as_pointer()), [offset]), kind.as_pointer())
+
+        def vectors(base, offset):
+            offset = builder.add(offset, builder.mul(arguments[1], word(size)))
+            return [pointer(base, builder.add(offset, word(size * LANES * v)), vector) for v in range(n_vectors)]
+
+        def add_row(k, sums):
+            """sums += values[i] matrix[i] for i = index[k]"""
+            row = builder.load(pointer(rows.data, builder.mul(k, builder.extract_value(rows.strides, 0)), ir.IntType(32)))
+            row = builder.sext(row, word)
+            weight = builder.load(pointer(weights.data, builder.mul(row, builder.extract_value(weights.strides, 0)), number))
+            single = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, ir.IntType(32)(0))
+            weight = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
+            start = builder.mul(row, builder.extract_value(source.strides, 0))
+            for held, entries in zip(sums, vectors(source.data, start), strict=True):
+                product = builder.fmul(weight, builder.load(entries, align=size), flags=("contract",))
+                builder.store(builder.fadd(builder.load(held), product, flags=("contract",)), held)
+
+        zero = ir.Constant(vector, None)
+        sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(n_vectors)] for _ in range(n_rows)]
+        for held in (held for row in sums for held in row):
+            builder.store(zero, held)
+        whole = builder.sub(arguments[5], builder.srem(arguments[5], word(n_rows)))
+        with cgutils.for_range_slice(builder, word(0), whole, word(n_rows)) as (k, _):
+            for r in range(n_rows):
+                add_row(builder.add(k, word(r)), sums[r])
+        with cgutils.for_range_slice(builder, whole, arguments[5], word(1)) as (k, _):
+            add_row(k, sums[0])
+        for v, entries in enumerate(vectors(target.data, word(0))):
+            total = builder.load(entries, align=size)
+            for row in sums:
+                total = builder.fadd(total, builder.load(row[v]))
+            builder.store(total, entries, align=size)
+        return context.get_dummy_value()
+
+    return types.void(out, at, matrix, index, values, types.intp, width), codegen
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_strips(out, matrix, index, values, count):
+    """All strips of one row ``out``."""
+    at, width = 0, out.shape[0]
+    while at + 128 <= width:
+        add_strip(out, at, matrix, index, values, count, 128)
+        at += 128
+    left = width - at
+    if left == 112:
+        add_strip(out, at, matrix, index, values, count, 112)
+    elif left == 96:
+        add_strip(out, at, matrix, index, values, count, 96)
+    elif left == 80:
+        add_strip(out, at, matrix, index, values, count, 80)
+    elif left == 64:
+        add_strip(out, at, matrix, index, values, count, 64)
+    elif left == 48:
+        add_strip(out, at, matrix, index, values, count, 48)
+    elif left == 32:
+        add_strip(out, at, matrix, index, values, count, 32)
+    elif left == 16:
+        add_strip(out, at, matrix, index, values, count, 16)
+
+
+@njit(**OPTIONS)
+def add_rows(out, matrix, index, values, count):
+    """out (w,) += Σ_i values[i] matrix[i] over i in index[:count], which are 32-bit integers; w is a multiple of 16."""
+    add_strips(out, matrix, index, values, count)
+
+
+@njit(**OPTIONS)
+def add_products(out, used, matrix, index, values, count):
+    """out[i] (w,) += Σ_k values[k, i] matrix[k] over k in index[:count], for each i with used[i] ≠ 0."""
+    for i in range(out.shape[0]):
+        if used[i] != 0:
+            add_strips(out[i], matrix, index, values[:, i], count)
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_few_rows(out, matrix, index, values, count):
+    """The same for narrow ``out`` (16 to 64,), without a call."""
+    for at in range(0, out.shape[0], LANES):
+        add_strip(out, at, matrix, index, values, count, 16)
