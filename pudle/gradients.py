@@ -76,11 +76,17 @@ def autograd_gradient(x: Tensor, dictionary: Tensor, estimator: str, unrolling: 
 
 
 @torch.no_grad()
-def unrolled_gradient(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling) -> Gradient:
-    """Gradient, codes and loss in closed form, in blocks of samples whose layers stay in the cache."""
+def unrolled_gradient(
+    x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, *, backward_layers: int | None = None
+) -> Gradient:
+    """Gradient, codes and loss in closed form, in blocks of samples whose layers stay in the cache.
+
+    ``backward_layers`` = K back-propagates through the last K layers only.
+    """
     _check(x, dictionary, estimator, unrolling)
     n_atoms, n_layers, step = dictionary.shape[1], unrolling.n_layers, unrolling.step
     lam = unrolling.lam if estimator == "ae-lasso" else 0.0
+    first = 0 if backward_layers is None else max(0, n_layers - backward_layers)
     through_layers = estimator != "dec"
     transfer = torch.eye(n_atoms, dtype=x.dtype, device=x.device) - step * dictionary.T @ dictionary  # W
     codes = torch.empty(len(x), n_atoms, dtype=x.dtype, device=x.device)
@@ -106,11 +112,11 @@ def unrolled_gradient(x: Tensor, dictionary: Tensor, estimator: str, unrolling: 
             direct.addmm_(residual.T, last)
             if through_layers:
                 back, u = residual @ dictionary + lam * last.sign(), errors[:, : len(block)]
-                for t in reversed(range(n_layers)):
+                for t in reversed(range(first, n_layers)):
                     torch.mul(back, z[t + 1] != 0, out=u[t])
                     torch.mm(u[t], transfer, out=back)
-                products.addmm_(z[:-1].reshape(-1, n_atoms).T, u.reshape(-1, n_atoms))
-                inputs.addmm_(block.T, u.sum(0))
+                products.addmm_(z[first:-1].reshape(-1, n_atoms).T, u[first:].reshape(-1, n_atoms))
+                inputs.addmm_(block.T, u[first:].sum(0))
     gradient = (direct - step * (dictionary @ (products + products.T) - inputs)) / len(x)
     return Gradient(gradient, codes, loss / len(x))
 
