@@ -28,7 +28,6 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
@@ -176,8 +175,12 @@ def load_plugins(paths: Iterable[str | Path]) -> None:
 
 def _load(path: Path) -> None:
     file = path.expanduser().resolve()
-    module = f"pudle_plugin_{file.stem}_{sha256(str(file).encode()).hexdigest()[:8]}"
+    module = (
+        f"pudle_plugin_{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"  # without the folder: fingerprints hold wherever it lies
+    )
     if module in sys.modules:
+        if Path(sys.modules[module].__file__) != file:
+            raise PudleError(f"plugin {path}: {sys.modules[module].__file__} is a plugin of the same name: rename one")
         return
     if not file.is_file() or file.suffix != ".py":
         where = "" if path.is_absolute() else f" in {Path.cwd()}"

@@ -13,6 +13,11 @@ class Admm(Gathered):
     note = "Needs SPORCO: pip install sporco"
 
     class Settings(Gathered.Settings):
+        samples_per_atom: float = Field(
+            20.0,
+            ge=0,
+            description="Batches are gathered until there are this many samples for each atom; on fewer it overfits.",
+        )
         lam: float = Field(0.2, gt=0, description="Sparsity level λ.")
         iterations: int = Field(50, ge=1, description="Steps for codes and dictionary each time there are enough samples.")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 N_ATOMS, SPARSITY, BATCH, UPDATES, INIT_NOISE = 32, 2, 50, 200, 0.03
+BRIEF = 16  # batches where less will do; enough for methods that gather them first
 
 
 class Finding(NamedTuple):
@@ -97,11 +98,12 @@ def _shapes(trial: _Trial) -> str:
 
     for dtype in (torch.float32, torch.float64):
         x, start, _ = trial.problem(dtype)
-        method = trial.run(x[: 4 * BATCH].split(BATCH), start)
+        method = trial.run(x[: BRIEF * BATCH].split(BATCH), start)
         _same_kind("the dictionary", method.dictionary, start)
         if hasattr(method, "encode"):
             _same_kind("what encode gives", method.encode(x[:7]), x.new_zeros(7, N_ATOMS))
-    return f"dictionary ({N_ATOMS}, {N_ATOMS}){', codes (7, 32)' if hasattr(method, 'encode') else ', no codes'}; float32 and float64"
+    codes = f"codes (7, {N_ATOMS})" if hasattr(method, "encode") else "no codes"
+    return f"dictionary ({N_ATOMS}, {N_ATOMS}), {codes}; float32 and float64"
 
 
 def _same_kind(what: str, value: Tensor, like: Tensor) -> None:
@@ -118,7 +120,7 @@ def _unit_norms(trial: _Trial) -> str:
         return "not promised"
     x, start, _ = trial.problem()
     method, worst = trial.method(start), 0.0
-    for batch in x[: 4 * BATCH].split(BATCH):
+    for batch in x[: BRIEF * BATCH].split(BATCH):
         method.update(batch)
         worst = max(worst, float((method.dictionary.norm(dim=0) - 1).abs().max()))
     if not worst <= 1e-4:
@@ -129,7 +131,7 @@ def _unit_norms(trial: _Trial) -> str:
 def _inputs(trial: _Trial) -> str:
     x, start, _ = trial.problem()
     kept_x, kept_start = x.clone(), start.clone()
-    trial.run(x[: 4 * BATCH].split(BATCH), start)
+    trial.run(x[: BRIEF * BATCH].split(BATCH), start)
     for what, now, before in (("the initial dictionary", start, kept_start), ("a batch", x, kept_x)):
         if not now.equal(before):
             raise Broken(f"{what} was changed, by up to {float((now - before).abs().max()):.2g}; work on a copy")
@@ -138,7 +140,7 @@ def _inputs(trial: _Trial) -> str:
 
 def _deterministic(trial: _Trial) -> str:
     x, start, _ = trial.problem()
-    first, second = (trial.run(x[: 4 * BATCH].split(BATCH), start).dictionary for _ in range(2))
+    first, second = (trial.run(x[: BRIEF * BATCH].split(BATCH), start).dictionary for _ in range(2))
     if not first.equal(second):
         apart = float((first - second).abs().max())
         raise Broken(f"two runs with one seed differ by up to {apart:.2g}; draw random numbers from self.generator alone")
@@ -156,6 +158,7 @@ def _improves(trial: _Trial) -> str:
 
     x, start, truth = trial.problem()
     learned = trial.run(x.split(BATCH), start).dictionary
+    _same_kind("the dictionary", learned, start)
     before, after = (dictionary_error(dictionary, truth, align=True) for dictionary in (start, learned))
     told = f"error {before:.3g} before and {after:.3g} after {UPDATES} batches of {BATCH}"
     if not after < 0.9 * before:
