@@ -18,6 +18,7 @@ _HOME = {
     "psnr_as_published": "metrics",
     "ssim": "metrics",
     "convolution": None,
+    "methods": None,
 }
 __all__ = ["__version__", *_HOME]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pudle import __version__, experiments
+from pudle import __version__, cli_methods, experiments
 from pudle.errors import PudleError, one_of
 from pudle.harness import cells, files
 
@@ -34,6 +34,10 @@ class People(click.Group):
 @click.version_option(__version__)
 def main():
     """Unrolled dictionary learning, replicated, checked and extended. `snakemake` regenerates everything; these are the pieces."""
+
+
+for command in cli_methods.COMMANDS:
+    main.add_command(command)
 
 
 @main.command()

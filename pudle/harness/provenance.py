@@ -15,7 +15,7 @@ PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-image", "scikit-learn",
 
 
 def fingerprint(*names: str) -> str:
-    """Sixteen hexadecimal digits over the source of the modules ``names`` and of everything of this package that they import, at any depth.
+    """Sixteen hexadecimal digits over the source of the modules ``names`` and of what they import, at any depth (:func:`modules`).
 
     Layout and comments do not count. Passed as a ``params:`` value, it makes Snakemake re-run exactly what a change of code touches.
     """
@@ -26,14 +26,15 @@ def fingerprint(*names: str) -> str:
 
 
 def modules(name: str) -> set[str]:
-    """The module ``name`` and all modules of its package that it imports, at any depth."""
+    """The module ``name`` and all modules of its package and of this one that it imports, at any depth."""
+    packages = {name.split(".")[0], __name__.split(".")[0]}
     seen: set[str] = set()
     waiting = [name]
     while waiting:
         module = waiting.pop()
         if module not in seen:
             seen.add(module)
-            waiting.extend(_imports(module, name.split(".")[0]))
+            waiting.extend(_imports(module, packages))
     return seen
 
 
@@ -51,15 +52,15 @@ def _tree(module: str) -> ast.Module:
     return ast.parse(_source(module).read_text())
 
 
-def _imports(module: str, package: str) -> set[str]:
-    """The package's own modules that ``module`` imports anywhere (all imports here are absolute: the linter sees to it)."""
+def _imports(module: str, packages: set[str]) -> set[str]:
+    """The modules of ``packages`` that ``module`` imports anywhere (all imports here are absolute: the linter sees to it)."""
     found = set()
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.startswith(f"{package}.") and _source(name)}
+    return {name for name in found if "." in name and name.split(".")[0] in packages and _source(name)}
 
 
 def describe() -> dict:

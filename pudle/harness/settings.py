@@ -89,15 +89,8 @@ def _complaint(error: jsonschema.ValidationError) -> str:
         missing = next(key for key in error.validator_value if key not in value)
         return f"lacks the key {missing!r}"
     if error.validator == "type":
-        hint = ""
-        if isinstance(value, str) and _is_number(value):
-            hint = (
-                f"; YAML reads {value} as text, write {float(value)!r}"
-                if "e" not in value.lower()
-                else f"; YAML reads {value} as text, write it with a point and a signed exponent, such as 1.0e-3"
-            )
         wanted = error.validator_value
-        return f"is {value!r}, not of type {' or '.join(wanted) if isinstance(wanted, list) else wanted}{hint}"
+        return f"is {value!r}, not of type {' or '.join(wanted) if isinstance(wanted, list) else wanted}{yaml_hint(value)}"
     words = {
         "minimum": "is {v!r}, below the least allowed value {w}",
         "exclusiveMinimum": "is {v!r}; it must be above {w}",
@@ -110,6 +103,15 @@ def _complaint(error: jsonschema.ValidationError) -> str:
     if error.validator in words:
         return words[error.validator].format(v=value, w=error.validator_value)
     return f"is {value!r}: {error.message}"
+
+
+def yaml_hint(value: object) -> str:
+    """The end of an error message if ``value`` is a text that looks like a number: how to write the number in YAML."""
+    if not (isinstance(value, str) and _is_number(value)):
+        return ""
+    if "e" in value.lower():
+        return f"; YAML reads {value} as text, write it with a point and a signed exponent, such as 1.0e-3"
+    return f"; YAML reads {value} as text, write {float(value)!r}"
 
 
 def _is_number(text: str) -> bool:

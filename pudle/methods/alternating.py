@@ -1,0 +1,24 @@
+"""Exact alternating minimisation."""
+
+from pudle.methods import Field, register
+from pudle.methods.descent import Descent
+
+
+@register("alternating")
+class Alternating(Descent):
+    """Converged lasso codes, then a step of the optimiser on the least-squares loss: alternating minimisation, exact codes."""
+
+    source = "Agarwal et al., COLT 2014 (arXiv 1310.7991); Tolooshams & Ba, TMLR 2022, gradient ĝ"
+
+    class Settings(Descent.Settings):
+        lam: float = Field(0.2, gt=0, description="Sparsity level λ.")
+
+    def encode(self, x):
+        from pudle.coding import lasso
+
+        return lasso(x, self.dictionary, self.settings.lam)
+
+    def gradient(self, batch):
+        from pudle.gradients import decoder_gradient
+
+        return decoder_gradient(batch, self.dictionary, self.encode(batch))

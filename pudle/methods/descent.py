@@ -1,0 +1,40 @@
+"""What the methods that follow a gradient share: the optimiser."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+from pudle.methods import Field, Method, Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Descent(Method):
+    """Follows :meth:`gradient` with Adam or plain gradient descent; atoms are rescaled to norm 1 after every update."""
+
+    class Settings(Settings):
+        optimizer: Literal["adam", "sgd"] = Field("adam", description="Adam, or plain gradient descent.")
+        learning_rate: float = Field(1e-3, gt=0, description="Learning rate of the optimiser.")
+        adam_eps: float = Field(1e-3, gt=0, description="Adam's eps, which dominates where it is large against the gradients.")
+        adam_betas: tuple[float, float] = Field((0.9, 0.999), strict=False, description="Adam's two decay rates.")
+
+    def __init__(self, dictionary, settings, generator):
+        import torch
+
+        super().__init__(dictionary, settings, generator)
+        if settings.optimizer == "adam":
+            options = {"eps": settings.adam_eps, "betas": settings.adam_betas}
+            self._optimizer = torch.optim.Adam([self.dictionary], settings.learning_rate, **options)
+        else:
+            self._optimizer = torch.optim.SGD([self.dictionary], settings.learning_rate)
+
+    @abstractmethod
+    def gradient(self, batch: Tensor) -> Tensor:
+        """The direction (m, p) to go against."""
+
+    def update(self, batch):
+        self.dictionary.grad = self.gradient(batch)
+        self._optimizer.step()
+        self.dictionary /= self.dictionary.norm(dim=0, keepdim=True)  # in place: the optimiser holds this tensor

@@ -1,0 +1,38 @@
+"""What full-batch methods share, so that they can be fed minibatches: batches wait until there are enough samples."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from pudle.methods import Field, Method, Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Gathered(Method):
+    """Calls :meth:`learn` once for every ``samples_per_atom`` × p samples; a batch of that many is used at once."""
+
+    class Settings(Settings):
+        samples_per_atom: float = Field(
+            5.0,
+            ge=0,
+            description="Batches are gathered until there are this many samples for each atom, and then learned from.",
+        )
+
+    def __init__(self, dictionary, settings, generator):
+        super().__init__(dictionary, settings, generator)
+        self._waiting: list[Tensor] = []
+
+    @abstractmethod
+    def learn(self, x: Tensor) -> None:
+        """One iteration on the samples x (n, m)."""
+
+    def update(self, batch):
+        import torch
+
+        self._waiting.append(batch.clone())
+        if sum(map(len, self._waiting)) >= self.settings.samples_per_atom * self.dictionary.shape[1]:
+            x, self._waiting = torch.cat(self._waiting), []
+            self.learn(x)

@@ -1,0 +1,42 @@
+"""Online dictionary learning, by scikit-learn."""
+
+from pudle.methods import Field, Method, Settings, register
+
+
+@register("online")
+class Online(Method):
+    """Lasso codes and running statistics of all batches so far (scikit-learn's MiniBatchDictionaryLearning)."""
+
+    source = "Mairal, Bach, Ponce & Sapiro, JMLR 2010 (arXiv 0908.0050)"
+
+    class Settings(Settings):
+        lam: float = Field(0.2, gt=0, description="Sparsity level λ.")
+        prior: float = Field(1.0, gt=0, description="Norm of the samples that the initial atoms are fed as; must be above λ.")
+
+    def __init__(self, dictionary, settings, generator):
+        """The atoms themselves are the first batch: their statistics are the A = t₀I, B = t₀D of Mairal et al., Section 3.4.
+
+        Without it scikit-learn replaces every atom that the first batch does not use by a random sample.
+        """
+        from sklearn.decomposition import MiniBatchDictionaryLearning
+
+        super().__init__(dictionary, settings, generator)
+        atoms = dictionary.T.double().cpu().numpy()
+        self._model = MiniBatchDictionaryLearning(
+            len(atoms),
+            alpha=settings.lam,
+            fit_algorithm="cd",
+            dict_init=atoms.copy(),
+            random_state=int(generator.integers(2**31)),
+        ).partial_fit(settings.prior * atoms)
+
+    def update(self, batch):
+        import torch
+
+        self._model.partial_fit(batch.double().cpu().numpy())
+        self.move_to(torch.from_numpy(self._model.components_.T).to(self.dictionary))  # there norms are only at most 1
+
+    def encode(self, x):
+        from pudle.coding import lasso
+
+        return lasso(x, self.dictionary, self.settings.lam)

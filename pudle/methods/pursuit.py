@@ -1,0 +1,97 @@
+"""MOD and K-SVD: codes by orthogonal matching pursuit, and two ways to update the dictionary with them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from pudle.methods import Field, Method, Settings, register
+from pudle.methods.gathered import Gathered
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Pursuit(Method):
+    """Codes of orthogonal matching pursuit, by scikit-learn."""
+
+    class Settings(Settings):
+        sparsity: int | None = Field(None, ge=1, description="Non-zeros of every code; null: `tolerance` decides.")
+        tolerance: float = Field(
+            0.1, gt=0, lt=1, description="Without `sparsity`: pursuit stops when ‖x − Dz‖ ≤ tolerance ‖x‖."
+        )
+
+    def encode(self, x: Tensor) -> Tensor:
+        import torch
+        from sklearn.linear_model import orthogonal_mp_gram
+
+        D, sparsity, tolerance = self.dictionary.double(), self.settings.sparsity, self.settings.tolerance
+        norms = x.double().norm(dim=1, keepdim=True).clamp_min(1e-300)
+        X = x.double() / norms
+        stop = (
+            {"n_nonzero_coefs": sparsity}
+            if sparsity
+            else {"tol": tolerance**2, "norms_squared": X.square().sum(1).cpu().numpy()}
+        )
+        with warnings.catch_warnings():  # it stops early, and warns, where the atoms chosen explain a sample exactly
+            warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended prematurely", RuntimeWarning)
+            codes = orthogonal_mp_gram((D.T @ D).cpu().numpy(), (X @ D).T.cpu().numpy(), **stop)
+        return (torch.from_numpy(codes.reshape(len(D.T), len(x)).T) * norms.cpu()).to(x)
+
+
+@register("mod")
+class Mod(Pursuit):
+    """Method of optimal directions: D = XZᵀ(ZZᵀ)⁻¹, over the batch and a fading memory of those before."""
+
+    source = "Engan, Aase & Husøy, ICASSP 1999"
+
+    class Settings(Pursuit.Settings):
+        samples_per_atom: float = Field(
+            5.0, ge=0, description="Memory: about this many samples for each atom count; a batch of that many stands alone."
+        )
+
+    def __init__(self, dictionary, settings, generator):
+        super().__init__(dictionary, settings, generator)
+        self._memory = max(1.0, settings.samples_per_atom * dictionary.shape[1])
+        self._xz, self._zz = None, None  # XZᵀ (m, p) and ZZᵀ (p, p)
+
+    def update(self, batch):
+        import torch
+
+        x, z, dictionary = batch.double(), self.encode(batch).double(), self.dictionary.double()
+        identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        power = z.square().mean()
+        if self._zz is None:  # the memory starts full of samples that the initial dictionary explains, an atom each
+            self._zz = self._memory * power * identity
+            self._xz = dictionary @ self._zz
+        kept = max(0.0, 1 - len(x) / self._memory)
+        self._xz = kept * self._xz + x.T @ z
+        self._zz = kept * self._zz + z.T @ z
+        ridge = 1e-6 * len(x) * power.clamp_min(1e-12) * identity  # atoms that are not used, or not told apart, stay
+        self.move_to(torch.linalg.solve(self._zz + ridge, self._xz + dictionary @ ridge, left=False).to(batch.dtype))
+
+
+@register("k-svd")
+class KSvd(Gathered, Pursuit):
+    """K-SVD: atom by atom, the best rank-one fit to what the other atoms leave of the samples that use it."""
+
+    source = "Aharon, Elad & Bruckstein, IEEE TSP 2006"
+
+    class Settings(Gathered.Settings, Pursuit.Settings):
+        pass
+
+    def learn(self, x):
+        import torch
+
+        dictionary, codes = self.dictionary.clone(), self.encode(x)
+        residual = x - codes @ dictionary.T
+        for atom in range(dictionary.shape[1]):
+            users = codes[:, atom].nonzero()[:, 0]
+            if len(users):  # an atom that is not used stays
+                left = residual[users] + torch.outer(codes[users, atom], dictionary[:, atom])
+                _, _, rows = torch.linalg.svd(left, full_matrices=False)
+                new = rows[0] * torch.sign(rows[0] @ dictionary[:, atom] + 1e-30)
+                codes[users, atom] = left @ new
+                residual[users] = left - torch.outer(codes[users, atom], new)
+                dictionary[:, atom] = new
+        self.move_to(dictionary)

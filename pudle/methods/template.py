@@ -1,0 +1,30 @@
+"""A method to start from: ``pudle new-method NAME``."""
+
+from pathlib import Path
+from string import Template
+
+from pudle import methods
+from pudle.errors import PudleError
+
+
+def write(name: str, folder: Path) -> tuple[Path, Path]:
+    """Write a working method ``name`` and its test into ``folder``; returns both paths.
+
+    Raises :class:`PudleError` for a name that is none or is taken, a folder that is not there, and files that are.
+    """
+    if not methods.NAME.fullmatch(name):
+        raise PudleError(f"{name!r} is no name for a method: use lower-case letters, digits and hyphens, such as my-method")
+    if name in methods.names():
+        raise PudleError(f"there is already a method {name!r}, in {methods.source_file(name)}: choose another name")
+    if not folder.is_dir():
+        raise PudleError(f"{folder}: there is no such folder")
+    module = name.replace("-", "_")
+    file, test = folder / f"{module}.py", folder / f"test_{module}.py"
+    for path in (file, test):
+        if path.exists():
+            raise PudleError(f"{path} is there already and is not overwritten: choose another name or --folder")
+    class_name = "".join(word.capitalize() for word in name.split("-"))
+    words = {"name": name, "module": module, "class_name": class_name, "file": file.name, "test": test.name}
+    for path, template in ((file, "method.py.txt"), (test, "test_method.py.txt")):
+        path.write_text(Template((Path(__file__).parent / "templates" / template).read_text()).substitute(words))
+    return file, test
