@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pudle import __version__, cli_methods, experiments
+from pudle import __version__, cli_methods, experiments, methods
 from pudle.errors import PudleError, one_of
 from pudle.harness import cells, files
 
@@ -87,15 +87,17 @@ def keys_table() -> str:
 @click.option("--settings", "values", required=True, help="The cell's settings, as JSON.")
 @click.option("--seeds", required=True, help="Seeds, with commas between them.")
 @click.option("--varies", default="", help="Settings that vary over the grid, with commas between them.")
+@click.option("--plugin", "plugins", multiple=True, help="A file with a method that the cell runs.")
 @click.option("--threads", default=1, show_default=True, help="Threads of this process.")
 @click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cell's folder.")
-def cell(question, values, seeds, varies, threads, fingerprint, output):
+def cell(question, values, seeds, varies, plugins, threads, fingerprint, output):
     """Run one cell of QUESTION and write its folder."""
     import torch
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    methods.load_plugins(plugins)
     run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
     chosen = cells.Cell(question, json.loads(values), tuple(map(int, seeds.split(","))), tuple(filter(None, varies.split(","))))
     status = cells.run(chosen, output, run, fingerprint=fingerprint)

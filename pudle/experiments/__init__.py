@@ -9,8 +9,9 @@ from types import ModuleType
 
 import yaml
 
+from pudle import methods
 from pudle.errors import PudleError
-from pudle.harness import settings
+from pudle.harness import provenance, settings
 from pudle.harness.cells import Cell
 
 QUESTIONS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
@@ -40,6 +41,7 @@ def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
     """
     sources = settings.Sources(files)
     settings.validate(config, top_schema(), sources)
+    methods.load_plugins(config.get("plugins", ()))
     sections = {question: section for question, section in config["experiments"].items() if section is not None}
     if not sections:
         raise PudleError(f"{sources.where(['experiments'])}: 'experiments' holds no experiment to run")
@@ -51,6 +53,7 @@ def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
 
 def plan(config: Mapping) -> list[Cell]:
     """The cells of all questions of a valid configuration; a question whose section is null is switched off."""
+    methods.load_plugins(config.get("plugins", ()))
     planned = []
     for question, section in config["experiments"].items():
         if section is not None:
@@ -59,6 +62,13 @@ def plan(config: Mapping) -> list[Cell]:
             seeds = _seeds(section.get("seeds", config["seeds"]))
             planned += [Cell(question, cell, seeds, grid.VARIES) for cell in grid.plan(fixed)]
     return planned
+
+
+def fingerprint(cell: Cell) -> str:
+    """Changes with the code that ``cell`` depends on: how its question runs, and, where its grid says so, more."""
+    of_cell = getattr(part(cell.question, "grid"), "fingerprint", None)
+    run = provenance.fingerprint(f"pudle.experiments.{cell.question}.run")
+    return f"{run}-{of_cell(cell.settings)}" if of_cell else run
 
 
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:

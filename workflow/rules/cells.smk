@@ -15,13 +15,12 @@ for question in QUESTIONS:
         threads: config["threads"]
         params:
             question=question,
-            settings=lambda wildcards, question=question: files.canonical_json(
-                dict(CELLS[f"{question}/{wildcards.cell}"].settings)
-            ),
-            seeds=lambda wildcards, question=question: ",".join(map(str, CELLS[f"{question}/{wildcards.cell}"].seeds)),
-            varies=lambda wildcards, question=question: ",".join(CELLS[f"{question}/{wildcards.cell}"].varies),
-            fingerprint=code(f"experiments.{question}.run"),
+            settings=lambda wildcards, question=question: files.canonical_json(dict(cell(question, wildcards).settings)),
+            seeds=lambda wildcards, question=question: ",".join(map(str, cell(question, wildcards).seeds)),
+            varies=lambda wildcards, question=question: ",".join(cell(question, wildcards).varies),
+            plugin=lambda wildcards, question=question: plugin(cell(question, wildcards)),
+            fingerprint=lambda wildcards, question=question: experiments.fingerprint(cell(question, wildcards)),
             folder=lambda wildcards, output: os.path.dirname(output[0]),
         shell:
             "python -m pudle cell {params.question} --settings {params.settings:q} --seeds {params.seeds} --varies '{params.varies}'"
-            " --threads {threads} --fingerprint {params.fingerprint} --output {params.folder:q} 2> {log:q}"
+            " --threads {threads} {params.plugin:q} --fingerprint {params.fingerprint} --output {params.folder:q} 2> {log:q}"

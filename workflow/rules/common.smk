@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
-from pudle import experiments
+from pudle import experiments, methods
 from pudle.errors import PudleError
 from pudle.harness import files, provenance
 
@@ -26,6 +26,16 @@ ROOT = f"{config['results']}/{config['scale']}"
 LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart to the end of this process, however it ends
 CELLS = {f"{cell.question}/{cell.id}": cell for cell in experiments.plan(config)}
 QUESTIONS = sorted({cell.question for cell in CELLS.values()})
+
+
+def cell(question, wildcards):
+    return CELLS[f"{question}/{wildcards.cell}"]
+
+
+def plugin(cell):
+    """The option that names the file of a user's method, for the cells that need one."""
+    file = methods.source_file(cell.settings["method"]) if "method" in cell.settings else None
+    return [f"--plugin={path}" for path in config.get("plugins", []) if file == Path(path).expanduser().resolve()]
 
 
 def cell_files(question=None):

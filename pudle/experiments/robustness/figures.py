@@ -1,0 +1,53 @@
+"""Final errors and curves of each gradient under each variant."""
+
+from pudle.experiments.palette import lines
+from pudle.harness import style
+from pudle.harness.style import Figure
+from pudle.harness.tables import Results
+
+ERROR = r"$\|D - D^*\|_F \,/\, \|D^*\|_F$"
+
+
+def _variants(results: Results) -> list[str]:
+    """In the order of the configuration."""
+    return list(dict.fromkeys(cell.settings["variant"] for cell in results.cells))
+
+
+def curves(results: Results):
+    table = results.summary[results.summary.quantity == "dictionary_error"]
+    variants = [variant for variant in _variants(results) if variant in set(table.variant)]
+    figure, axes = style.panels(len(variants), rows=2 if len(variants) > 4 else 1, width=2.0, height=2.2, sharey=True)
+    for axis, variant in zip(axes, variants, strict=False):
+        for look, line in lines(table[table.variant == variant], str, "method_name"):
+            style.draw_band(axis, line, **look)
+        axis.set(title=variant, yscale="log")
+    for axis in axes[len(variants) :]:
+        axis.axis("off")
+    figure.supxlabel("update", fontsize="medium")
+    figure.supylabel(ERROR, fontsize="medium")
+    style.legend_below(figure, axes, 3)
+    return figure, table
+
+
+def final_errors(results: Results):
+    summary = results.summary[results.summary.quantity == "dictionary_error"]
+    table = summary.loc[summary.groupby(["variant", "method_name"]).step.idxmax()]
+    variants = [variant for variant in _variants(results) if variant in set(table.variant)]
+    figure, (axis,) = style.panels(height=0.9 + 0.25 * len(variants), width=4)
+    n_methods = table.method_name.nunique()
+    for i, (look, line) in enumerate(lines(table, str, "method_name")):
+        look = {key: value for key, value in look.items() if key != "linestyle"}
+        places = [variants.index(variant) + 0.6 * (i / max(1, n_methods - 1) - 0.5) for variant in line.variant]
+        axis.hlines(places, line.low, line.high, color=look["color"], linewidth=3, alpha=0.4)
+        axis.plot(line["mean"], places, "o", markersize=4, **look)
+    axis.set(xscale="log", xlabel=ERROR)
+    axis.set_yticks(range(len(variants)), variants)
+    axis.invert_yaxis()
+    style.legend_below(figure, [axis], 3)
+    return figure, table
+
+
+FIGURES = (
+    Figure("final_errors", "Relative error of the dictionary after the last update, under each variant.", final_errors),
+    Figure("curves", "Relative error of the dictionary over updates, a panel for each variant.", curves),
+)

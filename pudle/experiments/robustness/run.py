@@ -1,0 +1,11 @@
+"""One method under one variant, over all seeds."""
+
+from collections.abc import Mapping, Sequence
+
+from pudle.experiments.recovery import learn
+from pudle.harness.record import Record
+
+
+def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
+    for seed in seeds:
+        learn(settings, seed, record)
