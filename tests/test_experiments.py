@@ -21,6 +21,18 @@ CONFIG = Path(__file__).parents[1] / "config"
 TOY = {
     "unrolling": {"n_samples": 20, "n_layers": 4},
     "learning": {"n_samples": 20, "n_layers": [3], "updates": 2},
+    "initialization": {
+        "n_samples": 200,
+        "test_samples": 20,
+        "n_features": 10,
+        "n_atoms": 8,
+        "sparsity": [1, 2],
+        "init_noise": [0.05, 0.3],
+        "n_layers": 2,
+        "batch": 20,
+        "updates": 2,
+        "max_pairs": 100,
+    },
     "denoising": {"n_filters": 4, "crop": 17, "batch": 1, "updates": 2, "evaluate_every": 2, "n_layers": 2},
 }
 
