@@ -18,6 +18,7 @@ TOY = {
     "seeds": 2,
     "experiments": {
         "denoising": None,
+        "initialization": None,
         "unrolling": {"n_samples": 20, "n_layers": 4},
         "learning": {"n_samples": 20, "n_layers": [3, 4], "estimators": ["dec", "ae-ls"], "updates": 3},
     },

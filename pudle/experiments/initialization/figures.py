@@ -68,31 +68,36 @@ def arora(results: Results):
     """How many atoms the pairwise method finds, and how far they are from the truth before and after learning."""
     table = results.summary[(results.summary.start == "arora") & ~results.summary.quantity.isin(_LABELS)]
     before, after = table[table.step == 0], _last(table)
-    figure, (left, right) = style.panels(2, width=2.9, height=2.9)
-    _points(left, before[before.quantity == "n_found"], "o", "found")
-    _points(left, before[before.quantity == "n_distinct"], "D", "distinct")
-    _points(right, before[before.quantity == "found_distance_max"], "^", "worst, start")
-    _points(right, before[before.quantity == "found_distance"], "o", "mean, start")
-    _points(right, after[after.quantity == "found_distance"], "s", "mean, learned")
+    sparsities = sorted(before.sparsity.unique())
     n_atoms = before[before.quantity == "n_atoms"]["mean"].max()
-    for axis, level, label in ((left, n_atoms, "$p$"), (right, 1 / np.log(n_atoms), r"$1/\log p$")):
-        axis.axhline(level, **look("noisy") | {"label": label})
-        axis.set(xlabel="sparsity $s$", xticks=sorted(before.sparsity.unique()))
-        axis.margins(x=0.2)
-    left.set(ylabel="atoms")
-    right.set(ylabel="distance to the nearest true ±atom", yscale="log", xlim=left.get_xlim())
-    style.legend_below(figure, (left, right), 3)
+    figure, axes = style.panels(2, width=2.9, height=2.9)
+    shown = (
+        (("found", before, "n_found"), ("different", before, "n_distinct")),
+        (
+            ("worst found", before, "found_distance_max"),
+            ("mean", before, "found_distance"),
+            ("learned", after, "found_distance"),
+        ),
+    )
+    levels = ((n_atoms, "$p$", "atoms"), (1 / np.log(n_atoms), r"$1/\log p$", "distance to the nearest ±atom"))
+    for axis, points, (level, name, label) in zip(axes, shown, levels, strict=True):
+        for i, (title, rows, quantity) in enumerate(points):
+            for signs, chosen in rows[rows.quantity == quantity].groupby("signs"):
+                x = chosen.sparsity.map(sparsities.index) + 0.12 * (2 * i - len(points) + 1) + 0.06 * (signs == "independent")
+                _points(axis, x, chosen, "oD^s"[i], title if signs == "independent" else None, signs == "independent")
+        axis.axhline(level, **look("noisy") | {"label": name})
+        axis.set(xlabel="sparsity $s$", ylabel=label, xlim=(-0.6, len(sparsities) - 0.4), ylim=(0, None))
+        axis.set_xticks(range(len(sparsities)), sparsities)
+        axis.legend(fontsize=7)
     return figure, table
 
 
-def _points(axis, table: pd.DataFrame, marker: str, label: str) -> None:
-    """Means with their intervals over s: full markers for independent signs, a little to the right, and empty ones for shared."""
+def _points(axis, x: pd.Series, table: pd.DataFrame, marker: str, label: str | None, full: bool) -> None:
+    """Means with their intervals, as full or empty markers."""
     color = look("arora")["color"]
-    for signs, line in table.groupby("signs"):
-        ends = np.abs(line[["low", "high"]].T.to_numpy() - line["mean"].to_numpy())
-        options = {"color": color, "mfc": color if signs == "independent" else "white", "markersize": 5, "capsize": 2}
-        x = line.sparsity * (1.06 if signs == "independent" else 1)
-        axis.errorbar(x, line["mean"], ends, fmt=marker, label=f"{label}, {signs} signs", **options)
+    ends = np.abs(table[["low", "high"]].T.to_numpy() - table["mean"].to_numpy())
+    fill = {"mfc": color if full else "white", "markersize": 5, "capsize": 2, "clip_on": False}
+    axis.errorbar(x, table["mean"], ends, fmt=marker, color=color, label=label, **fill)
 
 
 def _last(table: pd.DataFrame) -> pd.DataFrame:
@@ -116,7 +121,8 @@ FIGURES = (
     Figure(
         "arora",
         "What the pairwise method of Arora et al. finds: atoms, and how many different true atoms they are nearest to (left); their "
-        "distance to the nearest true ±atom at the start and after learning (right).",
+        "distance to the nearest true ±atom, at the start (worst and mean) and after learning (mean); nothing where none is found (right). "
+        "Full markers: independent signs; empty ones: one sign per sample.",
         arora,
     ),
 )
