@@ -18,9 +18,29 @@ from pudle.harness.tables import Results
 from pudle.initialization import random_filters
 
 CONFIG = Path(__file__).parents[1] / "config"
+SMALL = {"n_samples": 40, "n_features": 10, "n_atoms": 12, "batch": 10, "evaluate_every": 2}
 TOY = {
+    "baselines": SMALL | {"sparsity": [2], "methods": {"pudle-ae-ls": {"n_layers": 3}, "mod": {}, "mine": {"method": "noodl"}}},
+    "robustness": SMALL
+    | {
+        "sparsity": 2,
+        "variants": {"noise": {"noise": 0.1}, "batch-4": {"batch": 4}},
+        "methods": {"pudle-dec": {}, "pudle-ae-ls": {}},
+    },
     "unrolling": {"n_samples": 20, "n_layers": 4},
     "learning": {"n_samples": 20, "n_layers": [3], "updates": 2},
+    "initialization": {
+        "n_samples": 200,
+        "test_samples": 20,
+        "n_features": 10,
+        "n_atoms": 8,
+        "sparsity": [1, 2],
+        "init_noise": [0.05, 0.3],
+        "n_layers": 2,
+        "batch": 20,
+        "updates": 2,
+        "max_pairs": 100,
+    },
     "denoising": {"n_filters": 4, "crop": 17, "batch": 1, "updates": 2, "evaluate_every": 2, "n_layers": 2},
 }
 

@@ -71,7 +71,18 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
             ["mine.yaml, line 1", "unknown data set 'skimage-tst'", "did you mean 'skimage-test'"],
         ),
         ("experiments: {denoising: {test: bsd68}}", ["bsd68", "is missing", "PUDLE_DATA"]),
-        ("experiments: {learning: null, denoising: null, unrolling: null}", ["no experiment to run"]),
+        (f"experiments: {{{', '.join(f'{question}: null' for question in experiments.QUESTIONS)}}}", ["no experiment to run"]),
+        ("plugins: [nowhere.py]", ["nowhere.py", "no such file"]),
+        (
+            "experiments: {baselines: {methods: {pudle-ae-sl: {}}}}",
+            ["mine.yaml, line 1", "experiments.baselines.methods.pudle-ae-sl", "did you mean 'pudle-ae-ls'"],
+        ),
+        (
+            "experiments:\n  baselines:\n    methods:\n      mine: {method: pudle-dec, lamb: 0.1}",
+            ["mine.yaml, line 4", "experiments.baselines.methods.mine.lamb", "did you mean 'lam'"],
+        ),
+        ("experiments: {robustness: {variants: {noise: {nois: 1}}}}", ["unknown key", "did you mean 'noise'"]),
+        ("experiments: {robustness: {variants: {noise: {method_settings: {stp: 1}}}}}", ["'stp'", "did you mean 'step'"]),
         ("scale: ../up", ["scale", "'../up'"]),
         ("seeds: []", ["seeds", "at least 1"]),
         ("threads: two", ["threads", "'two'", "integer"]),
@@ -96,7 +107,7 @@ def test_a_file_that_is_no_yaml(tmp_path):
 def test_a_section_of_null_switches_a_question_off():
     config = yaml.safe_load((CONFIG / "config.yaml").read_text())
     config["experiments"]["denoising"] = None
-    assert {cell.question for cell in experiments.plan(config)} == {"learning", "unrolling"}
+    assert {cell.question for cell in experiments.plan(config)} == set(experiments.QUESTIONS) - {"denoising"}
 
 
 def test_config_readme_describes_every_key():

@@ -1,5 +1,6 @@
 """The workflow as a user runs it: from a copy of the repository, at toy size."""
 
+import json
 import os
 import random
 import shutil
@@ -9,15 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
+
+from pudle.experiments import QUESTIONS
 
 ROOT = Path(__file__).parents[1]
 TOY = {
     "scale": "toy",
     "seeds": 2,
-    "experiments": {
-        "denoising": None,
+    "experiments": dict.fromkeys(QUESTIONS)
+    | {
         "unrolling": {"n_samples": 20, "n_layers": 4},
         "learning": {"n_samples": 20, "n_layers": [3, 4], "estimators": ["dec", "ae-ls"], "updates": 3},
     },
@@ -133,6 +137,76 @@ def test_a_change_of_code_runs_exactly_what_depends_on_it(finished, checkout, mo
         path.write_text(source)
     assert runs <= jobs and not spares & jobs
     assert untouched == {}
+
+
+BASELINES = {
+    "n_samples": 40,
+    "n_features": 10,
+    "n_atoms": 12,
+    "sparsity": [2],
+    "signs": "shared",
+    "init_noise": 0.05,
+    "batch": 10,
+    "epochs": 1,
+    "evaluate_every": 2,
+    "time_limit": 5,
+}
+PLUGIN = """
+import time
+
+from pudle.methods import Field, Method, Settings, register
+
+
+@register("mine")
+class Mine(Method):
+    \"\"\"Does nothing, raises, waits or returns NaN.\"\"\"
+
+    source = "this test"
+
+    class Settings(Settings):
+        fault: str = Field("none", description="What goes wrong.")
+
+    def update(self, batch):
+        if self.settings.fault == "raises":
+            raise RuntimeError("boom <b>")
+        if self.settings.fault == "stalls":
+            time.sleep(60)
+        if self.settings.fault == "nan":
+            self.dictionary = self.dictionary * float("nan")
+"""
+
+
+def test_a_users_method_runs_exactly_the_new_cells_and_its_faults_are_rows(checkout, tmp_path):
+    """The comparison with two methods first; then with a user's file, whose faults leave the others alone."""
+    defaults = yaml.safe_load((checkout / "config/config.yaml").read_text())["experiments"]["baselines"]["methods"]
+    ours = dict.fromkeys(defaults) | {"pudle-dec": {"n_layers": 3}, "mod": {}}  # null leaves a method of the default scale out
+
+    def configure(methods: dict, **more) -> dict:
+        return {
+            "scale": "toy",
+            "seeds": 2,
+            "experiments": dict.fromkeys(QUESTIONS) | {"baselines": BASELINES | {"methods": methods}},
+        } | more
+
+    workflow = Workflow(checkout, tmp_path, configure(ours))
+    workflow()
+    assert workflow.jobs() == {}
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    mine = {"mine": {}} | {fault: {"method": "mine", "fault": fault} for fault in ("raises", "stalls", "nan")}
+    workflow.configure(configure(ours | mine, plugins=["mine.py"]))
+    jobs = workflow.jobs()
+    assert jobs.pop("cell_baselines") == 4
+    assert set(jobs) == {"tables", "figures_baselines", "verdicts", "coverage", "all"} and set(jobs.values()) == {1}
+    workflow()
+    listed = pd.read_csv(tmp_path / "results/toy/cells.csv", keep_default_na=False)
+    status = {json.loads(row.settings)["method_name"]: (row.status, row.endings) for row in listed.itertuples()}
+    assert status["mine"] == ("done", "") and status["pudle-dec"][0] == "done"
+    assert status["raises"][0] == "failed" and "RuntimeError: boom <b>" in status["raises"][1]
+    assert status["stalls"][0] == "stalled" and "time limit of 5 s" in status["stalls"][1]
+    assert status["nan"][0] == "diverged"
+    assert set(pd.read_csv(tmp_path / "results/toy/figures/baselines/final_errors.csv").method_name) == set(status)
+    (tmp_path / "mine.py").write_text(PLUGIN + "\nCHANGED = True\n")
+    assert workflow.jobs()["cell_baselines"] == 4
 
 
 def test_divergence_is_a_result(checkout, tmp_path):

@@ -25,6 +25,10 @@ _LOOKS = {
     "admm": ("admm", "#7F7F7F", "--"),
     "mod": ("mod", "#9467BD", "-"),
     "k-svd": ("k-svd", "#9467BD", "--"),
+    "perturbed": ("perturbed truth", "#332288", "-"),
+    "gaussian": ("Gaussian", "#999933", "-"),
+    "samples": ("samples", "#44AA99", "-"),
+    "arora": ("Arora's pairs", "#8C564B", "-"),
     "codes": ("codes", "#4D4D4D", "-"),
     "noisy": ("noisy input", "#999999", ":"),
 }

@@ -111,7 +111,7 @@ def _frame(rows: list[dict]) -> pd.DataFrame:
     keys = ["seed", "step", "quantity", "value"]
     frame = pd.DataFrame(rows, columns=None if rows else keys)
     labels = [column for column in frame.columns if column not in keys]
-    frame[labels] = frame[labels].fillna("")
+    frame[labels] = frame[labels].where(frame[labels].notna(), "")
     return frame[labels + keys]
 
 

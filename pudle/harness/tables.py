@@ -80,7 +80,7 @@ class Results:
             return pd.DataFrame(columns=_KEYS)
         frame = pd.concat(frames, ignore_index=True)
         labels = [column for column in frame.columns if column not in _KEYS]
-        frame[labels] = frame[labels].fillna("")
+        frame[labels] = frame[labels].where(frame[labels].notna(), "")
         return frame[labels + _KEYS]
 
     def finished(self) -> list[cells.Cell]:

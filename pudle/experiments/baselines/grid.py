@@ -12,7 +12,7 @@ fingerprint = recovery.fingerprint
 def plan(settings: Mapping) -> Iterator[dict]:
     problem = {key: value for key, value in settings.items() if key not in ("methods", "sparsity")}
     for sparsity in settings["sparsity"]:
-        for name, chosen in settings["methods"].items():
+        for name, chosen in recovery.chosen_methods(settings["methods"]).items():
             yield problem | {"sparsity": sparsity} | recovery.method(name, chosen)
 
 

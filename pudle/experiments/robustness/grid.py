@@ -29,4 +29,5 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
 
 
 def _methods(settings: Mapping, changes: Mapping) -> dict[str, dict]:
-    return {label: dict(chosen or {}) | changes.get("method_settings", {}) for label, chosen in settings["methods"].items()}
+    changed = changes.get("method_settings", {})
+    return {label: chosen | changed for label, chosen in recovery.chosen_methods(settings["methods"]).items()}

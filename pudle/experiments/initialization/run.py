@@ -1,0 +1,109 @@
+"""Learn a dictionary from one kind of start at several sparsities, with a hard threshold in the encoder and minibatch Adam.
+
+A fixed λ leaves a bias, and "recovered" would depend on it; with the hard threshold the error of what is recovered goes towards 0.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pudle.coding import Unrolling, encode
+from pudle.data.synthetic import SparseData, make_sparse_data, unit_norm
+from pudle.gradients import unrolled_gradient
+from pudle.harness.record import Record
+from pudle.initialization import gaussian_dictionary, pairwise_dictionary, perturb_dictionary, sample_dictionary
+from pudle.metrics import align_atoms, dictionary_error
+
+
+def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
+    for seed in seeds:
+        for sparsity in settings["sparsity"]:
+            data, test = _draw(settings, sparsity, seed)
+            for labels, dictionary, found in _starts(settings, data, seed):
+                with record.seed(seed, sparsity=sparsity, **labels):
+                    if found is not None:
+                        record.add(0, {"n_atoms": settings["n_atoms"], "n_pairs": found.n_pairs, "n_found": found.n_found})
+                    _learn(settings, dictionary, found.n_found if found else 0, data, test, record)
+
+
+def _draw(settings: Mapping, sparsity: int, seed: int) -> tuple[SparseData, SparseData]:
+    """Samples to learn from and samples to test on."""
+    n = settings["n_samples"]
+    x, codes, dictionary = make_sparse_data(
+        n + settings["test_samples"],
+        settings["n_features"],
+        settings["n_atoms"],
+        sparsity,
+        signs=settings["signs"],
+        seed=seed,
+    )
+    return SparseData(x[:n], codes[:n], dictionary), SparseData(x[n:], codes[n:], dictionary)
+
+
+def _starts(settings: Mapping, data: SparseData, seed: int) -> Iterator[tuple[dict, Tensor, object]]:
+    """Labels, initial dictionary (m, p), and what the pairwise method found, whose atoms come first."""
+    n_features, n_atoms = data.dictionary.shape
+    match settings["start"]:
+        case "perturbed":
+            for init_noise in settings["init_noise"]:
+                yield {"init_noise": init_noise}, perturb_dictionary(data.dictionary, init_noise, seed), None
+        case "gaussian":
+            yield {}, gaussian_dictionary(n_features, n_atoms, seed), None
+        case "samples":
+            yield {}, sample_dictionary(data.x, n_atoms, seed), None
+        case "arora":
+            found = pairwise_dictionary(data.x, n_atoms, seed, max_pairs=settings["max_pairs"])
+            rest = gaussian_dictionary(n_features, n_atoms, seed)[:, found.n_found :]
+            yield {}, torch.cat([found.dictionary, rest], 1), found
+
+
+def _learn(settings: Mapping, dictionary: Tensor, n_found: int, data: SparseData, test: SparseData, record: Record) -> None:
+    """Records at step k what holds after k updates: before the first and after the last."""
+    unrolling = Unrolling(threshold=settings["threshold"], step=settings["step"], n_layers=settings["n_layers"])
+    adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"], eps=settings["adam_eps"])
+    record.add(0, _measure(settings, dictionary, n_found, test, unrolling))
+    for step in range(settings["updates"]):
+        batch = torch.arange(step * settings["batch"], (step + 1) * settings["batch"]) % len(data.x)
+        gradient, _, loss = unrolled_gradient(data.x[batch], dictionary, settings["estimator"], unrolling)
+        record.check(step, loss=loss, gradient=float(gradient.norm()))
+        dictionary.grad = gradient
+        adam.step()
+        dictionary.copy_(unit_norm(dictionary))
+    record.add(settings["updates"], _measure(settings, dictionary, n_found, test, unrolling))
+
+
+def _measure(settings: Mapping, dictionary: Tensor, n_found: int, test: SparseData, unrolling: Unrolling) -> dict[str, float]:
+    """Errors of a dictionary, its fraction of recovered atoms, and signed supports of its codes against the true ones."""
+    true = test.dictionary
+    aligned = align_atoms(dictionary, true)
+    signs, true_signs = encode(test.x, aligned, **vars(unrolling)).sign(), test.codes.sign()
+    hits = ((signs == true_signs) & (true_signs != 0)).sum()
+    values = {
+        "dictionary_error": dictionary_error(dictionary, true),
+        "dictionary_error_aligned": dictionary_error(aligned, true),
+        "atoms_recovered": _fraction(torch.linalg.vector_norm(aligned - true, dim=0) <= settings["recovered_within"]),
+        "support_exact": _fraction((signs == true_signs).all(1)),
+        "support_precision": hits / (signs != 0).sum().clamp_min(1),
+        "support_recall": hits / (true_signs != 0).sum(),
+    }
+    if n_found:
+        nearest, distances = _to_nearest(dictionary[:, :n_found], true)
+        values |= {
+            "found_distance": distances.mean(),
+            "found_distance_max": distances.max(),
+            "n_distinct": len(nearest.unique()),
+        }
+    return values
+
+
+def _fraction(hits: Tensor) -> float:
+    return float(hits.float().mean())
+
+
+def _to_nearest(atoms: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the nearest true ±atom (k,) of each of ``atoms`` (m, k), and the distance to it (k,)."""
+    overlap = atoms.T @ true
+    nearest = overlap.abs().argmax(1)
+    signs = overlap.gather(1, nearest[:, None])[:, 0].sign()
+    return nearest, torch.linalg.vector_norm(signs * atoms - true[:, nearest], dim=0)
