@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.harness.verdicts import Claim, NotRun, final
+from pudle.harness.verdicts import Claim, NotRun, final, select
 
 _PLACE = "Section 5, image denoising"
 
@@ -15,8 +15,10 @@ def _final(rows: pd.DataFrame, estimator: str, **where) -> pd.Series:
 
 
 def _over_noisy(rows: pd.DataFrame, weighting: str) -> pd.Series:
-    where = {"l1_weighting": weighting}
-    return _final(rows, "ae-lasso", **where) - final(rows, "noisy_psnr", by="estimator", image="", **where)["ae-lasso"]
+    where = {"image": "", "estimator": "ae-lasso", "l1_weighting": weighting}
+    trained = select(rows, "psnr", **where)
+    late = trained[trained.step >= trained.step.max() / 2].groupby("seed").value.mean()
+    return late - select(rows, "noisy_psnr", **where).set_index("seed").value
 
 
 def _fails(weighting: str) -> Claim:
@@ -24,10 +26,10 @@ def _fails(weighting: str) -> Claim:
         id=f"ae-lasso-fails-{weighting}",
         statement=f"ae-lasso fails to learn filters that denoise ({weighting} ℓ1 weighting).",
         place=_PLACE,
-        effect="PSNR of ae-lasso minus that of the noisy input, dB",
+        effect="PSNR of ae-lasso, mean over the second half of training, minus that of the noisy input, dB",
         estimate=lambda rows: _over_noisy(rows, weighting),
         below=0,
-        why="a denoiser that does no better than the noisy input has failed; published: 14 to 19 dB, below the input",
+        why="a denoiser that does no better than the noisy input has failed; published: 14 to 19 dB, below the input, swinging, hence the mean",
     )
 
 
