@@ -15,6 +15,7 @@ With :math:`L_{ls} = \text{mean}\, ½‖x − Dz‖²` and :math:`L_{lasso} = L_
 plus the direct term (D z_T − x) z_Tᵀ. :func:`autograd_gradient` is the plain path, and the oracle in the tests.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -89,64 +90,79 @@ def unrolled_gradient(
 
 
 def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: float | None = None):
-    """The gradient, and how many layers ran dense (of blocks), wide and narrow (of samples); ``sparse_share`` as in ``_sparse_share``."""
-    n_atoms, n_layers, step = dictionary.shape[1], unrolling.n_layers, unrolling.step
+    """The gradient, and how many layers of samples ran dense, wide and narrow; ``sparse_share`` as in :func:`_sparse_share`."""
+    (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
     lam = unrolling.lam if estimator == "ae-lasso" else 0.0
-    transfer = torch.eye(n_atoms, dtype=x.dtype, device=x.device) - step * dictionary.T @ dictionary  # W
-    size = max(1, min(len(x), _block(n_atoms, x.device)))
     share = _sparse_share(dictionary) if sparse_share is None else sparse_share
-    sparse = _sparse_layers(size, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
-    codes = torch.empty(len(x), n_atoms, dtype=x.dtype, device=x.device)
-    direct = torch.zeros_like(dictionary)
-    products = torch.zeros_like(transfer)  # S
-    inputs = torch.zeros_like(dictionary)  # xᵀ Σ ū
-    loss, n_dense = 0.0, 0
-    layers = x.new_empty(n_layers + 1 if stop < n_layers else 2, size, n_atoms)
-    errors = x.new_empty(n_layers - stop, size, n_atoms)
-    with _flushed_denormals():
-        for start in range(0, len(x), size):
-            block = x[start : start + size]
-            z, drive = layers[:, : len(block)], step * block @ dictionary
-            first, last = _dense_layers(z, drive, transfer, unrolling, share)
-            n_dense += first
+    transfer = torch.eye(p, dtype=x.dtype, device=x.device) - step * dictionary.T @ dictionary  # W
+    codes, direct = x.new_empty(n, p), x.new_zeros(m, p)
+    products, inputs = x.new_zeros(p, p), x.new_zeros(m, p)  # S, xᵀ Σ ū
+    sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
+    dense = _DenseLayers(transfer, unrolling, stop, share, min(n, _block(p, x.device)))
+    loss, start = 0.0, 0
+    with _flushed_denormals(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        while start < n:
+            some = step * x[start : start + 64] @ dictionary
+            at_once = share > 0 and _share(unrolling.shrink(some, 0)) <= share
+            block = x[start : start + dense.size * (10 if at_once else 1)]
+            last, drive = codes[start : start + len(block)], step * block @ dictionary
+            first = 0 if at_once else dense.forward(drive, last)
             if first < n_layers:
-                last, residual, back, u_sum = sparse.run(block, drive, last, first)
-                inputs.addmm_(block.T, u_sum) if stop < n_layers else None
+                residual, back, errors = sparse.run(block, drive, last, first, pool)
             else:
-                residual = last @ dictionary.T - block
+                residual, errors = last @ dictionary.T - block, 0.0
                 back = residual @ dictionary + lam * last.sign() if stop < n_layers else None
-            codes[start : start + size] = last
-            loss += float(residual.square().sum()) / 2 + lam * float(last.abs().sum())
+            loss += float(residual.square().sum()) / 2 + (lam * float(last.abs().sum()) if lam else 0.0)
             direct.addmm_(residual.T, last)
-            if stop < first:
-                u = errors[: first - stop, : len(block)]
-                for t in reversed(range(stop, first)):
-                    torch.mul(back, z[t + 1] != 0, out=u[t - stop])
-                    torch.mm(u[t - stop], transfer, out=back)
-                products.addmm_(z[stop:first].reshape(-1, n_atoms).T, u.reshape(-1, n_atoms))
-                inputs.addmm_(block.T, u.sum(0))
+            if stop < n_layers:
+                if stop < first:
+                    errors = errors + dense.backward(back, first, products)
+                inputs.addmm_(block.T, errors)
+            start += len(block)
     if stop < n_layers:
         if sparse:
             products += sparse.products
         direct -= step * (dictionary @ (products + products.T) - inputs)
-    counts = {"dense": n_dense, **(sparse.layers if sparse else {})}
-    return Gradient(direct / len(x), codes, loss / len(x)), counts
+    counts = {"dense": dense.count, **(sparse.layers if sparse else {})}
+    return Gradient(direct / n, codes, loss / n), counts
 
 
-def _dense_layers(z: Tensor, drive: Tensor, transfer: Tensor, unrolling: Unrolling, share: float) -> tuple[int, Tensor]:
-    """Run layers until at most ``share`` of the next codes is not 0: how many were needed, and the codes after them.
+class _DenseLayers:
+    """Layers of blocks of at most ``size`` samples by dense products; ``count`` of them, times samples, so far."""
 
-    z : (T + 1, n, p), which keeps all codes, or (2, n, p), which does not
-    """
-    last = z[0].zero_()
-    for t in range(unrolling.n_layers):
-        following = z[(t + 1) % len(z)]
-        following.copy_(drive) if t == 0 else torch.addmm(drive, last, transfer, out=following)
-        _shrink_in_place(following, unrolling, t)
-        if share > 0 and int(following.count_nonzero()) <= share * following.numel():
-            return t, last
-        last = following
-    return unrolling.n_layers, last
+    def __init__(self, transfer, unrolling, stop, share, size):
+        self.transfer, self.unrolling, self.stop, self.share, self.size, self.count = transfer, unrolling, stop, share, size, 0
+        n_layers, p = unrolling.n_layers, len(transfer)
+        self._codes = transfer.new_empty(n_layers + 1 if stop < n_layers else 2, size, p)
+        self._errors = transfer.new_empty(n_layers - stop, size, p)
+
+    def forward(self, drive: Tensor, last: Tensor) -> int:
+        """Run layers until at most ``share`` of the next codes is not 0; returns how many, with the codes in ``last`` (n, p)."""
+        codes = self._codes[:, : len(drive)]
+        codes[0] = 0
+        for t in range(self.unrolling.n_layers):
+            z, following = codes[t % len(codes)], codes[(t + 1) % len(codes)]
+            torch.addmm(drive, z, self.transfer, out=following)
+            _shrink_in_place(following, self.unrolling, t)
+            if self.share > 0 and _share(following) <= self.share:
+                last.copy_(z)
+                return t
+            self.count += len(drive)
+        last.copy_(following)
+        return self.unrolling.n_layers
+
+    def backward(self, back: Tensor, first: int, products: Tensor) -> Tensor:
+        """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), and returns Σ ū (n, p)."""
+        codes, errors = self._codes[:, : len(back)], self._errors[: first - self.stop, : len(back)]
+        for t in reversed(range(self.stop, first)):
+            torch.mul(back, codes[t + 1] != 0, out=errors[t - self.stop])
+            torch.mm(errors[t - self.stop], self.transfer, out=back)
+        products.addmm_(codes[self.stop : first].flatten(0, 1).T, errors.flatten(0, 1))
+        return errors.sum(0)
+
+
+def _share(codes: Tensor) -> float:
+    return int(codes.count_nonzero()) / max(codes.numel(), 1)
 
 
 def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, backward_layers: int | None) -> int:
@@ -187,13 +203,13 @@ def _sparse_share(dictionary: Tensor) -> float:
     return 0.8 if dictionary.shape[1] ** 2 * dictionary.element_size() < 500_000 else 0.4
 
 
-def _sparse_layers(size: int, dictionary: Tensor, transfer: Tensor, unrolling: Unrolling, lam: float, stop: int):
-    """:class:`pudle.working_sets.SparseLayers` for blocks of ``size`` samples, in tasks that are worth a thread each."""
+def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unrolling, lam: float, stop: int):
+    """:class:`pudle.working_sets.SparseLayers` for n samples, in tasks that are worth a thread each."""
     from pudle.working_sets import SparseLayers  # numba is slow to import, and needed here only
 
     n_atoms = dictionary.shape[1]
-    slots = min(8, max(1, size * n_atoms // 12_500), max(2, 4_000_000 // n_atoms**2))
-    return SparseLayers(dictionary, transfer, unrolling, lam=lam, stop=stop, slots=slots, threads=torch.get_num_threads())
+    tasks = min(8, max(1, n * n_atoms // 12_500), max(2, 4_000_000 // n_atoms**2))
+    return SparseLayers(dictionary, transfer, unrolling, lam=lam, stop=stop, tasks=tasks)
 
 
 @contextmanager

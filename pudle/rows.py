@@ -16,8 +16,8 @@ OPTIONS = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", 
 
 
 @intrinsic(prefer_literal=True)
-def add_strip(typing_context, out, at, matrix, index, values, count, width):
-    """out[at : at + width] += Σ_i values[i] matrix[i, at : at + width] over i in index[:count]; ``width`` is a literal."""
+def add_strip(typing_context, out, base, at, matrix, index, values, count, width):
+    """out = base + Σ_i values[i] matrix[i] over i in index[:count], from column ``at`` to ``at + width``, a literal."""
     if not isinstance(width, types.IntegerLiteral):
         return None
     n_vectors = width.literal_value // LANES
@@ -27,16 +27,17 @@ def add_strip(typing_context, out, at, matrix, index, values, count, width):
         number, word, byte = context.get_value_type(out.dtype), ir.IntType(64), ir.IntType(8)
         size = context.get_abi_sizeof(number)
         vector = ir.VectorType(number, LANES)
-        target, source, rows, weights = (
+        column, n_terms = arguments[2], arguments[6]
+        target, start, source, rows, weights = (
             context.make_array(kind)(context, builder, array)
-            for kind, array in zip((out, matrix, index, values), [arguments[0], *arguments[2:5]], strict=True)
+            for kind, array in zip((out, base, matrix, index, values), [*arguments[:2], *arguments[3:6]], strict=True)
         )
 
         def pointer(base, offset, kind):
             return builder.bitcast(builder.gep(builder.bitcast(base, byte.as_pointer()), [offset]), kind.as_pointer())
 
         def vectors(base, offset):
-            offset = builder.add(offset, builder.mul(arguments[1], word(size)))
+            offset = builder.add(offset, builder.mul(column, word(size)))
             return [pointer(base, builder.add(offset, word(size * LANES * v)), vector) for v in range(n_vectors)]
 
         def add_row(k, sums):
@@ -46,59 +47,93 @@ def add_strip(typing_context, out, at, matrix, index, values, count, width):
             weight = builder.load(pointer(weights.data, builder.mul(row, builder.extract_value(weights.strides, 0)), number))
             single = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, ir.IntType(32)(0))
             weight = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
-            start = builder.mul(row, builder.extract_value(source.strides, 0))
-            for held, entries in zip(sums, vectors(source.data, start), strict=True):
+            offset = builder.mul(row, builder.extract_value(source.strides, 0))
+            for held, entries in zip(sums, vectors(source.data, offset), strict=True):
                 product = builder.fmul(weight, builder.load(entries, align=size), flags=("contract",))
                 builder.store(builder.fadd(builder.load(held), product, flags=("contract",)), held)
 
-        zero = ir.Constant(vector, None)
-        sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(n_vectors)] for _ in range(n_rows)]
-        for held in (held for row in sums for held in row):
-            builder.store(zero, held)
-        whole = builder.sub(arguments[5], builder.srem(arguments[5], word(n_rows)))
+        sums = [[cgutils.alloca_once(builder, vector) for _ in range(n_vectors)] for _ in range(n_rows)]
+        for v, entries in enumerate(vectors(start.data, word(0))):
+            for r in range(n_rows):
+                builder.store(ir.Constant(vector, None) if r else builder.load(entries, align=size), sums[r][v])
+        whole = builder.sub(n_terms, builder.srem(n_terms, word(n_rows)))
         with cgutils.for_range_slice(builder, word(0), whole, word(n_rows)) as (k, _):
             for r in range(n_rows):
                 add_row(builder.add(k, word(r)), sums[r])
-        with cgutils.for_range_slice(builder, whole, arguments[5], word(1)) as (k, _):
+        with cgutils.for_range_slice(builder, whole, n_terms, word(1)) as (k, _):
             add_row(k, sums[0])
         for v, entries in enumerate(vectors(target.data, word(0))):
-            total = builder.load(entries, align=size)
-            for row in sums:
+            total = builder.load(sums[0][v])
+            for row in sums[1:]:
                 total = builder.fadd(total, builder.load(row[v]))
             builder.store(total, entries, align=size)
         return context.get_dummy_value()
 
-    return types.void(out, at, matrix, index, values, types.intp, width), codegen
+    return types.void(out, base, types.intp, matrix, index, values, types.intp, width), codegen
 
 
 @njit(forceinline=True, **OPTIONS)
-def add_strips(out, matrix, index, values, count):
-    """All strips of one row ``out``."""
+def add_strips(out, base, matrix, index, values, count):
+    """``add_rows`` in place."""
     at, width = 0, out.shape[0]
     while at + 128 <= width:
-        add_strip(out, at, matrix, index, values, count, 128)
+        add_strip(out, base, at, matrix, index, values, count, 128)
         at += 128
     left = width - at
     if left == 112:
-        add_strip(out, at, matrix, index, values, count, 112)
+        add_strip(out, base, at, matrix, index, values, count, 112)
     elif left == 96:
-        add_strip(out, at, matrix, index, values, count, 96)
+        add_strip(out, base, at, matrix, index, values, count, 96)
     elif left == 80:
-        add_strip(out, at, matrix, index, values, count, 80)
+        add_strip(out, base, at, matrix, index, values, count, 80)
     elif left == 64:
-        add_strip(out, at, matrix, index, values, count, 64)
+        add_strip(out, base, at, matrix, index, values, count, 64)
     elif left == 48:
-        add_strip(out, at, matrix, index, values, count, 48)
+        add_strip(out, base, at, matrix, index, values, count, 48)
     elif left == 32:
-        add_strip(out, at, matrix, index, values, count, 32)
+        add_strip(out, base, at, matrix, index, values, count, 32)
     elif left == 16:
-        add_strip(out, at, matrix, index, values, count, 16)
+        add_strip(out, base, at, matrix, index, values, count, 16)
+
+
+@intrinsic
+def append_nonzeros(typing_context, index, count, values, at):
+    """Write which of values[at : at + 16] are not 0 to index[count:], which has room for 16; returns how many they are."""
+
+    def codegen(context, builder, signature, arguments):
+        number, word, integer = context.get_value_type(values.dtype), ir.IntType(64), ir.IntType(32)
+        vector, integers = ir.VectorType(number, LANES), ir.VectorType(integer, LANES)
+        out, count, array, at = arguments
+        array = context.make_array(values)(context, builder, array)
+        entries = builder.bitcast(builder.gep(array.data, [at]), vector.as_pointer())
+        entries = builder.load(entries, align=context.get_abi_sizeof(number))
+        bits = builder.fcmp_unordered("!=", entries, ir.Constant(vector, None))
+        first = builder.insert_element(ir.Constant(integers, ir.Undefined), builder.trunc(at, integer), integer(0))
+        places = builder.shuffle_vector(first, first, ir.Constant(integers, None))
+        places = builder.add(places, ir.Constant(integers, list(range(LANES))))
+        kind = ir.FunctionType(integers, [integers, bits.type, integers])
+        compress = cgutils.get_or_insert_function(builder.module, kind, f"llvm.experimental.vector.compress.v{LANES}i32")
+        places = builder.call(compress, [places, bits, ir.Constant(integers, None)])
+        target = builder.gep(context.make_array(index)(context, builder, out).data, [count])
+        builder.store(places, builder.bitcast(target, integers.as_pointer()), align=4)
+        return builder.zext(builder.ctpop(builder.bitcast(bits, ir.IntType(LANES))), word)
+
+    return types.intp(index, types.intp, values, types.intp), codegen
+
+
+@njit(forceinline=True, **OPTIONS)
+def nonzeros(values, index):
+    """Write which entries of ``values`` (w,) are not 0 to ``index`` (at least w + 16,); returns how many. No branch to mispredict."""
+    count = 0
+    for at in range(0, values.shape[0], LANES):
+        count += append_nonzeros(index, count, values, at)
+    return count
 
 
 @njit(**OPTIONS)
-def add_rows(out, matrix, index, values, count):
-    """out (w,) += Σ_i values[i] matrix[i] over i in index[:count], which are 32-bit integers; w is a multiple of 16."""
-    add_strips(out, matrix, index, values, count)
+def add_rows(out, base, matrix, index, values, count):
+    """out (w,) = base (w,) + Σ_i values[i] matrix[i] over i in index[:count], 32-bit integers; w is a multiple of 16."""
+    add_strips(out, base, matrix, index, values, count)
 
 
 @njit(**OPTIONS)
@@ -106,11 +141,11 @@ def add_products(out, used, matrix, index, values, count):
     """out[i] (w,) += Σ_k values[k, i] matrix[k] over k in index[:count], for each i with used[i] ≠ 0."""
     for i in range(out.shape[0]):
         if used[i] != 0:
-            add_strips(out[i], matrix, index, values[:, i], count)
+            add_strips(out[i], out[i], matrix, index, values[:, i], count)
 
 
 @njit(forceinline=True, **OPTIONS)
-def add_few_rows(out, matrix, index, values, count):
+def add_few_rows(out, base, matrix, index, values, count):
     """The same for narrow ``out`` (16 to 64,), without a call."""
     for at in range(0, out.shape[0], LANES):
-        add_strip(out, at, matrix, index, values, count, 16)
+        add_strip(out, base, at, matrix, index, values, count, 16)

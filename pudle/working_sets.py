@@ -18,13 +18,12 @@ collect :math:`S_{BB} = \sum_t z_tᵀ \bar u_t` in a K × K matrix, the others s
 
 import math
 from collections import namedtuple
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numba import njit
 
-from pudle.rows import LANES, OPTIONS, add_few_rows, add_products, add_rows
+from pudle.rows import LANES, OPTIONS, add_few_rows, add_products, add_rows, nonzeros
 
 WIDTH = 64  # entries of the largest working set: its K × K matrix stays in the first-level cache
 SPARE = 4  # entries of a working set beyond the active ones, at least
@@ -34,13 +33,13 @@ ROUNDING = 32  # rounding errors of a pre-activation, in epsilons of ‖u‖
 RING = 16  # layers whose outer products are added to S in one go
 
 # below: the row of W for each atom; atoms: Dᵀ. Rows are padded with zeros to a multiple of 16 columns: P, M.
-Problem = namedtuple("Problem", "transfer atoms levels hard nonnegative coherence epsilon infinity lam first stop backward")
+Problem = namedtuple("Problem", "transfer atoms levels hard nonnegative coherence epsilon infinity lam n_atoms first stop backward")
 # z_t of one sample is 0 outside index[r, :count[r]] with r = row[t]. Where shared[r], these are a working set, r is the row of all its
 # layers, and values[t] lists the entries of z_t on it; elsewhere values[t] is z_t itself, all of it.
 History = namedtuple("History", "index values row count shared")
 Scratch = namedtuple(
     "Scratch",
-    "drives u codes weight ratio ratio_bits identity gram inside anchor back outer errors bar residual ring_codes ring_errors ring_held",
+    "drives nothing u codes weight ratio ratio_bits identity gram inside anchor back outer errors bar residual ring_codes ring_errors ring_held",
 )
 
 
@@ -106,26 +105,24 @@ def n_nonzero(z):
 
 
 @njit(forceinline=True, **OPTIONS)
-def keep(history, t, n, codes, active, searched, keep_values):
-    """Keep z_t, dense (P,), with a row of its own that lists its ``active`` entries that are not 0.
+def keep(problem, history, t, codes, earlier):
+    """Keep z_t, dense (P,), with a row of its own that lists its entries that are not 0; returns how many.
 
-    searched : whether to look among those of z_{t-1} first
+    earlier : a row that most often has them all
     """
-    index, count = history.index[t], 0
-    if searched:  # most often no entry has woken
-        r = history.row[t - 1]
-        for k in range(history.count[r]):
-            j = history.index[r, k]
+    index, count, complete = history.index[t], 0, False
+    if 16 * history.count[earlier] < codes.shape[0]:
+        for k in range(history.count[earlier]):
+            j = history.index[earlier, k]
             index[count] = j
             count += codes[j] != 0
-    if count != active or not searched:
-        count = 0
-        for j in range(n):  # without branches, as none would be predictable
-            index[count] = j
-            count += codes[j] != 0
+        complete = count == n_nonzero(codes)
+    if not complete:
+        count = nonzeros(codes, index)
     history.row[t], history.count[t], history.shared[t] = t, count, False
-    if keep_values:
+    if problem.backward:
         copy(history.values[t], codes)
+    return count
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -142,7 +139,7 @@ def keep_shared(history, t, row, codes):
 @njit(**OPTIONS)
 def choose(problem, history, scratch, t, width):
     """A working set of at most K = ``width`` entries around u_{t-1} as row t of the history; whether there is one."""
-    u, transfer, n = scratch.u, problem.transfer, problem.transfer.shape[0]
+    u, transfer, n = scratch.u, problem.transfer, problem.n_atoms
     level = lowest_level(problem, t)
     none, cut = level * 0, level
     for _ in range(8):  # bisection for the smallest cut with at most K entries above it
@@ -215,24 +212,24 @@ def gather(transfer, index, count, width, gram):
 @njit(**OPTIONS)
 def forward(problem, history, scratch, tally):
     """All layers of one sample from ``first`` on, where codes[first % 2] and row ``first`` of the history hold its codes."""
-    levels, n_layers, hard, n = problem.levels, problem.levels.shape[0], problem.hard, problem.transfer.shape[0]
+    levels, n_layers, hard, n = problem.levels, problem.levels.shape[0], problem.hard, problem.n_atoms
     u, drives, gram, inside, anchor = scratch.u, scratch.drives, scratch.gram, scratch.inside, scratch.anchor
     t, width, row = problem.first, 0, 0
     while t < n_layers:
         before, after = scratch.codes[t % 2], scratch.codes[(t + 1) % 2]
-        copy(u, drives)
         r = history.row[t]
-        add_rows(u, problem.transfer, history.index[r], before, history.count[r])
+        add_rows(u, drives, problem.transfer, history.index[r], before, history.count[r])
         shrink(after, u, below(levels[t], problem), levels[t], hard)
         tally[0] += 1
         t += 1
         zero = levels[0] * 0
         # the working set stays if it holds all of z_t, and if it is not much too large
-        active = n_nonzero(after)
-        stays = width > 0 and active + SPARE + LANES > width and keep_shared(history, t, row, after) == active
+        active, stays = 0, False
+        if width > 0:
+            active = keep_shared(history, t, row, after)
+            stays = active + SPARE + LANES > width and active == n_nonzero(after)
         if not stays:
-            keep(history, t, n, after, active, 2 * history.count[r] < n, problem.backward)
-            width = 0
+            active, width = keep(problem, history, t, after, r), 0
         if t == n_layers:
             break
         wanted = width if stays else (active + SPARE + LANES - 1) // LANES * LANES
@@ -246,7 +243,7 @@ def forward(problem, history, scratch, tally):
         if not moved <= reach:
             width = 0
             if not choose(problem, history, scratch, t, wanted):
-                keep(history, t, n, after, active, 2 * history.count[r] < n, problem.backward)
+                keep(problem, history, t, after, r)
                 continue
             tally[2] += 1
             row, width = t, wanted
@@ -272,8 +269,7 @@ def forward(problem, history, scratch, tally):
         last, start = last_layer(problem, t), t
         while t < last and moved <= reach:
             z, following = history.values[t], history.values[t + 1][:width]
-            copy(following, inside)
-            add_few_rows(following, gram, scratch.identity, z, count)
+            add_few_rows(following, inside, gram, scratch.identity, z, count)
             shrink(following, following, below(levels[t], problem), levels[t], hard)
             moved = squared_distance(following, anchor)
             t += 1
@@ -335,9 +331,7 @@ def backward(bar, problem, history, scratch, products, inputs):
             u[j] = bar[j] if z[j] != 0 else zero
         for j in range(bar.shape[0]):
             inputs[j] += u[j]
-        for j in range(bar.shape[0]):
-            bar[j] = 0
-        add_rows(bar, problem.transfer, index, u, count)
+        add_rows(bar, scratch.nothing, problem.transfer, index, u, count)
         t -= 1
         spread(scratch.ring_codes[slot], history, t)
         scratch.ring_held[0] = slot + 1
@@ -351,7 +345,7 @@ def backward_narrow(bar, problem, history, scratch, products, inputs, t):
     r, end, gram, errors = history.row[t], t, scratch.gram, scratch.errors
     index, count = history.index[r], history.count[r]
     width = (count + LANES - 1) // LANES * LANES
-    back, total = scratch.back[:width], scratch.anchor[:width]
+    back, total, row, nothing = scratch.back[:width], scratch.anchor[:width], scratch.outer[:width], scratch.nothing
     gather(problem.transfer, index, count, width, gram)
     for k in range(width):
         back[k] = bar[index[k]] if k < count else 0
@@ -361,14 +355,10 @@ def backward_narrow(bar, problem, history, scratch, products, inputs, t):
         for k in range(width):
             u[k] = back[k] if (k < count) & (z[k] != 0) else 0
             total[k] += u[k]
-            back[k] = 0
-        add_few_rows(back, gram, scratch.identity, u, count)
+        add_few_rows(back, nothing, gram, scratch.identity, u, count)
         t -= 1
     for a in range(count):
-        row = scratch.outer[:width]
-        for k in range(width):
-            row[k] = 0
-        add_few_rows(row, errors, scratch.identity[t:], history.values[:, a], end - t)
+        add_few_rows(row, nothing, errors, scratch.identity[t:], history.values[:, a], end - t)
         for k in range(count):
             products[index[a], index[k]] += row[k]
     for j in range(bar.shape[0]):
@@ -380,17 +370,18 @@ def backward_narrow(bar, problem, history, scratch, products, inputs, t):
 
 
 @njit(**OPTIONS)
-def run_samples(x, drive, start, problem, history, scratch, codes, residual, bars, inputs, products, tally):
-    """Forward and, where asked for, backward, sample by sample; rows of x (n, m) with their own row of all arrays up to ``inputs``."""
-    n_layers, n, first = problem.levels.shape[0], problem.transfer.shape[0], problem.first
+def run_samples(x, drive, codes, residual, back, errors, problem, history, scratch, products, tally):
+    """Forward and, where asked for, backward, sample by sample; the arrays are those of ``SparseLayers.run``."""
+    n_layers, n, first = problem.levels.shape[0], problem.n_atoms, problem.first
     z, drives, error = scratch.codes[first % 2], scratch.drives, scratch.residual
     for i in range(x.shape[0]):
         for j in range(z.shape[0]):
             z[j] = 0
         copy(drives[:n], drive[i])
         if first:
-            copy(z[:n], start[i])
-        keep(history, first, n, z, n_nonzero(z), False, problem.backward)
+            copy(z[:n], codes[i])
+        history.count[first] = n
+        keep(problem, history, first, z, first)
         forward(problem, history, scratch, tally)
         index, count, final = (
             history.index[history.row[n_layers]],
@@ -398,9 +389,7 @@ def run_samples(x, drive, start, problem, history, scratch, codes, residual, bar
             scratch.codes[n_layers % 2],
         )
         copy(codes[i], final)
-        for j in range(error.shape[0]):
-            error[j] = 0
-        add_rows(error, problem.atoms, index, final, count)
+        add_rows(error, scratch.nothing, problem.atoms, index, final, count)
         for j in range(x.shape[1]):
             error[j] -= x[i, j]
         copy(residual[i], error)
@@ -415,9 +404,9 @@ def run_samples(x, drive, start, problem, history, scratch, codes, residual, bar
                     for j in range(error.shape[0]):
                         dot += atom[j] * error[j]
                     bar[index[k]] = dot + math.copysign(problem.lam, value)
-            backward(bar, problem, history, scratch, products, inputs[i])
+            backward(bar, problem, history, scratch, products, errors[i])
             if first:
-                copy(bars[i], bar)
+                copy(back[i], bar)
     if problem.backward:
         flush(products, scratch)
 
@@ -426,12 +415,12 @@ class SparseLayers:
     """The layers of one call of :func:`pudle.gradients.unrolled_gradient`, for its blocks of samples one after the other.
 
     dictionary (m, p), transfer : W (p, p); lam : λ of the loss; stop : layers back-propagated through, from the last to ``stop``;
-    slots : tasks per block, each with its own memory and its own part of the sums, so that these do not depend on ``threads``.
+    tasks : parts of a block, each with its own memory and its own part of the sums, which so do not depend on the number of threads.
 
     products : S (p, p) so far. layers : how many layers ran wide, how many narrow, and how many working sets were chosen.
     """
 
-    def __init__(self, dictionary, transfer, unrolling, *, lam, stop, slots, threads):
+    def __init__(self, dictionary, transfer, unrolling, *, lam, stop, tasks):
         (m, p), n_layers, dtype = dictionary.shape, unrolling.n_layers, dictionary.numpy().dtype
         number, width = dtype.type, _padded(p)
         self._stop, self._backward, self._p = stop, stop < n_layers, p
@@ -446,14 +435,14 @@ class SparseLayers:
             epsilon=np.finfo(dtype).eps,
             infinity=number(np.inf),
             lam=number(lam),
+            n_atoms=p,
             first=0,
             stop=stop,
             backward=self._backward,
         )
-        self._memory = [_memory(n_layers, m, width, dtype) for _ in range(slots)]
-        self._products = [np.zeros((p if self._backward else 0, width), dtype) for _ in range(slots)]
-        self._tallies = np.zeros((slots, 3), np.int64)
-        self._threads = min(threads, slots)
+        self._memory = [_memory(n_layers, m, width, dtype) for _ in range(tasks)]
+        self._products = [np.zeros((p if self._backward else 0, width), dtype) for _ in range(tasks)]
+        self._tallies = np.zeros((tasks, 3), np.int64)
 
     @property
     def products(self):
@@ -463,31 +452,26 @@ class SparseLayers:
     def layers(self):
         return dict(zip(("wide", "narrow", "sets"), self._tallies.sum(0).tolist(), strict=True))
 
-    def run(self, block, drive, start, first):
-        """Codes z_T (n, p), residual D z_T − x (n, m), and where back-propagated z̄ (n, p) at layer ``first`` and Σ ū (n, p).
+    def run(self, x, drive, codes, first, pool):
+        """Residual D z_T − x (n, m), and where back-propagated z̄ (n, p) at layer ``first`` and Σ ū (n, p), of a block.
 
-        block : x (n, m); drive : α x D (n, p); start : z_first (n, p), not looked at where ``first`` is 0
+        x : (n, m); drive : α x D (n, p); codes : z_first (n, p), which becomes z_T; pool : threads
         """
-        codes, residual = torch.empty_like(drive), torch.empty_like(block)
-        width = self._problem.transfer.shape[1]
-        bars = block.new_empty(len(block) if self._backward and first else 0, self._p)
-        inputs = block.new_zeros(len(block) if self._backward else 0, width)
+        rows = len(x) if self._backward else 0
+        residual, back = torch.empty_like(x), x.new_empty(rows if first else 0, self._p)
+        errors = x.new_zeros(rows, self._problem.transfer.shape[1])
         problem = self._problem._replace(first=first, stop=max(first, self._stop))
-        arrays = [tensor.numpy() for tensor in (block, drive, start, codes, residual, bars, inputs)]
-        cuts = np.linspace(0, len(block), len(self._memory) + 1).astype(int)
+        arrays = [tensor.numpy() for tensor in (x, drive, codes, residual, back, errors)]
+        tasks = range(len(self._memory))
+        cuts = np.linspace(0, len(x), len(tasks) + 1).astype(int)
 
-        def task(slot):
+        def run(task):
             torch.set_flush_denormal(True)
-            x, u, z, *out = (array[cuts[slot] : cuts[slot + 1]] for array in arrays)
-            run_samples(x, u, z, problem, *self._memory[slot], *out, self._products[slot], self._tallies[slot])
+            block = [array[cuts[task] : cuts[task + 1]] for array in arrays]
+            run_samples(*block, problem, *self._memory[task], self._products[task], self._tallies[task])
 
-        if self._threads == 1:
-            for slot in range(len(self._memory)):
-                task(slot)
-        else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(task, range(len(self._memory))))
-        return codes, residual, bars, inputs[:, : self._p]
+        list(map(run, tasks) if len(tasks) == 1 or torch.get_num_threads() == 1 else pool.map(run, tasks))
+        return residual, back, errors[:, : self._p]
 
 
 def _padded(width):
@@ -495,9 +479,9 @@ def _padded(width):
 
 
 def _pad(matrix):
-    """``matrix`` as an array with columns of zeros up to a multiple of 16."""
-    array = np.zeros((matrix.shape[0], _padded(matrix.shape[1])), matrix.numpy().dtype)
-    array[:, : matrix.shape[1]] = matrix.numpy()
+    """``matrix`` as an array with rows and columns of zeros up to multiples of 16."""
+    array = np.zeros([_padded(size) for size in matrix.shape], matrix.numpy().dtype)
+    array[: matrix.shape[0], : matrix.shape[1]] = matrix.numpy()
     return array
 
 
@@ -505,7 +489,7 @@ def _memory(n_layers, m, width, dtype):
     """What one task works on. Most of a history is never touched, and so takes no memory."""
     n, number = n_layers + 1, dtype
     history = History(
-        index=np.empty((n, width), np.int32),
+        index=np.empty((n, width + LANES), np.int32),
         values=np.empty((n, width), number),
         row=np.empty(n, np.int64),
         count=np.empty(n, np.int64),
@@ -514,6 +498,7 @@ def _memory(n_layers, m, width, dtype):
     ratio = np.zeros(width, number)
     scratch = Scratch(
         drives=np.zeros(width, number),
+        nothing=np.zeros(max(width, _padded(m), WIDTH), number),
         u=np.zeros(width, number),
         codes=np.zeros((2, width), number),
         weight=np.zeros(width, number),
