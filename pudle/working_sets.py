@@ -33,13 +33,16 @@ ROUNDING = 32  # rounding errors of a pre-activation, in epsilons of ‖u‖
 RING = 16  # layers whose outer products are added to S in one go
 
 # below: the row of W for each atom; atoms: Dᵀ. Rows are padded with zeros to a multiple of 16 columns: P, M.
-Problem = namedtuple("Problem", "transfer atoms levels hard nonnegative coherence epsilon infinity lam n_atoms first stop backward")
+Problem = namedtuple(
+    "Problem", "transfer atoms levels hard nonnegative coherence epsilon infinity lam n_atoms first stop backward"
+)
 # z_t of one sample is 0 outside index[r, :count[r]] with r = row[t]. Where shared[r], these are a working set, r is the row of all its
 # layers, and values[t] lists the entries of z_t on it; elsewhere values[t] is z_t itself, all of it.
 History = namedtuple("History", "index values row count shared")
 Scratch = namedtuple(
     "Scratch",
-    "drives nothing u codes weight ratio ratio_bits identity gram inside anchor back outer errors bar residual ring_codes ring_errors ring_held",
+    "drives nothing u codes weight ratio ratio_bits identity gram inside anchor back outer errors bar residual "
+    "ring_codes ring_errors ring_held",
 )
 
 
@@ -212,7 +215,7 @@ def gather(transfer, index, count, width, gram):
 @njit(**OPTIONS)
 def forward(problem, history, scratch, tally):
     """All layers of one sample from ``first`` on, where codes[first % 2] and row ``first`` of the history hold its codes."""
-    levels, n_layers, hard, n = problem.levels, problem.levels.shape[0], problem.hard, problem.n_atoms
+    levels, n_layers, hard = problem.levels, problem.levels.shape[0], problem.hard
     u, drives, gram, inside, anchor = scratch.u, scratch.drives, scratch.gram, scratch.inside, scratch.anchor
     t, width, row = problem.first, 0, 0
     while t < n_layers:

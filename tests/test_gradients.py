@@ -1,0 +1,165 @@
+"""The closed form is the derivative: analytic = autograd = finite differences, on every path through the working sets."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pudle
+from pudle.coding import Unrolling
+from pudle.errors import PudleError
+from pudle.gradients import ESTIMATORS, _unrolled_gradient, autograd_gradient, decoder_gradient, unrolled_gradient
+
+SETTINGS = {
+    "soft": {"lam": 0.2},
+    "soft one-sided": {"lam": 0.2, "nonnegative": True},
+    "decay": {"lam": 0.3, "decay": 0.9},
+    "hard": {"threshold": 0.3},
+    "hard one-sided": {"threshold": 0.3, "nonnegative": True},
+}
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+def _problem(n=60, m=20, p=30, s=3, seed=0, dtype=torch.float64, init_noise=0.05, noise=0.0):
+    data = pudle.make_sparse_data(n, m, p, s, seed=seed, dtype=dtype, noise=noise)
+    return data.x, pudle.perturb_dictionary(data.dictionary, init_noise, seed)
+
+
+def _same(ours, theirs, dtype):
+    assert (ours.gradient - theirs.gradient).norm() <= TOLERANCE[dtype] * theirs.gradient.norm()
+    assert (ours.codes - theirs.codes).norm() <= TOLERANCE[dtype] * theirs.codes.norm() + 1e-30
+    assert ours.loss == pytest.approx(theirs.loss, rel=10 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_closed_form_equals_autograd(estimator, name, dtype):
+    if estimator == "ae-lasso" and "lam" not in SETTINGS[name]:
+        return  # refused: see below
+    x, D = _problem(dtype=dtype)
+    unrolling = Unrolling(step=0.2, n_layers=40, **SETTINGS[name])
+    _same(unrolled_gradient(x, D, estimator, unrolling), autograd_gradient(x, D, estimator, unrolling), dtype)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("estimator", ["ae-lasso", "ae-ls"])
+def test_closed_form_equals_finite_differences(estimator, name):
+    if estimator == "ae-lasso" and "lam" not in SETTINGS[name]:
+        return
+    x, D = _problem(n=8, m=6, p=9, s=2)
+    unrolling = Unrolling(step=0.2, n_layers=6, **SETTINGS[name])
+    gradient = unrolled_gradient(x, D, estimator, unrolling).gradient
+    h = 1e-6
+    for i, j in ((0, 0), (3, 5), (5, 8)):
+        shift = torch.zeros_like(D)
+        shift[i, j] = h
+        rise, fall = (unrolled_gradient(x, D + sign * shift, estimator, unrolling).loss for sign in (1, -1))
+        assert float(gradient[i, j]) == pytest.approx((rise - fall) / (2 * h), rel=1e-5, abs=1e-8)
+
+
+def test_dec_holds_the_codes_constant():
+    """The published trap: without the detached codes dec would silently equal ae-ls."""
+    x, D = _problem()
+    settings_ = {"lam": 0.2, "step": 0.2, "n_layers": 20}
+    dec = pudle.dictionary_gradient(x, D, "dec", **settings_)
+    torch.testing.assert_close(dec, decoder_gradient(x, D, pudle.encode(x, D, **settings_)))
+    for other in ("ae-ls", "ae-lasso"):
+        assert (dec - pudle.dictionary_gradient(x, D, other, **settings_)).norm() > 0.01 * dec.norm()
+
+
+@pytest.mark.parametrize("path", ["dense", "sparse"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_dense_and_the_compiled_path_agree_with_autograd(name, path):
+    """Both paths are forced, and it is checked that they ran. Under a decay to zero no working set holds for long; else some must."""
+    x, D = _problem(n=50, m=50, p=100, s=3, init_noise=0.02)
+    unrolling = Unrolling(step=0.2, n_layers=100, **SETTINGS[name])
+    ours, layers = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=0.8 if path == "sparse" else 0.0)
+    assert (layers["dense"] == 0) == (path == "sparse")
+    if path == "sparse" and name != "decay":
+        assert layers["narrow"] > layers["wide"]
+    _same(ours, autograd_gradient(x, D, "ae-ls", unrolling), torch.float64)
+
+
+def test_entries_that_wake_late_are_found():
+    """With decay, entries outside of a working set wake as the level falls: wide layers return, and the result is still exact."""
+    x, D = _problem(n=40, m=50, p=100, s=5, init_noise=0.1, noise=0.05)
+    unrolling = Unrolling(lam=0.4, step=0.2, n_layers=120, decay=0.97)
+    ours, layers = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=0.8)
+    assert layers["wide"] > 0
+    _same(ours, autograd_gradient(x, D, "ae-ls", unrolling), torch.float64)
+
+
+@given(
+    n=st.integers(1, 40),
+    m=st.integers(2, 30),
+    p=st.integers(1, 50),
+    s=st.integers(1, 4),
+    n_layers=st.integers(1, 60),
+    name=st.sampled_from(list(SETTINGS)),
+    estimator=st.sampled_from(ESTIMATORS),
+    seed=st.integers(0, 1000),
+    data=st.data(),
+)
+@settings(max_examples=120, deadline=None, derandomize=True)
+def test_any_shape(n, m, p, s, n_layers, name, estimator, seed, data):
+    if estimator == "ae-lasso" and "lam" not in SETTINGS[name]:
+        estimator = "ae-ls"
+    x, D = _problem(n, m, p, min(s, p), seed)
+    unrolling = Unrolling(step=0.05, n_layers=n_layers, **SETTINGS[name])
+    last = None if estimator == "dec" else data.draw(st.none() | st.integers(1, n_layers + 2))
+    ours = unrolled_gradient(x, D, estimator, unrolling, backward_layers=last)
+    theirs = autograd_gradient(x, D, estimator, unrolling, backward_layers=last)
+    torch.testing.assert_close(ours.gradient, theirs.gradient, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(ours.codes, theirs.codes, rtol=1e-9, atol=1e-11)
+
+
+def test_blocks_and_threads_do_not_matter():
+    x, D = _problem(n=2500, m=20, p=100, s=2, dtype=torch.float64)
+    unrolling = Unrolling(lam=0.2, step=0.1, n_layers=20)
+    whole = autograd_gradient(x, D, "ae-ls", unrolling)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            _same(unrolled_gradient(x, D, "ae-ls", unrolling), whole, torch.float64)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_truncation_to_all_layers_is_none_at_all_and_to_one_is_another():
+    x, D = _problem()
+    unrolling = Unrolling(lam=0.2, step=0.2, n_layers=20)
+    full, all_, one = (unrolled_gradient(x, D, "ae-ls", unrolling, backward_layers=last).gradient for last in (None, 20, 1))
+    assert torch.equal(full, all_) and (full - one).norm() > 1e-3 * full.norm()
+
+
+@pytest.mark.parametrize("step", [0.2, 5.0])
+def test_what_is_not_a_number_stays_so_and_ends(step):
+    """Divergence (step 5) and broken samples must show, not hang or be repaired."""
+    x, D = _problem(n=20, m=50, p=100)
+    if step == 0.2:
+        x[3, 2] = float("nan")
+    result = unrolled_gradient(x, D, "ae-ls", Unrolling(lam=0.2, step=step, n_layers=1000))
+    assert not torch.isfinite(result.gradient).all()
+
+
+def test_inputs_are_left_as_they_are():
+    x, D = _problem()
+    before = x.clone(), D.clone()
+    for estimator in ESTIMATORS:
+        unrolled_gradient(x, D, estimator, Unrolling(lam=0.2, step=0.2, n_layers=20))
+    assert torch.equal(x, before[0]) and torch.equal(D, before[1])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "settings_", "message"),
+    [
+        ("ae-lss", {"lam": 0.1}, "did you mean 'ae-ls'"),
+        ("ae-lasso", {"threshold": 0.1}, "needs lam"),
+        ("ae-ls", {"lam": 0.1, "backward_layers": 0}, "backward_layers must be at least 1"),
+    ],
+)
+def test_wrong_words_are_refused(estimator, settings_, message):
+    with pytest.raises(PudleError, match=message):
+        pudle.dictionary_gradient(*_problem(), estimator, step=0.1, n_layers=3, **settings_)
