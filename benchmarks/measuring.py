@@ -1,0 +1,93 @@
+"""How the benchmarks measure: two implementations in turn, in one process.
+
+Other work on the machine then slows both, and a ratio is the median over the pairs. Peak memory is what one call adds to the largest
+resident set of a child process (Linux only). The floor is the time of the multiplications of the dense layers alone, at the measured
+rate of a large matrix product: what skips zeros can be below it.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+PATHS = ("autograd", "fast")
+
+
+def compare(script: str, description: str, cases: Sequence[tuple], call: Callable, operations: Callable) -> None:
+    """The command line of a benchmark: measure all ``cases``, print a table, and write it to ``out/`` beside the script.
+
+    call : (path, *case) → a function of nothing to time, for both ``PATHS``
+    operations : (*case) → floating-point operations of the dense layers
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default="", help="measure only cases whose name holds this")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.child:
+        print(_peak_memory(call(options.child[0], *cases[int(options.child[1])])))
+        return
+    rate = matrix_rate()
+    rows = []
+    for number, case in enumerate(cases):
+        if options.only in " ".join(map(str, case)):
+            times = _in_turn({path: call(path, *case) for path in PATHS}, options.repeats)
+            memory = {path: _child_memory(script, path, number, options.threads) for path in PATHS}
+            rows.append(
+                {
+                    "case": " ".join(map(str, case)),
+                    **{f"{path} ms": 1e3 * times[path].median() for path in PATHS},
+                    "ratio": (times.autograd / times.fast).median(),
+                    "dense floor ms": 1e3 * operations(*case) / rate,
+                    **{f"{path} MiB": memory[path] for path in PATHS},
+                    "memory ratio": memory["fast"] / memory["autograd"],
+                }
+            )
+    table = pd.DataFrame(rows)
+    print(f"{options.threads} threads, {rate / 1e9:.0f} GFLOP/s\n")
+    print(table.to_markdown(index=False, floatfmt=".3g"))
+    out = Path(script).parent / "out" / f"{Path(script).stem}.csv"
+    out.parent.mkdir(exist_ok=True)
+    table.assign(threads=options.threads).to_csv(out, index=False)
+
+
+def matrix_rate(size: int = 1024) -> float:
+    """Floating-point operations a second of a float32 matrix product."""
+    a = torch.rand(size, size)
+    return 2 * size**3 / min(_timed(lambda: a @ a) for _ in range(20))
+
+
+def _in_turn(calls: dict[str, Callable], repeats: int) -> pd.DataFrame:
+    """Seconds of each call: a row for each repeat, after one that warms up."""
+    return pd.DataFrame([{path: _timed(run) for path, run in calls.items()} for _ in range(repeats + 1)][1:])
+
+
+def _timed(run: Callable) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _child_memory(script: str, path: str, number: int, threads: int) -> float:
+    command = [sys.executable, script, "--threads", str(threads), "--child", path, str(number)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _peak_memory(run: Callable) -> float:
+    """MiB that a call adds to the peak of this process; the data are there already."""
+    before = _resident_peak()
+    run()
+    return _resident_peak() - before
+
+
+def _resident_peak() -> float:
+    """MiB. Not ru_maxrss of resource.getrusage: a child inherits that from its parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
