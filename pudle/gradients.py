@@ -67,12 +67,14 @@ def autograd_gradient(
     x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, *, backward_layers: int | None = None
 ) -> Gradient:
     """The same as :func:`unrolled_gradient` by automatic differentiation over the whole batch at once."""
-    stop = _check(x, dictionary, estimator, unrolling, backward_layers)
+    _check(x, dictionary, estimator, unrolling, backward_layers)
     dictionary = dictionary.detach().requires_grad_()
     codes = x.new_zeros(len(x), dictionary.shape[1])
     for t in range(unrolling.n_layers):
-        with torch.set_grad_enabled(t >= stop):  # dec stops after the last: with a gradient it would silently equal ae-ls
+        with torch.set_grad_enabled(t >= unrolling.n_layers - (backward_layers or unrolling.n_layers)):
             codes = unrolling.shrink(codes - unrolling.step * ((codes @ dictionary.T - x) @ dictionary), t)
+    if estimator == "dec":
+        codes = codes.detach()  # before decoding: otherwise dec silently equals ae-ls
     loss = 0.5 * (codes @ dictionary.T - x).square().sum() / len(x)
     if estimator == "ae-lasso":
         loss = loss + unrolling.lam * codes.abs().sum() / len(x)
@@ -84,7 +86,10 @@ def autograd_gradient(
 def unrolled_gradient(
     x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, *, backward_layers: int | None = None
 ) -> Gradient:
-    """Gradient, codes and loss in closed form, in blocks of samples; the layers with sparse codes by :mod:`pudle.working_sets`."""
+    """Gradient, codes and loss in closed form, in blocks of samples; layers with sparse codes by :mod:`pudle.working_sets`.
+
+    backward_layers : back-propagate through the last of the layers only; not for ``dec``, which does through none
+    """
     stop = _check(x, dictionary, estimator, unrolling, backward_layers)
     return _unrolled_gradient(x.detach(), dictionary.detach(), estimator, unrolling, stop)[0]
 
@@ -137,7 +142,7 @@ class _DenseLayers:
         self._errors = transfer.new_empty(n_layers - stop, size, p)
 
     def forward(self, drive: Tensor, last: Tensor) -> int:
-        """Run layers until at most ``share`` of the next codes is not 0; returns how many, with the codes in ``last`` (n, p)."""
+        """Run layers until at most ``share`` of the next codes is not 0; returns how many, and their codes in ``last`` (n, p)."""
         codes = self._codes[:, : len(drive)]
         codes[0] = 0
         for t in range(self.unrolling.n_layers):
@@ -172,9 +177,7 @@ def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, 
     if estimator == "ae-lasso" and unrolling.lam is None:
         raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")
     if backward_layers is not None and (backward_layers < 1 or estimator == "dec"):
-        raise PudleError(
-            f"backward_layers must be at least 1, and not with estimator 'dec', not {backward_layers} with {estimator!r}"
-        )
+        raise PudleError(f"backward_layers must be at least 1, and is not for 'dec': not {backward_layers} with {estimator!r}")
     if estimator == "dec":
         return unrolling.n_layers
     return 0 if backward_layers is None else max(0, unrolling.n_layers - backward_layers)
@@ -204,8 +207,8 @@ def _sparse_share(dictionary: Tensor) -> float:
 
 
 def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unrolling, lam: float, stop: int):
-    """:class:`pudle.working_sets.SparseLayers` for n samples, in tasks that are worth a thread each."""
-    from pudle.working_sets import SparseLayers  # numba is slow to import, and needed here only
+    """:class:`pudle.sparse_layers.SparseLayers` for n samples, in tasks that are worth a thread each."""
+    from pudle.sparse_layers import SparseLayers  # numba is slow to import, and needed here only
 
     n_atoms = dictionary.shape[1]
     tasks = min(8, max(1, n * n_atoms // 12_500), max(2, 4_000_000 // n_atoms**2))

@@ -1,10 +1,12 @@
-"""Weighted sums of matrix rows, in vector registers: the one loop that numba's optimiser does not bring near the machine's rate.
+"""Loops over vectors for :mod:`pudle.working_sets`; above all weighted sums of matrix rows, at nearly the machine's rate.
 
-``add_rows`` is the product of a sparse row vector and a matrix. A strip of up to 128 columns stays in registers while the rows go
-by, so that a row costs its loads and multiply-adds alone. A loop over columns in plain numba loads and stores the sums for every
-few rows, and checks that its arrays do not overlap: half the rate and less.
+``add_rows`` is the product of a sparse row vector and a matrix. A strip of up to 128 columns stays in registers while the rows
+go by, so that a row costs its loads and multiply-adds alone. A loop over columns in plain numba loads and stores the sums for
+every few rows, and checks that its arrays do not overlap: half the rate and less. So this one, and the search for entries that
+are not 0, are written as vector instructions. All arrays are float32 or all float64, and widths (w) multiples of 16.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -123,7 +125,7 @@ def append_nonzeros(typing_context, index, count, values, at):
 
 @njit(forceinline=True, **OPTIONS)
 def nonzeros(values, index):
-    """Write which entries of ``values`` (w,) are not 0 to ``index`` (at least w + 16,); returns how many. No branch to mispredict."""
+    """Write which entries of ``values`` (w,) are not 0 to ``index`` (at least w + 16,); returns how many."""
     count = 0
     for at in range(0, values.shape[0], LANES):
         count += append_nonzeros(index, count, values, at)
@@ -132,7 +134,7 @@ def nonzeros(values, index):
 
 @njit(**OPTIONS)
 def add_rows(out, base, matrix, index, values, count):
-    """out (w,) = base (w,) + Σ_i values[i] matrix[i] over i in index[:count], 32-bit integers; w is a multiple of 16."""
+    """out (w,) = base (w,) + Σ_i values[i] matrix[i] over i in index[:count], 32-bit integers."""
     add_strips(out, base, matrix, index, values, count)
 
 
@@ -149,3 +151,50 @@ def add_few_rows(out, base, matrix, index, values, count):
     """The same for narrow ``out`` (16 to 64,), without a call."""
     for at in range(0, out.shape[0], LANES):
         add_strip(out, base, at, matrix, index, values, count, 16)
+
+
+@njit(forceinline=True, **OPTIONS)
+def copy(out, values):
+    """out = values. (Slice assignment looks for overlaps first.)"""
+    for j in range(out.shape[0]):
+        out[j] = values[j]
+
+
+@njit(forceinline=True, **OPTIONS)
+def clear(out):
+    """out = 0."""
+    for j in range(out.shape[0]):
+        out[j] = 0
+
+
+@njit(forceinline=True, **OPTIONS)
+def padded(width):
+    """The next multiple of 16."""
+    return (width + LANES - 1) // LANES * LANES
+
+
+@njit(forceinline=True, **OPTIONS)
+def squared_distance(a, b):
+    """‖a − b‖²."""
+    total = a[0] * 0
+    for j in range(a.shape[0]):
+        total += (a[j] - b[j]) * (a[j] - b[j])
+    return total
+
+
+@njit(forceinline=True, **OPTIONS)
+def n_nonzero(z):
+    """How many entries are not 0."""
+    count = np.int32(0)
+    for j in range(z.shape[0]):
+        count += z[j] != 0
+    return count
+
+
+@njit(forceinline=True, **OPTIONS)
+def n_outside(u, low, high):
+    """How many entries are not within (low, high)."""
+    count = np.int32(0)
+    for j in range(u.shape[0]):
+        count += not ((u[j] > low) & (u[j] < high))
+    return count

@@ -1,0 +1,133 @@
+r"""Back through the layers of :mod:`pudle.working_sets`, and both directions for a block of samples.
+
+With :math:`\bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0]` and :math:`\bar z_t = \bar u_t W`, wanted are :math:`\sum_t \bar u_t` of
+each sample and :math:`S = \sum_t z_tᵀ \bar u_t` over all. Nothing has to be watched, as it is known which entries are not 0.
+Layers with one working set collect S_BB in narrow sums. Of the others the latest are held in a ring, to be added to S several
+at a time, as the rows of S come from further away than the vectors.
+"""
+
+import math
+
+from numba import njit
+
+from pudle.rows import OPTIONS, add_few_rows, add_products, add_rows, clear, copy, padded
+from pudle.working_sets import forward, gather, keep
+
+RING = 16  # layers held back
+
+
+@njit(**OPTIONS)
+def flush(products, scratch):
+    """S (p, P) += Σ_k z_kᵀ ū_k over the layers held back in the ring."""
+    codes, used = scratch.ring_codes, scratch.ratio
+    clear(used)
+    for k in range(RING):
+        for j in range(used.shape[0]):
+            used[j] += abs(codes[k, j])
+    add_products(products, used, scratch.ring_errors, scratch.identity, codes, RING)
+    for k in range(RING):
+        clear(codes[k])
+    scratch.ring_held[0] = 0
+
+
+@njit(forceinline=True, **OPTIONS)
+def spread(out, history, t):
+    """out (P,) = z_t."""
+    r = history.row[t]
+    if history.shared[r]:
+        clear(out)
+        for k in range(history.count[r]):
+            out[history.index[r, k]] = history.values[t, k]
+    else:
+        copy(out, history.values[t])
+
+
+@njit(**OPTIONS)
+def backward(bar, problem, history, scratch, products, total_error):
+    """Back through one sample's layers: adds to S (p, P) and Σ ū (P,), and turns ``bar`` from z̄_T into z̄_stop, all (P,)."""
+    t = problem.levels.shape[0]
+    while t > problem.stop:
+        r = history.row[t]
+        if t - 1 >= problem.stop and history.row[t - 1] == r:
+            t = backward_narrow(bar, problem, history, scratch, products, total_error, t)
+            continue
+        index, count, z = history.index[r], history.count[r], scratch.u
+        spread(z, history, t)
+        slot = scratch.ring_held[0]
+        u = scratch.ring_errors[slot]
+        zero = problem.levels[0] * 0
+        for j in range(bar.shape[0]):
+            u[j] = bar[j] if z[j] != 0 else zero
+        for j in range(bar.shape[0]):
+            total_error[j] += u[j]
+        add_rows(bar, scratch.nothing, problem.transfer, index, u, count)
+        t -= 1
+        spread(scratch.ring_codes[slot], history, t)
+        scratch.ring_held[0] = slot + 1
+        if slot + 1 == RING:
+            flush(products, scratch)
+
+
+@njit(**OPTIONS)
+def backward_narrow(bar, problem, history, scratch, products, total_error, t):
+    """``backward`` through the layers before z_t that share its working set; returns the index of the codes it ends at."""
+    r, end, gram, errors = history.row[t], t, scratch.gram, scratch.errors
+    index, count = history.index[r], history.count[r]
+    width = padded(count)
+    back, total, row, nothing = scratch.back[:width], scratch.anchor[:width], scratch.row[:width], scratch.nothing
+    gather(problem.transfer, index, count, gram)
+    for k in range(width):
+        back[k] = bar[index[k]] if k < count else 0
+        total[k] = 0
+    while t - 1 >= problem.stop and history.row[t - 1] == r:
+        u, z = errors[t - 1], history.values[t]
+        for k in range(width):
+            u[k] = back[k] if (k < count) & (z[k] != 0) else 0
+            total[k] += u[k]
+        add_few_rows(back, nothing, gram, scratch.identity, u, count)
+        t -= 1
+    for a in range(count):
+        add_few_rows(row, nothing, errors, scratch.identity[t:], history.values[:, a], end - t)
+        for k in range(count):
+            products[index[a], index[k]] += row[k]
+    clear(bar)
+    for k in range(count):
+        total_error[index[k]] += total[k]
+        bar[index[k]] = back[k]
+    return t
+
+
+@njit(**OPTIONS)
+def run_samples(x, drive, codes, residual, back, errors, problem, history, scratch, products, tally):
+    """Forward and, where asked for, backward, sample by sample; the arrays are those of ``SparseLayers.run``."""
+    n_layers, n, first = problem.levels.shape[0], problem.n_atoms, problem.first
+    z, error, bar = scratch.codes[first % 2], scratch.residual, scratch.bar
+    for i in range(x.shape[0]):
+        clear(z)
+        copy(scratch.drive[:n], drive[i])
+        if first:
+            copy(z[:n], codes[i])
+        history.count[first] = n  # no row to look in first
+        keep(problem, history, first, z, first)
+        forward(problem, history, scratch, tally)
+        row, final = history.row[n_layers], scratch.codes[n_layers % 2]
+        index, count = history.index[row], history.count[row]
+        copy(codes[i], final)
+        add_rows(error, scratch.nothing, problem.atoms, index, final, count)
+        for j in range(x.shape[1]):
+            error[j] -= x[i, j]
+        copy(residual[i], error)
+        if problem.backward:
+            clear(bar)
+            for k in range(count):
+                value = final[index[k]]
+                if value != 0:
+                    atom, dot = problem.atoms[index[k]], value * 0
+                    for j in range(error.shape[0]):
+                        dot += atom[j] * error[j]
+                    bar[index[k]] = dot + math.copysign(problem.lam, value)
+            backward(bar, problem, history, scratch, products, errors[i])
+            if first:
+                copy(back[i], bar)
+    if problem.backward:
+        flush(products, scratch)

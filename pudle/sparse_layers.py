@@ -1,0 +1,118 @@
+"""Unrolled layers on sparse codes for blocks of samples, in threads: the tensor side of :mod:`pudle.working_sets`."""
+
+import math
+
+import numpy as np
+import torch
+
+from pudle.back_propagation import RING, run_samples
+from pudle.rows import LANES, padded
+from pudle.working_sets import WIDTH, History, Problem, Scratch
+
+
+class SparseLayers:
+    """The layers of one call of :func:`pudle.gradients.unrolled_gradient`, for its blocks of samples one after the other.
+
+    dictionary : (m, p)
+    transfer : W (p, p)
+    lam : λ of the loss
+    stop : back-propagation goes from the last layer to this one
+    tasks : parts of a block, each with its own memory and its own part of the sums: threads do not change the results
+    """
+
+    def __init__(self, dictionary, transfer, unrolling, *, lam, stop, tasks):
+        (m, p), n_layers, dtype = dictionary.shape, unrolling.n_layers, dictionary.numpy().dtype
+        number, width = dtype.type, padded.py_func(p)
+        self._stop, self._backward, self._p = stop, stop < n_layers, p
+        off_diagonal = transfer.double().square().sum() - transfer.diagonal().double().square().sum()
+        self._problem = Problem(
+            transfer=_pad(transfer),
+            atoms=_pad(dictionary.T),
+            levels=np.array([unrolling.level(t) for t in range(n_layers)], dtype),
+            hard=unrolling.hard,
+            nonnegative=unrolling.nonnegative,
+            coherence=number(math.sqrt(max(float(off_diagonal), 0.0) / max(p * (p - 1), 1))),
+            epsilon=np.finfo(dtype).eps,
+            infinity=number(np.inf),
+            lam=number(lam),
+            n_atoms=p,
+            first=0,
+            stop=stop,
+            backward=self._backward,
+        )
+        self._memory = [_memory(n_layers, m, width, dtype) for _ in range(tasks)]
+        self._products = [np.zeros((p if self._backward else 0, width), dtype) for _ in range(tasks)]
+        self._tallies = np.zeros((tasks, 3), np.int64)
+
+    @property
+    def products(self):
+        """S (p, p) so far."""
+        return torch.stack([torch.from_numpy(part) for part in self._products])[:, :, : self._p].sum(0)
+
+    @property
+    def layers(self):
+        """How many layers ran wide and how many narrow so far, and how many working sets were chosen."""
+        return dict(zip(("wide", "narrow", "sets"), self._tallies.sum(0).tolist(), strict=True))
+
+    def run(self, x, drive, codes, first, pool):
+        """Residual D z_T − x (n, m), and where back-propagated z̄ (n, p) at layer ``first`` and Σ ū (n, p), of a block.
+
+        x : (n, m); drive : α x D (n, p); codes : z_first (n, p), which becomes z_T; pool : threads
+        """
+        rows = len(x) if self._backward else 0
+        residual, back = torch.empty_like(x), x.new_empty(rows if first else 0, self._p)
+        errors = x.new_zeros(rows, self._problem.transfer.shape[1])
+        problem = self._problem._replace(first=first, stop=max(first, self._stop))
+        arrays = [tensor.numpy() for tensor in (x, drive, codes, residual, back, errors)]
+        tasks = range(len(self._memory))
+        cuts = np.linspace(0, len(x), len(tasks) + 1).astype(int)
+
+        def run(task):
+            torch.set_flush_denormal(True)
+            block = [array[cuts[task] : cuts[task + 1]] for array in arrays]
+            run_samples(*block, problem, *self._memory[task], self._products[task], self._tallies[task])
+
+        list(map(run, tasks) if len(tasks) == 1 or torch.get_num_threads() == 1 else pool.map(run, tasks))
+        return residual, back, errors[:, : self._p]
+
+
+def _pad(matrix):
+    """``matrix`` as an array with rows and columns of zeros up to multiples of 16."""
+    array = np.zeros([padded.py_func(size) for size in matrix.shape], matrix.numpy().dtype)
+    array[: matrix.shape[0], : matrix.shape[1]] = matrix.numpy()
+    return array
+
+
+def _memory(n_layers, m, width, dtype):
+    """What one task works on. Most of a history is never touched, and so takes no memory."""
+    n, number = n_layers + 1, dtype
+    history = History(
+        index=np.empty((n, width + LANES), np.int32),
+        values=np.empty((n, width), number),
+        row=np.empty(n, np.int64),
+        count=np.empty(n, np.int64),
+        shared=np.empty(n, np.bool_),
+    )
+    ratio = np.zeros(width, number)
+    scratch = Scratch(
+        drive=np.zeros(width, number),
+        u=np.zeros(width, number),
+        codes=np.zeros((2, width), number),
+        bar=np.zeros(width, number),
+        residual=np.zeros(padded.py_func(m), number),
+        nothing=np.zeros(max(width, padded.py_func(m), WIDTH), number),
+        identity=np.arange(max(n, WIDTH, RING), dtype=np.int32),
+        weight=np.zeros(width, number),
+        ratio=ratio,
+        ratio_bits=ratio.view(f"i{ratio.itemsize}"),
+        gram=np.zeros((WIDTH, WIDTH), number),
+        inside=np.zeros(WIDTH, number),
+        anchor=np.zeros(WIDTH, number),
+        back=np.zeros(WIDTH, number),
+        row=np.zeros(WIDTH, number),
+        errors=np.empty((n_layers, WIDTH), number),
+        ring_codes=np.zeros((RING, width), number),
+        ring_errors=np.zeros((RING, width), number),
+        ring_held=np.zeros(1, np.int64),
+    )
+    return history, scratch
