@@ -70,10 +70,10 @@ def legend_below(figure, axes, columns: int) -> None:
 
 
 def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
-    """Write ``stem``.pdf, .png and .csv; ``stamp`` (scale and seeds) goes into the corner. The same input gives the same bytes."""
+    """Write ``stem``.pdf, .png and .csv; ``stamp`` (scale and seeds) goes above the top right corner. The same input gives the same bytes."""
     import matplotlib.pyplot as plt
 
-    figure.text(1.0, -0.01, stamp, ha="right", va="top", fontsize=5, color="0.5")
+    figure.text(1.0, 1.0, stamp, ha="right", va="bottom", fontsize=5, color="0.5")
     stem = Path(stem)
     files.replace(
         stem.with_suffix(".pdf"), lambda path: figure.savefig(path, bbox_inches="tight", metadata={"CreationDate": None})
