@@ -1,17 +1,22 @@
 """Cells, rows, tables and verdicts: what is recorded is what comes out, whole or not at all."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from pudle import experiments
+from pudle import experiments, methods
 from pudle.harness import cells, files, provenance
 from pudle.harness.record import Record
 from pudle.harness.statistics import bootstrap_band, t_interval
 from pudle.harness.tables import Results, coverage
 from pudle.harness.verdicts import Claim, NotRun, final, judge_all, markdown
+
+
+CONFIG = Path(__file__).parents[1] / "config"
 
 
 def _cell(seeds=(0, 1, 2), **settings):
@@ -129,7 +134,15 @@ def test_fingerprint_follows_imports_and_ignores_comments(tmp_path, monkeypatch)
 def test_fingerprints_of_the_experiments_reach_the_mathematics_but_not_the_plots():
     for question in experiments.QUESTIONS:
         seen = provenance.modules(f"pudle.experiments.{question}.run")
-        assert "pudle.coding" in seen and "pudle.harness.style" not in seen and "pudle.cli" not in seen
+        assert "pudle.errors" in seen and "pudle.harness.style" not in seen and "pudle.cli" not in seen
+        cells_ = experiments.plan(yaml.safe_load((CONFIG / "config.yaml").read_text()))
+        cell = next(
+            cell for cell in cells_ if cell.question == question and cell.settings.get("method", "pudle-ae-ls") == "pudle-ae-ls"
+        )
+        reached = seen | (
+            provenance.modules(methods.get(cell.settings["method"]).__module__) if "method" in cell.settings else set()
+        )
+        assert "pudle.coding" in reached
 
 
 def test_intervals():
