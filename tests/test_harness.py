@@ -15,7 +15,6 @@ from pudle.harness.statistics import bootstrap_band, t_interval
 from pudle.harness.tables import Results, coverage
 from pudle.harness.verdicts import Claim, NotRun, final, judge_all, markdown
 
-
 CONFIG = Path(__file__).parents[1] / "config"
 
 
