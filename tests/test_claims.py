@@ -1,5 +1,6 @@
 """The claims hold for the right gradients, and a wrong gradient makes them fail."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -8,6 +9,7 @@ from pudle.experiments.unrolling import run as unrolling
 from pudle.experiments.unrolling.claims import CLAIMS as UNROLLING
 from pudle.gradients import unrolled_gradient
 from pudle.harness.record import Record
+from pudle.harness.statistics import effect_size, holm, t_interval, t_test
 
 SETTINGS = {
     "n_samples": 300,
@@ -116,3 +118,16 @@ def test_learning_claims_on_the_published_errors(swap, verdict):
     judged = {claim.id: claim.judge(_learned(errors))["verdict"] for claim in LEARNING}
     assert judged["ae-ls-far-below"] == judged["order-ae-ls-ae-lasso"] == judged["order-ae-lasso-dec"] == verdict
     assert judged["more-layers-help-dec"] == judged["more-layers-help-ae-ls"] == "SUPPORTED"
+
+
+def test_holm_corrects_in_steps_and_leaves_out_what_was_not_tested():
+    """By hand: 3 x 0.01, then 2 x 0.03 and 1 x 0.04, which may not fall below the 0.06 before it."""
+    np.testing.assert_allclose(holm(np.array([0.04, np.nan, 0.01, 0.03])), [0.06, np.nan, 0.03, 0.06])
+
+
+def test_p_agrees_with_the_interval_and_the_effect_size_with_its_definition():
+    values = np.array([1.0, 2.0, 4.0])
+    interval = t_interval(values)
+    assert t_test(values, interval.low) == pytest.approx(0.05)
+    assert effect_size(values, 1.0) == pytest.approx((7 / 3 - 1) / values.std(ddof=1))
+    assert np.isnan(t_test(np.ones(3), 0.0)) and np.isnan(effect_size(np.ones(1), 0.0))

@@ -50,6 +50,29 @@ def t_interval(values: np.ndarray) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def t_test(values: np.ndarray, bar: float) -> float:
+    """Two-sided p of Student's t for the mean of ``values`` (n,) against ``bar``; NaN with fewer than two, or if all are one value."""
+    return float(stats.ttest_1samp(values, bar).pvalue) if _vary(values) else np.nan
+
+
+def effect_size(values: np.ndarray, bar: float) -> float:
+    """Cohen's d: the mean of ``values`` (n,) less ``bar``, in standard deviations; NaN where :func:`t_test` is."""
+    return float((np.mean(values) - bar) / np.std(values, ddof=1)) if _vary(values) else np.nan
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p-values (n,) after Holm's step-down correction; a NaN stays and does not count. Source: Holm (1979)."""
+    p = np.asarray(p, dtype=float)
+    corrected = np.full_like(p, np.nan)
+    order = np.argsort(p)[: np.isfinite(p).sum()]
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return corrected
+
+
+def _vary(values: np.ndarray) -> bool:
+    return len(values) > 1 and bool(np.isfinite(values).all()) and np.ptp(values) > 1e-12 * np.abs(values).max()
+
+
 def slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Least-squares slope of ``y`` (n,) against ``x`` (n,), and the fraction of variance R² that the line explains."""
     fit = stats.linregress(x, y)

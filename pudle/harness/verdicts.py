@@ -7,6 +7,10 @@ A claim estimates one effect per seed from the rows, and says on which side of a
 - CONTRADICTED: the whole interval lies on the other side;
 - INCONCLUSIVE: the interval spans the threshold, or there are too few seeds;
 - NOT RUN: the rows it needs are not there.
+
+Beside each verdict stand the p-value of the same t-test against the threshold, after Holm's correction over the claims of its family,
+and the effect size: the mean distance to the threshold in standard deviations over seeds. The verdict itself is never corrected, so
+that a claim added later cannot change it; whether it survives the correction is a column of its own.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pudle.harness.statistics import t_interval
+from pudle.harness.statistics import LEVEL, effect_size, holm, t_interval, t_test
 
 VERDICTS = ("SUPPORTED", "CONTRADICTED", "INCONCLUSIVE", "NOT RUN")
 
@@ -28,10 +32,17 @@ class NotRun(Exception):
 class Claim:
     """One statement of the paper, in our words, and how it is put to the test.
 
+    place : section, figure or theorem
+    effect : what is estimated, in words
     estimate : rows of the question → effect, indexed by seed; raises :class:`NotRun`
+    rows : from which rows: quantity, and the setting and step that are read
     above, below : the threshold; exactly one is given
     why : where the threshold comes from
     ratio : the effect is a ratio: its interval is computed on the log scale
+    min_seeds : with fewer the verdict is INCONCLUSIVE
+    control : the change that must turn the verdict to CONTRADICTED, in words; a change listed in ``controls.py`` needs none here
+    figure : name of the figure that shows it
+    family : claims that Holm's correction takes together; the question unless given
     """
 
     id: str
@@ -44,6 +55,30 @@ class Claim:
     why: str
     ratio: bool = False
     min_seeds: int = 3
+    rows: str = ""
+    control: str = ""
+    figure: str = ""
+    family: str = ""
+
+    def __post_init__(self):
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"{self.id}: give exactly one of above and below")
+
+    @property
+    def bar(self) -> float:
+        """The threshold."""
+        return self.below if self.above is None else self.above
+
+    @property
+    def threshold(self) -> str:
+        """Side and threshold, as ``> 5``."""
+        return f"{'<' if self.above is None else '>'} {self.bar:g}"
+
+    @property
+    def test(self) -> str:
+        """The test in words."""
+        scale = "of the logarithm of the effect" if self.ratio else "of the effect"
+        return f"{LEVEL:.0%} Student-t interval over seeds {scale}, against the threshold"
 
     def judge(self, rows: pd.DataFrame) -> dict:
         """The verdict as a row of the claims table."""
@@ -52,7 +87,8 @@ class Claim:
             reason = ""
         except NotRun as missing:
             effects, reason = np.array([]), str(missing)
-        interval = t_interval(np.log(effects) if self.ratio else effects)
+        scaled, bar = (np.log(effects), np.log(self.bar)) if self.ratio else (effects, self.bar)
+        interval = t_interval(scaled)
         if self.ratio:
             interval = type(interval)(*np.exp(interval))
         return {
@@ -61,12 +97,16 @@ class Claim:
             "effect": interval.mean,
             "low": interval.low,
             "high": interval.high,
-            "threshold": f"{'>' if self.above is not None else '<'} {self.above if self.above is not None else self.below:g}",
+            "threshold": self.threshold,
             "n_seeds": len(effects),
+            "p": t_test(scaled, bar),
+            "effect_size": effect_size(scaled, bar),
             "measured": self.effect,
             "statement": self.statement,
             "place": self.place,
             "why": self.why,
+            "figure": self.figure,
+            "family": self.family,
             "note": reason or (f"needs {self.min_seeds} seeds" if len(effects) < self.min_seeds else ""),
         }
 
@@ -75,17 +115,17 @@ class Claim:
             return "NOT RUN"
         if n_seeds < self.min_seeds:
             return "INCONCLUSIVE"
-        low, high, bar = (
-            (interval.low, interval.high, self.above)
-            if self.above is not None
-            else (-interval.high, -interval.low, -self.below)
-        )
-        return "SUPPORTED" if low > bar else "CONTRADICTED" if high < bar else "INCONCLUSIVE"
+        sign = 1 if self.above is not None else -1
+        low, high = sorted((sign * interval.low, sign * interval.high))
+        return "SUPPORTED" if low > sign * self.bar else "CONTRADICTED" if high < sign * self.bar else "INCONCLUSIVE"
 
 
 def judge_all(claims: Iterable[tuple[str, Claim, pd.DataFrame]]) -> pd.DataFrame:
-    """The claims table, one row for each (question, claim, rows of that question)."""
-    return pd.DataFrame([{"question": question} | claim.judge(rows) for question, claim, rows in claims])
+    """The claims table, one row for each (question, claim, rows of that question); ``p_holm`` is corrected within each family."""
+    table = pd.DataFrame([{"question": question} | claim.judge(rows) for question, claim, rows in claims])
+    table["family"] = table.family.where(table.family != "", table.question)
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", table.groupby("family").p.transform(lambda p: holm(p.to_numpy())))
+    return table
 
 
 def markdown(table: pd.DataFrame, scale: str) -> str:
@@ -103,12 +143,15 @@ def markdown(table: pd.DataFrame, scale: str) -> str:
             ],
             "threshold": table.threshold,
             "seeds": table.n_seeds,
+            "p (Holm)": ["" if np.isnan(p) else f"{p:.2g}" for p in table.p_holm],
+            "effect size": ["" if np.isnan(d) else f"{d:.2g}" for d in table.effect_size],
         }
     )
     counts = ", ".join(f"{(table.verdict == verdict).sum()} {verdict}" for verdict in VERDICTS)
     return (
         f"# Claims at the scale '{scale}'\n\n{counts}. Intervals: 95 % Student-t over seeds of the effect per seed "
-        f"(ratios on the log scale).\n\n{shown.to_markdown(index=False)}\n"
+        f"(ratios on the log scale); p: the t-test against the threshold, two-sided, Holm-corrected over the claims of a question or family; "
+        f"effect size: distance of the mean to the threshold in standard deviations over seeds.\n\n{shown.to_markdown(index=False)}\n"
     )
 
 

@@ -67,6 +67,7 @@ CLAIMS = (
         below=1,
         ratio=True,
         why="equal basins give 1",
+        rows="atoms_recovered of the start perturbed, shared signs, after the last update, every δ and s",
     ),
     Claim(
         id="arora-lands-near",
@@ -77,6 +78,7 @@ CLAIMS = (
         below=1,
         ratio=True,
         why="the constant of O is taken as 1, as in the method's own bars on σ₂ / σ₁ and on duplicates",
+        rows="found_distance of the start arora before the first update",
     ),
     Claim(
         id="arora-lands-near-every-atom",
@@ -87,6 +89,7 @@ CLAIMS = (
         below=1,
         ratio=True,
         why="as for the average: the theorem speaks of every atom",
+        rows="found_distance_max of the start arora before the first update",
     ),
     Claim(
         id="arora-then-converges",
@@ -97,5 +100,6 @@ CLAIMS = (
         below=0.1,
         ratio=True,
         why="standing still gives 1; the theory has geometric convergence to the truth, so a tenth is little to ask",
+        rows="found_distance of the start arora before the first and after the last update",
     ),
 )

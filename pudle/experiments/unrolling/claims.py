@@ -51,6 +51,8 @@ CLAIMS = (
         below=0.5,
         ratio=True,
         why=_WHY,
+        rows="code_error_lasso at T and at T/2",
+        figure="code_convergence",
     ),
     Claim(
         id="codes-converge-geometrically",
@@ -60,6 +62,8 @@ CLAIMS = (
         estimate=_geometric,
         above=0,
         why="a geometric law is a straight line in t, a power law in ln t",
+        rows="code_error_lasso at every t",
+        figure="code_convergence",
     ),
     Claim(
         id="dec-converges-to-local",
@@ -70,6 +74,8 @@ CLAIMS = (
         below=0.5,
         ratio=True,
         why=_WHY,
+        rows="gradient_error_local of dec at T and at T/2",
+        figure="gradient_error_local",
     ),
     Claim(
         id="ae-lasso-converges-to-local",
@@ -80,6 +86,8 @@ CLAIMS = (
         below=0.5,
         ratio=True,
         why=_WHY,
+        rows="gradient_error_local of ae-lasso at T and at T/2",
+        figure="gradient_error_local",
     ),
     Claim(
         id="ae-lasso-converges-faster",
@@ -92,6 +100,8 @@ CLAIMS = (
         ),
         above=1,
         why="equal rates give 1; the theory's quadratic against linear dependence on the code error gives up to 2",
+        rows="gradient_error_local of ae-lasso and dec at t > T/2",
+        figure="gradient_error_local",
     ),
     Claim(
         id="ae-ls-stays-away-from-local",
@@ -102,6 +112,8 @@ CLAIMS = (
         above=0.5,
         ratio=True,
         why=_WHY,
+        rows="gradient_error_local of ae-ls at T and at T/2",
+        figure="gradient_error_local",
     ),
     Claim(
         id="ae-ls-closer-to-global",
@@ -112,5 +124,7 @@ CLAIMS = (
         below=1,
         ratio=True,
         why="equal distances give 1",
+        rows="gradient_error_true of all three at T",
+        figure="gradient_error_true",
     ),
 )
