@@ -10,7 +10,7 @@ A claim estimates one effect per seed from the rows, and says on which side of a
 
 Beside each verdict stand the p-value of the same t-test against the threshold, after Holm's correction over the claims of its family,
 and the effect size: the mean distance to the threshold in standard deviations over seeds. The verdict itself is never corrected, so
-that a claim added later cannot change it; whether it survives the correction is a column of its own.
+that a claim added later cannot change it; the column p_holm tells what survives the correction.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,7 +40,7 @@ class Claim:
     why : where the threshold comes from
     ratio : the effect is a ratio: its interval is computed on the log scale
     min_seeds : with fewer the verdict is INCONCLUSIVE
-    control : the change that must turn the verdict to CONTRADICTED, in words; a change listed in ``controls.py`` needs none here
+    control : the change that must turn the verdict to CONTRADICTED, in words
     figure : name of the figure that shows it
     family : claims that Holm's correction takes together; the question unless given
     """
