@@ -96,7 +96,7 @@ def cell(question, values, seeds, varies, plugins, threads, fingerprint, output)
     import torch
 
     torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, which loads the compiler too: 1 s a job
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
     methods.load_plugins(plugins)
     run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
     chosen = cells.Cell(question, json.loads(values), tuple(map(int, seeds.split(","))), tuple(filter(None, varies.split(","))))

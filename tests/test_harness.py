@@ -168,7 +168,15 @@ def test_intervals():
 )
 def test_verdicts(effects, bound, verdict):
     claim = Claim(
-        id="c", statement="s", place="p", effect="e", estimate=lambda rows: pd.Series(effects, dtype=float), why="w", **bound
+        id="c",
+        statement="s",
+        place="p",
+        effect="e",
+        estimate=lambda rows: pd.Series(effects, dtype=float),
+        rows="r",
+        figure="f",
+        why="w",
+        **bound,
     )
     table = judge_all([("toy", claim, pd.DataFrame())])
     assert table.verdict.tolist() == [verdict]
@@ -177,7 +185,16 @@ def test_verdicts(effects, bound, verdict):
 
 def test_ratios_are_judged_on_the_log_scale():
     claim = Claim(
-        id="c", statement="s", place="p", effect="e", estimate=lambda rows: pd.Series([2.0, 8.0]), above=1, why="w", ratio=True
+        id="c",
+        statement="s",
+        place="p",
+        effect="e",
+        estimate=lambda rows: pd.Series([2.0, 8.0]),
+        rows="r",
+        figure="f",
+        above=1,
+        why="w",
+        ratio=True,
     )
     judged = claim.judge(pd.DataFrame())
     assert judged["effect"] == pytest.approx(4)
@@ -192,11 +209,17 @@ def test_final_takes_the_last_step_of_each_seed():
         final(rows, "error", by="method", method="b")
 
 
-def test_claims_have_unique_ids_and_one_threshold():
-    claims = [claim for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
-    assert len({claim.id for claim in claims}) == len(claims)
-    for claim in claims:
-        assert (claim.above is None) != (claim.below is None), claim.id
+@pytest.mark.parametrize("bound", [{}, {"above": 1, "below": 2}])
+def test_a_claim_has_one_threshold(bound):
+    with pytest.raises(ValueError, match="c: give exactly one of above and below"):
+        Claim(id="c", statement="s", place="p", effect="e", estimate=len, rows="r", figure="f", why="w", **bound)
+
+
+def test_claims_have_unique_ids_and_figures_that_are_there():
+    claims = [(question, claim) for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
+    assert len({claim.id for _, claim in claims}) == len(claims)
+    for question, claim in claims:
+        assert claim.figure in [figure.name for figure in experiments.part(question, "figures").FIGURES], claim.id
         assert claim.judge(pd.DataFrame(columns=["seed", "step", "quantity", "value"]))["verdict"] == "NOT RUN"
 
 

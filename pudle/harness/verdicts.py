@@ -8,7 +8,7 @@ A claim estimates one effect per seed from the rows, and says on which side of a
 - INCONCLUSIVE: the interval spans the threshold, or there are too few seeds;
 - NOT RUN: the rows it needs are not there.
 
-Beside each verdict stand the p-value of the same t-test against the threshold, after Holm's correction over the claims of its family,
+Beside each verdict stand the p-value of the same t-test against the threshold, after Holm's correction over the claims of its question,
 and the effect size: the mean distance to the threshold in standard deviations over seeds. The verdict itself is never corrected, so
 that a claim added later cannot change it; the column p_holm tells what survives the correction.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pudle.harness.statistics import LEVEL, effect_size, holm, t_interval, t_test
+from pudle.harness.statistics import effect_size, holm, t_interval, t_test
 
 VERDICTS = ("SUPPORTED", "CONTRADICTED", "INCONCLUSIVE", "NOT RUN")
 
@@ -35,14 +35,12 @@ class Claim:
     place : section, figure or theorem
     effect : what is estimated, in words
     estimate : rows of the question → effect, indexed by seed; raises :class:`NotRun`
-    rows : from which rows: quantity, and the setting and step that are read
+    rows : from which rows: quantity, and the settings and steps that are read
+    figure : name of the question's figure that shows it
     above, below : the threshold; exactly one is given
     why : where the threshold comes from
     ratio : the effect is a ratio: its interval is computed on the log scale
     min_seeds : with fewer the verdict is INCONCLUSIVE
-    control : the change that must turn the verdict to CONTRADICTED, in words
-    figure : name of the figure that shows it
-    family : claims that Holm's correction takes together; the question unless given
     """
 
     id: str
@@ -50,15 +48,13 @@ class Claim:
     place: str
     effect: str
     estimate: Callable[[pd.DataFrame], pd.Series]
+    rows: str
+    figure: str
     above: float | None = None
     below: float | None = None
     why: str
     ratio: bool = False
     min_seeds: int = 3
-    rows: str = ""
-    control: str = ""
-    figure: str = ""
-    family: str = ""
 
     def __post_init__(self):
         if (self.above is None) == (self.below is None):
@@ -73,12 +69,6 @@ class Claim:
     def threshold(self) -> str:
         """Side and threshold, as ``> 5``."""
         return f"{'<' if self.above is None else '>'} {self.bar:g}"
-
-    @property
-    def test(self) -> str:
-        """The test in words."""
-        scale = "of the logarithm of the effect" if self.ratio else "of the effect"
-        return f"{LEVEL:.0%} Student-t interval over seeds {scale}, against the threshold"
 
     def judge(self, rows: pd.DataFrame) -> dict:
         """The verdict as a row of the claims table."""
@@ -105,8 +95,8 @@ class Claim:
             "statement": self.statement,
             "place": self.place,
             "why": self.why,
+            "rows": self.rows,
             "figure": self.figure,
-            "family": self.family,
             "note": reason or (f"needs {self.min_seeds} seeds" if len(effects) < self.min_seeds else ""),
         }
 
@@ -115,16 +105,15 @@ class Claim:
             return "NOT RUN"
         if n_seeds < self.min_seeds:
             return "INCONCLUSIVE"
-        sign = 1 if self.above is not None else -1
-        low, high = sorted((sign * interval.low, sign * interval.high))
-        return "SUPPORTED" if low > sign * self.bar else "CONTRADICTED" if high < sign * self.bar else "INCONCLUSIVE"
+        over, under = interval.low > self.bar, interval.high < self.bar
+        held, failed = (over, under) if self.below is None else (under, over)
+        return "SUPPORTED" if held else "CONTRADICTED" if failed else "INCONCLUSIVE"
 
 
 def judge_all(claims: Iterable[tuple[str, Claim, pd.DataFrame]]) -> pd.DataFrame:
-    """The claims table, one row for each (question, claim, rows of that question); ``p_holm`` is corrected within each family."""
+    """The claims table, one row for each (question, claim, rows of that question); ``p_holm`` is corrected within each question."""
     table = pd.DataFrame([{"question": question} | claim.judge(rows) for question, claim, rows in claims])
-    table["family"] = table.family.where(table.family != "", table.question)
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", table.groupby("family").p.transform(lambda p: holm(p.to_numpy())))
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", table.groupby("question").p.transform(lambda p: holm(p.to_numpy())))
     return table
 
 
@@ -150,7 +139,7 @@ def markdown(table: pd.DataFrame, scale: str) -> str:
     counts = ", ".join(f"{(table.verdict == verdict).sum()} {verdict}" for verdict in VERDICTS)
     return (
         f"# Claims at the scale '{scale}'\n\n{counts}. Intervals: 95 % Student-t over seeds of the effect per seed "
-        f"(ratios on the log scale); p: the t-test against the threshold, two-sided, Holm-corrected over the claims of a question or family; "
+        f"(ratios on the log scale); p: the t-test against the threshold, two-sided, Holm-corrected over the claims of a question; "
         f"effect size: distance of the mean to the threshold in standard deviations over seeds.\n\n{shown.to_markdown(index=False)}\n"
     )
 

@@ -67,7 +67,8 @@ CLAIMS = (
         below=1,
         ratio=True,
         why="equal basins give 1",
-        rows="atoms_recovered of the start perturbed, shared signs, after the last update, every δ and s",
+        rows="atoms_recovered of the start perturbed, shared signs, after the last update, every δ, smallest and largest s",
+        figure="recovery_map",
     ),
     Claim(
         id="arora-lands-near",
@@ -78,7 +79,8 @@ CLAIMS = (
         below=1,
         ratio=True,
         why="the constant of O is taken as 1, as in the method's own bars on σ₂ / σ₁ and on duplicates",
-        rows="found_distance of the start arora before the first update",
+        rows=f"found_distance and n_atoms of the start arora before the first update, {_WHERE}",
+        figure="arora",
     ),
     Claim(
         id="arora-lands-near-every-atom",
@@ -89,7 +91,8 @@ CLAIMS = (
         below=1,
         ratio=True,
         why="as for the average: the theorem speaks of every atom",
-        rows="found_distance_max of the start arora before the first update",
+        rows=f"found_distance_max and n_atoms of the start arora before the first update, {_WHERE}",
+        figure="arora",
     ),
     Claim(
         id="arora-then-converges",
@@ -100,6 +103,7 @@ CLAIMS = (
         below=0.1,
         ratio=True,
         why="standing still gives 1; the theory has geometric convergence to the truth, so a tenth is little to ask",
-        rows="found_distance of the start arora before the first and after the last update",
+        rows=f"found_distance of the start arora before the first and after the last update, {_WHERE}",
+        figure="arora",
     ),
 )
