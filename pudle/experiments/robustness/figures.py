@@ -20,10 +20,9 @@ def curves(results: Results):
     for axis, variant in zip(axes, variants, strict=False):
         for look, line in lines(table[table.variant == variant], str, "method_name"):
             style.draw_band(axis, line, **look)
-        axis.set(title=variant, yscale="log")
+        axis.set(title=variant, xlabel="update", yscale="log")
     for axis in axes[len(variants) :]:
         axis.axis("off")
-    figure.supxlabel("update", fontsize="medium")
     figure.supylabel(ERROR, fontsize="medium")
     style.legend_below(figure, axes, 3)
     return figure, table
