@@ -119,7 +119,6 @@ def test_fingerprint_follows_imports_and_ignores_comments(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def now():
-        provenance._tree.cache_clear()
         return provenance.fingerprint("toypackage.top")
 
     first = now()

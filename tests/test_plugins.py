@@ -38,8 +38,6 @@ def _forget(*names):
     """As if the plugins that registered ``names`` had never been loaded."""
     for module in {methods._METHODS.pop(name).__module__ for name in names}:
         sys.modules.pop(module, None)
-    for cached in (provenance._source, provenance._tree):
-        cached.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -21,46 +21,53 @@ def fingerprint(*names: str) -> str:
     """
     digest = hashlib.sha256()
     for module in sorted(set().union(*map(modules, names))):
-        digest.update(f"{module}\n{ast.unparse(_tree(module))}\n".encode())
+        digest.update(f"{module}\n{_parse(_source(module).read_text())[0]}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def modules(name: str) -> set[str]:
     """The module ``name`` and all modules of its package and of this one that it imports, at any depth."""
-    packages = {name.split(".")[0], __name__.split(".")[0]}
     seen: set[str] = set()
     waiting = [name]
     while waiting:
         module = waiting.pop()
         if module not in seen:
             seen.add(module)
-            waiting.extend(_imports(module, packages))
+            packages = {module.split(".")[0], __name__.split(".")[0]}
+            imported = _parse(_source(module).read_text())[1]
+            waiting += [name for name in imported if "." in name and name.split(".")[0] in packages and _source(name)]
     return seen
 
 
-@cache
 def _source(module: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.origin else None
+    """The file of a module; nothing is imported to find it, as planning must not wait for torch."""
+    package, _, name = module.rpartition(".")
+    if not package:
+        spec = importlib.util.find_spec(name)
+        return Path(spec.origin) if spec and spec.origin else None
+    home = _source(package)
+    return _within(home, name) if home else None
 
 
 @cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(_source(module).read_text())
+def _within(home: Path, name: str) -> Path | None:
+    """The file of the module ``name`` in the package of ``home``."""
+    if home.name != "__init__.py":
+        return None
+    return next(filter(Path.is_file, (home.parent / name / "__init__.py", home.parent / f"{name}.py")), None)
 
 
-def _imports(module: str, packages: set[str]) -> set[str]:
-    """The modules of ``packages`` that ``module`` imports anywhere (all imports here are absolute: the linter sees to it)."""
+@cache
+def _parse(source: str) -> tuple[str, frozenset[str]]:
+    """``source`` without layout and comments, and what it imports anywhere (all imports are absolute: the linter sees to it)."""
+    tree = ast.parse(source)
     found = set()
-    for node in ast.walk(_tree(module)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if "." in name and name.split(".")[0] in packages and _source(name)}
+    return ast.unparse(tree), frozenset(found)
 
 
 def describe() -> dict:

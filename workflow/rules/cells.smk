@@ -8,8 +8,6 @@ for question in QUESTIONS:
             multiext(f"{ROOT}/cells/{question}/{{cell}}/", "rows.csv", "cell.json"),
         log:
             f"{ROOT}/logs/{question}/{{cell}}.log",
-        benchmark:
-            f"{ROOT}/logs/{question}/{{cell}}.time.tsv"
         conda:
             "../../environment.yml"
         threads: config["threads"]
@@ -22,5 +20,5 @@ for question in QUESTIONS:
             fingerprint=lambda wildcards, question=question: experiments.fingerprint(cell(question, wildcards)),
             folder=lambda wildcards, output: os.path.dirname(output[0]),
         shell:
-            "python -m pudle cell {params.question} --settings {params.settings:q} --seeds {params.seeds} --varies '{params.varies}'"
+            "pudle cell {params.question} --settings {params.settings:q} --seeds {params.seeds} --varies '{params.varies}'"
             " --threads {threads} {params.plugin:q} --fingerprint {params.fingerprint} --output {params.folder:q} 2> {log:q}"

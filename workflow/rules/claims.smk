@@ -14,4 +14,4 @@ rule verdicts:
         planned=planned(),
         fingerprint=code("harness.verdicts", *(f"experiments.{question}.claims" for question in QUESTIONS)),
     shell:
-        "python -m pudle verdicts --root {params.root:q} 2> {log:q}"
+        "pudle verdicts --root {params.root:q} 2> {log:q}"

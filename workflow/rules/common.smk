@@ -2,19 +2,25 @@
 import hashlib
 import json
 import os
+import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, workflow.basedir)
+sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
+import job_server
 from pudle import experiments, methods
 from pudle.errors import PudleError
 from pudle.harness import files, provenance
 
-# Jobs use the interpreter and the code that planned them.
-shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={workflow.basedir}; ")
+# Jobs use the interpreter and the code that planned them; `pudle` is a fork of the job server, which saves its imports.
+BIN, HERE = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(workflow.basedir)
+shell.prefix(
+    f"export PATH={BIN}:$PATH PYTHONPATH={HERE}; " f'pudle() {{{{ python -SE {HERE}/workflow/job_server.py "$@"; }}}}; '
+)
 
 os.environ.setdefault("PUDLE_DATA", str(config.get("data", {}).get("root", "data")))
 try:
@@ -25,6 +31,7 @@ except PudleError as error:
 ROOT = f"{config['results']}/{config['scale']}"
 LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart to the end of this process, however it ends
 CELLS = {f"{cell.question}/{cell.id}": cell for cell in experiments.plan(config)}
+SOCKET = tempfile.TemporaryDirectory()  # the job server's
 QUESTIONS = sorted({cell.question for cell in CELLS.values()})
 
 
@@ -64,5 +71,6 @@ onstart:
     except Timeout:
         raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None
     files.sweep(ROOT)
+    SOCKET.server = job_server.start(SOCKET.name)
     # Not a rule: what depends on which part of the configuration is in the `params:` of each rule.
     files.write(f"{ROOT}/config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")

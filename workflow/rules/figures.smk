@@ -20,4 +20,4 @@ for question in QUESTIONS:
             planned=planned(question),
             fingerprint=code(f"experiments.{question}.figures"),
         shell:
-            "python -m pudle figures {params.question} --root {params.root:q} 2> {log:q}"
+            "pudle figures {params.question} --root {params.root:q} 2> {log:q}"

@@ -13,7 +13,7 @@ rule coverage:
         planned=planned(),
         fingerprint=code("harness.tables"),
     shell:
-        "python -m pudle coverage --root {params.root:q} 2> {log:q}"
+        "pudle coverage --root {params.root:q} 2> {log:q}"
 
 
 rule tables:
@@ -30,4 +30,4 @@ rule tables:
         planned=lambda wildcards: planned(wildcards.question),
         fingerprint=code("harness.tables"),
     shell:
-        "python -m pudle tables {wildcards.question} --root {params.root:q} 2> {log:q}"
+        "pudle tables {wildcards.question} --root {params.root:q} 2> {log:q}"

@@ -1,0 +1,87 @@
+"""The workflow's jobs as forks of one process: they must be what a process of their own would have been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "workflow" / "job_server.py"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The environment in which jobs find a server, and the server's process."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    import job_server
+
+    before = dict(os.environ)
+    process = job_server.start(str(tmp_path_factory.mktemp("s")))
+    environment = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(before)
+    sys.path.remove(str(SCRIPT.parent))
+    yield environment, process
+    process.stdin.close()
+    assert process.wait(10) == -signal.SIGKILL
+    left = client(["--version"], environment)
+    assert "version" in left.communicate()[0] and left.returncode == 0  # by a process of its own
+
+
+def client(arguments, environment, **options) -> subprocess.Popen:
+    command = [sys.executable, "-SE", str(SCRIPT), *arguments]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+    )
+
+
+def cell(folder, **settings) -> list[str]:
+    values = {"n_samples": 30, "n_features": 8, "n_atoms": 10, "sparsity": 2, "signs": "shared", "init_noise": 0.05, "lam": 0.2,
+              "step": 0.2, "n_layers": 4, "estimator": "ae-ls", "updates": 3, "learning_rate": 0.01, "adam_eps": 1e-8}  # fmt: skip
+    return ["cell", "learning", "--settings", json.dumps(values | settings), "--seeds", "0,1", "--output", str(folder)]
+
+
+def test_a_fork_writes_what_a_process_of_its_own_writes(server, tmp_path):
+    for name, environment in (("fork", server[0]), ("own", dict(os.environ))):
+        done = client(cell(tmp_path / name), environment)
+        said = done.communicate()
+        assert done.returncode == 0, said
+        assert "done" in said[1] and not said[0]
+    assert (tmp_path / "fork/rows.csv").read_bytes() == (tmp_path / "own/rows.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [(["claims", "--root", "none"], 2, "Error: none/claims.csv"), (["no"], 2, "No such command")],
+)
+def test_errors_have_their_status_and_go_to_the_clients_streams(server, tmp_path, arguments, status, says):
+    done = client(arguments, server[0], cwd=tmp_path)
+    assert says in done.communicate()[1] and done.returncode == status
+
+
+def test_a_job_ends_with_its_client_and_a_killed_job_is_told(server, tmp_path):
+    def forks():
+        listed = subprocess.run(["ps", "--ppid", str(server[1].pid), "-o", "pid="], capture_output=True, text=True).stdout
+        return [int(word) for word in listed.split()]
+
+    def wait_for(count):
+        deadline = time.monotonic() + 60
+        while len(forks()) != count:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    endless = cell(tmp_path / "cell", updates=10**6)
+    killed = client(endless, server[0])
+    wait_for(1)
+    killed.kill()
+    killed.communicate()
+    wait_for(0)
+    alone = client(endless, server[0])
+    wait_for(1)
+    os.kill(forks()[0], signal.SIGKILL)
+    assert "killed" in alone.communicate()[1] and alone.returncode == 1
+    assert not (tmp_path / "cell").exists()

@@ -1,0 +1,140 @@
+"""Jobs without start-up: `pudle` in forks of one process that has imported everything.
+
+A job spends seconds on imports, more than many a cell computes. So the workflow starts a server, which imports once, and each job of
+the workflow is this file as a client, of which the server makes a fork:
+
+    python -SE workflow/job_server.py ARGUMENTS...     `pudle ARGUMENTS...` in a fork of the server at $PUDLE_JOBS, or here if there is none
+    python workflow/job_server.py --serve SOCKET       the server; when its standard input ends, it ends too, and with it all its jobs
+
+The fork takes over the client's arguments, folder, environment and standard streams, and ends when its client does. Only the standard
+library is imported by a client. Threads come after the fork: pudle's jobs set their number themselves.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+ADDRESS = "PUDLE_JOBS"
+
+
+def start(folder: str) -> subprocess.Popen:
+    """Start a server with its socket in ``folder``, and tell this process and its children where it is.
+
+    It runs the package beside this file's folder, and ends with the last reference to what is returned.
+    """
+    os.environ[ADDRESS] = os.path.join(folder, "jobs")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(os.environ[ADDRESS])
+    listening.listen(128)
+    command = [sys.executable, __file__, "--serve", str(listening.fileno())]
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    with listening:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            pass_fds=[listening.fileno()],
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": package},
+        )
+
+
+def request(arguments: list[str]) -> int:
+    """Have the server do ``pudle ARGUMENTS``; returns its exit status. Raises OSError if it is not there."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(os.environ[ADDRESS])
+        message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
+        socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
+        server.sendall(message)
+        status = server.recv(1)
+    if not status:
+        print("the process of this job was killed: out of memory, perhaps", file=sys.stderr)
+    return status[0] if status else 1
+
+
+def serve(listening: socket.socket) -> None:
+    """Fork for each request until standard input ends."""
+    preload()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    while True:
+        ready, _, _ = select.select([listening, sys.stdin], [], [])
+        if sys.stdin in ready:
+            os.killpg(0, signal.SIGKILL)
+        client, _ = listening.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listening.close()
+            client.sendall(bytes([work(client)]))
+            os._exit(0)
+        client.close()
+
+
+def preload() -> None:
+    """Import what jobs use, and load the compiled loops."""
+    import gc
+
+    import torch
+
+    from pudle import cli, dictionary_gradient, experiments
+
+    for question in experiments.QUESTIONS:
+        for part in ("run", "figures", "claims"):
+            experiments.part(question, part)
+    assert cli
+    torch.set_num_threads(1)  # a fork could not use threads that were started here
+    torch.optim.Adam([torch.zeros(1)])
+    x, dictionary = torch.eye(2), torch.eye(2)
+    for estimator in ("dec", "ae-ls"):
+        dictionary_gradient(x, dictionary, estimator, lam=0.1, step=0.1, n_layers=2)
+    gc.collect()
+    gc.freeze()
+
+
+def work(client: socket.socket) -> int:
+    """Do what ``client`` asks for in this process; returns the exit status."""
+    size, streams, _, _ = socket.recv_fds(client, 8, 3)
+    message = json.loads(client.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
+    for standard, stream in enumerate(streams):
+        os.dup2(stream, standard)
+        os.close(stream)
+    os.chdir(message["folder"])
+    os.environ.clear()
+    os.environ.update(message["environment"])
+    threading.Thread(target=_end_with, args=[client], daemon=True).start()
+    from pudle.cli import main
+
+    try:
+        main(message["arguments"], prog_name="pudle")
+    except SystemExit as ended:
+        status = ended.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status if isinstance(status, int) else int(status is not None)
+
+
+def _end_with(client: socket.socket) -> None:
+    if not client.recv(1):
+        os._exit(1)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--serve"]:
+        serve(socket.socket(fileno=int(sys.argv[2])))
+    if ADDRESS in os.environ:
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            sys.exit(request(sys.argv[1:]))
+    os.execv(sys.executable, [sys.executable, "-m", "pudle", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()
