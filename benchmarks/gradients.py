@@ -1,4 +1,4 @@
-"""Dictionary gradients at the sizes of `learning` and `baselines`: the fast path against automatic differentiation of the whole batch.
+"""Dictionary gradients at the paper's sizes: the fast path against automatic differentiation of the whole batch at once.
 
     python benchmarks/gradients.py [--threads 2] [--repeats 5] [--only learning]
 
@@ -11,21 +11,27 @@ import pudle
 from pudle.coding import Unrolling
 from pudle.gradients import autograd_gradient, unrolled_gradient
 
-# n, m, p and δ; every estimator takes soft thresholding at λ = 0.2, the baselines also decay and the hard threshold
-SIZES = {"learning": (10_000, 50, 100, 0.1), "baselines": (50, 1000, 1500, 0.005)}
-KINDS = {"soft": {"lam": 0.2}, "decay": {"lam": 0.2, "decay": 0.95}, "hard": {"threshold": 0.1}}
-CASES = [("learning", 5, estimator, "soft") for estimator in ("dec", "ae-lasso", "ae-ls")] + [
-    ("baselines", sparsity, "ae-ls", kind) for sparsity in (10, 20, 40) for kind in KINDS
-]
-N_LAYERS = 100
+# n, m, p, T and δ; the baselines also with decay and the hard threshold; MNIST's sizes with one-sided codes and batches of 32
+SIZES = {"learning": (10_000, 50, 100, 100, 0.1), "baselines": (50, 1000, 1500, 100, 0.005), "MNIST": (32, 784, 500, 15, 0.005)}
+KINDS = {
+    "soft": {"lam": 0.2},
+    "decay": {"lam": 0.2, "decay": 0.95},
+    "hard": {"threshold": 0.1},
+    "one-sided": {"lam": 0.2, "nonnegative": True},
+}
+CASES = (
+    [("learning", 5, estimator, "soft") for estimator in ("dec", "ae-lasso", "ae-ls")]
+    + [("baselines", sparsity, "ae-ls", kind) for sparsity in (10, 20, 40) for kind in ("soft", "decay", "hard")]
+    + [("MNIST", 20, "ae-lasso", "one-sided")]
+)
 
 
 def call(path: str, experiment: str, sparsity: int, estimator: str, kind: str):
     """A function of nothing to time; both paths have run once on a few samples, so that libraries are loaded and code is compiled."""
-    n, m, p, init_noise = SIZES[experiment]
+    n, m, p, n_layers, init_noise = SIZES[experiment]
     data = pudle.make_sparse_data(n, m, p, sparsity, seed=0)
     dictionary = pudle.perturb_dictionary(data.dictionary, init_noise, seed=0)
-    unrolling = Unrolling(step=0.2, n_layers=N_LAYERS, **KINDS[kind])
+    unrolling = Unrolling(step=0.2, n_layers=n_layers, **KINDS[kind])
     gradient = {"autograd": autograd_gradient, "fast": unrolled_gradient}[path]
     gradient(data.x[:2], dictionary, estimator, unrolling)
     return lambda: gradient(data.x, dictionary, estimator, unrolling)
@@ -33,8 +39,8 @@ def call(path: str, experiment: str, sparsity: int, estimator: str, kind: str):
 
 def operations(experiment: str, sparsity: int, estimator: str, kind: str) -> float:
     """Floating-point operations of the dense layers in Gram form: a (n, p) by (p, p) product for each layer, three with the way back."""
-    n, _, p, _ = SIZES[experiment]
-    return (1 if estimator == "dec" else 3) * N_LAYERS * 2 * n * p**2
+    n, _, p, n_layers, _ = SIZES[experiment]
+    return (1 if estimator == "dec" else 3) * n_layers * 2 * n * p**2
 
 
 if __name__ == "__main__":

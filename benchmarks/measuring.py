@@ -61,15 +61,16 @@ def compare(script: str, description: str, cases: Sequence[tuple], call: Callabl
 def matrix_rate(size: int = 1024) -> float:
     """Floating-point operations a second of a float32 matrix product."""
     a = torch.rand(size, size)
-    return 2 * size**3 / min(_timed(lambda: a @ a) for _ in range(20))
+    return 2 * size**3 / min(timed(lambda: a @ a) for _ in range(20))
 
 
 def _in_turn(calls: dict[str, Callable], repeats: int) -> pd.DataFrame:
     """Seconds of each call: a row for each repeat, after one that warms up."""
-    return pd.DataFrame([{path: _timed(run) for path, run in calls.items()} for _ in range(repeats + 1)][1:])
+    return pd.DataFrame([{path: timed(run) for path, run in calls.items()} for _ in range(repeats + 1)][1:])
 
 
-def _timed(run: Callable) -> float:
+def timed(run: Callable) -> float:
+    """Seconds that ``run()`` takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

@@ -1,0 +1,78 @@
+"""How the time of an update grows with n, p, s and T: medians, and the exponents of power laws fitted to them.
+
+    python benchmarks/scaling.py [--threads 2] [--repeats 5]
+
+One size varies at a time around the experiment `learning`; m is p / 2 throughout. The exponent is the slope of ln(time) on ln(size); the
+table also has the mean number of entries of a code that are not 0 (over layers and samples), as it is that which the work follows.
+Tables and the plot go to benchmarks/out/scaling.csv and scaling.png.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from measuring import timed
+
+import pudle
+from pudle.coding import Unrolling
+from pudle.gradients import ESTIMATORS, unrolled_gradient
+
+CENTRE = {"n": 4000, "p": 100, "s": 5, "T": 100}
+RANGES = {"n": [1000, 2000, 4000, 8000, 16000], "p": [50, 100, 200, 400, 800], "s": [2, 4, 8, 16], "T": [25, 50, 100, 200]}
+
+
+def measure(n: int, p: int, s: int, T: int, repeats: int) -> dict:
+    """Median seconds of each estimator's update, and the mean number of non-zeros of the codes in all layers."""
+    data = pudle.make_sparse_data(n, p // 2, p, s, seed=0)
+    dictionary = pudle.perturb_dictionary(data.dictionary, 0.7 / np.sqrt(p // 2), seed=0)  # relative error 0.61 for every m
+    unrolling = Unrolling(lam=0.2, step=0.2, n_layers=T)
+    times = {}
+    for estimator in ESTIMATORS:
+        unrolled_gradient(data.x[:2], dictionary, estimator, unrolling)  # loads the compiled loops
+        times[estimator] = np.median(
+            [timed(lambda: unrolled_gradient(data.x, dictionary, estimator, unrolling)) for _ in range(repeats)]  # noqa: B023
+        )
+    codes, active = torch.zeros(min(n, 1000), p), []
+    for t in range(T):
+        x = data.x[: len(codes)]
+        codes = unrolling.shrink(codes - unrolling.step * ((codes @ dictionary.T - x) @ dictionary), t)
+        active.append(float(codes.count_nonzero()) / len(codes))
+    return times | {"active": np.mean(active)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = [
+        {"varies": name, "size": size} | measure(**CENTRE | {name: size}, repeats=options.repeats)
+        for name, sizes in RANGES.items()
+        for size in sizes
+    ]
+    table = pd.DataFrame(rows)
+    out = Path(__file__).parent / "out"
+    out.mkdir(exist_ok=True)
+    table.to_csv(out / "scaling.csv", index=False)
+    print(table.to_markdown(index=False, floatfmt=".3g"), "\n")
+    exponents = {
+        name: {what: np.polyfit(np.log(group["size"]), np.log(group[what]), 1)[0] for what in (*ESTIMATORS, "active")}
+        for name, group in table.groupby("varies", sort=False)
+    }
+    print(pd.DataFrame(exponents).T.rename_axis("exponent in").to_markdown(floatfmt=".2f"))
+    figure, axes = plt.subplots(1, len(RANGES), figsize=(12, 3), sharey=True, layout="constrained")
+    for axis, (name, group) in zip(axes, table.groupby("varies", sort=False), strict=True):
+        for estimator in ESTIMATORS:
+            axis.loglog(group["size"], 1e3 * group[estimator], "o-", label=f"{estimator}: {exponents[name][estimator]:.2f}")
+        axis.set_xlabel(name)
+        axis.legend(title="exponent", fontsize="small")
+    axes[0].set_ylabel("time of an update (ms)")
+    figure.savefig(out / "scaling.png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()
