@@ -41,6 +41,7 @@ TOY = {
         "updates": 2,
         "max_pairs": 100,
     },
+    "interpretability": {"n_atoms": 6, "n_layers": [3], "epochs": 4, "drop_epochs": [2], "evaluate_every": 2},
     "denoising": {"seeds": 2, "n_filters": 4, "crop": 17, "batch": 1, "updates": 2, "evaluate_every": 2, "n_layers": 2},
 }
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from pudle.harness import files, statistics
@@ -67,6 +68,18 @@ def legend_below(figure, axes, columns: int) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
+
+
+def mosaic(images: np.ndarray, gap: int = 1) -> np.ndarray:
+    """Images (n, h, w), each scaled to its largest absolute value, as one picture, row by row on white (1)."""
+    scaled = images / np.maximum(np.abs(images).max((1, 2), keepdims=True), 1e-30)
+    columns = int(np.ceil(np.sqrt(len(scaled))))
+    height, width = (size + gap for size in images.shape[1:])
+    picture = np.ones((-(-len(scaled) // columns) * height - gap, columns * width - gap))
+    for i, image in enumerate(scaled):
+        top, left = i // columns * height, i % columns * width
+        picture[top : top + height - gap, left : left + width - gap] = image
+    return picture
 
 
 def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:

@@ -37,7 +37,7 @@ def filters(results: Results):
     for axis, (cell, arrays) in zip(axes, finished, strict=False):
         key = f"filters/{cell.seeds[0]}"
         if key in arrays:
-            axis.imshow(_mosaic(arrays[key]), cmap="gray", vmin=-1, vmax=1)
+            axis.imshow(style.mosaic(_smoothest_first(arrays[key])), cmap="gray", vmin=-1, vmax=1)
             frames.append(_long(arrays[key], _name(cell)))
         axis.set_title(look(_name(cell))["label"].replace(", ", ",\n"))
         axis.axis("off")
@@ -97,17 +97,9 @@ def _psnr(results: Results, image: str, seed: int, cell: Cell | None = None) -> 
     return float(chosen.sort_values("step").value.iloc[-1]) if len(chosen) else None
 
 
-def _mosaic(filters: np.ndarray, gap: int = 1) -> np.ndarray:
-    """Filters (p, k, k), the most regular first, each scaled to its largest absolute value, as one picture."""
-    order = np.argsort(np.abs(np.diff(filters, axis=1)).sum((1, 2)) + np.abs(np.diff(filters, axis=2)).sum((1, 2)))
-    scaled = (filters / np.abs(filters).max((1, 2), keepdims=True))[order]
-    side = int(np.ceil(np.sqrt(len(scaled))))
-    step = filters.shape[1] + gap
-    picture = np.ones((side * step - gap, side * step - gap))
-    for i, filter_ in enumerate(scaled):
-        row, column = divmod(i, side)
-        picture[row * step : row * step + step - gap, column * step : column * step + step - gap] = filter_
-    return picture
+def _smoothest_first(filters: np.ndarray) -> np.ndarray:
+    """Filters (p, k, k) in the order of their total variation."""
+    return filters[np.argsort(np.abs(np.diff(filters, axis=1)).sum((1, 2)) + np.abs(np.diff(filters, axis=2)).sum((1, 2)))]
 
 
 def _long(filters: np.ndarray, name: str) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""Interpretability: what atoms and outputs owe to the training images."""

@@ -1,0 +1,204 @@
+"""The dictionary, who contributes to its atoms and to outputs, how concentrated that is, and whether the relation holds."""
+
+import numpy as np
+import pandas as pd
+
+from pudle.harness import style
+from pudle.harness.style import Figure
+from pudle.harness.tables import Results
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito; one for each number of layers
+GUESSES = {
+    "raw": "largest β",
+    "normalised": "largest β,\nnormalised codes",
+    "similarity": "most similar\ncodes",
+    "shuffled": "largest β,\nshuffled codes",
+}
+
+
+def _pictures(results: Results) -> tuple[dict[str, np.ndarray], int, str]:
+    """Arrays of the first seed of the first cell that has any, that seed, and what it is."""
+    for cell in results.finished():
+        if "arrays.npz" in results.told(cell)["outputs"]:
+            arrays = results.arrays(cell)
+            seed = min(int(name.rsplit("/", 1)[1]) for name in arrays)
+            kept = {name.rsplit("/", 1)[0]: value for name, value in arrays.items() if name.endswith(f"/{seed}")}
+            return kept, seed, f"T = {cell.settings['n_layers']}"
+    return {}, 0, "no run ended well"
+
+
+def _lines(quantity: str, x_label: str, y_label: str, mark: tuple[float, str] | None = None):
+    def draw(results: Results):
+        table = results.summary[results.summary.quantity == quantity]
+        figure, (axis,) = style.panels()
+        for colour, (n_layers, line) in zip(COLOURS, table.groupby("n_layers"), strict=False):
+            style.draw_band(axis, line, label=f"$T = {n_layers}$", color=colour)
+        if mark:
+            axis.axhline(mark[0], color="0.4", linestyle=":", label=mark[1])
+        axis.set(yscale="log", xlabel=x_label, ylabel=y_label)
+        axis.legend()
+        return figure, table
+
+    return draw
+
+
+def dictionary(results: Results):
+    arrays, seed, name = _pictures(results)
+    figure, axes = style.panels(2, width=2.9, height=2.9)
+    if not arrays:
+        return figure, pd.DataFrame({"note": [name]})
+    order = np.argsort(-arrays["usage"])
+    _show(axes[0], style.mosaic(arrays["dictionary"][order]), f"atoms, the most used first ({name})")
+    axes[1].bar(np.arange(1, len(order) + 1), arrays["usage"][order], width=1.0, color=COLOURS[0])
+    axes[1].set(xlabel="atom, by use", ylabel=r"mean of its codes $z_i$")
+    return figure, pd.DataFrame(
+        {"rank": np.arange(1, len(order) + 1), "atom": order, "usage": arrays["usage"][order], "seed": seed}
+    )
+
+
+def atoms(results: Results):
+    arrays, seed, name = _pictures(results)
+    chosen = arrays.get("atom/atoms", np.empty(0, int))
+    figure, axes = style.panels(max(1, len(chosen)) * 11, rows=max(1, len(chosen)), width=0.62, height=0.78)
+    numbers = []
+    for row, (atom, grid) in enumerate(zip(chosen, axes.reshape(len(chosen) or 1, 11), strict=False)):
+        _show(grid[0], arrays["dictionary"][atom], f"atom {atom}")
+        shown = zip(grid[1:], arrays["atom/images"][row], arrays["atom/weights"][row], strict=True)
+        for rank, (axis, image, weight) in enumerate(shown):
+            _show(axis, image, f"{weight:+.3f}")
+            numbers.append({"atom": atom, "place": rank + 1 if rank < 5 else rank - 10, "contribution": weight, "seed": seed})
+    for axis in axes if not len(chosen) else ():
+        axis.axis("off")
+    return figure, pd.DataFrame(numbers or [{"note": name}])
+
+
+def outputs(results: Results):
+    arrays, seed, name = _pictures(results)
+    count = len(arrays.get("output/labels", ()))
+    figure, axes = style.panels(max(1, count) * 18, rows=max(1, count), width=0.5, height=0.62)
+    numbers = []
+    for row, grid in enumerate(axes.reshape(max(1, count), 18) if count else ()):
+        label = arrays["output/labels"][row]
+        _show(grid[0], arrays["output/new"][row], f"a {label}")
+        _show(grid[1], arrays["output/outputs"][row], r"$\hat x$")
+        for kind, places in (("beta", grid[2:10]), ("similarity", grid[10:])):
+            found = (arrays[f"output/{kind}/{what}"][row] for what in ("images", "weights", "labels"))
+            for rank, (axis, image, weight, of) in enumerate(zip(places, *found, strict=True)):
+                _show(axis, image, f"{weight:.2f}", "black" if of == label else "#D55E00")
+                numbers.append(
+                    {"class": label, "by": kind, "rank": rank + 1, "weight": weight, "class_found": of, "seed": seed}
+                )
+    for axis in axes if not count else ():
+        axis.axis("off")
+    return figure, pd.DataFrame(numbers or [{"note": name}])
+
+
+def histogram(results: Results):
+    arrays, seed, name = _pictures(results)
+    figure, (axis,) = style.panels()
+    counts, edges = arrays.get("histogram/counts", np.zeros(1, int)), arrays.get("histogram/edges", np.arange(2))
+    wide = counts[: len(counts) // 20 * 20].reshape(-1, 20).sum(1) if len(counts) > 20 else counts
+    places = np.linspace(edges[0], edges[-1], len(wide) + 1)
+    axis.stairs(np.maximum(wide, 0.5), places, fill=True, color=COLOURS[0], baseline=0.5)
+    axis.set(
+        yscale="log", xlabel=r"contribution $\beta_k$ of a training image to an output", ylabel=f"pairs of images ({name})"
+    )
+    return figure, pd.DataFrame({"low": places[:-1], "high": places[1:], "count": wide, "seed": seed})
+
+
+def matrices(results: Results):
+    arrays, seed, name = _pictures(results)
+    figure, axes = style.panels(2, width=3.0, height=2.9)
+    codes, labels = arrays.get("sorted/codes", np.zeros((1, 1))), arrays.get("sorted/labels", np.zeros(1, int))
+    gram = codes @ codes.T
+    starts = [int(np.argmax(labels == label)) for label in np.unique(labels)]
+    shown = ((codes, f"codes $Z$ ({name})", "atom"), (gram, "$Z Z^T$", "training image, by class"))
+    for axis, (matrix, title, x_label) in zip(axes, shown, strict=True):
+        image = axis.imshow(
+            matrix, aspect="auto", cmap="magma_r", vmin=0, vmax=np.quantile(matrix, 0.99) or 1, interpolation="nearest"
+        )
+        axis.set(title=title, xlabel=x_label, yticks=starts, yticklabels=np.unique(labels))
+        axis.grid(False)
+        figure.colorbar(image, ax=axis, shrink=0.8)
+    axes[0].set_ylabel("training image, by class")
+    index = np.indices(codes.shape).reshape(2, -1)
+    return figure, pd.DataFrame(
+        {"image": index[0], "class": labels[index[0]], "atom": index[1], "code": codes.ravel(), "seed": seed}
+    )
+
+
+def purity(results: Results):
+    table = results.summary[results.summary.quantity.isin(["purity", "chance"])]
+    figure, (axis,) = style.panels(width=4.2)
+    cells = list(table.groupby("n_layers"))
+    for i, (colour, (n_layers, group)) in enumerate(zip(COLOURS, cells, strict=False)):
+        found = group[group.quantity == "purity"].set_index("codes").reindex(list(GUESSES))
+        place = np.arange(len(GUESSES)) + 0.8 * (i + 0.5) / len(cells) - 0.4
+        error = np.nan_to_num(np.abs(found[["low", "high"]].to_numpy(float).T - found["mean"].to_numpy()))
+        axis.bar(place, found["mean"], 0.8 / len(cells), yerr=error, color=colour, label=f"$T = {n_layers}$", capsize=2)
+    axis.axhline(table[table.quantity == "chance"]["mean"].mean(), color="0.2", linestyle=":", label="chance")
+    axis.set(ylabel="share of the 10 training images\nthat are of the output's class", ylim=(0, 1))
+    axis.set_xticks(range(len(GUESSES)), GUESSES.values(), fontsize=7)
+    style.legend_below(figure, [axis], 3)
+    return figure, table
+
+
+def removal(results: Results):
+    table = results.summary[results.summary.quantity.isin(["moved_top", "moved_random"])]
+    figure, (axis,) = style.panels()
+    for colour, (n_layers, group) in zip(COLOURS, table.groupby("n_layers"), strict=False):
+        for quantity, line, words in (("moved_top", "-", "the top contributors"), ("moved_random", "--", "as many at random")):
+            look = {"label": f"{words}, $T = {n_layers}$", "color": colour, "linestyle": line}
+            style.draw_band(axis, group[group.quantity == quantity].assign(rank=lambda t: t.step + 1), x="rank", **look)
+    axis.set(yscale="log", xlabel="atom, the most used first", ylabel=r"$\|D_i' - D_i\| / \|D_i\|$ without")
+    style.legend_below(figure, [axis], 2)
+    return figure, table
+
+
+def _show(axis, image, title: str, colour: str = "black") -> None:
+    axis.imshow(image, cmap="gray")
+    axis.set_title(title, fontsize=6, pad=2, color=colour)
+    axis.axis("off")
+
+
+FIGURES = (
+    Figure(
+        "relation",
+        "How far the dictionary is from the weighted sum of training images that the relation gives, over training.",
+        _lines("relation_residual", "epoch", r"$\|D - X^T C\| / \|D\|$", (0.01, "threshold of the claim")),
+    ),
+    Figure("dictionary", "Atoms of the first seed, the most used first, and how much each is used.", dictionary),
+    Figure(
+        "atoms",
+        "The four most used atoms; for each the five training images that contribute most, and the five that are subtracted most.",
+        atoms,
+    ),
+    Figure(
+        "outputs",
+        "A test image of each class and its output; the eight training images with the largest β, and the eight with the most similar "
+        "codes. Numbers: β, and the cosine of the codes; orange where the class is another.",
+        outputs,
+    ),
+    Figure("beta_histogram", "Contributions of all training images to all outputs (first seed).", histogram),
+    Figure(
+        "matrices",
+        "Codes of thirty training images of each class, and their inner products, sorted by class (first seed).",
+        matrices,
+    ),
+    Figure(
+        "singular_values",
+        "Singular values of the training images' codes Z.",
+        _lines("singular_value", "index", "singular value of $Z$"),
+    ),
+    Figure(
+        "rebuilt",
+        "Relative distance of the outputs rebuilt from the k training images with the largest |β| to the decoder's outputs.",
+        _lines("rebuilt", "contributors $k$", "relative error of the output"),
+    ),
+    Figure("purity", "Share of the ten strongest training images that are of the class of the test image.", purity),
+    Figure(
+        "removal",
+        "How far an atom moves when the 5 % of the training images that contribute most to it are left out and the dictionary is recomputed.",
+        removal,
+    ),
+)

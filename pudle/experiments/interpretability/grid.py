@@ -1,0 +1,18 @@
+"""A cell for each number of layers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pudle.harness.cells import grid
+from pudle.harness.settings import Sources, refuse
+
+VARIES = ("n_layers",)
+
+
+def plan(settings: Mapping) -> Iterator[dict]:
+    yield from grid(settings, n_layers="n_layers")
+
+
+def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
+    for epoch in settings["drop_epochs"]:
+        if epoch >= settings["epochs"]:
+            refuse(sources, where, "drop_epochs", "epochs", settings, f"training ends before epoch {epoch}")

@@ -1,0 +1,174 @@
+"""Train a dictionary on images of digits with weight decay; then divide its atoms and its outputs among the training images."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import trange
+
+from pudle.coding import Unrolling, encode
+from pudle.data.catalogue import data_root
+from pudle.data.digits import load_digits
+from pudle.data.streams import stream
+from pudle.gradients import unrolled_gradient
+from pudle.harness.record import Record
+from pudle.interpretation import explained_dictionary, output_contributions, relation_residual
+
+TOP = 10  # contributors whose class is looked at
+FEW = 0.05  # share of the training images that is called a few per cent
+KEPT = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # contributors that an output is rebuilt from
+
+
+def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
+    (train, labels), (test, new_labels) = load_digits(settings["data_set"], settings["classes"], data_root())
+    shape = train.shape[1:]
+    x, new = (torch.from_numpy(images.reshape(len(images), -1)) for images in (train, test))
+    for seed in seeds:
+        with record.seed(seed):
+            dictionary = _train(settings, x, seed, record)
+            _interpret(settings, dictionary, (x, labels), (new, new_labels), shape, seed, record)
+
+
+def _unrolling(settings: Mapping) -> Unrolling:
+    return Unrolling(lam=settings["lam"], step=settings["step"], n_layers=settings["n_layers"], nonnegative=True)
+
+
+def _train(settings: Mapping, x: Tensor, seed: int, record: Record) -> Tensor:
+    """Adam on the loss with weight decay; records the relation over epochs, on all training images."""
+    decay, unrolling = settings["weight_decay"], _unrolling(settings)
+    start = stream(seed, "initial dictionary").standard_normal((x.shape[1], settings["n_atoms"]), dtype=np.float32)
+    dictionary = torch.from_numpy(start)
+    dictionary /= torch.linalg.matrix_norm(dictionary, 2)
+    adam = torch.optim.Adam([dictionary], settings["learning_rate"], eps=settings["adam_eps"])
+    schedule = torch.optim.lr_scheduler.MultiStepLR(adam, settings["drop_epochs"])
+    batches = stream(seed, "batches")
+    for epoch in trange(settings["epochs"] + 1, desc=f"seed {seed}", mininterval=10, file=sys.stderr):
+        if epoch % settings["evaluate_every"] == 0 or epoch == settings["epochs"]:
+            codes = encode(x, dictionary, **vars(unrolling))
+            residual = relation_residual(dictionary, x, codes, len(x) * decay)
+            loss = 0.5 * float((codes @ dictionary.T - x).square().sum()) / len(x)
+            record.add(epoch, {"relation_residual": residual, "reconstruction_loss": loss})
+        if epoch == settings["epochs"]:
+            return dictionary
+        order = torch.from_numpy(batches.permutation(len(x)))
+        for chosen in order.split(settings["batch"]):
+            gradient, _, loss = unrolled_gradient(x[chosen], dictionary, settings["estimator"], unrolling)
+            record.check(epoch, loss=loss)
+            dictionary.grad = gradient.add_(dictionary, alpha=decay)
+            adam.step()
+        schedule.step()
+
+
+def _interpret(
+    settings: Mapping, dictionary: Tensor, train: tuple, test: tuple, shape: tuple, seed: int, record: Record
+) -> None:
+    """Everything at step 0 unless said otherwise."""
+    draw = stream(seed, "interpretation")
+    (x, labels), (new, new_labels) = (
+        _some(*part, settings[count], draw) for part, count in ((train, "n_contributors"), (test, "n_outputs"))
+    )
+    ridge = settings["ridge"] or len(x) * settings["weight_decay"]
+    codes, new_codes = (encode(part, dictionary, **vars(_unrolling(settings))) for part in (x, new))
+    beta = output_contributions(codes, new_codes, ridge)
+    outputs = new_codes @ dictionary.T
+    record.add(0, {"output_gap": (beta @ x - outputs).norm() / outputs.norm()})
+    record.add(0, {"chance": np.mean([np.mean(labels == label) for label in new_labels])})
+    for name, some in _variants(codes, draw).items():
+        of_some = output_contributions(some, _normalised(new_codes) if name == "normalised" else new_codes, ridge)
+        record.add(0, {"purity": _purity(of_some, labels, new_labels), "mass": _mass(of_some)}, codes=name)
+    likeness = _normalised(new_codes) @ _normalised(codes).T
+    record.add(0, {"purity": _purity(likeness, labels, new_labels)}, codes="similarity")
+    for k in (k for k in KEPT if k < len(x)):
+        record.add(k, {"rebuilt": _rebuilt(beta, x, outputs, k)})
+    for i, value in enumerate(torch.linalg.svdvals(codes.double()).tolist(), start=1):
+        record.add(i, {"singular_value": value})
+    _remove(x, codes, ridge, draw, record)
+    _keep_pictures(dictionary, (x, labels, codes), (new, new_labels, outputs), beta, likeness, ridge, shape, record)
+
+
+def _some(x: Tensor, labels: np.ndarray, count: int | None, draw: np.random.Generator) -> tuple[Tensor, np.ndarray]:
+    """At most ``count`` images, drawn without replacement."""
+    if count is None or count >= len(x):
+        return x, labels
+    chosen = np.sort(draw.choice(len(x), count, replace=False))
+    return x[torch.from_numpy(chosen)], labels[chosen]
+
+
+def _variants(codes: Tensor, draw: np.random.Generator) -> dict[str, Tensor]:
+    """The codes; divided by their norms; and, to see what chance does, each atom's entries shuffled across the images on their own."""
+    shuffled = torch.stack([column[torch.from_numpy(draw.permutation(len(column)))] for column in codes.T], 1)
+    return {"raw": codes, "normalised": _normalised(codes), "shuffled": shuffled}
+
+
+def _normalised(codes: Tensor) -> Tensor:
+    return codes / codes.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def _purity(weights: Tensor, labels: np.ndarray, new_labels: np.ndarray) -> float:
+    """Share of the ``TOP`` training images with the largest weights (q, n) that are of the class of the new image, mean over these."""
+    best = weights.topk(min(TOP, weights.shape[1]), dim=1).indices.numpy()
+    return float((labels[best] == new_labels[:, None]).mean())
+
+
+def _mass(beta: Tensor) -> float:
+    """Share of Σ|β| that the ``FEW`` largest |β| of each output carry, mean over outputs."""
+    size = beta.abs().sort(dim=1, descending=True).values
+    few = max(1, round(FEW * beta.shape[1]))
+    return float((size[:, :few].sum(1) / size.sum(1).clamp_min(1e-30)).mean())
+
+
+def _rebuilt(beta: Tensor, x: Tensor, outputs: Tensor, k: int) -> float:
+    """‖Σ over the k largest |β| of β_k x_k − D z‖ / ‖D z‖ over all outputs."""
+    chosen = beta.abs().topk(k, dim=1).indices
+    kept = torch.zeros_like(beta).scatter(1, chosen, beta.gather(1, chosen))
+    return float((kept @ x - outputs).norm() / outputs.norm())
+
+
+def _remove(x: Tensor, codes: Tensor, ridge: float, draw: np.random.Generator, record: Record) -> None:
+    """How far each of the ten most used atoms moves when the images it leans on are left out and D is recomputed; and as many others."""
+    whole = explained_dictionary(x, codes, ridge)
+    count = max(1, round(FEW * len(x)))
+    contributions = _contributions(codes, ridge)
+    for rank, atom in enumerate(codes.sum(0).topk(min(10, codes.shape[1])).indices.tolist()):
+        leans_on = contributions[:, atom].abs().topk(count).indices
+        for name, gone in (("top", leans_on), ("random", torch.from_numpy(draw.choice(len(x), count, replace=False)))):
+            left = torch.ones(len(x), dtype=torch.bool).index_fill(0, gone, False)
+            moved = explained_dictionary(x[left], codes[left], ridge)[:, atom] - whole[:, atom]
+            record.add(rank, {f"moved_{name}": moved.norm() / whole[:, atom].norm().clamp_min(1e-12)})
+
+
+def _contributions(codes: Tensor, ridge: float) -> Tensor:
+    return output_contributions(codes, torch.eye(codes.shape[1], dtype=codes.dtype), ridge).T
+
+
+def _keep_pictures(dictionary, train, test, beta, likeness, ridge, shape, record) -> None:
+    """Arrays for the figures, of images as (…, h, w)."""
+    (x, labels, codes), (new, new_labels, outputs) = train, test
+    images = x.reshape(-1, *shape)
+    usage = codes.mean(0)
+    record.array("dictionary", dictionary.T.reshape(-1, *shape))
+    record.array("usage", usage)
+    contributions = _contributions(codes, ridge)
+    atoms = usage.topk(min(4, len(usage))).indices
+    order = contributions[:, atoms].argsort(dim=0, descending=True).T
+    chosen = torch.cat([order[:, :5], order[:, -5:]], 1)
+    record.array("atom/atoms", atoms)
+    record.array("atom/images", images[chosen])
+    record.array("atom/weights", contributions.T[atoms].gather(1, chosen))
+    firsts = [int(np.flatnonzero(new_labels == label)[0]) for label in np.unique(new_labels)]
+    for name, weights in (("beta", beta), ("similarity", likeness)):
+        best = weights[firsts].topk(8, dim=1)
+        record.array(f"output/{name}/images", images[best.indices])
+        record.array(f"output/{name}/weights", best.values)
+        record.array(f"output/{name}/labels", labels[best.indices.numpy()])
+    record.array("output/new", new[firsts].reshape(-1, *shape))
+    record.array("output/outputs", outputs[firsts].reshape(-1, *shape))
+    record.array("output/labels", new_labels[firsts])
+    counts, edges = np.histogram(beta.numpy(), bins=np.linspace(-1, 1, 2001) * float(beta.abs().max()))
+    record.array("histogram/counts", counts)
+    record.array("histogram/edges", edges)
+    by_class = np.concatenate([np.flatnonzero(labels == label)[:30] for label in np.unique(labels)])
+    record.array("sorted/codes", codes[by_class])
+    record.array("sorted/labels", labels[by_class])

@@ -1,0 +1,99 @@
+r"""What each atom and each output owes to the training set.
+
+Training data ``x`` are (n, m), their codes ``z`` are (n, p), the dictionary ``D`` is (m, p). Where D is stationary for
+:math:`\frac1n \sum_k ½‖x_k − Dz_k‖² + \frac{w}{2}‖D‖²` with the codes held constant (weight decay w),
+
+.. math::
+    D = Xᵀ C, \qquad C = Z (ZᵀZ + ωI)^{-1}, \qquad ω = n w,
+
+so that atom i is the sum of all training samples weighted by column i of C, and a new output :math:`\hat x = D z` is the sum of them
+weighted by :math:`β = C z`. Source: PUDLE, Section 4 (interpretability), which writes C as :math:`G^{-1}Zᵀ` with the n x n matrix
+:math:`G = ZᵀZ + ωI` of codes in columns: the two are equal, and here only p x p matrices are formed.
+
+The relation is the stationarity of ``dec``. Of ``ae-lasso`` it is only as T → ∞, where the codes are optimal; of ``ae-ls`` it is not.
+
+Convolutional codes are (n, p, h', w'). There each pixel of a training image is a sample with one feature, and its code (p k²) holds the
+entries of z that reach it through each of the k² places of each filter (:func:`pixel_codes`). All linear algebra is in float64.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pudle.errors import PudleError
+
+
+def atom_contributions(codes: Tensor, ridge: float, *, kernel: int | None = None, stride: int | None = None) -> Tensor:
+    """C (n, p): how much of each training sample is in each atom, from its ``codes`` (n, p) and ω = ``ridge``.
+
+    Of convolutional codes (n, p, h', w'), with ``kernel`` and ``stride``: (n h w, p k²), a row for each pixel.
+    Raises :class:`PudleError` if ``ridge`` is negative, or 0 where ZᵀZ is singular.
+    """
+    z = _rows(codes, kernel, stride).double()
+    return _solve(z.T @ z, z.T, ridge).T.to(codes.dtype)
+
+
+def output_contributions(
+    codes: Tensor, new_codes: Tensor, ridge: float, *, kernel: int | None = None, stride: int | None = None
+) -> Tensor:
+    """β (q, n): how much of each of the n training samples is in each of the q new outputs D z.
+
+    codes : of the training samples, (n, p); new_codes : (q, p). Of convolutional codes, a row and a column for each pixel.
+    """
+    z, new = (_rows(some, kernel, stride).double() for some in (codes, new_codes))
+    return (_solve(z.T @ z, new.T, ridge).T @ z.T).to(codes.dtype)
+
+
+def explained_dictionary(
+    x: Tensor, codes: Tensor, ridge: float, *, kernel: int | None = None, stride: int | None = None
+) -> Tensor:
+    """The dictionary Xᵀ C (m, p) that the relation gives, from samples ``x`` (n, m) and their ``codes`` (n, p).
+
+    Of images (n, 1, h, w) and convolutional codes: filters (p, 1, k, k).
+    """
+    z = _rows(codes, kernel, stride).double()
+    samples = x.double() if codes.ndim == 2 else x.double().reshape(-1, 1)
+    if len(samples) != len(z):
+        raise PudleError(f"x and codes must hold as many samples, not {tuple(x.shape)} and {tuple(codes.shape)}")
+    found = _solve(z.T @ z, z.T @ samples, ridge).T.to(x.dtype)
+    return found if codes.ndim == 2 else found.reshape(codes.shape[1], 1, kernel, kernel)
+
+
+def relation_residual(dictionary: Tensor, x: Tensor, codes: Tensor, ridge: float, **convolution: int) -> float:
+    """‖D − XᵀC‖ / ‖D‖: how far a trained dictionary is from satisfying the relation; arguments as :func:`explained_dictionary`."""
+    return float((dictionary - explained_dictionary(x, codes, ridge, **convolution)).norm() / dictionary.norm())
+
+
+def pixel_codes(codes: Tensor, kernel: int, stride: int) -> Tensor:
+    """The code (n h w, p k²) of each pixel: Dz is this times the filters, flat. From ``codes`` (n, p, h', w')."""
+    n, p, rows, columns = codes.shape
+    height, width = ((size - 1) * stride + kernel for size in (rows, columns))
+    spread = codes.new_zeros(n, p, height + kernel - 1, width + kernel - 1)
+    spread[:, :, kernel - 1 : height : stride, kernel - 1 : width : stride] = codes
+    patches = F.unfold(spread.reshape(n * p, 1, *spread.shape[2:]), kernel)  # each pixel's neighbours up and to the left
+    return (
+        patches.reshape(n, p, kernel**2, height * width).flip(2).permute(0, 3, 1, 2).reshape(n * height * width, p * kernel**2)
+    )
+
+
+def _rows(codes: Tensor, kernel: int | None, stride: int | None) -> Tensor:
+    if codes.ndim == 2:
+        return codes
+    if codes.ndim != 4 or kernel is None or stride is None:
+        raise PudleError(f"codes must be (n, p), or (n, p, h', w') with kernel and stride, not {tuple(codes.shape)}")
+    return pixel_codes(codes, kernel, stride)
+
+
+def _solve(gram: Tensor, target: Tensor, ridge: float) -> Tensor:
+    """(gram + ridge I)^{-1} target"""
+    if ridge < 0:
+        raise PudleError(f"ridge must be at least 0, not {ridge}")
+    gram = gram.clone()
+    gram.diagonal().add_(ridge)
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    smallest, largest = factor.diagonal().aminmax()
+    if failed or not smallest > 1e-7 * largest:
+        raise PudleError(
+            f"ridge={ridge} is too small: the codes' p x p matrix ZᵀZ is singular (an atom that no sample uses, perhaps)"
+        )
+    return torch.cholesky_solve(target, factor)
