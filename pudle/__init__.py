@@ -17,7 +17,9 @@ _HOME = {
     "psnr": "metrics",
     "psnr_as_published": "metrics",
     "ssim": "metrics",
+    "UnrolledDictionaryLearning": "estimator",
     "convolution": None,
+    "interpretation": None,
     "methods": None,
 }
 __all__ = ["__version__", *_HOME]

@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -78,6 +79,7 @@ def test_a_question_from_cells_to_figures_and_claims(question, config, tmp_path)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             image.canvas.draw()
+        plt.close(image)
     for claim in experiments.part(question, "claims").CLAIMS:
         assert claim.judge(results.rows)["verdict"] in ("INCONCLUSIVE", "NOT RUN")  # two seeds prove nothing
 

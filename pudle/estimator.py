@@ -1,0 +1,215 @@
+"""Unrolled dictionary learning as a scikit-learn estimator: a drop-in for :class:`sklearn.decomposition.DictionaryLearning`."""
+
+import sys
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm import trange
+
+from pudle.coding import Unrolling, encode
+from pudle.gradients import ESTIMATORS, unrolled_gradient
+
+
+class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Learn a dictionary by back-propagation through unrolled sparse coding.
+
+    Samples are rows of arrays, data frames or tensors (n_samples, n_features) of float32 or float64, which is the type of all results;
+    other numbers are taken as float64. Results are numpy arrays.
+
+    Parameters
+    ----------
+    n_components : int, atoms p of the dictionary
+    n_layers : int, layers T of the encoder
+    lam : float, sparsity level λ; in the units of the samples
+    threshold : float or None, hard threshold b instead of soft thresholding; ``lam`` is then not used
+    step : float or None, step size α; None: 1 / ‖D‖₂² of the current dictionary, the largest that is safe
+    estimator : "dec", "ae-lasso" or "ae-ls", the gradient to follow
+    nonnegative : bool, whether codes are one-sided
+    learning_rate, adam_eps : float, of Adam
+    batch_size : int, samples of an update
+    max_iter : int, passes over the samples in ``fit``
+    tol : float, ``fit`` ends when the mean loss of a pass changes by less than this share of it, three passes in a row; 0: never
+    weight_decay : float or None, w of the penalty w/2 ‖D‖² on the dictionary; None: atoms have norm 1 instead
+    dict_init : array (n_components, n_features) or None, atoms to start from; None: samples drawn at random
+    warm_start : bool, whether ``fit`` goes on from the last dictionary
+    random_state : int, numpy RandomState or None, of the start and the batches
+    verbose : bool, whether to show a progress bar
+
+    Attributes
+    ----------
+    components_ : (n_components, n_features), atoms in rows: the transpose of D
+    n_iter_ : int, passes over the samples in the last ``fit``, or calls of ``partial_fit``
+    loss_curve_ : list of floats, the mean loss of each of them
+    n_features_in_, feature_names_in_ : as in scikit-learn
+
+    Source: PUDLE (Tolooshams & Ba, TMLR 2022), Algorithm 1.
+    """
+
+    _parameter_constraints: ClassVar = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_layers": [Interval(Integral, 1, None, closed="left")],
+        "lam": [Interval(Real, 0, None, closed="left")],
+        "threshold": [Interval(Real, 0, None, closed="left"), None],
+        "step": [Interval(Real, 0, None, closed="neither"), None],
+        "estimator": [StrOptions(set(ESTIMATORS))],
+        "nonnegative": ["boolean"],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "adam_eps": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), None],
+        "dict_init": ["array-like", None],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=100,
+        *,
+        n_layers=30,
+        lam=0.1,
+        threshold=None,
+        step=None,
+        estimator="ae-ls",
+        nonnegative=False,
+        learning_rate=1e-2,
+        adam_eps=1e-8,
+        batch_size=256,
+        max_iter=100,
+        tol=1e-4,
+        weight_decay=None,
+        dict_init=None,
+        warm_start=False,
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_components = n_components
+        self.n_layers = n_layers
+        self.lam = lam
+        self.threshold = threshold
+        self.step = step
+        self.estimator = estimator
+        self.nonnegative = nonnegative
+        self.learning_rate = learning_rate
+        self.adam_eps = adam_eps
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.weight_decay = weight_decay
+        self.dict_init = dict_init
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None):
+        """Learn the dictionary from ``X`` (n, m) in passes over shuffled batches; returns self."""
+        self._validate_params()
+        x = self._check(X, reset=True)
+        if not (self.warm_start and hasattr(self, "components_") and self.components_.shape == (self.n_components, x.shape[1])):
+            self._start(x)
+        self.loss_curve_, self.n_iter_, calm = [], 0, 0
+        for _ in trange(self.max_iter, disable=not self.verbose, desc=type(self).__name__, file=sys.stderr):
+            losses = self._pass(x)
+            self.n_iter_ += 1
+            self.loss_curve_.append(losses)
+            if len(self.loss_curve_) > 1:
+                before = self.loss_curve_[-2]
+                calm = calm + 1 if abs(before - losses) < self.tol * abs(before) else 0
+            if calm == 3:
+                break
+        return self
+
+    def partial_fit(self, X, y=None):
+        """One pass over ``X`` (n, m) from the current dictionary; returns self."""
+        first = not hasattr(self, "components_")
+        if first:
+            self._validate_params()
+        x = self._check(X, reset=first)
+        if first:
+            self._start(x)
+            self.loss_curve_, self.n_iter_ = [], 0
+        self.loss_curve_.append(self._pass(x))
+        self.n_iter_ += 1
+        return self
+
+    def transform(self, X):
+        """Codes (n, p) of ``X`` (n, m)."""
+        check_is_fitted(self)
+        x = self._check(X, reset=False)
+        D = torch.as_tensor(self.components_.T).to(x.dtype)
+        return encode(x, D, **vars(self._unrolling(D))).numpy()
+
+    def inverse_transform(self, X):
+        """Samples D z (n, m) of codes ``X`` (n, p)."""
+        check_is_fitted(self)
+        return np.asarray(X) @ self.components_
+
+    def score(self, X, y=None):
+        """1 − Σ‖x − Dz‖² / Σ‖x‖² of ``X`` (n, m): the share that codes and dictionary explain; larger is better."""
+        codes = self.transform(X)
+        x = self._check(X, reset=False).numpy().astype(np.float64)
+        return float(1 - np.square(x - codes @ self.components_).sum() / max(np.square(x).sum(), np.finfo(float).tiny))
+
+    @property
+    def _n_features_out(self):
+        return self.components_.shape[0]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _check(self, X, *, reset: bool) -> torch.Tensor:
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu().numpy()
+        return torch.from_numpy(np.array(validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)))
+
+    def _start(self, x: torch.Tensor) -> None:
+        self._random = check_random_state(self.random_state)
+        if self.dict_init is not None:
+            atoms = torch.as_tensor(self.dict_init).to(x.dtype)
+            if atoms.shape != (self.n_components, x.shape[1]):
+                raise ValueError(f"dict_init must be ({self.n_components}, {x.shape[1]}), not {tuple(atoms.shape)}")
+        else:
+            drawn = self._random.choice(len(x), self.n_components, replace=self.n_components > len(x))
+            noise = self._random.standard_normal((self.n_components, x.shape[1]))
+            spread = x.std(dim=0, correction=0).mean().clamp_min(1e-3)
+            atoms = x[torch.from_numpy(drawn)] + 0.1 * spread * torch.from_numpy(noise).to(x.dtype)  # no two alike, none zero
+        self._set(atoms / atoms.norm(dim=1, keepdim=True).clamp_min(1e-12))
+
+    def _set(self, atoms: torch.Tensor) -> None:
+        self.components_ = atoms.numpy().copy()
+        self._moments = None
+
+    def _pass(self, x: torch.Tensor) -> float:
+        """One pass over shuffled batches; returns the mean loss. Adam's moments are kept from pass to pass."""
+        D = torch.from_numpy(self.components_.T.copy()).to(x.dtype)
+        adam = torch.optim.Adam([D], self.learning_rate, eps=self.adam_eps)
+        if self._moments is not None:
+            adam.load_state_dict(self._moments)
+        total = 0.0
+        for chosen in torch.from_numpy(self._random.permutation(len(x))).split(self.batch_size):
+            gradient, _, loss = unrolled_gradient(x[chosen], D, self.estimator, self._unrolling(D))
+            total += loss * len(chosen)
+            D.grad = gradient if self.weight_decay is None else gradient.add_(D, alpha=self.weight_decay)
+            adam.step()
+            if self.weight_decay is None:
+                D /= D.norm(dim=0, keepdim=True).clamp_min(1e-12)
+        if not torch.isfinite(D).all():
+            raise FloatingPointError(f"the dictionary diverged: lower step={self.step} or learning_rate={self.learning_rate}")
+        self.components_, self._moments = D.T.numpy().copy(), adam.state_dict()
+        return total / len(x)
+
+    def _unrolling(self, D: torch.Tensor) -> Unrolling:
+        step = self.step or 1 / max(float(torch.linalg.matrix_norm(D, 2)) ** 2, 1e-12)
+        kind = {"lam": self.lam} if self.threshold is None else {"threshold": self.threshold}
+        return Unrolling(**kind, step=step, n_layers=self.n_layers, nonnegative=self.nonnegative)

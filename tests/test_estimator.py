@@ -1,0 +1,159 @@
+"""The estimator is scikit-learn's: its own checks, its pipelines, and a swap for DictionaryLearning."""
+
+import os
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.decomposition import DictionaryLearning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+import pudle
+
+FAST = {"n_layers": 5, "max_iter": 5, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x, y = load_digits(return_X_y=True)
+    return x[:400] / 16, y[:400]
+
+
+def _model(**settings):
+    return pudle.UnrolledDictionaryLearning(**{"n_components": 12, **FAST, **settings})
+
+
+CHECKS = """
+import pudle
+from sklearn.utils.estimator_checks import check_estimator
+
+for estimator in ("dec", "ae-lasso", "ae-ls"):
+    model = pudle.UnrolledDictionaryLearning(3, estimator=estimator, n_layers=5, max_iter=5)
+    results = check_estimator(model, on_skip=None)
+    assert len(results) > 40 and {result["status"] for result in results} == {"passed"}, results
+"""
+
+
+def test_scikit_learns_own_checks_pass_and_none_is_skipped():
+    """In a process of its own: the array API's check is skipped unless this variable is set before anything is imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHECKS], env=os.environ | {"SCIPY_ARRAY_API": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_recovers_a_dictionary_and_explains_the_data():
+    data = pudle.make_sparse_data(2000, 20, 30, 3, seed=0, dtype=torch.float64)
+    start = pudle.perturb_dictionary(data.dictionary, 0.05, 0)
+    model = _model(n_components=30, n_layers=60, lam=0.1, dict_init=start.T, max_iter=40, learning_rate=3e-3, tol=0).fit(data.x)
+    before = pudle.dictionary_error(start, data.dictionary)
+    assert pudle.dictionary_error(torch.from_numpy(model.components_.T), data.dictionary) < 0.2 * before
+    assert model.score(data.x) > 0.98
+    np.testing.assert_allclose(np.linalg.norm(model.components_, axis=1), 1)
+    assert model.n_iter_ == 40 == len(model.loss_curve_) and model.loss_curve_[-1] < 0.5 * model.loss_curve_[0]
+
+
+def test_transform_is_the_encoder(digits):
+    model = _model(lam=0.05, step=0.1).fit(digits[0])
+    D = torch.from_numpy(model.components_.T)
+    codes = pudle.encode(torch.from_numpy(digits[0]), D, lam=0.05, step=0.1, n_layers=5)
+    np.testing.assert_allclose(model.transform(digits[0]), codes)
+    np.testing.assert_allclose(model.inverse_transform(codes), codes @ D.T)
+
+
+def test_arrays_frames_and_tensors_in_both_precisions_give_the_same(digits):
+    x = digits[0]
+    frame = pd.DataFrame(x, columns=[f"pixel{i}" for i in range(64)])
+    of_array, of_frame, of_tensor = (_model().fit(kind) for kind in (x, frame, torch.from_numpy(x)))
+    np.testing.assert_array_equal(of_array.components_, of_tensor.components_)
+    np.testing.assert_array_equal(of_array.components_, of_frame.components_)
+    assert list(of_frame.feature_names_in_) == list(frame)
+    assert of_frame.set_output(transform="pandas").transform(frame).shape == (400, 12)
+    single = _model().fit(x.astype(np.float32))
+    assert single.components_.dtype == np.float32 == single.transform(x.astype(np.float32)).dtype
+    np.testing.assert_allclose(single.components_, of_array.components_, atol=1e-2)
+
+
+def test_warm_start_goes_on_and_partial_fit_is_a_pass(digits):
+    x = digits[0]
+    model = _model(warm_start=True, max_iter=2, tol=0).fit(x)
+    first = model.loss_curve_[-1]
+    assert model.fit(x).loss_curve_[0] < first
+    once, passes = _model(max_iter=3, tol=0).fit(x), _model()
+    for _ in range(3):
+        passes.partial_fit(x)
+    np.testing.assert_array_equal(once.components_, passes.components_)
+    assert passes.n_iter_ == 3
+
+
+def test_it_stops_when_the_loss_is_calm(digits):
+    model = _model(max_iter=200, tol=0.05).fit(digits[0])
+    assert 4 <= model.n_iter_ < 200
+
+
+def test_weight_decay_lets_norms_go_free(digits):
+    norms = np.linalg.norm(_model(weight_decay=0.1, max_iter=20).fit(digits[0]).components_, axis=1)
+    assert np.ptp(norms) > 0.1
+
+
+def test_pipeline_and_grid_search(digits):
+    x, y = digits
+    search = GridSearchCV(
+        make_pipeline(_model(max_iter=10), LogisticRegression(max_iter=500)),
+        {"unrolleddictionarylearning__lam": [0.02, 5.0]},
+        cv=2,
+    ).fit(x, y)
+    assert (
+        search.best_params_ == {"unrolleddictionarylearning__lam": 0.02} and search.best_score_ > 0.6
+    )  # λ = 5 leaves no codes
+
+
+def test_saved_and_loaded_it_is_the_same(digits, tmp_path):
+    model = _model().fit(digits[0])
+    joblib.dump(model, tmp_path / "model.joblib")
+    loaded = joblib.load(tmp_path / "model.joblib")
+    np.testing.assert_array_equal(loaded.transform(digits[0]), model.transform(digits[0]))
+    np.testing.assert_array_equal(loaded.partial_fit(digits[0]).components_, model.partial_fit(digits[0]).components_)
+
+
+def test_it_swaps_with_scikit_learns(digits):
+    """The same code runs with either, and at the same λ ours explains the digits as well, up to two points in a hundred."""
+    x, scores = digits[0], {}
+    for model in (
+        DictionaryLearning(20, alpha=0.3, transform_algorithm="lasso_lars", transform_alpha=0.3, max_iter=20, random_state=0),
+        pudle.UnrolledDictionaryLearning(20, lam=0.3, n_layers=50, max_iter=60, random_state=0),
+    ):
+        codes = model.fit(x).transform(x)
+        assert codes.shape == (400, 20) and model.components_.shape == (20, 64)
+        scores[type(model).__name__] = 1 - np.square(x - codes @ model.components_).sum() / np.square(x).sum()
+    assert scores["UnrolledDictionaryLearning"] > scores["DictionaryLearning"] - 0.02
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"estimator": "ae-lss"}, "ae-lss"),
+        ({"lam": -1}, "lam"),
+        ({"dict_init": np.ones((3, 2))}, r"dict_init must be \(12, 64\)"),
+    ],
+)
+def test_bad_settings_are_refused(digits, settings, says):
+    with pytest.raises(ValueError, match=says):
+        _model(**settings).fit(digits[0])
+
+
+def test_a_step_too_large_is_told(digits):
+    with pytest.raises(FloatingPointError, match="lower step=50"), np.errstate(all="ignore"):
+        _model(step=50.0, n_layers=400).fit(digits[0])
+
+
+def test_verbose_shows_progress(digits, capsys):
+    _model(verbose=True, max_iter=2).fit(digits[0])
+    assert "UnrolledDictionaryLearning" in capsys.readouterr().err
