@@ -16,4 +16,5 @@ rule all:
         f"{ROOT}/cells.csv",
         f"{ROOT}/claims.md",
         [f"{ROOT}/tables/{question}.csv" for question in QUESTIONS],
+        [f"{ROOT}/controls/{question}.csv" for question in filter(experiments.has_controls, QUESTIONS)],
         [figure_files(question) for question in QUESTIONS],

@@ -157,6 +157,27 @@ def verdicts(root: Path):
     files.write(root / "claims.md", markdown(table, merged["scale"]))
 
 
+@main.command()
+@click.argument("question")
+@ROOT
+def controls(question: str, root: Path):
+    """Run the negative controls of QUESTION: ROOT/controls/QUESTION.csv. Exit with status 2 if one lets its claim stand."""
+    import pandas as pd
+    import torch
+
+    from pudle.harness.controls import refuse_blind, verdicts
+
+    torch.set_num_threads(1)
+    of, judged = (
+        experiments.part(one_of(question, experiments.QUESTIONS, "question"), "controls"),
+        experiments.part(question, "claims"),
+    )
+    table = pd.DataFrame([row for control in of.CONTROLS for row in verdicts(control, judged.CLAIMS)])
+    click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
+    refuse_blind(question, table)
+    files.replace(root / "controls" / f"{question}.csv", lambda path: table.to_csv(path, index=False))
+
+
 def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
     """The configuration kept under ``root``, and its cells."""
     path = root / "config.json"

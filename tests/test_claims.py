@@ -1,85 +1,53 @@
-"""The claims hold for the right gradients, and a wrong gradient makes them fail."""
+"""Wrong gradients and spoiled data make claims fail; and the statistics behind the verdicts."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pudle import experiments
+from pudle.errors import PudleError
 from pudle.experiments.learning.claims import CLAIMS as LEARNING
-from pudle.experiments.unrolling import run as unrolling
 from pudle.experiments.unrolling.claims import CLAIMS as UNROLLING
-from pudle.gradients import unrolled_gradient
-from pudle.harness.record import Record
+from pudle.harness.controls import Control, refuse_blind, verdicts
 from pudle.harness.statistics import effect_size, holm, t_interval, t_test
 
-SETTINGS = {
-    "n_samples": 300,
-    "n_features": 50,
-    "n_atoms": 100,
-    "sparsity": 5,
-    "signs": "shared",
-    "init_noise": 0.02,
-    "lam": 0.2,
-    "step": 0.2,
-    "n_layers": 60,
-    "estimators": ["dec", "ae-lasso", "ae-ls"],
-    "dtype": "float64",
-}
+CONTROLS = [
+    pytest.param(question, control, id=f"{question}-{control.id}")
+    for question in filter(experiments.has_controls, experiments.QUESTIONS)
+    for control in experiments.part(question, "controls").CONTROLS
+]
 
 
-def _verdicts() -> dict[str, str]:
-    record = Record()
-    unrolling.run(SETTINGS, range(3), record)
-    rows = record.rows()
-    return {claim.id: claim.judge(rows)["verdict"] for claim in UNROLLING}
-
-
-def _wrong(change):
-    """Gradients changed by ``change(estimator, gradient function)``."""
-
-    def gradient(x, dictionary, estimator, unrolling):
-        return change(estimator, lambda name: unrolled_gradient(x, dictionary, name, unrolling))
-
-    return gradient
+@pytest.mark.slow
+@pytest.mark.parametrize(("question", "control"), CONTROLS)
+def test_a_control_contradicts_its_claims_and_only_because_it_is_spoiled(question, control):
+    claims = experiments.part(question, "claims").CLAIMS
+    assert {row["verdict"] for row in verdicts(control, claims)} == {"CONTRADICTED"}
+    assert "CONTRADICTED" not in {row["verdict"] for row in verdicts(control, claims, spoil=False)}
 
 
 def test_unrolling_claims_hold_for_the_right_gradients():
-    assert set(_verdicts().values()) == {"SUPPORTED"}
+    rows = experiments.part("unrolling", "controls").CONTROLS[0].rows(False)
+    assert {claim.judge(rows)["verdict"] for claim in UNROLLING} == {"SUPPORTED"}
 
 
-def _flip(*estimators):
-    def change(estimator, of):
-        result = of(estimator)
-        return result._replace(gradient=-result.gradient) if estimator in estimators else result
-
-    return _wrong(change)
-
-
-def test_gradients_of_the_wrong_sign_contradict_convergence(monkeypatch):
-    monkeypatch.setattr(unrolling, "unrolled_gradient", _flip("dec", "ae-lasso"))
-    verdicts = _verdicts()
-    assert verdicts["dec-converges-to-local"] == verdicts["ae-lasso-converges-to-local"] == "CONTRADICTED"
+def test_controls_name_claims_that_are_there():
+    for question in filter(experiments.has_controls, experiments.QUESTIONS):
+        ids = {claim.id for claim in experiments.part(question, "claims").CLAIMS}
+        for control in experiments.part(question, "controls").CONTROLS:
+            assert control.claims and set(control.claims) <= ids, (question, control.id)
 
 
-def test_ae_ls_of_the_wrong_sign_is_not_closer_to_the_global_direction(monkeypatch):
-    monkeypatch.setattr(unrolling, "unrolled_gradient", _flip("ae-ls"))
-    assert _verdicts()["ae-ls-closer-to-global"] == "CONTRADICTED"
-
-
-def test_shuffled_codes_contradict_their_convergence(monkeypatch):
-    def shuffle(x, dictionary, estimator, settings):
-        result = unrolled_gradient(x, dictionary, estimator, settings)
-        return result._replace(codes=result.codes.roll(1, 0))
-
-    monkeypatch.setattr(unrolling, "unrolled_gradient", shuffle)
-    assert _verdicts()["codes-converge"] == "CONTRADICTED"
-
-
-def test_dec_in_place_of_ae_ls_contradicts_its_claims(monkeypatch):
-    """The trap in the published code's design: without the detached codes the two would be one."""
-    monkeypatch.setattr(
-        unrolling, "unrolled_gradient", _wrong(lambda estimator, of: of("dec" if estimator == "ae-ls" else estimator))
+def test_a_control_that_lets_its_claim_stand_is_an_error():
+    blind = Control(
+        id="blind",
+        claims=("codes-converge",),
+        statement="Nothing is spoiled.",
+        rows=experiments.part("unrolling", "controls").CONTROLS[0].rows,
     )
-    assert _verdicts()["ae-ls-stays-away-from-local"] == "CONTRADICTED"
+    table = pd.DataFrame(verdicts(blind, UNROLLING, spoil=False))
+    with pytest.raises(PudleError, match=r"codes-converge is SUPPORTED with blind \(Nothing is spoiled"):
+        refuse_blind("unrolling", table)
 
 
 def _learned(errors: dict[tuple[int, str], float]) -> pd.DataFrame:

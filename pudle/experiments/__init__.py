@@ -1,5 +1,6 @@
 """The paper's questions, one folder each: ``settings.yaml`` (every key of its section in the config), ``grid.py`` (its cells),
-``run.py`` (how one cell runs), ``figures.py`` and ``claims.py``. A new folder is a new question: nothing else lists them."""
+``run.py`` (how one cell runs), ``figures.py``, ``claims.py``, and where there are any, ``controls.py`` (negative controls of the claims).
+A new folder is a new question: nothing else lists them."""
 
 import pkgutil
 from collections.abc import Iterable, Mapping
@@ -18,8 +19,13 @@ QUESTIONS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__
 
 
 def part(question: str, name: str) -> ModuleType:
-    """The module ``grid``, ``run``, ``figures`` or ``claims`` of a question."""
+    """The module ``grid``, ``run``, ``figures``, ``claims`` or ``controls`` of a question."""
     return import_module(f"pudle.experiments.{question}.{name}")
+
+
+def has_controls(question: str) -> bool:
+    """Whether the question has negative controls, which are ``part(question, "controls").CONTROLS``."""
+    return (Path(__file__).parent / question / "controls.py").exists()
 
 
 def schema(question: str) -> dict:

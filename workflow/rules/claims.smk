@@ -15,3 +15,23 @@ rule verdicts:
         fingerprint=code("harness.verdicts", *(f"experiments.{question}.claims" for question in QUESTIONS)),
     shell:
         "pudle verdicts --root {params.root:q} 2> {log:q}"
+
+
+# Negative controls of a question's claims: the run fails if one of them lets its claim stand.
+for question in filter(experiments.has_controls, QUESTIONS):
+
+    rule:
+        name:
+            f"controls_{question}"
+        output:
+            f"{ROOT}/controls/{question}.csv",
+        log:
+            f"{ROOT}/logs/controls/{question}.log",
+        conda:
+            "../../environment.yml"
+        params:
+            root=lambda wildcards: ROOT,
+            question=question,
+            fingerprint=code(f"experiments.{question}.controls", f"experiments.{question}.claims"),
+        shell:
+            "pudle controls {params.question} --root {params.root:q} 2> {log:q}"

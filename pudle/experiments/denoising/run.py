@@ -1,7 +1,7 @@
 """Learn filters that denoise: codes from noisy crops, loss against the clean ones; tested on whole images after so many updates."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,17 +21,25 @@ METRICS = {"psnr": psnr, "psnr_as_published": psnr_as_published, "ssim": ssim}
 GALLERY_CROP = 128  # pixels
 
 
-def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
+def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = convolution.filter_gradient) -> None:
+    """``gradient`` is only ever another one in negative controls."""
     train, test = (load_images(settings[which], data_root()) for which in ("train", "test"))
     check_sizes(train, settings["crop"], settings["train"])
     kernel, stride = settings["kernel"], settings["stride"]
     test = {name: convolution.fit_size(torch.from_numpy(image), kernel, stride) for name, image in test.items()}
     for seed in seeds:
         with record.seed(seed):
-            _train(settings, train, test, seed, record)
+            _train(settings, train, test, seed, record, gradient)
 
 
-def _train(settings: Mapping, train: Mapping[str, np.ndarray], test: Mapping[str, Tensor], seed: int, record: Record) -> None:
+def _train(
+    settings: Mapping,
+    train: Mapping[str, np.ndarray],
+    test: Mapping[str, Tensor],
+    seed: int,
+    record: Record,
+    gradient: Callable,
+) -> None:
     sigma, stride = settings["sigma"] / 255, settings["stride"]
     unrolling = Unrolling(lam=settings["lam"], step=settings["step"], n_layers=settings["n_layers"])
     filters = random_filters(settings["n_filters"], settings["kernel"], seed)
@@ -47,7 +55,7 @@ def _train(settings: Mapping, train: Mapping[str, np.ndarray], test: Mapping[str
             break
         clean = torch.from_numpy(random_crops(train, settings["crop"], settings["batch"], batches))
         noisy = clean + sigma * torch.from_numpy(noise.standard_normal(clean.shape, dtype=np.float32))
-        filters.grad, _, loss = convolution.filter_gradient(
+        filters.grad, _, loss = gradient(
             noisy, filters, settings["estimator"], unrolling, stride=stride, targets=clean, l1_weight=_l1_weight(settings)
         )
         record.check(loss=loss, step=update)

@@ -1,6 +1,6 @@
 """Learn a dictionary from a start near the truth, with one gradient and full-batch Adam; atoms keep norm 1."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -12,13 +12,14 @@ from pudle.initialization import perturb_dictionary
 from pudle.metrics import dictionary_error
 
 
-def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
+def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = unrolled_gradient) -> None:
+    """``gradient`` is only ever another one in negative controls."""
     for seed in seeds:
         with record.seed(seed):
-            _learn(settings, seed, record)
+            _learn(settings, seed, record, gradient)
 
 
-def _learn(settings: Mapping, seed: int, record: Record) -> None:
+def _learn(settings: Mapping, seed: int, record: Record, of: Callable) -> None:
     """Records at step k, from 0 on, what holds after k updates."""
     sizes = (settings[key] for key in ("n_samples", "n_features", "n_atoms", "sparsity"))
     x, true_codes, true_dictionary = make_sparse_data(*sizes, signs=settings["signs"], seed=seed)
@@ -26,7 +27,7 @@ def _learn(settings: Mapping, seed: int, record: Record) -> None:
     dictionary = perturb_dictionary(true_dictionary, settings["init_noise"], seed)
     adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"], eps=settings["adam_eps"])
     for step in range(settings["updates"] + 1):
-        gradient, codes, loss = unrolled_gradient(x, dictionary, settings["estimator"], unrolling)
+        gradient, codes, loss = of(x, dictionary, settings["estimator"], unrolling)
         record.add(
             step,
             {

@@ -1,6 +1,6 @@
 """For t = 1 … T at a fixed dictionary: how far the codes are from the lasso's and from the truth, and each gradient from ĝ and g*."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,13 +12,14 @@ from pudle.harness.record import Record
 from pudle.initialization import perturb_dictionary
 
 
-def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
+def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = unrolled_gradient) -> None:
+    """``gradient`` is only ever another one in negative controls."""
     for seed in seeds:
         with record.seed(seed):
-            _measure(settings, seed, record)
+            _measure(settings, seed, record, gradient)
 
 
-def _measure(settings: Mapping, seed: int, record: Record) -> None:
+def _measure(settings: Mapping, seed: int, record: Record, of: Callable) -> None:
     x, true_codes, true_dictionary = make_sparse_data(
         settings["n_samples"],
         settings["n_features"],
@@ -35,7 +36,7 @@ def _measure(settings: Mapping, seed: int, record: Record) -> None:
     for n_layers in range(1, settings["n_layers"] + 1):
         unrolling = Unrolling(lam=settings["lam"], step=settings["step"], n_layers=n_layers)
         for estimator in settings["estimators"]:
-            gradient, codes, _ = unrolled_gradient(x, dictionary, estimator, unrolling)
+            gradient, codes, _ = of(x, dictionary, estimator, unrolling)
             distances = {"gradient_error_local": (gradient - local).norm(), "gradient_error_true": (gradient - true).norm()}
             record.add(n_layers, distances, estimator=estimator)
         record.add(
