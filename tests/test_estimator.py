@@ -1,8 +1,10 @@
 """The estimator is scikit-learn's: its own checks, its pipelines, and a swap for DictionaryLearning."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -34,23 +36,26 @@ CHECKS = """
 import pudle
 from sklearn.utils.estimator_checks import check_estimator
 
-for estimator in ("dec", "ae-lasso", "ae-ls"):
-    model = pudle.UnrolledDictionaryLearning(3, estimator=estimator, n_layers=5, max_iter=5)
-    results = check_estimator(model, on_skip=None)
-    assert len(results) > 40 and {result["status"] for result in results} == {"passed"}, results
+model = pudle.UnrolledDictionaryLearning(3, estimator="{}", n_layers=5, max_iter=5)
+results = check_estimator(model, on_skip=None)
+assert len(results) > 40 and {{result["status"] for result in results}} == {{"passed"}}, results
 """
 
 
-def test_scikit_learns_own_checks_pass_and_none_is_skipped():
+@pytest.mark.parametrize("estimator", ["ae-ls", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dec", "ae-lasso"))])
+def test_scikit_learns_own_checks_pass_and_none_is_skipped(estimator):
     """In a process of its own: the array API's check is skipped unless this variable is set before anything is imported."""
     done = subprocess.run(
-        [sys.executable, "-c", CHECKS], env=os.environ | {"SCIPY_ARRAY_API": "1"}, capture_output=True, text=True
+        [sys.executable, "-c", CHECKS.format(estimator)],
+        env=os.environ | {"SCIPY_ARRAY_API": "1"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_it_recovers_a_dictionary_and_explains_the_data():
-    data = pudle.make_sparse_data(2000, 20, 30, 3, seed=0, dtype=torch.float64)
+    data = pudle.make_sparse_data(1000, 20, 30, 3, seed=0, dtype=torch.float64)
     start = pudle.perturb_dictionary(data.dictionary, 0.05, 0)
     model = _model(n_components=30, n_layers=60, lam=0.1, dict_init=start.T, max_iter=40, learning_rate=3e-3, tol=0).fit(data.x)
     before = pudle.dictionary_error(start, data.dictionary)
@@ -157,3 +162,17 @@ def test_a_step_too_large_is_told(digits):
 def test_verbose_shows_progress(digits, capsys):
     _model(verbose=True, max_iter=2).fit(digits[0])
     assert "UnrolledDictionaryLearning" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_example_in_the_docs_runs_as_printed(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "estimator.md").read_text()
+    example = page.split("```python\n")[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, env=os.environ | {"MPLBACKEND": "agg"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert (tmp_path / "explained.png").stat().st_size > 20_000
+    pattern = r"mean squared error: noisy ([\d.]+), denoised ([\d.]+)"
+    printed, promised = (np.array(re.search(pattern, text).groups(), dtype=float) for text in (done.stdout, page))
+    np.testing.assert_allclose(printed, promised, rtol=0.02)
