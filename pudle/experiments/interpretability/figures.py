@@ -27,7 +27,7 @@ def _pictures(results: Results) -> tuple[dict[str, np.ndarray], int, str]:
     return {}, 0, "no run ended well"
 
 
-def _lines(quantity: str, x_label: str, y_label: str, mark: tuple[float, str] | None = None):
+def _lines(quantity: str, x_label: str, y_label: str, mark: tuple[float, str] | None = None, bottom: float | None = None):
     def draw(results: Results):
         table = results.summary[results.summary.quantity == quantity]
         figure, (axis,) = style.panels()
@@ -36,6 +36,7 @@ def _lines(quantity: str, x_label: str, y_label: str, mark: tuple[float, str] | 
         if mark:
             axis.axhline(mark[0], color="0.4", linestyle=":", label=mark[1])
         axis.set(yscale="log", xlabel=x_label, ylabel=y_label)
+        axis.set_ylim(bottom, 2 * table.high.max() if bottom else None)
         axis.legend()
         return figure, table
 
@@ -75,13 +76,14 @@ def atoms(results: Results):
 def outputs(results: Results):
     arrays, seed, name = _pictures(results)
     count = len(arrays.get("output/labels", ()))
-    figure, axes = style.panels(max(1, count) * 18, rows=max(1, count), width=0.5, height=0.62)
+    figure, axes = style.panels(max(1, count) * 19, rows=max(1, count), width=0.5, height=0.62)
     numbers = []
-    for row, grid in enumerate(axes.reshape(max(1, count), 18) if count else ()):
+    for row, grid in enumerate(axes.reshape(max(1, count), 19) if count else ()):
         label = arrays["output/labels"][row]
         _show(grid[0], arrays["output/new"][row], f"a {label}")
         _show(grid[1], arrays["output/outputs"][row], r"$\hat x$")
-        for kind, places in (("beta", grid[2:10]), ("similarity", grid[10:])):
+        grid[10].axis("off")
+        for kind, places in (("beta", grid[2:10]), ("similarity", grid[11:])):
             found = (arrays[f"output/{kind}/{what}"][row] for what in ("images", "weights", "labels"))
             for rank, (axis, image, weight, of) in enumerate(zip(places, *found, strict=True)):
                 _show(axis, image, f"{weight:.2f}", "black" if of == label else "#D55E00")
@@ -100,6 +102,7 @@ def histogram(results: Results):
     wide = counts[: len(counts) // 20 * 20].reshape(-1, 20).sum(1) if len(counts) > 20 else counts
     places = np.linspace(edges[0], edges[-1], len(wide) + 1)
     axis.stairs(np.maximum(wide, 0.5), places, fill=True, color=COLOURS[0], baseline=0.5)
+    axis.locator_params(axis="x", nbins=5)
     axis.set(
         yscale="log", xlabel=r"contribution $\beta_k$ of a training image to an output", ylabel=f"pairs of images ({name})"
     )
@@ -167,7 +170,12 @@ FIGURES = (
         "How far the dictionary is from the weighted sum of training images that the relation gives, over training.",
         _lines("relation_residual", "epoch", r"$\|D - X^T C\| / \|D\|$", (0.01, "threshold of the claim")),
     ),
-    Figure("dictionary", "Atoms of the first seed, the most used first, and how much each is used.", dictionary),
+    Figure(
+        "dictionary",
+        "Atoms of the first seed, the most used first, each in its own range of greys, and how much each is used. Weight decay leaves "
+        "nothing but rounding of those that no image uses.",
+        dictionary,
+    ),
     Figure(
         "atoms",
         "The four most used atoms; for each the five training images that contribute most, and the five that are subtracted most.",
@@ -187,8 +195,8 @@ FIGURES = (
     ),
     Figure(
         "singular_values",
-        "Singular values of the training images' codes Z.",
-        _lines("singular_value", "index", "singular value of $Z$"),
+        "Singular values of the training images' codes Z, down to 1e-3; below are those of atoms that no image uses, which decay to zero.",
+        _lines("singular_value", "index", "singular value of $Z$", bottom=1e-3),
     ),
     Figure(
         "rebuilt",
