@@ -15,6 +15,7 @@ rule all:
         cell_files(),
         f"{ROOT}/cells.csv",
         f"{ROOT}/claims.md",
+        f"{ROOT}/published.md",
         [f"{ROOT}/tables/{question}.csv" for question in QUESTIONS],
         [f"{ROOT}/controls/{question}.csv" for question in filter(experiments.has_controls, QUESTIONS)],
         [figure_files(question) for question in QUESTIONS],

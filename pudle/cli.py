@@ -42,13 +42,14 @@ for command in cli_methods.COMMANDS:
 
 @main.command()
 @ROOT
-def claims(root: Path):
+@click.option("--scale", help="Name of the scale, in place of --root: results/SCALE.")
+def claims(root: Path, scale: str | None):
     """Print the verdicts; exit with status 1 if any claim is contradicted."""
     import pandas as pd
 
-    path = root / "claims.csv"
+    path = (Path("results") / scale if scale else root) / "claims.csv"
     if not path.exists():
-        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --root")
+        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
     table = pd.read_csv(path)
     for row in table.itertuples():
         effect = f"{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}] {row.threshold}" if row.n_seeds else str(row.note)
@@ -153,6 +154,7 @@ def verdicts(root: Path):
         for question in experiments.QUESTIONS
         for claim in experiments.part(question, "claims").CLAIMS
     )
+    table["controls"] = [" ".join(experiments.controls_of(row.question, row.claim)) for row in table.itertuples()]
     files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "claims.md", markdown(table, merged["scale"]))
 
@@ -176,6 +178,19 @@ def controls(question: str, root: Path):
     click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
     refuse_blind(question, table)
     files.replace(root / "controls" / f"{question}.csv", lambda path: table.to_csv(path, index=False))
+
+
+@main.command()
+@ROOT
+def published(root: Path):
+    """Set published values beside ours: ROOT/published.csv and ROOT/published.md."""
+    from pudle.harness.published import compare, markdown
+    from pudle.harness.tables import Results
+
+    merged, planned = _plan(root)
+    table = compare({question: Results(question, planned, root).rows for question in experiments.QUESTIONS}, merged["scale"])
+    files.replace(root / "published.csv", lambda path: table.to_csv(path, index=False))
+    files.write(root / "published.md", markdown(table, merged["scale"]))
 
 
 def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:

@@ -28,6 +28,12 @@ def has_controls(question: str) -> bool:
     return (Path(__file__).parent / question / "controls.py").exists()
 
 
+def controls_of(question: str, claim: str) -> list[str]:
+    """Ids of the negative controls of a question's claim; empty if it has none."""
+    controls = part(question, "controls").CONTROLS if has_controls(question) else ()
+    return [control.id for control in controls if claim in control.claims]
+
+
 def schema(question: str) -> dict:
     """JSON schema of a question's section in the config."""
     return yaml.safe_load((Path(__file__).parent / question / "settings.yaml").read_text())

@@ -1,4 +1,4 @@
-"""How figures look and how they are saved: PDF, PNG, and the CSV of exactly what is plotted. matplotlib is imported when first used."""
+"""How figures look and how they are saved: PDF, PNG, SVG, and the CSV of exactly what is plotted. matplotlib is imported when first used."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,7 +83,7 @@ def mosaic(images: np.ndarray, gap: int = 1) -> np.ndarray:
 
 
 def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
-    """Write ``stem``.pdf, .png and .csv; ``stamp`` (scale and seeds) goes above the top right corner. The same input gives the same bytes."""
+    """Write ``stem``.pdf, .png, .svg and .csv; ``stamp`` (scale and seeds) goes above the top right corner. The same input gives the same bytes."""
     import matplotlib.pyplot as plt
 
     figure.text(1.0, 1.0, stamp, ha="right", va="bottom", fontsize=5, color="0.5")
@@ -93,6 +93,9 @@ def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
     )
     files.replace(
         stem.with_suffix(".png"), lambda path: figure.savefig(path, bbox_inches="tight", dpi=200, metadata={"Software": None})
+    )
+    files.replace(
+        stem.with_suffix(".svg"), lambda path: figure.savefig(path, bbox_inches="tight", dpi=100, metadata={"Date": None})
     )
     files.replace(stem.with_suffix(".csv"), lambda path: plotted.to_csv(path, index=False))
     plt.close(figure)

@@ -12,9 +12,33 @@ rule verdicts:
     params:
         root=lambda wildcards: ROOT,
         planned=planned(),
-        fingerprint=code("harness.verdicts", *(f"experiments.{question}.claims" for question in QUESTIONS)),
+        fingerprint=code(
+            "harness.verdicts",
+            *(f"experiments.{question}.claims" for question in QUESTIONS),
+            *(f"experiments.{question}.controls" for question in filter(experiments.has_controls, QUESTIONS)),
+        ),
     shell:
         "pudle verdicts --root {params.root:q} 2> {log:q}"
+
+
+# Ours beside what was published.
+rule published:
+    input:
+        cell_files(),
+        f"{workflow.basedir}/pudle/harness/published.csv",
+    output:
+        csv=f"{ROOT}/published.csv",
+        markdown=f"{ROOT}/published.md",
+    log:
+        f"{ROOT}/logs/published.log",
+    conda:
+        "../../environment.yml"
+    params:
+        root=lambda wildcards: ROOT,
+        planned=planned(),
+        fingerprint=code("harness.published"),
+    shell:
+        "pudle published --root {params.root:q} 2> {log:q}"
 
 
 # Negative controls of a question's claims: the run fails if one of them lets its claim stand.

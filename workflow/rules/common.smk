@@ -56,7 +56,7 @@ def planned(question=None):
 
 def figure_files(question):
     names = [figure.name for figure in experiments.part(question, "figures").FIGURES]
-    return [f"{ROOT}/figures/{question}/{name}.{kind}" for name in names for kind in ("pdf", "png", "csv")]
+    return [f"{ROOT}/figures/{question}/{name}.{kind}" for name in names for kind in ("pdf", "png", "svg", "csv")]
 
 
 def code(*parts):
