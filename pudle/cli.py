@@ -193,6 +193,16 @@ def published(root: Path):
     files.write(root / "published.md", markdown(table, merged["scale"]))
 
 
+@main.command()
+@ROOT
+def report(root: Path):
+    """Make one page of everything: ROOT/report/index.html, which opens without a network."""
+    from pudle.report import page
+
+    merged, planned = _plan(root)
+    files.write(root / "report" / "index.html", page(root, merged["scale"], planned))
+
+
 def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
     """The configuration kept under ``root``, and its cells."""
     path = root / "config.json"

@@ -3,7 +3,7 @@ rule verdicts:
     input:
         cell_files(),
     output:
-        csv=f"{ROOT}/claims.csv",
+        csv=report(f"{ROOT}/claims.csv", caption="../report/claims.rst", category="Verdicts", labels={"table": "claims"}),
         markdown=f"{ROOT}/claims.md",
     log:
         f"{ROOT}/logs/verdicts.log",
@@ -27,7 +27,9 @@ rule published:
         cell_files(),
         f"{workflow.basedir}/pudle/harness/published.csv",
     output:
-        csv=f"{ROOT}/published.csv",
+        csv=report(
+            f"{ROOT}/published.csv", caption="../report/published.rst", category="Verdicts", labels={"table": "published"}
+        ),
         markdown=f"{ROOT}/published.md",
     log:
         f"{ROOT}/logs/published.log",

@@ -1,4 +1,16 @@
-# All figures of a question, as PDF and PNG, each with the CSV of exactly what is plotted.
+# All figures of a question, as PDF, PNG and SVG, each with the CSV of exactly what is plotted.
+def captions(question):
+    return {figure.name: figure.caption for figure in experiments.part(question, "figures").FIGURES}
+
+
+def pictures(question):
+    """The files of the figures; the PNGs stand in Snakemake's report."""
+    told = lambda path: dict(
+        caption="../report/figure.rst", category="Figures", subcategory=question, labels={"figure": Path(path).stem}
+    )
+    return [report(path, **told(path)) if path.endswith(".png") else path for path in figure_files(question)]
+
+
 for question in QUESTIONS:
 
     rule:
@@ -8,7 +20,7 @@ for question in QUESTIONS:
             f"{ROOT}/tables/{question}.csv",
             cell_files(question),
         output:
-            figure_files(question),
+            pictures(question),
             f"{ROOT}/figures/{question}/captions.md",
         log:
             f"{ROOT}/logs/figures/{question}.log",
@@ -18,6 +30,7 @@ for question in QUESTIONS:
             root=lambda wildcards: ROOT,
             question=question,
             planned=planned(question),
+            captions=captions(question),
             fingerprint=code(f"experiments.{question}.figures"),
         shell:
             "pudle figures {params.question} --root {params.root:q} 2> {log:q}"

@@ -3,7 +3,7 @@ rule coverage:
     input:
         cell_files(),
     output:
-        f"{ROOT}/cells.csv",
+        report(f"{ROOT}/cells.csv", caption="../report/coverage.rst", category="Verdicts", labels={"table": "coverage"}),
     log:
         f"{ROOT}/logs/coverage.log",
     conda:
@@ -20,7 +20,12 @@ rule tables:
     input:
         lambda wildcards: cell_files(wildcards.question),
     output:
-        f"{ROOT}/tables/{{question}}.csv",
+        report(
+            f"{ROOT}/tables/{{question}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"question": "{question}"},
+        ),
     log:
         f"{ROOT}/logs/tables/{{question}}.log",
     conda:

@@ -1,0 +1,20 @@
+# Everything on one page.
+rule report:
+    input:
+        cell_files(),
+        [figure_files(question) for question in QUESTIONS],
+        f"{ROOT}/cells.csv",
+        f"{ROOT}/claims.csv",
+        f"{ROOT}/published.csv",
+        [f"{workflow.basedir}/pudle/report/page.{kind}" for kind in ("html", "css", "js")],
+    output:
+        report(f"{ROOT}/report/index.html", caption="../report/page.rst", category="Verdicts", labels={"table": "page"}),
+    log:
+        f"{ROOT}/logs/report.log",
+    conda:
+        "../../environment.yml"
+    params:
+        root=lambda wildcards: ROOT,
+        fingerprint=code("report"),
+    shell:
+        "pudle report --root {params.root:q} 2> {log:q}"
