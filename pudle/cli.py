@@ -43,10 +43,16 @@ for command in cli_methods.COMMANDS:
 @main.command()
 @ROOT
 @click.option("--scale", help="Name of the scale, in place of --root: results/SCALE.")
-def claims(root: Path, scale: str | None):
+@click.option(
+    "--describe", is_flag=True, help="Print what every claim says and how it is judged, as docs/claims.md does, instead."
+)
+def claims(root: Path, scale: str | None, describe: bool):
     """Print the verdicts; exit with status 1 if any claim is contradicted."""
     import pandas as pd
 
+    if describe:
+        click.echo(described_claims())
+        return
     path = (Path("results") / scale if scale else root) / "claims.csv"
     if not path.exists():
         raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
@@ -55,6 +61,26 @@ def claims(root: Path, scale: str | None):
         effect = f"{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}] {row.threshold}" if row.n_seeds else str(row.note)
         click.echo(f"{row.verdict:<13} {row.question}: {row.statement} ({effect})")
     sys.exit(int((table.verdict == "CONTRADICTED").any()))
+
+
+def described_claims() -> str:
+    """Every claim with its formula, threshold, source and controls: what follows the introduction of ``docs/claims.md``."""
+    sections = []
+    for question in experiments.QUESTIONS:
+        sections.append(f"## {question}")
+        for claim in experiments.part(question, "claims").CLAIMS:
+            controls = ", ".join(experiments.controls_of(question, claim.id)) or "none"
+            sections.append(
+                f"### {claim.id}\n\n{claim.statement}\n\n"
+                f"- source: {claim.place}\n"
+                f"- holds if: {claim.effect} {claim.threshold} ({claim.why}){'; mean on the log scale' if claim.ratio else ''}\n"
+                f"- from: {claim.rows}; at least {claim.min_seeds} seeds\n"
+                f"- figure: `figures/{question}/{claim.figure}`; negative control: {controls}"
+            )
+        if experiments.has_controls(question):
+            told = [f"- {control.id}: {control.statement}" for control in experiments.part(question, "controls").CONTROLS]
+            sections.append("\n".join(["Negative controls:", "", *told]))
+    return "\n\n".join(sections)
 
 
 @main.command()

@@ -20,8 +20,9 @@ from pudle.harness.statistics import Interval, t_interval
 
 PAPER = "paper"
 RULE = (
-    "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our 95 % Student-t "
-    "interval over seeds; else differs. Other scales: whether the values of a group come in the published order. Ratio: ours over published."
+    "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our "
+    "95 % Student-t interval over seeds; else differs. "
+    "Other scales: whether the values of a group come in the published order. Ratio: ours over published."
 )
 
 
@@ -44,7 +45,21 @@ def compare(rows: Mapping[str, pd.DataFrame], scale: str) -> pd.DataFrame:
     table["ratio"] = np.where(decibel, table.ours - table.published, table.ours / table.published)
     table["order"] = [_order(value, table[table.group == value.group]) for value in table.itertuples()]
     table["verdict"] = [_verdict(value, scale) for value in table.itertuples()]
-    first = ["id", "question", "where", "quantity", "at", "ours", "low", "high", "n_seeds", "published", "ratio", "verdict", "order"]
+    first = [
+        "id",
+        "question",
+        "where",
+        "quantity",
+        "at",
+        "ours",
+        "low",
+        "high",
+        "n_seeds",
+        "published",
+        "ratio",
+        "verdict",
+        "order",
+    ]
     return table[[*first, "tolerance", "source", "read", "protocol"]]
 
 

@@ -83,7 +83,10 @@ def mosaic(images: np.ndarray, gap: int = 1) -> np.ndarray:
 
 
 def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
-    """Write ``stem``.pdf, .png, .svg and .csv; ``stamp`` (scale and seeds) goes above the top right corner. The same input gives the same bytes."""
+    """Write ``stem``.pdf, .png, .svg and .csv; ``stamp`` (scale and seeds) goes above the top right corner.
+
+    The same input gives the same bytes.
+    """
     import matplotlib.pyplot as plt
 
     figure.text(1.0, 1.0, stamp, ha="right", va="bottom", fontsize=5, color="0.5")

@@ -14,7 +14,6 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from pudle import experiments
 from pudle.harness import cells, published
 from pudle.harness.verdicts import VERDICTS
 
@@ -30,7 +29,8 @@ class Picture(NamedTuple):
 
 def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
     """The report on the results under ``root`` as HTML; ``planned`` cells that are not there are listed as missing."""
-    claims, values, coverage = (pd.read_csv(root / f"{name}.csv") for name in ("claims", "published", "cells"))
+    text = dict.fromkeys(("note", "controls", "order", "endings"), str)
+    claims, values, coverage = (pd.read_csv(root / f"{name}.csv", dtype=text) for name in ("claims", "published", "cells"))
     told = {cell.id: _told(cell.folder(root)) for cell in planned}
     coverage["seconds"] = coverage.cell.map(lambda name: told[name].get("seconds", np.nan))
     ran = [record for record in told.values() if record]

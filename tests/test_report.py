@@ -1,0 +1,212 @@
+"""Published values beside ours, the list of claims, and the report, in a browser without a network."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pudle import cli, experiments
+from pudle.harness import published
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def _learned(n_layers: int, errors: dict[str, list[float]]) -> pd.DataFrame:
+    rows = [
+        {"n_layers": n_layers, "estimator": name, "seed": seed, "step": step, "quantity": "dictionary_error", "value": value}
+        for name, finals in errors.items()
+        for seed, final in enumerate(finals)
+        for step, value in ((0, 0.6), (600, final))
+    ]
+    return pd.DataFrame(rows)
+
+
+PUBLISHED = {"dec": [0.246] * 3, "ae-lasso": [0.171] * 3, "ae-ls": [0.085] * 3}
+
+
+def _compared(errors: dict[str, list[float]], scale: str) -> pd.DataFrame:
+    table = published.compare({"learning": _learned(25, errors)}, scale).set_index("id")
+    return table.loc[[f"learning-25-{name}" for name in errors]]
+
+
+def test_published_values_are_told_from_ours_by_the_rule():
+    assert set(_compared(PUBLISHED, "paper").verdict) == {"replicates"}
+    off = _compared(PUBLISHED | {"ae-ls": [0.05, 0.051, 0.052], "dec": [0.2, 0.5, 0.9]}, "paper")
+    assert off.loc["learning-25-ae-ls", "verdict"] == "differs" and off.loc["learning-25-dec", "verdict"] == "cannot tell"
+    assert off.loc["learning-25-ae-ls", "ratio"] == pytest.approx(0.051 / 0.085, rel=1e-3)
+
+
+def test_only_paper_scale_may_say_that_a_value_replicates():
+    assert set(_compared(PUBLISHED, "default").verdict) == {"ordering agrees"}
+    swapped = _compared({"dec": [0.1] * 3, "ae-lasso": [0.2] * 3, "ae-ls": [0.05] * 3}, "default")
+    assert swapped.verdict.tolist() == ["ordering differs", "ordering differs", "ordering agrees"]
+    assert swapped.order.iloc[0] == "not as published against learning-25-ae-lasso"
+    alone = published.compare({"learning": _learned(25, {"dec": [0.2] * 3})}, "default").set_index("id")
+    assert alone.loc["learning-25-dec", "verdict"] == "nothing to order by"
+
+
+def test_what_was_not_run_is_listed_as_such():
+    table = published.compare({}, "default")
+    assert set(table.verdict) == {"not run"} and len(table) == len(published.values()) > 25
+    assert table.id.is_unique and (table.source != "").all() and (table.read != "").all()
+
+
+def test_smallest_and_largest_settings_and_decibels():
+    rows = pd.concat(
+        _learned(0, {"dec": [value] * 2}).drop(columns=["n_layers", "estimator"]).assign(sparsity=s, method_name="pudle-ae-ls")
+        for s, value in ((3, 8.7e-3), (6, 2.6e-2))
+    )
+    table = published.compare({"baselines": rows}, "paper").set_index("id")
+    assert table.loc[["baselines-10-pudle-ae-ls", "baselines-40-pudle-ae-ls"], "ratio"].tolist() == pytest.approx([1, 1])
+    image = {"image": "", "estimator": "dec", "quantity": "psnr_as_published", "step": 5}
+    rows = pd.DataFrame([image | {"seed": seed, "value": 25.0 + 0.1 * seed} for seed in range(3)])
+    found = published.compare({"denoising": rows}, "paper").set_index("id").loc["denoising-0.16-dec"]
+    assert found.ratio == pytest.approx(25.1 - 25.24) and found.verdict == "replicates"
+
+
+def test_the_page_of_claims_is_in_step():
+    page = (ROOT / "docs" / "claims.md").read_text()
+    assert page.endswith(cli.described_claims() + "\n"), "paste the output of `pudle claims --describe` into docs/claims.md"
+
+
+def test_claims_name_figures_that_are_there():
+    for question in experiments.QUESTIONS:
+        names = {figure.name for figure in experiments.part(question, "figures").FIGURES}
+        assert {claim.figure for claim in experiments.part(question, "claims").CLAIMS} <= names
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """The page on results of one question at toy size, one of whose two cells is missing."""
+    folder = tmp_path_factory.mktemp("report")
+    root = folder / "toy"
+    merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"scale": "toy", "seeds": 2}
+    small = merged["experiments"]["learning"] | {"n_samples": 20, "n_layers": [3], "estimators": ["dec", "ae-ls"], "updates": 3}
+    merged["experiments"] = {"learning": small}
+    root.mkdir()
+    (root / "config.json").write_text(json.dumps(merged))
+    here, *_ = experiments.plan(merged)
+    _pudle("cell", "learning", "--settings", json.dumps(dict(here.settings)), "--seeds", "0,1", "--varies", ",".join(here.varies),
+           "--output", str(here.folder(root)))  # fmt: skip
+    for words in (("tables", "learning"), ("coverage",), ("figures", "learning"), ("verdicts",), ("published",), ("report",)):
+        _pudle(*words, "--root", str(root))
+    return root / "report" / "index.html"
+
+
+def _pudle(*words: str) -> None:
+    done = CliRunner().invoke(cli.main, words)
+    assert done.exit_code == 0, done.output
+
+
+class Page(HTMLParser):
+    """The ids, the addresses, and the rows of tables in a page."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.ids, self.addresses, self.rows = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        told = dict(attributes)
+        self.ids += [told["id"]] if "id" in told else []
+        self.addresses += [told[key] for key in ("href", "src") if key in told]
+        self.rows += [told] if tag == "tr" else []
+
+
+def test_every_link_of_the_report_leads_somewhere_and_none_leads_out(report):
+    page = Page(report.read_text())
+    assert len(set(page.ids)) == len(page.ids)
+    for address in page.addresses:
+        if address.startswith("data:"):
+            continue
+        path, _, anchor = address.partition("#")
+        assert not re.match("[a-z]+:|//", address), address
+        assert not anchor or anchor in page.ids, address
+        assert not path or path.startswith("?") or (report.parent / path).exists(), address
+
+
+def test_the_report_tells_everything(report):
+    html, table = report.read_text(), pd.read_csv(report.parents[1] / "claims.csv")
+    assert all(f'id="claim-{claim}"' in html for claim in table.claim)
+    assert (
+        "1 done" in html
+        and "1 missing" in html
+        and html.count("<figure ") == len(experiments.part("learning", "figures").FIGURES)
+    )
+    assert "torch 2.13.0" in html and "&#34;scale&#34;: &#34;toy&#34;" in html
+    assert "replicates</" not in html
+
+
+def test_the_report_escapes_what_others_wrote(report, tmp_path):
+    shutil.copytree(report.parents[1], tmp_path / "toy")
+    path = tmp_path / "toy" / "cells.csv"
+    table = pd.read_csv(path)
+    table["endings"] = "seed 0: <script>alert(1)</script>"
+    table.to_csv(path, index=False)
+    _pudle("report", "--root", str(tmp_path / "toy"))
+    html = (tmp_path / "toy" / "report" / "index.html").read_text()
+    assert "<script>alert(1)" not in html and "&lt;script&gt;alert(1)" in html
+
+
+def _browse(address: str, folder: Path, *words: str) -> tuple[str, str]:
+    """What headless Chromium makes of a page with no network, and what it writes to the console."""
+    if not CHROMIUM:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
+               "--disable-component-update", "--no-first-run", "--proxy-server=127.0.0.1:9", "--enable-logging=stderr", "--v=0",
+               f"--user-data-dir={folder}/profile", *words, address]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"HOME": str(folder)})
+    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
+@pytest.mark.slow
+def test_filters_in_the_address_are_applied_without_an_error(report, tmp_path):
+    html, console = _browse(f"{report.as_uri()}?question=learning&text=ae-lasso", tmp_path, "--dump-dom")
+    assert not console
+    claims = [row for row in Page(html).rows if row.get("id", "").startswith("claim-")]
+    shown = {row["id"] for row in claims if "hidden" not in row}
+    assert shown and all("learning" in row["data-question"] for row in claims if row["id"] in shown)
+    assert len(shown) < len(claims) and f"{len(shown)} of {len(claims)}" in html
+    assert "<button>Effect [95 %]</button>" in html  # headings sort
+
+
+@pytest.mark.slow
+def test_sorting_and_typing_work_in_a_browser(report, tmp_path):
+    """Clicks and types from a script added to a copy of the page, which must stand in the same place for its links."""
+    copy = report.with_name("clicked.html")
+    script = """<script>
+    const heading = [...document.querySelectorAll("#claims-table th")].find((th) => th.textContent === "Claim");
+    heading.querySelector("button").click(); heading.querySelector("button").click();
+    const box = document.querySelector("input[name=text]"); box.value = "More layers";
+    box.dispatchEvent(new Event("input", {bubbles: true}));
+    </script>"""
+    copy.write_text(report.read_text().replace("</body>", f"{script}</body>"))
+    html, console = _browse(copy.as_uri(), tmp_path, "--dump-dom")
+    copy.unlink()
+    assert not console and 'aria-sort="descending"' in html
+    claims = [row for row in Page(html).rows if row.get("id", "").startswith("claim-")]
+    assert {row["id"] for row in claims if "hidden" not in row} == {
+        f"claim-more-layers-help-{x}" for x in ("dec", "ae-lasso", "ae-ls")
+    }
+    order = [row["data-question"] for row in claims]
+    assert order != sorted(order)  # rows came by question
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [500, 1300])
+def test_the_page_has_no_sideways_scroll(report, tmp_path, width):
+    copy = report.with_name(f"measured{width}.html")
+    script = "<script>document.title = document.documentElement.scrollWidth - document.documentElement.clientWidth</script>"
+    copy.write_text(report.read_text().replace("</body>", f"{script}</body>"))
+    html, console = _browse(copy.as_uri(), tmp_path, f"--window-size={width},900", "--dump-dom")
+    copy.unlink()
+    assert not console and "<title>0</title>" in html
