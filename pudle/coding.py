@@ -5,9 +5,12 @@ Data ``x`` is (n, m), a dictionary ``D`` is (m, p) with atoms as columns, codes 
 .. math::
     z_{t+1} = P_t\bigl(z_t - \alpha D^\top (D z_t - x)\bigr), \qquad z_0 = 0, \quad t = 0, \dots, T - 1
 
-with ``P_t`` the soft threshold at :math:`\alpha\lambda\nu^t` (``lam``, ``decay``) or the hard threshold at ``threshold``.
+with ``P_t`` the soft threshold at :math:`\alpha\lambda\nu^t` (``lam``, ``decay``) or the hard threshold at ``threshold``. With
+``acceleration="fista"`` (Beck & Teboulle, 2009) layers start from :math:`y_t = z_t + \beta_t (z_t - z_{t-1})` in place of :math:`z_t`, with
+:math:`\beta_t = (\theta_t - 1) / \theta_{t+1}, \theta_0 = 1, \theta_{t+1} = (1 + \sqrt{1 + 4 \theta_t^2}) / 2`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pudle.errors import PudleError
+from pudle.errors import PudleError, one_of
+
+ACCELERATIONS = ("none", "fista")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,7 @@ class Unrolling:
     n_layers : number of layers T
     decay : ν, with λ_t = λ ν^t; only for soft thresholding
     nonnegative : one-sided codes (a ReLU) instead of signed ones
+    acceleration : "none", or "fista" for layers with momentum
     """
 
     lam: float | None = None
@@ -36,6 +42,7 @@ class Unrolling:
     n_layers: int
     decay: float = 1.0
     nonnegative: bool = False
+    acceleration: str = "none"
 
     def __post_init__(self):
         if (self.lam is None) == (self.threshold is None):
@@ -49,6 +56,7 @@ class Unrolling:
             raise PudleError(f"step must be above 0, not {self.step}")
         if self.n_layers < 1:
             raise PudleError(f"n_layers must be at least 1, not {self.n_layers}")
+        one_of(self.acceleration, ACCELERATIONS, "acceleration")
         if not 0 < self.decay <= 1:
             raise PudleError(f"decay must be in (0, 1], not {self.decay}")
         if self.hard and self.decay != 1:
@@ -57,6 +65,19 @@ class Unrolling:
     @property
     def hard(self) -> bool:
         return self.threshold is not None
+
+    @property
+    def accelerated(self) -> bool:
+        return self.acceleration == "fista"
+
+    def momenta(self) -> list[float]:
+        """β_t of every layer; 0 without acceleration."""
+        momenta, theta = [], 1.0
+        for _ in range(self.n_layers):
+            following = (1 + math.sqrt(1 + 4 * theta**2)) / 2
+            momenta.append((theta - 1) / following if self.accelerated else 0.0)
+            theta = following
+        return momenta
 
     def level(self, layer: int) -> float:
         """What layer t compares entries with: α λ ν^t for soft thresholding, b for hard."""
@@ -72,8 +93,10 @@ class Unrolling:
 
 def iterate(unrolling: Unrolling, codes: Tensor, correlate: Callable[[Tensor], Tensor]) -> Tensor:
     """Run all layers from ``codes``; ``correlate(z)`` is Dᵀ(Dz − x) for whatever linear D the caller has."""
-    for layer in range(unrolling.n_layers):
-        codes = unrolling.shrink(codes - unrolling.step * correlate(codes), layer)
+    previous = codes
+    for layer, momentum in enumerate(unrolling.momenta()):
+        point = codes + momentum * (codes - previous) if momentum else codes
+        previous, codes = codes, unrolling.shrink(point - unrolling.step * correlate(point), layer)
     return codes
 
 
@@ -87,12 +110,21 @@ def encode(
     n_layers: int,
     decay: float = 1.0,
     nonnegative: bool = False,
+    acceleration: str = "none",
 ) -> Tensor:
     """Codes z_T (n, p) of ``x`` (n, m) after T unrolled layers; differentiable in ``x`` and ``dictionary`` (m, p).
 
     Settings as in :class:`Unrolling`, whose :class:`PudleError` they raise. Source: PUDLE, Algorithm 1.
     """
-    unrolling = Unrolling(lam=lam, threshold=threshold, step=step, n_layers=n_layers, decay=decay, nonnegative=nonnegative)
+    unrolling = Unrolling(
+        lam=lam,
+        threshold=threshold,
+        step=step,
+        n_layers=n_layers,
+        decay=decay,
+        nonnegative=nonnegative,
+        acceleration=acceleration,
+    )
     check_shapes(x, dictionary)
     start = x.new_zeros(x.shape[0], dictionary.shape[1])
     return iterate(unrolling, start, lambda codes: (codes @ dictionary.T - x) @ dictionary)

@@ -12,7 +12,8 @@ With :math:`L_{ls} = \text{mean}\, ½‖x − Dz‖²` and :math:`L_{lasso} = L_
     \bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0], \qquad \bar z_t = \bar u_t W, \qquad
     \bar D = −α \bigl( D (S + Sᵀ) − xᵀ \textstyle\sum_t \bar u_t \bigr), \quad S = \textstyle\sum_t z_tᵀ \bar u_t,
 
-plus the direct term (D z_T − x) z_Tᵀ. :func:`autograd_gradient` is the plain path, and the oracle in the tests.
+plus the direct term (D z_T − x) z_Tᵀ. With FISTA layers u_t and S have y_t in the place of z_t, and :math:`\bar z_t` is
+:math:`(1 + β_t) \bar u_t W - β_{t+1} \bar u_{t+1} W`. :func:`autograd_gradient` is the plain path, and the oracle in the tests.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,7 @@ def dictionary_gradient(
     n_layers: int,
     decay: float = 1.0,
     nonnegative: bool = False,
+    acceleration: str = "none",
     backward_layers: int | None = None,
 ) -> Tensor:
     """Gradient (m, p) of the loss averaged over the samples ``x`` (n, m), at ``dictionary`` (m, p).
@@ -54,7 +56,15 @@ def dictionary_gradient(
     ``estimator`` is "dec", "ae-lasso" (needs ``lam``) or "ae-ls"; ``backward_layers`` truncates back-propagation to the last
     layers; the other settings are those of :func:`pudle.encode`. Source: PUDLE, Section 3.
     """
-    unrolling = Unrolling(lam=lam, threshold=threshold, step=step, n_layers=n_layers, decay=decay, nonnegative=nonnegative)
+    unrolling = Unrolling(
+        lam=lam,
+        threshold=threshold,
+        step=step,
+        n_layers=n_layers,
+        decay=decay,
+        nonnegative=nonnegative,
+        acceleration=acceleration,
+    )
     return unrolled_gradient(x, dictionary, estimator, unrolling, backward_layers=backward_layers).gradient
 
 
@@ -69,10 +79,11 @@ def autograd_gradient(
     """The same as :func:`unrolled_gradient` by automatic differentiation over the whole batch at once."""
     _check(x, dictionary, estimator, unrolling, backward_layers)
     dictionary = dictionary.detach().requires_grad_()
-    codes = x.new_zeros(len(x), dictionary.shape[1])
-    for t in range(unrolling.n_layers):
+    codes = previous = x.new_zeros(len(x), dictionary.shape[1])
+    for t, momentum in enumerate(unrolling.momenta()):
         with torch.set_grad_enabled(t >= unrolling.n_layers - (backward_layers or unrolling.n_layers)):
-            codes = unrolling.shrink(codes - unrolling.step * ((codes @ dictionary.T - x) @ dictionary), t)
+            point = codes + momentum * (codes - previous)
+            previous, codes = codes, unrolling.shrink(point - unrolling.step * ((point @ dictionary.T - x) @ dictionary), t)
     if estimator == "dec":
         codes = codes.detach()  # before decoding: otherwise dec silently equals ae-ls
     loss = 0.5 * (codes @ dictionary.T - x).square().sum() / len(x)
@@ -99,6 +110,7 @@ def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: 
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
     lam = unrolling.lam if estimator == "ae-lasso" else 0.0
     share = _sparse_share(dictionary) if sparse_share is None else sparse_share
+    share = 0.0 if unrolling.accelerated else share  # y_t is as dense as two codes together
     transfer = torch.eye(p, dtype=x.dtype, device=x.device) - step * dictionary.T @ dictionary  # W
     codes, direct = x.new_empty(n, p), x.new_zeros(m, p)
     products, inputs = x.new_zeros(p, p), x.new_zeros(m, p)  # S, xᵀ Σ ū
@@ -138,7 +150,9 @@ class _DenseLayers:
     def __init__(self, transfer, unrolling, stop, share, size):
         self.transfer, self.unrolling, self.stop, self.share, self.size, self.count = transfer, unrolling, stop, share, size, 0
         n_layers, p = unrolling.n_layers, len(transfer)
-        self._codes = transfer.new_empty(n_layers + 1 if stop < n_layers else 2, size, p)
+        self.momenta = unrolling.momenta()
+        self._codes = transfer.new_empty(n_layers + 1 if stop < n_layers else 2 + unrolling.accelerated, size, p)
+        self._points = transfer.new_empty(n_layers if stop < n_layers else 1, size, p) if unrolling.accelerated else None
         self._errors = transfer.new_empty(n_layers - stop, size, p)
 
     def forward(self, drive: Tensor, last: Tensor) -> int:
@@ -147,7 +161,12 @@ class _DenseLayers:
         codes[0] = 0
         for t in range(self.unrolling.n_layers):
             z, following = codes[t % len(codes)], codes[(t + 1) % len(codes)]
-            torch.addmm(drive, z, self.transfer, out=following)
+            point = z
+            if self.momenta[t]:
+                point = torch.lerp(codes[(t - 1) % len(codes)], z, 1 + self.momenta[t])
+            if self._points is not None:
+                self._points[t % len(self._points), : len(drive)] = point
+            torch.addmm(drive, point, self.transfer, out=following)
             _shrink_in_place(following, self.unrolling, t)
             if self.share > 0 and _share(following) <= self.share:
                 last.copy_(z)
@@ -159,10 +178,17 @@ class _DenseLayers:
     def backward(self, back: Tensor, first: int, products: Tensor) -> Tensor:
         """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), and returns Σ ū (n, p)."""
         codes, errors = self._codes[:, : len(back)], self._errors[: first - self.stop, : len(back)]
+        carried = None  # what y_{t+1} adds to z̄_t
         for t in reversed(range(self.stop, first)):
             torch.mul(back, codes[t + 1] != 0, out=errors[t - self.stop])
             torch.mm(errors[t - self.stop], self.transfer, out=back)
-        products.addmm_(codes[self.stop : first].flatten(0, 1).T, errors.flatten(0, 1))
+            if self._points is not None:
+                beyond = -self.momenta[t] * back
+                back *= 1 + self.momenta[t]
+                back += 0 if carried is None else carried
+                carried = beyond
+        points = codes if self._points is None else self._points[:, : len(back)]
+        products.addmm_(points[self.stop : first].flatten(0, 1).T, errors.flatten(0, 1))
         return errors.sum(0)
 
 

@@ -24,6 +24,20 @@ def _by_hand(x, D, shrink, step, n_layers):
     return codes
 
 
+def test_fista_layers_are_their_formula(problem):
+    x, D = (value.numpy() for value in problem)
+    codes, point, theta = np.zeros((len(x), D.shape[1])), np.zeros((len(x), D.shape[1])), 1.0
+    for _ in range(9):
+        u = point - 0.1 * (point @ D.T - x) @ D
+        new = np.sign(u) * np.maximum(np.abs(u) - 0.02, 0)
+        following = (1 + np.sqrt(1 + 4 * theta**2)) / 2
+        point, codes, theta = new + (theta - 1) / following * (new - codes), new, following
+    ours = pudle.encode(*problem, step=0.1, n_layers=9, lam=0.2, acceleration="fista")
+    np.testing.assert_allclose(ours, codes, atol=1e-12)
+    with pytest.raises(PudleError, match="did you mean 'fista'"):
+        pudle.encode(*problem, step=0.1, n_layers=9, lam=0.2, acceleration="fist")
+
+
 @pytest.mark.parametrize(
     ("settings", "shrink"),
     [

@@ -16,6 +16,9 @@ SETTINGS = {
     "decay": {"lam": 0.3, "decay": 0.9},
     "hard": {"threshold": 0.3},
     "hard one-sided": {"threshold": 0.3, "nonnegative": True},
+    "fista": {"lam": 0.2, "acceleration": "fista"},
+    "fista one-sided, decay": {"lam": 0.3, "decay": 0.9, "nonnegative": True, "acceleration": "fista"},
+    "fista hard": {"threshold": 0.3, "acceleration": "fista"},
 }
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
@@ -71,7 +74,11 @@ def test_dec_holds_the_codes_constant():
 @pytest.mark.parametrize("path", ["dense", "sparse"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_dense_and_the_compiled_path_agree_with_autograd(name, path):
-    """Both paths are forced, and it is checked that they ran. Under a decay to zero no working set holds for long; else some must."""
+    """Both paths are forced, and it is checked that they ran. Under a decay to zero no working set holds for long; else some must.
+
+    FISTA's layers have no compiled path.
+    """
+    path = "dense" if "fista" in name else path
     x, D = _problem(n=50, m=50, p=100, s=3, init_noise=0.02)
     unrolling = Unrolling(step=0.2, n_layers=100, **SETTINGS[name])
     ours, layers = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=0.8 if path == "sparse" else 0.0)
