@@ -7,7 +7,7 @@ Data ``x`` is (n, m), a dictionary ``D`` is (m, p) with atoms as columns, codes 
 
 with ``P_t`` the soft threshold at :math:`\alpha\lambda\nu^t` (``lam``, ``decay``) or the hard threshold at ``threshold``. With
 ``acceleration="fista"`` (Beck & Teboulle, 2009) layers start from :math:`y_t = z_t + \beta_t (z_t - z_{t-1})` in place of :math:`z_t`, with
-:math:`\beta_t = (\theta_t - 1) / \theta_{t+1}, \theta_0 = 1, \theta_{t+1} = (1 + \sqrt{1 + 4 \theta_t^2}) / 2`.
+:math:`\beta_t = (\theta_{t-1} - 1) / \theta_t, \theta_0 = 1, \theta_t = (1 + \sqrt{1 + 4 \theta_{t-1}^2}) / 2`.
 """
 
 import math
@@ -72,8 +72,8 @@ class Unrolling:
 
     def momenta(self) -> list[float]:
         """β_t of every layer; 0 without acceleration."""
-        momenta, theta = [], 1.0
-        for _ in range(self.n_layers):
+        momenta, theta = [0.0], 1.0
+        for _ in range(self.n_layers - 1):
             following = (1 + math.sqrt(1 + 4 * theta**2)) / 2
             momenta.append((theta - 1) / following if self.accelerated else 0.0)
             theta = following
