@@ -21,6 +21,7 @@ _HOME = {
     "convolution": None,
     "interpretation": None,
     "methods": None,
+    "theory": None,
 }
 __all__ = ["__version__", *_HOME]
 

@@ -1,0 +1,136 @@
+r"""When unrolled coding finds the right support and keeps it, and how fast it then converges: what theory predicts.
+
+Dictionaries are (m, p) with atoms of norm 1, codes (n, p), samples x = D* z* (n, m). A support is *signed*: which entries are not zero, and
+their signs. Conditions called sufficient guarantee what they speak of; where they fail, nothing is said.
+
+Derivation of :func:`support_condition`. Let :math:`S = \text{supp}(z^*)` with :math:`|S| \le s`, :math:`a \le |z^*_i| \le b` on S, μ the coherence
+of D, and δ the distance of D from D* in its worst atom, so that :math:`|⟨D_k, D^*_j − D_j⟩| \le δ`. For codes z supported in S with the right
+signs and an error :math:`|z_j − z^*_j| \le e`, the input of entry k of a layer is
+
+.. math::
+    u_k = z_k + α ⟨D_k, D^* z^* − D z⟩, \qquad
+    ⟨D_k, D^* z^* − D z⟩ = \sum_{j \in S} ⟨D_k, D_j⟩ (z^*_j − z_j) + ⟨D_k, D^*_j − D_j⟩ z^*_j .
+
+Off S it is at most :math:`α s (μ e + δ b)`: it stays zero if :math:`λ ≥ s (μ e + δ b)`. On S, with the term j = k apart, its part along the right sign is at
+least :math:`(1 − α)|z_k| + α (a − s δ b − (s − 1) μ e)`: it keeps its sign if :math:`λ < a − s δ b − (s − 1) μ e` (and α ≤ 1). The
+error after the layer is at most :math:`(1 − α (1 − (s − 1) μ)) e + α (λ + s δ b)`. From z = 0, where e = b, a fixed λ in
+
+.. math:: s (μ + δ) b \;\le\; λ \;<\; a − s δ b − (s − 1) μ b
+
+therefore recovers the signed support in the first layer, and no later layer loses it, as e never exceeds b. Sources: the argument of PUDLE (Tolooshams & Ba,
+TMLR 2022), theory of the forward pass, and of Nguyen, Wong & Hegde (2019); worked out here for atoms at distance δ.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Range(NamedTuple):
+    """Levels λ with ``low`` ≤ λ < ``high``; empty if ``low`` ≥ ``high``. Numbers, or tensors (n,) with one range per sample."""
+
+    low: Tensor | float
+    high: Tensor | float
+
+
+class Closeness(NamedTuple):
+    """``delta``: the largest distance of an atom from the true one; ``kappa``: ‖D − D*‖₂ / ‖D*‖₂."""
+
+    delta: float
+    kappa: float
+
+
+def coherence(dictionary: Tensor) -> float:
+    """μ: the largest |⟨D_i, D_j⟩| of two atoms, each divided by its norm; 0 for one atom alone. Source: Donoho & Huo (2001)."""
+    unit = dictionary / torch.linalg.vector_norm(dictionary, dim=0)
+    overlaps = (unit.T @ unit).abs().fill_diagonal_(0)
+    return float(overlaps.max())
+
+
+def closeness(dictionary: Tensor, true: Tensor) -> Closeness:
+    """How close D is to D*, atom by atom and as a whole. Source: Arora et al. (2015), Definition of (δ, κ)-nearness."""
+    difference = dictionary - true
+    return Closeness(
+        float(torch.linalg.vector_norm(difference, dim=0).max()),
+        float(torch.linalg.matrix_norm(difference, 2) / torch.linalg.matrix_norm(true, 2)),
+    )
+
+
+def largest_step(dictionary: Tensor) -> float:
+    """2 / ‖D‖₂²: soft-thresholded layers converge for every smaller step, whatever the data; larger ones may still converge where
+    supports stay small. Source: Combettes & Wajs (2005)."""
+    return 2 / float(torch.linalg.matrix_norm(dictionary, 2)) ** 2
+
+
+def contraction_rate(dictionary: Tensor, supports: Tensor, step: float) -> Tensor:
+    """ρ (n,) = ‖I − α D_Sᵀ D_S‖₂ on each support of the rows of ``supports`` (n, p), boolean; 0 where it is empty.
+
+    From the layer on where a sample's signed support stays the same, ‖z_t − ẑ‖ falls at least by ρ a layer: exactly predicted for the worst
+    direction, an upper bound otherwise. Source: PUDLE, theory of the forward pass; Liang, Fadili & Peyré (2014).
+    """
+    gram = dictionary.T @ dictionary
+    rates = []
+    for support in supports:
+        values = torch.linalg.eigvalsh(gram[support][:, support])
+        rates.append(float((1 - step * values).abs().max()) if len(values) else 0.0)
+    return dictionary.new_tensor(rates)
+
+
+def first_layer_range(x: Tensor, dictionary: Tensor, codes: Tensor) -> Range:
+    """λ for which the first layer has exactly the signed support of ``codes`` (n, p): necessary and sufficient, a range per sample.
+
+    It has it if |⟨D_i, x⟩| is at most λ off the support, and above λ with the right sign on it. Source: PUDLE, theory of the forward pass.
+    """
+    correlation = x @ dictionary
+    on = codes != 0
+    low = correlation.abs().masked_fill(on, 0).amax(1)
+    high = (correlation * codes.sign()).masked_fill(~on, torch.inf).amin(1)
+    return Range(low, high)
+
+
+def support_condition(dictionary: Tensor, true: Tensor, sparsity: int, smallest: float, largest: float) -> Range:
+    """Fixed λ for which every sample's signed support is recovered in the first layer and never lost, if α ≤ 1: sufficient only.
+
+    For true codes with at most ``sparsity`` non-zeros of sizes in [``smallest``, ``largest``], no noise. Derived above.
+    """
+    mu, delta = coherence(dictionary), closeness(dictionary, true).delta
+    return Range(
+        sparsity * (mu + delta) * largest,
+        smallest - sparsity * delta * largest - (sparsity - 1) * mu * largest,
+    )
+
+
+def preserving_lambdas(
+    dictionary: Tensor, true: Tensor, sparsity: int, largest: float, step: float, n_layers: int
+) -> tuple[list[float], list[float]]:
+    """The smallest λ_t that the preservation argument allows in each layer, and the bounds e_t on the codes' error that go with them.
+
+    λ_t = s (μ e_t + δ b), so that e_{t+1} = (1 − α (1 − (2s − 1) μ)) e_t + 2 α s δ b: both fall geometrically if (2s − 1) μ < 1, to what δ
+    allows. Sufficient only. Derived above; PUDLE, theory of the forward pass, for decaying λ.
+    """
+    mu, delta = coherence(dictionary), closeness(dictionary, true).delta
+    lambdas, errors = [], [largest]
+    for _ in range(n_layers):
+        lambdas.append(sparsity * (mu * errors[-1] + delta * largest))
+        shrunk = (1 - step * (1 - (sparsity - 1) * mu)) * errors[-1]
+        errors.append(shrunk + step * (lambdas[-1] + sparsity * delta * largest))
+    return lambdas, errors
+
+
+def lasso_jacobian(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
+    r"""∂ẑ/∂D (p, m, p) of one sample's lasso codes: entry [i, l, j] is ∂ẑ_i/∂D_lj.
+
+    ``x`` (m,), ``codes`` (p,) the lasso's. On the support S, with r = Dẑ − x and D_l row l of D,
+    :math:`J_S = −(D_Sᵀ D_S)^{-1} (D_l ẑᵀ + r_l I)_S`; zero off S. It holds where the support does not change with D.
+    Source: Malézieux, Moreau & Kowalski (ICLR 2022), Proposition on the Jacobian of the lasso.
+    """
+    (m, p), support = dictionary.shape, codes != 0
+    jacobian = dictionary.new_zeros(p, m, p)
+    if support.any():
+        residual = dictionary @ codes - x
+        inner = dictionary[:, support].T[:, :, None] * codes  # (|S|, m, p): D_li ẑ_j
+        inner += torch.eye(p, dtype=codes.dtype, device=codes.device)[support][:, None] * residual[:, None]
+        chosen = dictionary[:, support]
+        jacobian[support] = -torch.linalg.solve(chosen.T @ chosen, inner.flatten(1)).reshape(inner.shape)
+    return jacobian
