@@ -1,0 +1,60 @@
+"""Layer by layer: how many samples have the true signed support, and whether it is lost again; beside the sufficient conditions."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy
+import torch
+from torch import Tensor
+
+from pudle import theory
+from pudle.coding import Unrolling, iterate
+from pudle.data.streams import stream
+from pudle.data.synthetic import make_sparse_data, unit_norm
+from pudle.harness.record import Record
+from pudle.initialization import perturb_dictionary
+
+
+def run(settings: Mapping, seeds: Sequence[int], record: Record, hidden: int = 1) -> None:
+    """``hidden`` times as many non-zeros as theory is told: above 1 in negative controls only."""
+    for seed in seeds:
+        with record.seed(seed):
+            for sparsity in settings["sparsity"]:
+                x_of, codes = _codes(settings, sparsity * hidden, seed)
+                for noise in settings["init_noise"]:
+                    _measure(settings, sparsity, noise, x_of, codes, seed, record)
+
+
+def _codes(settings: Mapping, sparsity: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The true dictionary (m, 2 m) and codes (n, 2 m), in float64."""
+    m = settings["n_features"]
+    data = make_sparse_data(
+        settings["n_samples"], m, 2 * m, sparsity, low=settings["low"], high=settings["high"], signs="independent", seed=seed,
+        dtype=torch.float64,
+    )  # fmt: skip
+    if settings["dictionaries"] == "gaussian":
+        return data.dictionary, data.codes
+    turn = np.linalg.qr(stream(seed, "rotation").standard_normal((m, m)))[0]
+    bases = np.hstack([np.eye(m), scipy.linalg.hadamard(m) / np.sqrt(m)])
+    return unit_norm(torch.from_numpy(turn @ bases)), data.codes
+
+
+def _measure(settings, sparsity: int, noise: float, true: Tensor, codes: Tensor, seed: int, record: Record) -> None:
+    x, dictionary = codes @ true.T, perturb_dictionary(true, noise, seed)
+    at = {"sparsity": sparsity, "init_noise": noise}
+    low, high = theory.support_condition(dictionary, true, sparsity, settings["low"], settings["high"])
+    distance = theory.closeness(dictionary, true).delta
+    record.add(0, {"low": low, "high": high, "delta": distance, "coherence": theory.coherence(dictionary)}, **at)
+    for lam in settings["lams"]:
+        unrolling = Unrolling(lam=lam, step=settings["step"], n_layers=1)
+        z, once, lost = torch.zeros_like(codes), torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(x), dtype=torch.bool)
+        for layer in range(1, settings["n_layers"] + 1):
+            z = iterate(unrolling, z, lambda z: (z @ dictionary.T - x) @ dictionary)
+            right = (z.sign() == codes.sign()).all(1)
+            lost |= once & ~right
+            once |= right
+            contains = ((z.sign() == codes.sign()) | (codes == 0)).all(1)
+            if layer in (1, 2, 5, 10, 20, 50, 100, 200, settings["n_layers"]):
+                shares = {"equal": right, "contains": contains, "misses": ~contains, "lost": lost}
+                record.add(layer, {name: share.double().mean() for name, share in shares.items()}, lam=lam, **at)
+        record.add(0, {"condition": low <= lam < high}, lam=lam, **at)
