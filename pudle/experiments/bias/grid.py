@@ -1,0 +1,20 @@
+"""A cell for each forward pass with the codes at D* ("codes"), and one with each gradient that learns through it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pudle.harness.settings import Sources, refuse
+
+VARIES = ("forward", "learner")
+
+
+def plan(settings: Mapping) -> Iterator[dict]:
+    rest = {key: value for key, value in settings.items() if key not in ("forward", "estimators")}
+    for forward in settings["forward"]:
+        for learner in ("codes", *settings["estimators"]):
+            if (forward, learner) != ("hard", "ae-lasso"):
+                yield rest | {"forward": forward, "learner": learner}
+
+
+def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
+    if settings["sparsity"] > settings["n_atoms"]:
+        refuse(sources, where, "sparsity", "n_atoms", settings, "a code cannot have more non-zeros than atoms")

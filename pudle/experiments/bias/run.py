@@ -1,0 +1,55 @@
+"""Against λ: the error of the codes at the true dictionary, or the floor of the error of a dictionary that is learned."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from pudle.coding import Unrolling, encode
+from pudle.data.synthetic import SparseData, make_sparse_data, unit_norm
+from pudle.gradients import unrolled_gradient
+from pudle.harness.record import Record
+from pudle.initialization import perturb_dictionary
+from pudle.metrics import dictionary_error
+
+
+def run(
+    settings: Mapping,
+    seeds: Sequence[int],
+    record: Record,
+    gradient: Callable = unrolled_gradient,
+    encoder: Callable = encode,
+) -> None:
+    """``gradient`` and ``encoder`` are only ever others in negative controls."""
+    for seed in seeds:
+        for lam in settings["lams"]:
+            with record.seed(seed, lam=lam):
+                sizes = (settings[key] for key in ("n_samples", "n_features", "n_atoms", "sparsity"))
+                data = make_sparse_data(*sizes, signs=settings["signs"], seed=seed, dtype=torch.float64)
+                if settings["learner"] == "codes":
+                    codes = encoder(data.x, data.dictionary, **vars(_unrolling(settings, lam, settings["n_layers"])))
+                    record.add(0, {"code_error": torch.linalg.vector_norm(codes - data.codes, dim=1).mean()})
+                else:
+                    _learn(settings, lam, data, seed, record, gradient)
+
+
+def _unrolling(settings: Mapping, lam: float, n_layers: int) -> Unrolling:
+    level = {
+        "fixed": {"lam": lam},
+        "decayed": {"lam": lam, "decay": settings["decay"]},
+        "hard": {"threshold": settings["step"] * lam},
+    }[settings["forward"]]
+    return Unrolling(step=settings["step"], n_layers=n_layers, **level)
+
+
+def _learn(settings: Mapping, lam: float, data: SparseData, seed: int, record: Record, of: Callable) -> None:
+    unrolling = _unrolling(settings, lam, settings["learning_layers"])
+    dictionary = perturb_dictionary(data.dictionary, settings["init_noise"], seed)
+    adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"])
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings["updates"])
+    for step in range(settings["updates"] + 1):
+        if step % max(1, settings["updates"] // 10) == 0 or step == settings["updates"]:
+            record.add(step, {"dictionary_error": dictionary_error(dictionary, data.dictionary)})
+        dictionary.grad = of(data.x, dictionary, settings["learner"], unrolling).gradient
+        adam.step()
+        schedule.step()
+        dictionary.copy_(unit_norm(dictionary))
