@@ -1,1 +1,1 @@
-"""How far are the codes, and the dictionary learned from them, from the truth, and which forward pass takes the bias away? (PUDLE, Section 4)"""
+"""How far are codes, and the dictionary learned from them, from the truth, and which forward pass cures it? (PUDLE, Section 4)"""

@@ -54,5 +54,7 @@ FIGURES = (
         "both logarithms.",
         codes,
     ),
-    Figure("floors", "Error of the learned dictionary after the last update against λ, for each forward pass and gradient.", floors),
+    Figure(
+        "floors", "Error of the learned dictionary after the last update against λ, for each forward pass and gradient.", floors
+    ),
 )

@@ -24,7 +24,8 @@ def run(
         for lam in settings["lams"]:
             with record.seed(seed, lam=lam):
                 sizes = (settings[key] for key in ("n_samples", "n_features", "n_atoms", "sparsity"))
-                data = make_sparse_data(*sizes, signs=settings["signs"], seed=seed, dtype=torch.float64)
+                dtype = torch.float64 if settings["learner"] == "codes" else torch.float32
+                data = make_sparse_data(*sizes, signs=settings["signs"], seed=seed, dtype=dtype)
                 if settings["learner"] == "codes":
                     codes = encoder(data.x, data.dictionary, **vars(_unrolling(settings, lam, settings["n_layers"])))
                     record.add(0, {"code_error": torch.linalg.vector_norm(codes - data.codes, dim=1).mean()})

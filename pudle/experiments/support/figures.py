@@ -12,14 +12,20 @@ COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#8
 
 def phase(results: Results):
     table = results.summary.astype({"sparsity": int, "init_noise": float})
-    last = table[(table.quantity == "equal") & (table.step == table[table.quantity == "equal"].step.max())].astype({"lam": float})
+    last = table[(table.quantity == "equal") & (table.step == table[table.quantity == "equal"].step.max())].astype(
+        {"lam": float}
+    )
     kinds, noises = sorted(table.dictionaries.unique()), sorted(table.init_noise.unique())
     figure, axes = style.panels(len(kinds) * len(noises), rows=len(kinds), width=2.3, height=2.2, sharey=True)
     for i, (axis, kind, noise) in enumerate(zip(axes, np.repeat(kinds, len(noises)), noises * len(kinds), strict=True)):
-        here = last[(last.dictionaries == kind) & (last.init_noise == noise)].pivot(index="lam", columns="sparsity", values="mean")
+        here = last[(last.dictionaries == kind) & (last.init_noise == noise)].pivot(
+            index="lam", columns="sparsity", values="mean"
+        )
         image = axis.imshow(here, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=1)
         bounds = table[(table.dictionaries == kind) & (table.init_noise == noise)]
-        low, high, delta = (bounds[bounds.quantity == name].groupby("sparsity")["mean"].mean() for name in ("low", "high", "delta"))
+        low, high, delta = (
+            bounds[bounds.quantity == name].groupby("sparsity")["mean"].mean() for name in ("low", "high", "delta")
+        )
         for column, s in enumerate(here.columns):
             inside = [row for row, lam in enumerate(here.index) if low[s] <= lam < high[s]]
             for row in inside:
