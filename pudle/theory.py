@@ -3,17 +3,17 @@ r"""When unrolled coding finds the right support and keeps it, and how fast it t
 Dictionaries are (m, p) with atoms of norm 1, codes (n, p), samples x = D* z* (n, m). A support is *signed*: which entries are not
 zero, and their signs. Conditions called sufficient guarantee what they speak of; where they fail, nothing is said.
 
-Derivation of :func:`support_condition`. Let :math:`S = \text{supp}(z^*)` with :math:`|S| \le s`, :math:`a \le |z^*_i| \le b` on S, μ the coherence
-of D, and δ the distance of D from D* in its worst atom, so that :math:`|⟨D_k, D^*_j − D_j⟩| \le δ`. For codes z supported in S with the right
-signs and an error :math:`|z_j − z^*_j| \le e`, the input of entry k of a layer is
+Derivation of :func:`support_condition`. Let :math:`S = \text{supp}(z^*)` with :math:`|S| \le s`, :math:`a \le |z^*_i| \le b` on S, μ the
+coherence of D, and δ the distance of D from D* in its worst atom, so that :math:`|⟨D_k, D^*_j − D_j⟩| \le δ`. For codes z supported in
+S with the right signs and an error :math:`|z_j − z^*_j| \le e`, the input of entry k of a layer is
 
 .. math::
     u_k = z_k + α ⟨D_k, D^* z^* − D z⟩, \qquad
     ⟨D_k, D^* z^* − D z⟩ = \sum_{j \in S} ⟨D_k, D_j⟩ (z^*_j − z_j) + ⟨D_k, D^*_j − D_j⟩ z^*_j .
 
 Off S it is at most :math:`α s (μ e + δ b)`: it stays zero if :math:`λ ≥ s (μ e + δ b)`. On S, with the term j = k apart, its part
-along the right sign is at least :math:`(1 − α)|z_k| + α (a − s δ b − (s − 1) μ e)`: it keeps its sign if :math:`λ < a − s δ b − (s − 1) μ e` (and α ≤ 1). The
-error after the layer is at most :math:`(1 − α (1 − (s − 1) μ)) e + α (λ + s δ b)`. From z = 0, where e = b, a fixed λ in
+along the right sign is at least :math:`(1 − α)|z_k| + α (a − s δ b − (s − 1) μ e)`: it keeps its sign if
+:math:`λ < a − s δ b − (s − 1) μ e` (and α ≤ 1). The error after the layer is at most :math:`(1 − α (1 − (s − 1) μ)) e + α (λ + s δ b)`. From z = 0, where e = b, a fixed λ in
 
 .. math:: s (μ + δ) b \;\le\; λ \;<\; a − s δ b − (s − 1) μ b
 

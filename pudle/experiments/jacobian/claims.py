@@ -1,0 +1,75 @@
+"""What theory says of the codes' Jacobian."""
+
+import numpy as np
+import pandas as pd
+
+from pudle.harness.verdicts import Claim, select
+
+
+def _samples(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Values for each seed (rows) and sample (columns)."""
+    return select(rows, quantity).pivot(index="seed", columns="step", values="value")
+
+
+def _settling(rows: pd.DataFrame) -> pd.Series:
+    fall = np.log(_samples(rows, "at_end").clip(lower=1e-15) / _samples(rows, "at_settling").clip(lower=1e-15))
+    return np.exp(fall.mean(axis=1))
+
+
+def _truncated(rows: pd.DataFrame) -> pd.Series:
+    last = select(rows, "jacobian_error").query("step == step.max()").pivot(index="seed", columns="group", values="value")
+    depths = [group for group in last if group.startswith("last ")]
+    return last[depths].min(axis=1) / last["settled"]
+
+
+_PLACE = "Section 4, theory of back-propagation; Malézieux et al. (2022)"
+
+CLAIMS = (
+    Claim(
+        id="jacobian-converges-after-settling",
+        statement="Once a sample's support is fixed, the Jacobian of its codes converges to the lasso's.",
+        place=_PLACE,
+        effect="‖J_T − J*‖ over ‖J_t − J*‖ at the layer t where the support settles, geometric mean over samples that settle",
+        estimate=_settling,
+        below=0.1,
+        ratio=True,
+        why="converging is called a fall to a tenth",
+        rows="at_end and at_settling",
+        figure="settling",
+    ),
+    Claim(
+        id="jacobian-not-before",
+        statement="When the support settles, the Jacobian has not converged yet.",
+        place=_PLACE,
+        effect="‖J_t − J*‖ / ‖J*‖ at the layer where the support settles, mean over samples",
+        estimate=lambda rows: _samples(rows, "at_settling").mean(axis=1),
+        above=0.1,
+        why="the same tenth, of ‖J*‖",
+        rows="at_settling",
+        figure="settling",
+    ),
+    Claim(
+        id="jacobian-rate-as-predicted",
+        statement="Then it falls at least as fast as the contraction on the support predicts.",
+        place=_PLACE,
+        effect="measured fall of ‖J_t − J*‖ a layer over ρ, mean over samples",
+        estimate=lambda rows: (_samples(rows, "rate") / _samples(rows, "predicted_rate")).mean(axis=1),
+        below=1.01,
+        ratio=True,
+        why="ρ bounds the rate; one per cent for the polynomial factor t ρᵗ that moving codes add",
+        rows="rate and predicted_rate",
+        figure="error",
+    ),
+    Claim(
+        id="truncated-jacobian-stays-off",
+        statement="A Jacobian truncated to the last layers does not get as close as the full one.",
+        place=_PLACE,
+        effect="‖J_T − J*‖ of the best truncation over that of the full Jacobian, samples that settle",
+        estimate=_truncated,
+        above=1,
+        ratio=True,
+        why="equal distances give 1",
+        rows="jacobian_error after the last layer",
+        figure="error",
+    ),
+)

@@ -1,0 +1,39 @@
+"""A closed form of the wrong sign, and supports taken to settle where they do not."""
+
+from pudle import theory
+from pudle.experiments.jacobian.grid import VARIES, plan
+from pudle.experiments.jacobian.run import run
+from pudle.harness.controls import Control, measure
+
+SETTINGS = {
+    "n_samples": 6,
+    "n_features": 15,
+    "n_atoms": 20,
+    "active": 0.2,
+    "noise": 0.1,
+    "lam": 0.1,
+    "step": 1.0,
+    "n_layers": 500,
+    "truncations": [20],
+}
+
+CONTROLS = (
+    Control(
+        id="wrong-sign",
+        claims=("jacobian-converges-after-settling",),
+        statement="The lasso's Jacobian has the wrong sign.",
+        rows=lambda spoil: measure(
+            run,
+            plan(SETTINGS),
+            range(3),
+            VARIES,
+            target=(lambda *sample: -theory.lasso_jacobian(*sample)) if spoil else theory.lasso_jacobian,
+        ),
+    ),
+    Control(
+        id="settled-at-the-end",
+        claims=("jacobian-not-before",),
+        statement="Supports are taken to settle at the last layer.",
+        rows=lambda spoil: measure(run, plan(SETTINGS), range(3), VARIES, settled=SETTINGS["n_layers"] if spoil else None),
+    ),
+)

@@ -1,0 +1,100 @@
+r"""∂z_t/∂D after each layer, by forward recursion, against the lasso's.
+
+For one sample, with r = Dz − x and :math:`∂z/∂D_{lj}` as a p-vector, a soft-thresholded layer gives
+
+.. math:: J_{t+1} = 1[z_{t+1} ≠ 0] ⊙ \bigl(J_t − α (DᵀD J_t + G_t)\bigr), \qquad (G_t)_{i,lj} = D_{li} z_j + 1[i = j] r_l .
+
+Truncated to the last K layers, the recursion starts from 0 at layer t − K. Source: Malézieux, Moreau & Kowalski (ICLR 2022).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pudle import theory
+from pudle.coding import Unrolling, iterate, lasso
+from pudle.data.streams import stream
+from pudle.data.synthetic import unit_norm
+from pudle.harness.record import Record
+
+
+def run(
+    settings: Mapping,
+    seeds: Sequence[int],
+    record: Record,
+    target: Callable = theory.lasso_jacobian,
+    settled: int | None = None,
+) -> None:
+    """``target`` and ``settled`` (the layer at which supports are taken to be fixed) are only ever given in negative controls."""
+    for seed in seeds:
+        with record.seed(seed):
+            _measure(settings, seed, record, target, settled)
+
+
+def _measure(settings: Mapping, seed: int, record: Record, target: Callable, settled: int | None) -> None:
+    dictionary, samples = _problem(settings, seed)
+    lam, n_layers = settings["lam"], settings["n_layers"]
+    step = settings["step"] * theory.largest_step(dictionary) / 2
+    ends = lasso(samples, dictionary, lam, tol=1e-10)
+    codes = _history(samples, dictionary, Unrolling(lam=lam, step=step, n_layers=1), n_layers)
+    differs = (codes.sign() != ends.sign()).any(2)  # (T + 1, n)
+    shown = [t for t in range(1, n_layers + 1) if t in _rounded(n_layers)]
+    distances: dict[tuple[str, int], list] = {}
+    for k, x in enumerate(samples):
+        wanted = target(x, dictionary, ends[k]).flatten(1)
+        last = int(differs[:, k].nonzero().max()) + 1 if differs[-1, k] == 0 else n_layers + 1
+        errors = _errors(x, dictionary, codes[:, k], step, wanted, 0, n_layers)
+        if last <= n_layers:
+            at = min(n_layers, settled or last)
+            record.add(k, {"settled": last, "at_settling": errors[at], "at_end": errors[n_layers]})
+            rate = float(theory.contraction_rate(dictionary, ends[k][None] != 0, step))
+            left = n_layers - last
+            if left > 10 and errors[n_layers] > 1e-9:
+                record.add(k, {"rate": (errors[n_layers] / errors[last]) ** (1 / left), "predicted_rate": rate})
+        for t in shown:
+            group = "settled" if last <= t else "unsettled"
+            distances.setdefault((group, t), []).append(errors[t])
+            for depth in settings["truncations"]:
+                if depth <= t and last <= n_layers:
+                    truncated = _errors(x, dictionary, codes[:, k], step, wanted, t - depth, t)
+                    distances.setdefault((f"last {depth}", t), []).append(truncated[t])
+    for (group, t), values in distances.items():
+        record.add(t, {"jacobian_error": sum(values) / len(values), "count": len(values)}, group=group)
+
+
+def _problem(settings: Mapping, seed: int) -> tuple[Tensor, Tensor]:
+    """A Gaussian dictionary of unit atoms (m, p), and samples (n, m) of Bernoulli-Gaussian codes with noise, in float64."""
+    n, m, p = (settings[key] for key in ("n_samples", "n_features", "n_atoms"))
+    dictionary = unit_norm(torch.from_numpy(stream(seed, "dictionary").standard_normal((m, p))))
+    draw = stream(seed, "codes")
+    codes = torch.from_numpy((draw.random((n, p)) < settings["active"]) * draw.standard_normal((n, p)))
+    noise = torch.from_numpy(stream(seed, "noise").standard_normal((n, m)))
+    return dictionary, codes @ dictionary.T + settings["noise"] * noise
+
+
+def _history(x: Tensor, dictionary: Tensor, layer: Unrolling, n_layers: int) -> Tensor:
+    """Codes of every layer (T + 1, n, p)."""
+    codes = [x.new_zeros(len(x), dictionary.shape[1])]
+    for _ in range(n_layers):
+        codes.append(iterate(layer, codes[-1], lambda z: (z @ dictionary.T - x) @ dictionary))
+    return torch.stack(codes)
+
+
+def _errors(x, dictionary, codes, step: float, wanted: Tensor, start: int, end: int) -> dict[int, float]:
+    """‖J_t − J*‖ / ‖J*‖ for t = start + 1 … end, from J = 0 at ``start``."""
+    (m, p), gram = dictionary.shape, dictionary.T @ dictionary
+    jacobian, scale = x.new_zeros(p, m * p), float(wanted.norm().clamp_min(1e-12))
+    errors = {}
+    for t in range(start, end):
+        z = codes[t]
+        inner = dictionary.T[:, :, None] * z  # (p, m, p)
+        inner.diagonal(dim1=0, dim2=2).add_((dictionary @ z - x)[:, None])
+        jacobian = (jacobian - step * (gram @ jacobian + inner.flatten(1))) * (codes[t + 1] != 0)[:, None]
+        errors[t + 1] = float((jacobian - wanted).norm()) / scale
+    return errors
+
+
+def _rounded(n_layers: int) -> set[int]:
+    """About eight layers in every factor of ten, and the last."""
+    return {round(10 ** (i / 8)) for i in range(8 * 6)} | {n_layers}
