@@ -12,8 +12,9 @@ S with the right signs and an error :math:`|z_j − z^*_j| \le e`, the input of 
     ⟨D_k, D^* z^* − D z⟩ = \sum_{j \in S} ⟨D_k, D_j⟩ (z^*_j − z_j) + ⟨D_k, D^*_j − D_j⟩ z^*_j .
 
 Off S it is at most :math:`α s (μ e + δ b)`: it stays zero if :math:`λ ≥ s (μ e + δ b)`. On S, with the term j = k apart, its part
-along the right sign is at least :math:`(1 − α)|z_k| + α (a − s δ b − (s − 1) μ e)`: it keeps its sign if
-:math:`λ < a − s δ b − (s − 1) μ e` (and α ≤ 1). The error after the layer is at most :math:`(1 − α (1 − (s − 1) μ)) e + α (λ + s δ b)`. From z = 0, where e = b, a fixed λ in
+along the right sign is at least :math:`(1 − α)|z_k| + α (a − s δ b − (s − 1) μ e)`: it keeps its sign if :math:`λ < a − s δ b −
+(s − 1) μ e` (and α ≤ 1). The error after the layer is at most :math:`(1 − α (1 − (s − 1) μ)) e + α (λ + s δ b)`. From z = 0,
+where e = b, a fixed λ in
 
 .. math:: s (μ + δ) b \;\le\; λ \;<\; a − s δ b − (s − 1) μ b
 

@@ -31,7 +31,7 @@ def settling(results: Results):
         ("at_end", "#0072B2", "s", "after the last layer"),
     ):
         axis.plot(rows["settled"], rows[name].clip(lower=1e-12), marker, color=colour, markersize=3, label=label)
-    axis.set(xscale="log", yscale="log", xlabel="layer at which the support settles", ylabel=r"$\|J_t - J^*\| \,/\, \|J^*\|$")
+    axis.set(yscale="log", xlabel="layer at which the support settles", ylabel=r"$\|J_t - J^*\| \,/\, \|J^*\|$")
     style.legend_below(figure, [axis], 1)
     return figure, rows.reset_index()
 
@@ -39,8 +39,9 @@ def settling(results: Results):
 FIGURES = (
     Figure(
         "error",
-        "Relative distance of the codes' Jacobian after t layers to the lasso's, mean over samples; apart for samples whose support is "
-        "that of the lasso from layer t on and for those whose is not yet, and for Jacobians truncated to the last layers (samples that settle).",
+        "Relative distance of the codes' Jacobian after t layers to the lasso's, mean over samples; apart for samples whose "
+        "support is that of the lasso from layer t on and for those whose is not yet, and for Jacobians truncated to the last "
+        "layers (samples that settle).",
         error,
     ),
     Figure("settling", "The same for each sample, when its support settles and after the last layer.", settling),

@@ -1,0 +1,87 @@
+"""What the paper says of stability."""
+
+import pandas as pd
+
+from pudle.harness.verdicts import Claim, NotRun, select
+
+_PLACE = "Section 4, stability of back-propagation"
+
+
+def _norms(rows: pd.DataFrame, share: str) -> pd.DataFrame:
+    """‖g‖/‖g*‖ for soft ISTA at the deepest T, smallest or largest share of the step: seeds (rows), gradients (columns)."""
+    chosen = select(rows, "norm", thresholding="soft", accelerations="none").astype({"share": float})
+    chosen = chosen[(chosen.step == chosen.step.max()) & (chosen.share == getattr(chosen.share, share)())]
+    return chosen.pivot(index="seed", columns="gradient", values="value")
+
+
+def _truncated(rows: pd.DataFrame) -> pd.Series:
+    norms = _norms(rows, "max")
+    cut = [name for name in norms if "last" in name]
+    if not cut or not (norms["ae-ls"] > 100).all():
+        raise NotRun("full back-propagation explodes nowhere on this grid")
+    return norms[cut].min(axis=1)
+
+
+def _diverged(rows: pd.DataFrame, inside: bool) -> pd.Series:
+    chosen = select(rows, "diverged_training", thresholding="soft", accelerations="none").astype({"share": float})
+    chosen = chosen[(chosen.share < 1) == inside]
+    if not len(chosen):
+        raise NotRun(f"no step size {'below' if inside else 'above'} 2 / ‖D‖² on this grid")
+    return chosen.groupby("seed").value.mean()
+
+
+CLAIMS = (
+    Claim(
+        id="stable-below-the-bound",
+        statement="With steps below 2/‖D‖² full back-propagation through soft ISTA layers stays bounded at any depth.",
+        place=_PLACE,
+        effect="‖g‖ / ‖g*‖ of ae-ls, largest over depths and steps below 2/‖D‖²",
+        estimate=lambda rows: (
+            select(rows, "norm", thresholding="soft", accelerations="none", gradient="ae-ls")
+            .astype({"share": float})
+            .query("share < 1")
+            .groupby("seed")
+            .value.max()
+        ),
+        below=10,
+        ratio=True,
+        why="one order of magnitude above the direction to follow is called bounded",
+        rows="norm of ae-ls, soft, no acceleration, all T, steps below the bound",
+        figure="stability",
+    ),
+    Claim(
+        id="explodes-beyond-the-bound",
+        statement="With a step well beyond 2/‖D‖² it explodes.",
+        place=_PLACE,
+        effect="‖g‖ / ‖g*‖ of ae-ls at the largest depth and step",
+        estimate=lambda rows: _norms(rows, "max")["ae-ls"],
+        above=100,
+        ratio=True,
+        why="two orders of magnitude above the direction to follow is called exploding",
+        rows="norm of ae-ls, soft, no acceleration, largest T and step",
+        figure="stability",
+    ),
+    Claim(
+        id="truncation-bounds-gradient",
+        statement="Truncating back-propagation to the last layers bounds the gradient there.",
+        place=_PLACE,
+        effect="‖g‖ / ‖g*‖ of ae-ls through the last layers only, where through all it is above 100; smallest over truncations",
+        estimate=_truncated,
+        below=10,
+        ratio=True,
+        why="bounded as above",
+        rows="norm of truncated ae-ls, soft, no acceleration, largest T and step",
+        figure="stability",
+    ),
+    Claim(
+        id="trainings-converge-below-the-bound",
+        statement="No training diverges with steps below 2/‖D‖².",
+        place=_PLACE,
+        effect="share of trainings that diverge, soft ISTA, all gradients",
+        estimate=lambda rows: _diverged(rows, True),
+        below=0.05,
+        why="one training in twenty",
+        rows="diverged_training, soft, no acceleration, steps below the bound",
+        figure="divergence",
+    ),
+)

@@ -1,0 +1,77 @@
+"""Size and direction of each gradient over depth and step size, and which trainings diverge.
+
+What is not finite is told as such: norms are capped at ``CAP``, and a gradient that is not finite has no direction (cosine 0).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pudle import theory
+from pudle.coding import Unrolling
+from pudle.data.synthetic import SparseData, make_sparse_data, unit_norm
+from pudle.gradients import decoder_gradient, unrolled_gradient
+from pudle.harness.record import Record
+from pudle.initialization import perturb_dictionary
+from pudle.metrics import dictionary_error
+
+CAP = 1e30
+WORSE = (
+    2.0  # a training has diverged if its dictionary ends this many times as far from the truth as it began, or is not finite
+)
+
+
+def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = unrolled_gradient) -> None:
+    """``gradient`` is only ever another one in negative controls."""
+    for seed in seeds:
+        with record.seed(seed):
+            sizes = (settings[key] for key in ("n_samples", "n_features", "n_atoms", "sparsity"))
+            data = make_sparse_data(*sizes, signs=settings["signs"], seed=seed, dtype=torch.float64)
+            start = perturb_dictionary(data.dictionary, settings["init_noise"], seed)
+            for share in settings["steps"]:
+                step = share * theory.largest_step(start)
+                for n_layers in settings["n_layers"]:
+                    _measure(settings, data, start, _unrolling(settings, step, n_layers), {"share": share}, record, gradient)
+                for estimator in _estimators(settings):
+                    unrolling = _unrolling(settings, step, settings["learning_layers"])
+                    diverged = _diverges(settings, data, start, unrolling, estimator, gradient)
+                    record.add(settings["learning_layers"], {"diverged_training": diverged}, share=share, gradient=estimator)
+
+
+def _unrolling(settings: Mapping, step: float, n_layers: int) -> Unrolling:
+    level = {"lam": settings["lam"]} if settings["thresholding"] == "soft" else {"threshold": step * settings["lam"]}
+    return Unrolling(step=step, n_layers=n_layers, acceleration=settings["accelerations"], **level)
+
+
+def _estimators(settings: Mapping) -> list[str]:
+    return ["dec", "ae-lasso", "ae-ls"] if settings["thresholding"] == "soft" else ["dec", "ae-ls"]
+
+
+def _measure(
+    settings, data: SparseData, dictionary: Tensor, unrolling: Unrolling, at: dict, record: Record, of: Callable
+) -> None:
+    true = decoder_gradient(data.x, dictionary, data.codes)
+    wanted = [(name, None) for name in _estimators(settings)]
+    wanted += [("ae-ls", depth) for depth in settings["truncations"] if depth < unrolling.n_layers]
+    for estimator, depth in wanted:
+        found = of(data.x, dictionary, estimator, unrolling, backward_layers=depth).gradient
+        finite = bool(torch.isfinite(found).all())
+        size = min(float(found.norm() / true.norm()), CAP) if finite else CAP
+        cosine = float((found * true).sum() / found.norm() / true.norm()) if finite and 0 < size < CAP else 0.0
+        name = f"{estimator}, last {depth}" if depth else estimator
+        record.add(unrolling.n_layers, {"norm": max(size, 1 / CAP), "cosine": cosine}, gradient=name, **at)
+
+
+def _diverges(settings, data: SparseData, start: Tensor, unrolling: Unrolling, estimator: str, of: Callable) -> bool:
+    dictionary = start.clone()
+    before = dictionary_error(start, data.dictionary)
+    adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"])
+    for _ in range(settings["updates"]):
+        found = of(data.x, dictionary, estimator, unrolling).gradient
+        if not torch.isfinite(found).all() or found.norm() > CAP:
+            return True
+        dictionary.grad = found
+        adam.step()
+        dictionary.copy_(unit_norm(dictionary))
+    return not dictionary_error(dictionary, data.dictionary) < WORSE * before
