@@ -34,9 +34,18 @@ def encode(
     stride: int,
     decay: float = 1.0,
     nonnegative: bool = False,
+    acceleration: str = "none",
 ) -> Tensor:
     """Codes (n, p, h', w') after T unrolled layers; differentiable. Settings as :class:`pudle.coding.Unrolling` has them."""
-    unrolling = Unrolling(lam=lam, threshold=threshold, step=step, n_layers=n_layers, decay=decay, nonnegative=nonnegative)
+    unrolling = Unrolling(
+        lam=lam,
+        threshold=threshold,
+        step=step,
+        n_layers=n_layers,
+        decay=decay,
+        nonnegative=nonnegative,
+        acceleration=acceleration,
+    )
     _check_shapes(images, filters, stride)
     dictionary = _Dictionary(filters, stride)
     images = dictionary.pad(images)
@@ -217,6 +226,8 @@ def _check(
     one_of(estimator, ESTIMATORS, "estimator")
     if estimator == "ae-lasso" and unrolling.lam is None:
         raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")
+    if unrolling.accelerated:
+        raise PudleError("convolutional gradients go through layers without acceleration only, not acceleration='fista'")
     _check_shapes(images, filters, stride)
     if targets.shape != images.shape:
         raise PudleError(f"targets must have the shape of images, {tuple(images.shape)}, not {tuple(targets.shape)}")

@@ -217,3 +217,12 @@ def test_bad_input_is_named():
         encode(images[..., :-1], filters, lam=0.1, step=0.1, n_layers=1, stride=2)
     with pytest.raises(PudleError, match="smaller than the 9 x 9 filters"):
         fit_size(torch.zeros(1, 1, 8, 20), 9, 4)
+
+
+def test_fista_layers_encode_but_have_no_gradient_here():
+    images, filters = torch.rand(2, 1, 13, 13, dtype=torch.float64), torch.randn(3, 1, 5, 5, dtype=torch.float64)
+    settings_ = {"lam": 0.1, "step": 0.01, "n_layers": 4, "acceleration": "fista"}
+    plain = encode(images, filters, stride=2, **settings_ | {"acceleration": "none"})
+    assert not torch.equal(encode(images, filters, stride=2, **settings_), plain)
+    with pytest.raises(PudleError, match="without acceleration"):
+        filter_gradient(images, filters, "dec", Unrolling(**settings_), stride=2)

@@ -1,4 +1,7 @@
-"""A cell for each forward pass with the codes at D* ("codes"), and one with each gradient that learns through it."""
+"""A cell for each forward pass with the codes at D* ("codes"), and one with each gradient that learns through it.
+
+ae-lasso learns with fixed λ only: its loss has one λ.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,7 +14,7 @@ def plan(settings: Mapping) -> Iterator[dict]:
     rest = {key: value for key, value in settings.items() if key not in ("forward", "estimators")}
     for forward in settings["forward"]:
         for learner in ("codes", *settings["estimators"]):
-            if (forward, learner) != ("hard", "ae-lasso"):
+            if forward == "fixed" or learner != "ae-lasso":
                 yield rest | {"forward": forward, "learner": learner}
 
 

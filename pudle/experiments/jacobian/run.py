@@ -42,6 +42,8 @@ def _measure(settings: Mapping, seed: int, record: Record, target: Callable, set
     shown = [t for t in range(1, n_layers + 1) if t in _rounded(n_layers)]
     distances: dict[tuple[str, int], list] = {}
     for k, x in enumerate(samples):
+        if not ends[k].any():  # its Jacobian is zero
+            continue
         wanted = target(x, dictionary, ends[k]).flatten(1)
         last = int(differs[:, k].nonzero().max()) + 1 if differs[-1, k] == 0 else n_layers + 1
         errors = _errors(x, dictionary, codes[:, k], step, wanted, 0, n_layers)

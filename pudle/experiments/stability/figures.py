@@ -28,7 +28,8 @@ def stability(results: Results):
     for i, (name, part) in enumerate(kinds):
         for axis, gradient in zip(axes[i * len(gradients) :], gradients, strict=False):
             here = part[part.gradient == gradient].pivot(index="step", columns="share", values="mean")
-            if len(here):
+            here = here.reindex(index=sorted(table.step.unique()), columns=sorted(table.share.unique()))
+            if here.notna().any(axis=None):
                 image = axis.imshow(np.log10(here), origin="lower", aspect="auto", cmap="RdBu_r", vmin=-6, vmax=6)
                 axis.set(xticks=range(len(here.columns)), xticklabels=[f"{share:g}" for share in here.columns])
                 axis.set(yticks=range(len(here.index)), yticklabels=here.index)
