@@ -5,28 +5,44 @@ import pandas as pd
 
 from pudle.experiments.palette import look
 from pudle.harness import style
-from pudle.harness.statistics import slope
+from pudle.harness.statistics import slope, t_interval
 from pudle.harness.style import Figure
 from pudle.harness.tables import Results
 
 FORWARD = {"fixed": ("fixed λ", "-", "o"), "decayed": ("decayed λ", "--", "s"), "hard": ("hard threshold", ":", "^")}
 
 
-def _against_lam(axis, table: pd.DataFrame, **line) -> None:
-    table = table.sort_values("lam")
-    exponent = slope(np.log(table.lam), np.log(table["mean"].clip(lower=1e-300)))[0]
-    line["label"] += f" (exponent {exponent:.2f})"
-    style.draw_band(axis, table, x="lam", **line)
+def _exponent(rows: pd.DataFrame) -> str:
+    """Exponent in λ with its 95 % t-interval over seeds, from rows of one value for each seed and λ."""
+    fits = rows.groupby("seed")[["lam", "value"]].apply(lambda line: slope(np.log(line.lam), np.log(line.value))[0])
+    interval = t_interval(fits.to_numpy())
+    return f", exponent {interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _last(rows: pd.DataFrame, quantity: str, **where: str) -> pd.DataFrame:
+    chosen = rows[rows.quantity == quantity]
+    for key, value in where.items():
+        chosen = chosen[chosen[key] == value]
+    return chosen[chosen.step == chosen.step.max()].astype({"lam": float})
+
+
+def _scales(axis, lams) -> None:
+    axis.set(xscale="log", yscale="log", xlabel=r"$\lambda$")
+    axis.set_xticks(lams, [f"{lam:g}" for lam in lams])
+    axis.set_xticks([], minor=True)
 
 
 def codes(results: Results):
     table = results.summary[results.summary.quantity == "code_error"].astype({"lam": float})
-    figure, (axis,) = style.panels(width=4.0, height=2.8)
+    figure, (axis,) = style.panels(width=4.0, height=3.4)
     for colour, (forward, (name, line, marker)) in zip(("#0072B2", "#D55E00", "#009E73"), FORWARD.items(), strict=True):
         chosen = table[table.forward == forward]
         if len(chosen):
-            _against_lam(axis, chosen, label=name, color=colour, linestyle=line, marker=marker)
-    axis.set(xscale="log", yscale="log", xlabel=r"$\lambda$", ylabel=r"mean code error at $D^*$, $\|z_T - z^*\|_2$")
+            if forward == "fixed":
+                name += _exponent(_last(results.rows, "code_error", forward=forward, learner="codes"))
+            style.draw_band(axis, chosen, x="lam", label=name, color=colour, linestyle=line, marker=marker)
+    _scales(axis, sorted(table.lam.unique()))
+    axis.set_ylabel(r"mean $\|z_T - z^*\|_2$ at $D^*$")
     style.legend_below(figure, [axis], 1)
     return figure, table
 
@@ -35,13 +51,17 @@ def floors(results: Results):
     table = results.summary[results.summary.quantity == "dictionary_error"].astype({"lam": float})
     table = table[table.step == table.step.max()]
     present = [forward for forward in FORWARD if forward in set(table.forward)]
-    figure, axes = style.panels(max(1, len(present)), width=2.7, height=2.6, sharey=True)
+    figure, axes = style.panels(max(1, len(present)), width=2.8, height=2.8, sharey=True)
     for axis, forward in zip(axes, present, strict=False):
         for learner in ("dec", "ae-lasso", "ae-ls"):
             chosen = table[(table.forward == forward) & (table.learner == learner)]
             if len(chosen):
-                _against_lam(axis, chosen, **look(learner), marker="o")
-        axis.set(xscale="log", yscale="log", xlabel=r"$\lambda$", title=FORWARD[forward][0])
+                looks = look(learner)
+                if forward == "fixed":
+                    looks["label"] += _exponent(_last(results.rows, "dictionary_error", forward=forward, learner=learner))
+                style.draw_band(axis, chosen, x="lam", **looks, marker="o")
+        _scales(axis, sorted(table.lam.unique()))
+        axis.set_title(FORWARD[forward][0])
         axis.legend(fontsize=6)
     axes[0].set_ylabel(r"final $\|D - D^*\|_F / \|D^*\|_F$")
     return figure, table
@@ -50,8 +70,8 @@ def floors(results: Results):
 FIGURES = (
     Figure(
         "codes",
-        "Error of the codes after the last layer at the true dictionary against λ (hard: the threshold is α λ). Exponents: least squares on "
-        "both logarithms.",
+        "Error of the codes after the last layer at the true dictionary against λ (hard: the threshold is α λ). Exponent: least squares on "
+        "both logarithms for each seed, with its 95 % Student-t interval.",
         codes,
     ),
     Figure(
