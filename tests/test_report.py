@@ -157,6 +157,16 @@ def test_the_report_escapes_what_others_wrote(report, tmp_path):
     assert "<script>alert(1)" not in html and "&lt;script&gt;alert(1)" in html
 
 
+def test_the_report_does_without_git(report, tmp_path):
+    shutil.copytree(report.parents[1], tmp_path / "toy")
+    (path,) = (tmp_path / "toy" / "cells").rglob("cell.json")
+    told = json.loads(path.read_text())
+    told["provenance"]["git"] = None
+    path.write_text(json.dumps(told))
+    _pudle("report", "--root", str(tmp_path / "toy"))
+    assert "no git repository" in (tmp_path / "toy" / "report" / "index.html").read_text()
+
+
 def _browse(address: str, folder: Path, *words: str) -> tuple[str, str]:
     """What headless Chromium makes of a page with no network, and what it writes to the console."""
     if not CHROMIUM:

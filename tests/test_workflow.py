@@ -97,6 +97,7 @@ def test_it_makes_everything_and_then_has_nothing_to_do(finished):
     assert {"cells.csv", "claims.csv", "claims.md", "tables/learning.csv", "tables/unrolling.csv"} <= set(made)
     for name in ("unrolling/code_convergence", "unrolling/gradient_error_local", "learning/dictionary_error"):
         assert {f"figures/{name}.{kind}" for kind in ("pdf", "png", "csv")} <= set(made)
+    assert (finished.folder / "results" / "toy" / "report" / "index.html").stat().st_size > 100_000
     assert finished.jobs() == {}
     assert not [path for path in finished.folder.rglob("*.log") if "rule" not in path.name and "Warning" in path.read_text()]
 
