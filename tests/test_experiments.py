@@ -120,6 +120,18 @@ def test_a_question_from_cells_to_figures_and_claims(question, config, tmp_path)
         assert claim.judge(results.rows)["verdict"] in ("INCONCLUSIVE", "NOT RUN")  # two seeds prove nothing
 
 
+@pytest.mark.parametrize("question", experiments.QUESTIONS)
+def test_figures_do_with_one_seed(question, config, tmp_path):
+    one = config | {"experiments": {question: config["experiments"][question] | {"seeds": 1}}}
+    results = _run_all(one, tmp_path, question)
+    (tmp_path / "tables").mkdir()
+    results.summarise().to_csv(tmp_path / "tables" / f"{question}.csv", index=False)
+    for figure in experiments.part(question, "figures").FIGURES:
+        image, _ = figure.draw(results)
+        image.canvas.draw()
+        plt.close(image)
+
+
 def test_the_step_zero_of_learning_is_the_start(config, tmp_path):
     rows = _run_all(config, tmp_path, "learning").rows
     start = rows[(rows.step == 0) & (rows.quantity == "dictionary_error")].groupby("seed").value.nunique()

@@ -200,7 +200,9 @@ def test_a_users_method_runs_exactly_the_new_cells_and_its_faults_are_rows(check
     workflow.configure(configure(ours | mine, plugins=["mine.py"]))
     jobs = workflow.jobs()
     assert jobs.pop("cell_baselines") == 4
-    assert set(jobs) == {"tables", "figures_baselines", "verdicts", "coverage", "published", "report", "all"} and set(jobs.values()) == {1}
+    assert set(jobs) == {"tables", "figures_baselines", "verdicts", "coverage", "published", "report", "all"} and set(
+        jobs.values()
+    ) == {1}
     workflow()
     listed = pd.read_csv(tmp_path / "results/toy/cells.csv", keep_default_na=False)
     status = {json.loads(row.settings)["method_name"]: (row.status, row.endings) for row in listed.itertuples()}

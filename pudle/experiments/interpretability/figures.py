@@ -36,7 +36,7 @@ def _lines(quantity: str, x_label: str, y_label: str, mark: tuple[float, str] | 
         if mark:
             axis.axhline(mark[0], color="0.4", linestyle=":", label=mark[1])
         axis.set(yscale="log", xlabel=x_label, ylabel=y_label)
-        axis.set_ylim(bottom, 2 * table.high.max() if bottom else None)
+        axis.set_ylim(bottom, 2 * table["mean"].max() if bottom else None)
         axis.legend()
         return figure, table
 
