@@ -49,8 +49,10 @@ def dictionary(results: Results):
     if not arrays:
         return figure, pd.DataFrame({"note": [name]})
     order = np.argsort(-arrays["usage"])
-    _show(axes[0], style.mosaic(arrays["dictionary"][order]), f"atoms, the most used first ({name})")
-    axes[1].bar(np.arange(1, len(order) + 1), arrays["usage"][order], width=1.0, color=COLOURS[0])
+    used = order[arrays["usage"][order] > 0]
+    shown = used[:144] if len(used) else order[:1]
+    _show(axes[0], style.mosaic(arrays["dictionary"][shown]), f"{len(used)} of {len(order)} atoms are used ({name})")
+    axes[1].bar(np.arange(1, len(order) + 1), arrays["usage"][order], width=1.0, color=COLOURS[0], linewidth=0)
     axes[1].set(xlabel="atom, by use", ylabel=r"mean of its codes $z_i$")
     return figure, pd.DataFrame(
         {"rank": np.arange(1, len(order) + 1), "atom": order, "usage": arrays["usage"][order], "seed": seed}
@@ -66,7 +68,7 @@ def atoms(results: Results):
         _show(grid[0], arrays["dictionary"][atom], f"atom {atom}")
         shown = zip(grid[1:], arrays["atom/images"][row], arrays["atom/weights"][row], strict=True)
         for rank, (axis, image, weight) in enumerate(shown):
-            _show(axis, image, f"{weight:+.3f}")
+            _show(axis, image, f"{weight:+.2g}")
             numbers.append({"atom": atom, "place": rank + 1 if rank < 5 else rank - 10, "contribution": weight, "seed": seed})
     for axis in axes if not len(chosen) else ():
         axis.axis("off")
@@ -86,7 +88,7 @@ def outputs(results: Results):
         for kind, places in (("beta", grid[2:10]), ("similarity", grid[11:])):
             found = (arrays[f"output/{kind}/{what}"][row] for what in ("images", "weights", "labels"))
             for rank, (axis, image, weight, of) in enumerate(zip(places, *found, strict=True)):
-                _show(axis, image, f"{weight:.2f}", "black" if of == label else "#D55E00")
+                _show(axis, image, f"{weight:.2g}", "black" if of == label else "#D55E00")
                 numbers.append(
                     {"class": label, "by": kind, "rank": rank + 1, "weight": weight, "class_found": of, "seed": seed}
                 )
@@ -172,8 +174,8 @@ FIGURES = (
     ),
     Figure(
         "dictionary",
-        "Atoms of the first seed, the most used first, each in its own range of greys, and how much each is used. Weight decay leaves "
-        "nothing but rounding of those that no image uses.",
+        "Atoms of the first seed that some image uses, the most used first (144 of them at most), each in its own range of greys; and "
+        "how much each is used. Weight decay takes the others to zero.",
         dictionary,
     ),
     Figure(
