@@ -25,6 +25,7 @@ SETTINGS = {
     "learning_rate": 3e-3,
 }
 LEARNING = SETTINGS | {"forward": ["fixed"], "estimators": ["dec", "ae-ls"]}
+DECAYED = SETTINGS | {"forward": ["fixed", "decayed"], "estimators": ["ae-ls"], "lams": [0.2, 0.3, 0.4]}
 
 
 def _shuffled(*arguments, **options):
@@ -43,6 +44,12 @@ CONTROLS = (
         claims=("floor-grows-dec",),
         statement="The learning rate is zero.",
         rows=lambda spoil: measure(run, plan(LEARNING | {"learning_rate": 0} if spoil else LEARNING), range(3), VARIES),
+    ),
+    Control(
+        id="no-learning-decayed",
+        claims=("floor-falls-decayed",),
+        statement="The learning rate is zero, with fixed and with decayed λ.",
+        rows=lambda spoil: measure(run, plan(DECAYED | {"learning_rate": 0} if spoil else DECAYED), range(3), VARIES),
     ),
     Control(
         id="wrong-sign-ae-ls",

@@ -31,6 +31,26 @@ CONTROLS = (
         ),
     ),
     Control(
+        id="wrong-sign-rate",
+        claims=("jacobian-rate-as-predicted",),
+        statement="The lasso's Jacobian has the wrong sign; few layers, so that the rate can be seen.",
+        rows=lambda spoil: measure(
+            run,
+            plan(SETTINGS | {"n_layers": 120}),
+            range(6),
+            VARIES,
+            target=(lambda *sample: -theory.lasso_jacobian(*sample)) if spoil else theory.lasso_jacobian,
+        ),
+    ),
+    Control(
+        id="truncated-to-all-layers",
+        claims=("truncated-jacobian-stays-off",),
+        statement="Back-propagation is truncated to all layers, which is not at all.",
+        rows=lambda spoil: measure(
+            run, plan(SETTINGS | {"truncations": [SETTINGS["n_layers"]]} if spoil else SETTINGS), range(3), VARIES
+        ),
+    ),
+    Control(
         id="settled-at-the-end",
         claims=("jacobian-not-before",),
         statement="Supports are taken to settle at the last layer.",

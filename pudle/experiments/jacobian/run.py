@@ -54,6 +54,8 @@ def _measure(settings: Mapping, seed: int, record: Record, target: Callable, set
             left = n_layers - last
             if left > 10 and errors[n_layers] > 1e-9:
                 record.add(k, {"rate": (errors[n_layers] / errors[last]) ** (1 / left), "predicted_rate": rate})
+                off = torch.linalg.vector_norm(codes[:, k] - ends[k], dim=1)
+                record.add(k, {"code_rate": (off[n_layers] / off[last]) ** (1 / left)})
         for t in shown:
             group = "settled" if last <= t else "unsettled"
             distances.setdefault((group, t), []).append(errors[t])

@@ -34,6 +34,12 @@ CONTROLS = (
         rows=_rows(lambda gradient: wrong_sign(gradient, "dec", "ae-lasso")),
     ),
     Control(
+        id="wrong-sign-ae-lasso",
+        claims=("ae-lasso-converges-faster", "ae-lasso-faster-than-codes"),
+        statement="ae-lasso has the wrong sign.",
+        rows=_rows(lambda gradient: wrong_sign(gradient, "ae-lasso")),
+    ),
+    Control(
         id="wrong-sign-ae-ls",
         claims=("ae-ls-closer-to-global",),
         statement="ae-ls has the wrong sign.",
