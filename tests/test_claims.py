@@ -28,7 +28,9 @@ def test_a_control_contradicts_its_claims_and_only_because_it_is_spoiled(questio
 
 def test_unrolling_claims_hold_for_the_right_gradients():
     rows = experiments.part("unrolling", "controls").CONTROLS[0].rows(False)
-    assert {claim.judge(rows)["verdict"] for claim in UNROLLING} == {"SUPPORTED"}
+    found = {claim.id: claim.judge(rows)["verdict"] for claim in UNROLLING}
+    assert found.pop("ae-lasso-faster-than-codes") == "INCONCLUSIVE"  # equal rates: docs/theory.md says why
+    assert set(found.values()) == {"SUPPORTED"}
 
 
 def test_controls_name_claims_that_are_there():
