@@ -120,9 +120,12 @@ def keys_table() -> str:
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cell's folder.")
 def cell(question, values, seeds, varies, plugins, threads, fingerprint, output):
     """Run one cell of QUESTION and write its folder."""
+    import scipy.linalg  # noqa: F401 (with numpy's, every BLAS is now loaded that can be limited)
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(threads)
+    threadpool_limits(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
     methods.load_plugins(plugins)
     run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run

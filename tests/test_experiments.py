@@ -1,5 +1,9 @@
 """Every question runs at toy size, deterministically, and its figures and claims take its rows."""
 
+import json
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -156,6 +160,28 @@ def test_released_weighting_averages_residuals_over_pixels_and_codes_over_positi
 
 def _pudle(*words: str):
     return CliRunner().invoke(main, list(words))
+
+
+def test_a_cell_keeps_to_its_threads(config, tmp_path):
+    """ADMM on two BLAS threads beside another cell took five times as long."""
+    cell = next(cell for cell in experiments.plan(config) if cell.question == "unrolling")
+    words = [
+        "cell",
+        "unrolling",
+        "--settings",
+        json.dumps(dict(cell.settings)),
+        "--seeds",
+        "0",
+        "--output",
+        str(tmp_path / "cell"),
+    ]
+    script = (
+        "from pudle.cli import main\nfrom threadpoolctl import threadpool_info\n"
+        f"main({words!r}, standalone_mode=False)\nprint({{pool['num_threads'] for pool in threadpool_info()}})"
+    )
+    free = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=free)
+    assert done.stdout.strip() == "{1}", done.stdout + done.stderr
 
 
 def test_claims_command_tells_what_is_contradicted(tmp_path):
