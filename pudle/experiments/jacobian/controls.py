@@ -17,6 +17,11 @@ SETTINGS = {
     "truncations": [20],
 }
 
+
+def _hasty(dictionary, supports, step):
+    return theory.contraction_rate(dictionary, supports, 2 * step)
+
+
 CONTROLS = (
     Control(
         id="wrong-sign",
@@ -40,6 +45,14 @@ CONTROLS = (
             range(6),
             VARIES,
             target=(lambda *sample: -theory.lasso_jacobian(*sample)) if spoil else theory.lasso_jacobian,
+        ),
+    ),
+    Control(
+        id="rate-of-twice-the-step",
+        claims=("code-rate-as-predicted",),
+        statement="The rate is predicted for twice the step that the layers take.",
+        rows=lambda spoil: measure(
+            run, plan(SETTINGS | {"n_layers": 120}), range(6), VARIES, rate_of=_hasty if spoil else theory.contraction_rate
         ),
     ),
     Control(

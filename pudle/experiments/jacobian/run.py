@@ -25,14 +25,15 @@ def run(
     record: Record,
     target: Callable = theory.lasso_jacobian,
     settled: int | None = None,
+    rate_of: Callable = theory.contraction_rate,
 ) -> None:
-    """``target`` and ``settled`` (the layer at which supports are taken to be fixed) are only ever given in negative controls."""
+    """``target``, ``settled`` (the layer at which supports are taken to be fixed) and ``rate_of`` are given in negative controls only."""
     for seed in seeds:
         with record.seed(seed):
-            _measure(settings, seed, record, target, settled)
+            _measure(settings, seed, record, target, settled, rate_of)
 
 
-def _measure(settings: Mapping, seed: int, record: Record, target: Callable, settled: int | None) -> None:
+def _measure(settings: Mapping, seed: int, record: Record, target: Callable, settled: int | None, rate_of: Callable) -> None:
     dictionary, samples = _problem(settings, seed)
     lam, n_layers = settings["lam"], settings["n_layers"]
     step = settings["step"] * theory.largest_step(dictionary) / 2
@@ -50,7 +51,7 @@ def _measure(settings: Mapping, seed: int, record: Record, target: Callable, set
         if last <= n_layers:
             at = min(n_layers, settled or last)
             record.add(k, {"settled": last, "at_settling": errors[at], "at_end": errors[n_layers]})
-            rate = float(theory.contraction_rate(dictionary, ends[k][None] != 0, step))
+            rate = float(rate_of(dictionary, ends[k][None] != 0, step))
             left = n_layers - last
             if left > 10 and errors[n_layers] > 1e-9:
                 record.add(k, {"rate": (errors[n_layers] / errors[last]) ** (1 / left), "predicted_rate": rate})
