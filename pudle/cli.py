@@ -120,12 +120,9 @@ def keys_table() -> str:
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cell's folder.")
 def cell(question, values, seeds, varies, plugins, threads, fingerprint, output):
     """Run one cell of QUESTION and write its folder."""
-    import scipy.linalg  # noqa: F401 (with numpy's, every BLAS is now loaded that can be limited)
     import torch
-    from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
+    _limit_threads(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
     methods.load_plugins(plugins)
     run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
@@ -194,16 +191,14 @@ def verdicts(root: Path):
 def controls(question: str, root: Path):
     """Run the negative controls of QUESTION: ROOT/controls/QUESTION.csv. Exit with status 2 if one lets its claim stand."""
     import pandas as pd
-    import torch
 
     from pudle.harness.controls import refuse_blind, verdicts
 
-    torch.set_num_threads(1)
-    of, judged = (
-        experiments.part(one_of(question, experiments.QUESTIONS, "question"), "controls"),
-        experiments.part(question, "claims"),
-    )
-    table = pd.DataFrame([row for control in of.CONTROLS for row in verdicts(control, judged.CLAIMS)])
+    _limit_threads(1)
+    controlled = list(filter(experiments.has_controls, experiments.QUESTIONS))
+    spoiled = experiments.part(one_of(question, controlled, "question with negative controls"), "controls").CONTROLS
+    judged = experiments.part(question, "claims").CLAIMS
+    table = pd.DataFrame([row for control in spoiled for row in verdicts(control, judged)])
     click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
     refuse_blind(question, table)
     files.replace(root / "controls" / f"{question}.csv", lambda path: table.to_csv(path, index=False))
@@ -213,11 +208,13 @@ def controls(question: str, root: Path):
 @ROOT
 def published(root: Path):
     """Set published values beside ours: ROOT/published.csv and ROOT/published.md."""
-    from pudle.harness.published import compare, markdown
+    from pudle.harness.published import compare, markdown, values
     from pudle.harness.tables import Results
 
     merged, planned = _plan(root)
-    table = compare({question: Results(question, planned, root).rows for question in experiments.QUESTIONS}, merged["scale"])
+    table = compare(
+        {question: Results(question, planned, root).rows for question in values().question.unique()}, merged["scale"]
+    )
     files.replace(root / "published.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "published.md", markdown(table, merged["scale"]))
 
@@ -229,7 +226,20 @@ def report(root: Path):
     from pudle.report import page
 
     merged, planned = _plan(root)
+    for name in ("claims", "published", "cells"):
+        if not (root / f"{name}.csv").exists():
+            raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
     files.write(root / "report" / "index.html", page(root, merged["scale"], planned))
+
+
+def _limit_threads(threads: int) -> None:
+    """Torch's threads, and those of every BLAS."""
+    import scipy.linalg  # noqa: F401 (with numpy's, every BLAS is now loaded that can be limited)
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
 
 
 def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:

@@ -82,7 +82,7 @@ def autograd_gradient(
     codes = previous = x.new_zeros(len(x), dictionary.shape[1])
     for t, momentum in enumerate(unrolling.momenta()):
         with torch.set_grad_enabled(t >= unrolling.n_layers - (backward_layers or unrolling.n_layers)):
-            point = codes + momentum * (codes - previous)
+            point = codes + momentum * (codes - previous) if momentum else codes
             previous, codes = codes, unrolling.shrink(point - unrolling.step * ((point @ dictionary.T - x) @ dictionary), t)
     if estimator == "dec":
         codes = codes.detach()  # before decoding: otherwise dec silently equals ae-ls
@@ -152,7 +152,7 @@ class _DenseLayers:
         n_layers, p = unrolling.n_layers, len(transfer)
         self.momenta = unrolling.momenta()
         self._codes = transfer.new_empty(n_layers + 1 if stop < n_layers else 2 + unrolling.accelerated, size, p)
-        self._points = transfer.new_empty(n_layers if stop < n_layers else 1, size, p) if unrolling.accelerated else None
+        self._points = transfer.new_empty(n_layers, size, p) if unrolling.accelerated and stop < n_layers else None
         self._errors = transfer.new_empty(n_layers - stop, size, p)
 
     def forward(self, drive: Tensor, last: Tensor) -> int:
@@ -165,7 +165,7 @@ class _DenseLayers:
             if self.momenta[t]:
                 point = torch.lerp(codes[(t - 1) % len(codes)], z, 1 + self.momenta[t])
             if self._points is not None:
-                self._points[t % len(self._points), : len(drive)] = point
+                self._points[t, : len(drive)] = point
             torch.addmm(drive, point, self.transfer, out=following)
             _shrink_in_place(following, self.unrolling, t)
             if self.share > 0 and _share(following) <= self.share:

@@ -200,6 +200,9 @@ def test_claims_command_tells_what_is_contradicted(tmp_path):
     [
         (("claims", "--root", "nowhere"), "run `snakemake` first"),
         (("tables", "lerning"), "did you mean 'learning'"),
+        (("controls", "robustness"), "unknown question with negative controls 'robustness'"),
+        (("claims", "--scale", "nowhere"), "run `snakemake` first"),
+        (("report", "--root", "nowhere"), "run `snakemake` first"),
         (("figures", "learning", "--root", "nowhere"), "run `snakemake` first"),
         (("cell", "lerning", "--settings", "{}", "--seeds", "0", "--output", "x"), "did you mean 'learning'"),
     ],

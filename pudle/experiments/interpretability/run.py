@@ -14,7 +14,7 @@ from pudle.data.digits import load_digits
 from pudle.data.streams import stream
 from pudle.gradients import unrolled_gradient
 from pudle.harness.record import Record
-from pudle.interpretation import explained_dictionary, output_contributions, relation_residual
+from pudle.interpretation import atom_contributions, explained_dictionary, output_contributions, relation_residual
 
 TOP = 10  # contributors whose class is looked at
 FEW = 0.05  # share of the training images that is called a few per cent
@@ -130,17 +130,13 @@ def _remove(x: Tensor, codes: Tensor, ridge: float, draw: np.random.Generator, r
     """How far each of the ten most used atoms moves when the images it leans on are left out and D is recomputed; and as many others."""
     whole = explained_dictionary(x, codes, ridge)
     count = max(1, round(FEW * len(x)))
-    contributions = _contributions(codes, ridge)
+    contributions = atom_contributions(codes, ridge)
     for rank, atom in enumerate(codes.sum(0).topk(min(10, codes.shape[1])).indices.tolist()):
         leans_on = contributions[:, atom].abs().topk(count).indices
         for name, gone in (("top", leans_on), ("random", torch.from_numpy(draw.choice(len(x), count, replace=False)))):
             left = torch.ones(len(x), dtype=torch.bool).index_fill(0, gone, False)
             moved = explained_dictionary(x[left], codes[left], ridge)[:, atom] - whole[:, atom]
             record.add(rank, {f"moved_{name}": moved.norm() / whole[:, atom].norm().clamp_min(1e-12)})
-
-
-def _contributions(codes: Tensor, ridge: float) -> Tensor:
-    return output_contributions(codes, torch.eye(codes.shape[1], dtype=codes.dtype), ridge).T
 
 
 def _keep_pictures(dictionary, train, test, beta, likeness, ridge, shape, record) -> None:
@@ -150,7 +146,7 @@ def _keep_pictures(dictionary, train, test, beta, likeness, ridge, shape, record
     usage = codes.mean(0)
     record.array("dictionary", dictionary.T.reshape(-1, *shape))
     record.array("usage", usage)
-    contributions = _contributions(codes, ridge)
+    contributions = atom_contributions(codes, ridge)
     atoms = usage.topk(min(4, len(usage))).indices
     order = contributions[:, atoms].argsort(dim=0, descending=True).T
     chosen = torch.cat([order[:, :5], order[:, -5:]], 1)
