@@ -62,8 +62,8 @@ def floors(results: Results):
                 style.draw_band(axis, chosen, x="lam", **looks, marker="o")
         _scales(axis, sorted(table.lam.unique()))
         axis.set_title(FORWARD[forward][0])
-        axis.legend(fontsize=6)
     axes[0].set_ylabel(r"final $\|D - D^*\|_F / \|D^*\|_F$")
+    style.legend_below(figure, axes[:1], 3)
     return figure, table
 
 
@@ -75,6 +75,8 @@ FIGURES = (
         codes,
     ),
     Figure(
-        "floors", "Error of the learned dictionary after the last update against λ, for each forward pass and gradient.", floors
+        "floors",
+        "Error of the learned dictionary after the last update against λ, for each forward pass and gradient. Exponents: with fixed λ.",
+        floors,
     ),
 )
