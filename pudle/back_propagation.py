@@ -10,7 +10,7 @@ import math
 
 from numba import njit
 
-from pudle.rows import OPTIONS, add_few_rows, add_products, add_rows, clear, copy, padded
+from pudle.rows import OPTIONS, add_few_rows, add_products, add_rows, add_spread, clear, copy, padded, pick, pick_padded
 from pudle.working_sets import forward, gather, keep
 
 RING = 16  # layers held back
@@ -51,7 +51,7 @@ def backward(bar, problem, history, scratch, products, total_error):
         if t - 1 >= problem.stop and history.row[t - 1] == r:
             t = backward_narrow(bar, problem, history, scratch, products, total_error, t)
             continue
-        index, count, z = history.index[r], history.count[r], scratch.u
+        index, count, z = history.index[r], history.count[r], scratch.inputs[0]
         spread(z, history, t)
         slot = scratch.ring_held[0]
         u = scratch.ring_errors[slot]
@@ -72,28 +72,33 @@ def backward(bar, problem, history, scratch, products, total_error):
 def backward_narrow(bar, problem, history, scratch, products, total_error, t):
     """``backward`` through the layers before z_t that share its working set; returns the index of the codes it ends at."""
     r, end, gram, errors = history.row[t], t, scratch.gram, scratch.errors
-    index, count = history.index[r], history.count[r]
+    index, count, members, places = history.index[r], history.count[r], scratch.members, scratch.places
     width = padded(count)
-    back, total, row, nothing = scratch.back[:width], scratch.anchor[:width], scratch.row[:width], scratch.nothing
-    gather(problem.transfer, index, count, gram)
-    for k in range(width):
-        back[k] = bar[index[k]] if k < count else 0
-        total[k] = 0
+    back, total, row, used = scratch.back[:width], scratch.anchor[:width], scratch.row[:width], scratch.used[:width]
+    if scratch.gathered[0] != r:
+        scratch.gathered[0] = r
+        clear(members)
+        for k in range(count):
+            members[index[k]] = 1
+        gather(problem.transfer, index, count, members, gram)
+    clear(used)
+    clear(total)
+    pick_padded(scratch.back, bar, members)
     while t - 1 >= problem.stop and history.row[t - 1] == r:
-        u, z = errors[t - 1], history.values[t]
+        u, z, before = errors[t - 1][:width], history.values[t], history.values[t - 1]
         for k in range(width):
-            u[k] = back[k] if (k < count) & (z[k] != 0) else 0
+            u[k] = back[k] if z[k] != 0 else back[k] * 0
             total[k] += u[k]
-        add_few_rows(back, nothing, gram, scratch.identity, u, count)
+            used[k] += abs(before[k])
+        add_few_rows(back, scratch.nothing, gram, places, u, pick(places, scratch.identity, z[:width]))
         t -= 1
     for a in range(count):
-        add_few_rows(row, nothing, errors, scratch.identity[t:], history.values[:, a], end - t)
-        for k in range(count):
-            products[index[a], index[k]] += row[k]
+        if used[a] != 0:
+            add_few_rows(row, scratch.nothing, errors, scratch.identity[t:], history.values[:, a], end - t)
+            add_spread(products[index[a]], scratch.row, members)
+    add_spread(total_error, total, members)
     clear(bar)
-    for k in range(count):
-        total_error[index[k]] += total[k]
-        bar[index[k]] = back[k]
+    add_spread(bar, scratch.back, members)
     return t
 
 
@@ -107,8 +112,9 @@ def run_samples(x, drive, codes, residual, back, errors, problem, history, scrat
         copy(scratch.drive[:n], drive[i])
         if first:
             copy(z[:n], codes[i])
+        scratch.gathered[0] = -1
         history.count[first] = n  # no row to look in first
-        keep(problem, history, first, z, first)
+        keep(problem, history, scratch.identity, first, z, first)
         forward(problem, history, scratch, tally)
         row, final = history.row[n_layers], scratch.codes[n_layers % 2]
         index, count = history.index[row], history.count[row]

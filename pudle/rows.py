@@ -2,8 +2,8 @@
 
 ``add_rows`` is the product of a sparse row vector and a matrix. A strip of up to 128 columns stays in registers while the rows
 go by, so that a row costs its loads and multiply-adds alone. A loop over columns in plain numba loads and stores the sums for
-every few rows, and checks that its arrays do not overlap: half the rate and less. So this one, and the search for entries that
-are not 0, are written as vector instructions. All arrays are float32 or all float64, and widths (w) multiples of 16.
+every few rows, and checks that its arrays do not overlap: half the rate and less. So this one, and the ways between vectors and
+the few entries of them that are not 0, are written as vector instructions. All arrays are float32 or all float64, and widths (w) multiples of 16.
 """
 
 import numpy as np
@@ -17,13 +17,19 @@ LANES = 16  # all widths are multiples of it; a vector that LLVM cuts to the mac
 OPTIONS = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
 
 
+@njit(forceinline=True, **OPTIONS)
+def padded(width):
+    """The next multiple of 16."""
+    return (width + LANES - 1) // LANES * LANES
+
+
 @intrinsic(prefer_literal=True)
 def add_strip(typing_context, out, base, at, matrix, index, values, count, width):
     """out = base + Σ_i values[i] matrix[i] over i in index[:count], from column ``at`` to ``at + width``, a literal."""
     if not isinstance(width, types.IntegerLiteral):
         return None
     n_vectors = width.literal_value // LANES
-    n_rows = max(1, 4 // n_vectors)  # independent sums, to hide the latency of the additions
+    n_rows = -(-4 // n_vectors)  # independent sums, to hide the latency of the additions
 
     def codegen(context, builder, signature, arguments):
         number, word, byte = context.get_value_type(out.dtype), ir.IntType(64), ir.IntType(8)
@@ -98,38 +104,88 @@ def add_strips(out, base, matrix, index, values, count):
         add_strip(out, base, at, matrix, index, values, count, 16)
 
 
+def _registers(context, builder, kind, flags, at, size):
+    """Which of flags[at : at + 16] are not 0, in parts that fill a register of 64 bytes with numbers of ``size``: (offset, bits, number)."""
+    number, lanes = context.get_value_type(kind.dtype), 64 // size
+    for first in range(0, LANES, lanes):
+        place = builder.gep(context.make_array(kind)(context, builder, flags).data, [builder.add(at, at.type(first))])
+        vector = ir.VectorType(number, lanes)
+        entries = builder.load(builder.bitcast(place, vector.as_pointer()), align=context.get_abi_sizeof(number))
+        bits = builder.fcmp_unordered("!=", entries, ir.Constant(vector, None))
+        yield first, bits, builder.zext(builder.ctpop(builder.bitcast(bits, ir.IntType(lanes))), at.type)
+
+
 @intrinsic
-def append_nonzeros(typing_context, index, count, values, at):
-    """Write which of values[at : at + 16] are not 0 to index[count:], which has room for 16; returns how many they are."""
+def append_where(typing_context, out, count, values, at, flags):
+    """Write those of values[at : at + 16] where flags are not 0 to out[count:], which has room for 16; returns how many."""
 
     def codegen(context, builder, signature, arguments):
-        number, word, integer = context.get_value_type(values.dtype), ir.IntType(64), ir.IntType(32)
-        vector, integers = ir.VectorType(number, LANES), ir.VectorType(integer, LANES)
-        out, count, array, at = arguments
-        array = context.make_array(values)(context, builder, array)
-        entries = builder.bitcast(builder.gep(array.data, [at]), vector.as_pointer())
-        entries = builder.load(entries, align=context.get_abi_sizeof(number))
-        bits = builder.fcmp_unordered("!=", entries, ir.Constant(vector, None))
-        first = builder.insert_element(ir.Constant(integers, ir.Undefined), builder.trunc(at, integer), integer(0))
-        places = builder.shuffle_vector(first, first, ir.Constant(integers, None))
-        places = builder.add(places, ir.Constant(integers, list(range(LANES))))
-        kind = ir.FunctionType(integers, [integers, bits.type, integers])
-        compress = cgutils.get_or_insert_function(builder.module, kind, f"llvm.experimental.vector.compress.v{LANES}i32")
-        places = builder.call(compress, [places, bits, ir.Constant(integers, None)])
-        target = builder.gep(context.make_array(index)(context, builder, out).data, [count])
-        builder.store(places, builder.bitcast(target, integers.as_pointer()), align=4)
-        return builder.zext(builder.ctpop(builder.bitcast(bits, ir.IntType(LANES))), word)
+        out_, count_, values_, at_, flags_ = arguments
+        number, size = context.get_value_type(values.dtype), context.get_abi_sizeof(context.get_value_type(values.dtype))
+        vector, total = ir.VectorType(number, 64 // size), at_.type(0)
+        target, source = (
+            context.make_array(kind)(context, builder, array).data for kind, array in ((out, out_), (values, values_))
+        )
+        name = f"llvm.experimental.vector.compress.v{64 // size}{'i' if isinstance(values.dtype, types.Integer) else 'f'}{8 * size}"
+        for first, bits, found in _registers(context, builder, flags, flags_, at_, size):
+            kind = ir.FunctionType(vector, [vector, bits.type, vector])
+            compress = cgutils.get_or_insert_function(builder.module, kind, name)
+            entries = builder.bitcast(builder.gep(source, [builder.add(at_, at_.type(first))]), vector.as_pointer())
+            entries = builder.call(compress, [builder.load(entries, align=size), bits, ir.Constant(vector, None)])
+            place = builder.gep(target, [builder.add(count_, total)])
+            builder.store(entries, builder.bitcast(place, vector.as_pointer()), align=size)
+            total = builder.add(total, found)
+        return total
 
-    return types.intp(index, types.intp, values, types.intp), codegen
+    return types.intp(out, types.intp, values, types.intp, flags), codegen
+
+
+@intrinsic
+def add_where(typing_context, out, at, values, count, flags):
+    """Add values[count:] to those of out[at : at + 16] where flags are not 0, one after the other; returns how many."""
+
+    def codegen(context, builder, signature, arguments):
+        out_, at_, values_, count_, flags_ = arguments
+        number, size = context.get_value_type(values.dtype), context.get_abi_sizeof(context.get_value_type(values.dtype))
+        vector, total = ir.VectorType(number, 64 // size), at_.type(0)
+        target, source = (
+            context.make_array(kind)(context, builder, array).data for kind, array in ((out, out_), (values, values_))
+        )
+        for first, bits, found in _registers(context, builder, flags, flags_, at_, size):
+            kind = ir.FunctionType(vector, [source.type, bits.type, vector])
+            expand = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.expandload.v{64 // size}f{8 * size}")
+            entries = builder.call(expand, [builder.gep(source, [builder.add(count_, total)]), bits, ir.Constant(vector, None)])
+            place = builder.bitcast(builder.gep(target, [builder.add(at_, at_.type(first))]), vector.as_pointer())
+            builder.store(builder.fadd(builder.load(place, align=size), entries), place, align=size)
+            total = builder.add(total, found)
+        return total
+
+    return types.intp(out, types.intp, values, types.intp, flags), codegen
 
 
 @njit(forceinline=True, **OPTIONS)
-def nonzeros(values, index):
-    """Write which entries of ``values`` (w,) are not 0 to ``index`` (at least w + 16,); returns how many."""
+def pick(out, values, flags):
+    """Write those of ``values`` where ``flags`` (w,) are not 0 to ``out`` (16 more than they are,); returns how many."""
     count = 0
-    for at in range(0, values.shape[0], LANES):
-        count += append_nonzeros(index, count, values, at)
+    for at in range(0, flags.shape[0], LANES):
+        count += append_where(out, count, values, at, flags)
     return count
+
+
+@njit(forceinline=True, **OPTIONS)
+def pick_padded(out, values, flags):
+    """``pick`` with zeros behind, up to a multiple of 16."""
+    count = pick(out, values, flags)
+    for j in range(count, padded(count)):
+        out[j] = 0
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_spread(out, values, flags):
+    """The other way round: add ``values`` to the entries of ``out`` (w,) where ``flags`` (w,) are not 0."""
+    count = 0
+    for at in range(0, out.shape[0], LANES):
+        count += add_where(out, at, values, count, flags)
 
 
 @njit(**OPTIONS)
@@ -149,8 +205,15 @@ def add_products(out, used, matrix, index, values, count):
 @njit(forceinline=True, **OPTIONS)
 def add_few_rows(out, base, matrix, index, values, count):
     """The same for narrow ``out`` (16 to 64,), without a call."""
-    for at in range(0, out.shape[0], LANES):
-        add_strip(out, base, at, matrix, index, values, count, 16)
+    width = out.shape[0]
+    if width == 64:
+        add_strip(out, base, 0, matrix, index, values, count, 64)
+    elif width == 48:
+        add_strip(out, base, 0, matrix, index, values, count, 48)
+    elif width == 32:
+        add_strip(out, base, 0, matrix, index, values, count, 32)
+    else:
+        add_strip(out, base, 0, matrix, index, values, count, 16)
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -165,21 +228,6 @@ def clear(out):
     """out = 0."""
     for j in range(out.shape[0]):
         out[j] = 0
-
-
-@njit(forceinline=True, **OPTIONS)
-def padded(width):
-    """The next multiple of 16."""
-    return (width + LANES - 1) // LANES * LANES
-
-
-@njit(forceinline=True, **OPTIONS)
-def squared_distance(a, b):
-    """‖a − b‖²."""
-    total = a[0] * 0
-    for j in range(a.shape[0]):
-        total += (a[j] - b[j]) * (a[j] - b[j])
-    return total
 
 
 @njit(forceinline=True, **OPTIONS)

@@ -9,6 +9,8 @@ from pudle.back_propagation import RING, run_samples
 from pudle.rows import LANES, padded
 from pudle.working_sets import WIDTH, History, Problem, Scratch
 
+LINE = 64  # bytes of a cache line
+
 
 class SparseLayers:
     """The layers of one call of :func:`pudle.gradients.unrolled_gradient`, for its blocks of samples one after the other.
@@ -24,14 +26,14 @@ class SparseLayers:
         (m, p), n_layers, dtype = dictionary.shape, unrolling.n_layers, dictionary.numpy().dtype
         number, width = dtype.type, padded.py_func(p)
         self._stop, self._backward, self._p = stop, stop < n_layers, p
-        off_diagonal = transfer.double().square().sum() - transfer.diagonal().double().square().sum()
+        padded_transfer = _pad(transfer)
         self._problem = Problem(
-            transfer=_pad(transfer),
+            transfer=padded_transfer,
             atoms=_pad(dictionary.T),
             levels=np.array([unrolling.level(t) for t in range(n_layers)], dtype),
             hard=unrolling.hard,
             nonnegative=unrolling.nonnegative,
-            coherence=number(math.sqrt(max(float(off_diagonal), 0.0) / max(p * (p - 1), 1))),
+            norms=_pad(unrolling.step * dictionary.square().sum(0, keepdim=True))[0],
             epsilon=np.finfo(dtype).eps,
             infinity=number(np.inf),
             lam=number(lam),
@@ -41,7 +43,7 @@ class SparseLayers:
             backward=self._backward,
         )
         self._memory = [_memory(n_layers, m, width, dtype) for _ in range(tasks)]
-        self._products = [np.zeros((p if self._backward else 0, width), dtype) for _ in range(tasks)]
+        self._products = [_zeros((p if self._backward else 0, width), dtype) for _ in range(tasks)]
         self._tallies = np.zeros((tasks, 3), np.int64)
 
     @property
@@ -76,9 +78,17 @@ class SparseLayers:
         return residual, back, errors[:, : self._p]
 
 
+def _zeros(shape, dtype):
+    """Zeros from the start of a cache line on: a vector that lies across two lines takes twice as long to load."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.zeros(size + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
 def _pad(matrix):
     """``matrix`` as an array with rows and columns of zeros up to multiples of 16."""
-    array = np.zeros([padded.py_func(size) for size in matrix.shape], matrix.numpy().dtype)
+    array = _zeros([padded.py_func(size) for size in matrix.shape], matrix.numpy().dtype)
     array[: matrix.shape[0], : matrix.shape[1]] = matrix.numpy()
     return array
 
@@ -87,32 +97,36 @@ def _memory(n_layers, m, width, dtype):
     """What one task works on. Most of a history is never touched, and so takes no memory."""
     n, number = n_layers + 1, dtype
     history = History(
-        index=np.empty((n, width + LANES), np.int32),
-        values=np.empty((n, width), number),
-        row=np.empty(n, np.int64),
-        count=np.empty(n, np.int64),
-        shared=np.empty(n, np.bool_),
+        index=_zeros((n, width + LANES), np.uint32),
+        values=_zeros((n, width), number),
+        row=_zeros((n,), np.int64),
+        count=_zeros((n,), np.int64),
+        shared=_zeros((n,), np.bool_),
     )
-    ratio = np.zeros(width, number)
+    ratio = _zeros((width,), number)
     scratch = Scratch(
-        drive=np.zeros(width, number),
-        u=np.zeros(width, number),
-        codes=np.zeros((2, width), number),
-        bar=np.zeros(width, number),
-        residual=np.zeros(padded.py_func(m), number),
-        nothing=np.zeros(max(width, padded.py_func(m), WIDTH), number),
-        identity=np.arange(max(n, WIDTH, RING), dtype=np.int32),
-        weight=np.zeros(width, number),
+        drive=_zeros((width,), number),
+        inputs=_zeros((2, width), number),
+        codes=_zeros((2, width), number),
+        bar=_zeros((width,), number),
+        residual=_zeros((padded.py_func(m),), number),
+        nothing=_zeros((max(width, padded.py_func(m), WIDTH),), number),
+        identity=np.arange(max(n, width, WIDTH, RING), dtype=np.uint32),
+        places=_zeros((max(width, WIDTH) + LANES,), np.uint32),
         ratio=ratio,
         ratio_bits=ratio.view(f"i{ratio.itemsize}"),
-        gram=np.zeros((WIDTH, WIDTH), number),
-        inside=np.zeros(WIDTH, number),
-        anchor=np.zeros(WIDTH, number),
-        back=np.zeros(WIDTH, number),
-        row=np.zeros(WIDTH, number),
-        errors=np.empty((n_layers, WIDTH), number),
-        ring_codes=np.zeros((RING, width), number),
-        ring_errors=np.zeros((RING, width), number),
-        ring_held=np.zeros(1, np.int64),
+        gram=_zeros((WIDTH + 1, WIDTH), number),
+        inside=_zeros((WIDTH + LANES,), number),
+        members=_zeros((width,), number),
+        gathered=_zeros((1,), np.int64),
+        anchor=_zeros((WIDTH + LANES,), number),
+        anchor_input=_zeros((WIDTH + LANES,), number),
+        back=_zeros((WIDTH + LANES,), number),
+        row=_zeros((WIDTH + LANES,), number),
+        used=_zeros((WIDTH,), number),
+        errors=_zeros((n_layers, WIDTH), number),
+        ring_codes=_zeros((RING, width), number),
+        ring_errors=_zeros((RING, width), number),
+        ring_held=_zeros((1,), np.int64),
     )
     return history, scratch

@@ -2,16 +2,17 @@ r"""Unrolled layers on few active entries: exact, in compiled code, sample by sa
 :mod:`pudle.back_propagation`; both are called by :mod:`pudle.sparse_layers`.
 
 With :math:`W = I − αDᵀD` a layer is :math:`u_t = z_t W + α x D`, :math:`z_{t+1} = P_t(u_t)`, and few entries of z_t are not 0.
-A **wide** layer adds up the rows of W of these entries: all p entries of u_t, exactly. Where codes move slowly a **working
+A **wide** layer adds up the rows of W of these entries: all p entries of u_t, exactly. Where Dz moves slowly a **working
 set** B of K ≤ 64 entries, those with the largest :math:`|u_t|`, then goes through **narrow** layers, with W_BB alone. They
 lose nothing: for an entry i outside B, as long as B holds all that is not 0,
 
 .. math::
-    |u_{s,i}| ≤ |u_{t,i}| + ‖W_{B,i}‖_2 ‖z_s − z_t‖_2,
+    |u_{s,i}| ≤ |u_{t,i}| + α ‖d_i‖_2 ‖D (z_s − z_t)‖_2,
 
-so it stays 0 while :math:`‖z_s − z_t‖_2 < \min_{i ∉ B} (level − |u_{t,i}|) / ‖W_{B,i}‖_2`, the **radius** of a ball around
-z_t. As z_s is known before layer s is computed, the layer that leaves the ball is simply wide again, and no layer is ever taken
-back. The level is the lowest of the layers to come, as decay lowers it, less rounding errors. No ball has what is not a number.
+so it stays 0 while :math:`α ‖D (z_s − z_t)‖_2^2 < \min_{i ∉ B} (level − |u_{t,i}|)^2 / (α ‖d_i‖_2^2)`, the **radius** of a ball around
+z_t. The left side is :math:`(z_s − z_t) · (z_s − z_t − u_s + u_t)`, which the narrow layer knows before it gives z_{s+1}: the layer that
+is outside of the ball is done again, wide, and none before it is taken back. The level is the lowest of the layers to come, as decay
+lowers it, less rounding errors. No ball has what is not a number.
 """
 
 import math
@@ -28,30 +29,29 @@ from pudle.rows import (
     copy,
     n_nonzero,
     n_outside,
-    nonzeros,
     padded,
-    squared_distance,
+    pick,
+    pick_padded,
 )
 
 WIDTH = 64  # entries of the largest working set: its K × K matrix stays in the first-level cache
-SPARE = 4  # entries of a working set beyond the active ones, at least
-PAY = 4  # narrow layers that a working set must promise, to pay for choosing it
+SPARE = 24  # entries of a working set beyond the active ones, at least
+COMPRESS = 8  # columns of W for each of a working set up to which they are picked, not looked up
+PAY = 3  # narrow layers that a working set must promise, to pay for choosing it
 HORIZON = 16  # layers that a ball may hold for where decay lowers the level
 ROUNDING = 32  # rounding errors of an entry of u, in epsilons of ‖u‖
 
-# W and Dᵀ (atoms) are padded with zeros: p to P and m to M, multiples of 16. coherence: root mean square of W off the diagonal.
-Problem = namedtuple(
-    "Problem", "transfer atoms levels hard nonnegative coherence epsilon infinity lam n_atoms first stop backward"
-)
+# W and Dᵀ (atoms) are padded with zeros: p to P and m to M, multiples of 16. norms: α‖d_i‖² (P,), which is 1 − W_ii.
+Problem = namedtuple("Problem", "transfer atoms levels hard nonnegative norms epsilon infinity lam n_atoms first stop backward")
 # z_t of one sample is 0 outside index[r, :count[r]], r = row[t]. Where shared[r] these entries are a working set, r is the row of
 # all its layers, and values[t, k] belongs to entry index[r, k]. Elsewhere r is t, and values[t] is z_t itself.
 History = namedtuple("History", "index values row count shared")
-# drive, u, codes (two layers by turns) and bar are (P,). Of the working set last chosen: weight ‖W_{B,i}‖² (P,), gram W_BB, and
-# inside, which is drive on B. nothing: zeros. identity: 0, 1, 2, …
+# drive and bar are (P,), inputs (u) and codes (2, P): two layers by turns. Of the working set last chosen: gram W_BB, and inside, which
+# is drive on B; members (P,) is 1 for its entries, and gathered its row in the history. nothing: zeros. identity: 0, 1, 2, …
 Scratch = namedtuple(
     "Scratch",
-    "drive u codes bar residual nothing identity weight ratio ratio_bits gram inside anchor back row errors"
-    " ring_codes ring_errors ring_held",
+    "drive inputs codes bar residual nothing identity places ratio ratio_bits gram inside members gathered anchor back row used errors"
+    " anchor_input ring_codes ring_errors ring_held",
 )
 
 
@@ -74,7 +74,7 @@ def shrink(out, u, level, problem):
 
 
 @njit(forceinline=True, **OPTIONS)
-def keep(problem, history, t, codes, earlier):
+def keep(problem, history, identity, t, codes, earlier):
     """Keep z_t = ``codes`` (P,), with a row of its own; returns how many entries are not 0.
 
     earlier : a row that most often has them all
@@ -87,7 +87,7 @@ def keep(problem, history, t, codes, earlier):
             count += codes[j] != 0
         complete = count == n_nonzero(codes)
     if not complete:
-        count = nonzeros(codes, index)
+        count = pick(index, identity, codes)
     history.row[t], history.count[t], history.shared[t] = t, count, False
     if problem.backward:
         copy(history.values[t], codes)
@@ -102,6 +102,8 @@ def keep_shared(history, t, row, codes):
     for k in range(count):
         values[k] = codes[index[k]]
         active += values[k] != 0
+    for k in range(count, padded(count)):
+        values[k] = 0
     return active
 
 
@@ -113,20 +115,22 @@ def last_layer(problem, t):
 
 
 @njit(forceinline=True, **OPTIONS)
-def gather(transfer, index, count, gram):
+def gather(transfer, index, count, members, gram):
     """gram (K, K) = W_BB, with columns of zeros beyond the entries of B."""
     for a in range(count):
         row, out = transfer[index[a]], gram[a]
-        for b in range(count):
-            out[b] = row[index[b]]
-        for b in range(count, padded(count)):
-            out[b] = 0
+        if members.shape[0] <= COMPRESS * count:
+            pick_padded(out, row, members)
+        else:
+            for b in range(padded(count)):
+                out[b] = row[index[b]] if b < count else 0
 
 
 @njit(**OPTIONS)
-def choose(problem, history, scratch, t, width, level):
-    """A working set of at most ``width`` entries around u_{t-1}, as row t of the history; whether there is one."""
-    u, transfer, index, weight, inside = scratch.u, problem.transfer, history.index[t], scratch.weight, scratch.inside
+def choose(problem, history, scratch, u, t, width, level):
+    """A working set of at most ``width`` entries around the codes that gave ``u``, as row t of the history; whether there is one."""
+    members = scratch.members
+    scratch.gathered[0] = -1
     none, cut = level * 0, level
     for _ in range(8):  # bisection for the smallest cut with few enough entries above it
         middle = (none + cut) / 2
@@ -134,37 +138,32 @@ def choose(problem, history, scratch, t, width, level):
             none = middle
         else:
             cut = middle
-    low, count = below(cut, problem), 0
-    for j in range(problem.n_atoms):  # without branches, as they could not be predicted
-        index[count] = j
-        count += not ((u[j] > low) & (u[j] < cut))
-    if count > width:
-        return False
+    low, one = below(cut, problem), members[0] * 0 + 1
+    for j in range(members.shape[0]):
+        members[j] = one * 0 if (u[j] > low) & (u[j] < cut) else one
+    clear(members[problem.n_atoms :])
+    count = pick(history.index[t], scratch.identity, members)
     history.count[t], history.shared[t] = count, True
-    clear(weight)
-    for k in range(count):
-        row = transfer[index[k]]
-        for j in range(weight.shape[0]):
-            weight[j] += row[j] * row[j]
-    clear(inside)
-    for k in range(count):
-        inside[k] = scratch.drive[index[k]]
-    gather(transfer, index, count, scratch.gram)
-    return True
+    return count <= width
 
 
 @njit(forceinline=True, **OPTIONS)
-def squared_radius(problem, history, scratch, row, level):
-    """How far codes may move from where they gave u before an entry outside the set of ``row`` may reach ``level``, squared."""
-    u, weight, ratio, bits = scratch.u, scratch.weight, scratch.ratio, scratch.ratio_bits
-    size, zero = u[0] * 0, level * 0
+def size(u):
+    """‖u‖"""
+    total = u[0] * 0
     for j in range(u.shape[0]):
-        size += u[j] * u[j]
-    level -= ROUNDING * problem.epsilon * math.sqrt(size)
-    low = below(level, problem)
+        total += u[j] * u[j]
+    return math.sqrt(total)
+
+
+@njit(forceinline=True, **OPTIONS)
+def squared_radius(problem, history, scratch, u, row, level):
+    """α‖DΔz‖² up to which no entry outside the set of ``row`` can reach ``level``, if the codes that gave ``u`` change by Δz."""
+    norms, ratio, bits = problem.norms, scratch.ratio, scratch.ratio_bits
+    low, zero = below(level, problem), level * 0
     for j in range(u.shape[0]):
         margin = max(min(level - u[j], u[j] - low), zero)
-        ratio[j] = weight[j] / (margin * margin)
+        ratio[j] = norms[j] / (margin * margin)
     for k in range(history.count[row]):
         ratio[history.index[row, k]] = 0
     top = bits[0]  # as integers, which are faster to compare, numbers ≥ 0 have the same order, and NaN comes last
@@ -174,14 +173,31 @@ def squared_radius(problem, history, scratch, row, level):
     return 0.999 / ratio[0]
 
 
+@njit(forceinline=True, **OPTIONS)
+def squared_change(codes, anchor, u, anchor_u):
+    """α‖DΔz‖² for Δz = codes − anchor, where u and anchor_u are what they gave."""
+    total = codes[0] * 0
+    for j in range(codes.shape[0]):
+        change = codes[j] - anchor[j]
+        total += change * (change - (u[j] - anchor_u[j]))
+    return total
+
+
 @njit(**OPTIONS)
 def forward(problem, history, scratch, tally):
     """All layers of one sample from ``first`` on, where codes[first % 2] and row ``first`` of the history hold its codes."""
-    n_layers, u = problem.levels.shape[0], scratch.u
-    widest, t = min(WIDTH, u.shape[0] // 2), problem.first
+    n_layers, t = problem.levels.shape[0], problem.first
+    widest, pace = min(WIDTH, scratch.bar.shape[0] * 3 // 5), problem.infinity  # pace: α‖DΔz‖² of the last layer
+    was_wide = False
     while t < n_layers:
-        before, after, earlier = scratch.codes[t % 2], scratch.codes[(t + 1) % 2], history.row[t]
-        add_rows(u, scratch.drive, problem.transfer, history.index[earlier], before, history.count[earlier])
+        u, before, after, earlier = scratch.inputs[t % 2], scratch.codes[t % 2], scratch.codes[(t + 1) % 2], history.row[t]
+        index, count = history.index[earlier], history.count[earlier]
+        if history.shared[earlier]:
+            index, count = scratch.places, pick(scratch.places, index, history.values[t][: padded(count)])
+        add_rows(u, scratch.drive, problem.transfer, index, before, count)
+        if was_wide:
+            pace = squared_change(before, after, u, scratch.inputs[(t + 1) % 2])
+        was_wide = True
         shrink(after, u, problem.levels[t], problem)
         t += 1
         tally[0] += 1
@@ -190,49 +206,67 @@ def forward(problem, history, scratch, tally):
             active = keep_shared(history, t, earlier, after)
             stays = active == n_nonzero(after) and width < active + SPARE + LANES
         if not stays:
-            active = keep(problem, history, t, after, earlier)
+            active = keep(problem, history, scratch.identity, t, after, earlier)
             width = padded(active + SPARE)
         if t == n_layers or width > widest:
             continue
-        moved, level = squared_distance(after, before), problem.levels[last_layer(problem, t) - 1]
-        if not PAY * PAY * moved * problem.coherence * problem.coherence * width < 0.1 * level * level:
+        level = problem.levels[last_layer(problem, t) - 1]
+        if not PAY * PAY * pace * problem.norms[0] < 0.3 * level * level:
             continue
-        radius = squared_radius(problem, history, scratch, earlier, level) if stays else 0.0
-        if not moved < radius:
-            if not choose(problem, history, scratch, t, width, level):
-                keep(problem, history, t, after, earlier)
+        error = ROUNDING * problem.epsilon * size(u)
+        radius = squared_radius(problem, history, scratch, u, earlier, level - error) if stays else pace * 0
+        if not PAY * PAY * pace < radius:
+            if not choose(problem, history, scratch, u, t, width, level):
+                keep(problem, history, scratch.identity, t, after, earlier)
+                continue
+            radius = squared_radius(problem, history, scratch, u, t, level - error)
+            if not PAY * PAY * pace < radius or not holds(history, t, before):
+                keep(problem, history, scratch.identity, t, after, earlier)
                 continue
             tally[2] += 1
-            held, index = 0, history.index[t]
-            for k in range(history.count[t]):
-                held += before[index[k]] != 0
+            index, count = history.index[t], history.count[t]
+            gather(problem.transfer, index, count, scratch.members, scratch.gram)
+            pick_padded(scratch.inside, scratch.drive, scratch.members)
+            scratch.gathered[0] = t
             keep_shared(history, t, t, after)
-            if held == n_nonzero(before):
-                radius = squared_radius(problem, history, scratch, t, level)
-        if moved < radius:
-            start, t = t, narrow_layers(problem, history, scratch, t, moved, radius)
-            tally[1] += t - start
+        start = t
+        t, pace = narrow_layers(problem, history, scratch, t, radius, error)
+        was_wide = False
+        tally[1] += t - start
 
 
 @njit(forceinline=True, **OPTIONS)
-def narrow_layers(problem, history, scratch, t, moved, radius):
-    """Layers from t on, on the set that holds z_{t-1} and z_t, within the ball around z_{t-1}; returns the next layer."""
-    before, after, row = scratch.codes[(t - 1) % 2], scratch.codes[t % 2], history.row[t]
+def holds(history, row, codes):
+    """Whether the working set of ``row`` has all entries of ``codes`` that are not 0."""
+    held = 0
+    for k in range(history.count[row]):
+        held += codes[history.index[row, k]] != 0
+    return held == n_nonzero(codes)
+
+
+@njit(forceinline=True, **OPTIONS)
+def narrow_layers(problem, history, scratch, t, radius, error):
+    """Layers from t on, on the set that holds z_{t-1} and z_t, within the ball around z_{t-1}; returns the next layer, and the pace."""
+    before, after, u_before, row = scratch.codes[(t - 1) % 2], scratch.codes[t % 2], scratch.inputs[(t - 1) % 2], history.row[t]
     index, count, width, end = history.index[row], history.count[row], padded(history.count[row]), last_layer(problem, t)
-    anchor = scratch.anchor[:width]
-    clear(anchor)
-    for k in range(count):
-        anchor[k] = before[index[k]]
-        before[index[k]] = 0
-        after[index[k]] = 0
-    while t < end and moved < radius:
-        following = history.values[t + 1][:width]
-        add_few_rows(following, scratch.inside, scratch.gram, scratch.identity, history.values[t], count)
-        shrink(following, following, problem.levels[t], problem)
-        moved = squared_distance(following, anchor)
+    anchor, anchor_input, u = scratch.anchor[:width], scratch.anchor_input[:width], scratch.row[:width]
+    start, moved = t, radius
+    pick_padded(scratch.anchor, before, scratch.members)
+    pick_padded(scratch.anchor_input, u_before, scratch.members)
+    clear(before)
+    clear(after)
+    while t < end:
+        codes = history.values[t][:width]
+        active = pick(scratch.places, scratch.identity, codes)
+        add_few_rows(u, scratch.inside, scratch.gram, scratch.places, codes, active)
+        moved = squared_change(codes, anchor, u, anchor_input) + error * error
+        if not moved < radius:
+            break
+        shrink(history.values[t + 1][:width], u, problem.levels[t], problem)
         t += 1
         history.row[t] = row
     final, values = scratch.codes[t % 2], history.values[t]
     for k in range(count):
         final[index[k]] = values[k]
-    return t
+    n_layers = t - start + 1
+    return t, moved / (n_layers * n_layers)
