@@ -3,7 +3,8 @@
 ``add_rows`` is the product of a sparse row vector and a matrix. A strip of up to 128 columns stays in registers while the rows
 go by, so that a row costs its loads and multiply-adds alone. A loop over columns in plain numba loads and stores the sums for
 every few rows, and checks that its arrays do not overlap: half the rate and less. So this one, and the ways between vectors and
-the few entries of them that are not 0, are written as vector instructions. All arrays are float32 or all float64, and widths (w) multiples of 16.
+the few entries of them that are not 0, are written as vector instructions. All arrays are float32 or all float64, and widths (w)
+multiples of 16.
 """
 
 import numpy as np

@@ -35,9 +35,11 @@ from pudle.rows import (
 )
 
 WIDTH = 64  # entries of the largest working set: its K × K matrix stays in the first-level cache
-SPARE = 24  # entries of a working set beyond the active ones, at least
-COMPRESS = 8  # columns of W for each of a working set up to which they are picked, not looked up
-PAY = 3  # narrow layers that a working set must promise, to pay for choosing it
+SPARE = 24  # entries of a working set beyond the active ones, where there is room
+LEAST = 4  # and at least
+COMPRESS = 8  # columns of W for each entry of a working set up to which these are picked from a row, beyond which looked up
+PAY = 3  # narrow layers that a working set must promise to be used again
+CHOICE = 6  # and to be chosen: more where layers are cheap beside gathering W_BB, as they are with few columns
 HORIZON = 16  # layers that a ball may hold for where decay lowers the level
 ROUNDING = 32  # rounding errors of an entry of u, in epsilons of ‖u‖
 
@@ -174,20 +176,24 @@ def squared_radius(problem, history, scratch, u, row, level):
 
 
 @njit(forceinline=True, **OPTIONS)
-def squared_change(codes, anchor, u, anchor_u):
-    """α‖DΔz‖² for Δz = codes − anchor, where u and anchor_u are what they gave."""
-    total = codes[0] * 0
+def squared_change(codes, anchor, u, anchor_u, error):
+    """α‖DΔz‖² for Δz = codes − anchor, where u and anchor_u are what they gave, up to rounding errors ``error`` of these."""
+    total, square = codes[0] * 0, codes[0] * 0
     for j in range(codes.shape[0]):
         change = codes[j] - anchor[j]
         total += change * (change - (u[j] - anchor_u[j]))
-    return total
+        square += change * change
+    return total + error * math.sqrt(square)
 
 
 @njit(**OPTIONS)
 def forward(problem, history, scratch, tally):
     """All layers of one sample from ``first`` on, where codes[first % 2] and row ``first`` of the history hold its codes."""
     n_layers, t = problem.levels.shape[0], problem.first
-    widest, pace = min(WIDTH, scratch.bar.shape[0] * 3 // 5), problem.infinity  # pace: α‖DΔz‖² of the last layer
+    widest, pace = (
+        min(WIDTH, scratch.bar.shape[0] * 3 // 5 // LANES * LANES),
+        problem.infinity,
+    )  # pace: α‖DΔz‖² of the last layer
     was_wide = False
     while t < n_layers:
         u, before, after, earlier = scratch.inputs[t % 2], scratch.codes[t % 2], scratch.codes[(t + 1) % 2], history.row[t]
@@ -196,7 +202,7 @@ def forward(problem, history, scratch, tally):
             index, count = scratch.places, pick(scratch.places, index, history.values[t][: padded(count)])
         add_rows(u, scratch.drive, problem.transfer, index, before, count)
         if was_wide:
-            pace = squared_change(before, after, u, scratch.inputs[(t + 1) % 2])
+            pace = squared_change(before, after, u, scratch.inputs[(t + 1) % 2], u[0] * 0)
         was_wide = True
         shrink(after, u, problem.levels[t], problem)
         t += 1
@@ -207,11 +213,12 @@ def forward(problem, history, scratch, tally):
             stays = active == n_nonzero(after) and width < active + SPARE + LANES
         if not stays:
             active = keep(problem, history, scratch.identity, t, after, earlier)
-            width = padded(active + SPARE)
-        if t == n_layers or width > widest:
+            width = min(padded(active + SPARE), widest)
+        if t == n_layers or active + LEAST > width:
             continue
         level = problem.levels[last_layer(problem, t) - 1]
-        if not PAY * PAY * pace * problem.norms[0] < 0.3 * level * level:
+        promise = PAY if stays or u.shape[0] > COMPRESS * width else CHOICE
+        if not promise * promise * pace * problem.norms[0] < 0.3 * level * level:
             continue
         error = ROUNDING * problem.epsilon * size(u)
         radius = squared_radius(problem, history, scratch, u, earlier, level - error) if stays else pace * 0
@@ -220,7 +227,7 @@ def forward(problem, history, scratch, tally):
                 keep(problem, history, scratch.identity, t, after, earlier)
                 continue
             radius = squared_radius(problem, history, scratch, u, t, level - error)
-            if not PAY * PAY * pace < radius or not holds(history, t, before):
+            if not promise * promise * pace < radius or not holds(history, t, before):
                 keep(problem, history, scratch.identity, t, after, earlier)
                 continue
             tally[2] += 1
@@ -259,7 +266,7 @@ def narrow_layers(problem, history, scratch, t, radius, error):
         codes = history.values[t][:width]
         active = pick(scratch.places, scratch.identity, codes)
         add_few_rows(u, scratch.inside, scratch.gram, scratch.places, codes, active)
-        moved = squared_change(codes, anchor, u, anchor_input) + error * error
+        moved = squared_change(codes, anchor, u, anchor_input, error)
         if not moved < radius:
             break
         shrink(history.values[t + 1][:width], u, problem.levels[t], problem)

@@ -170,3 +170,27 @@ def test_inputs_are_left_as_they_are():
 def test_wrong_words_are_refused(estimator, settings_, message):
     with pytest.raises(PudleError, match=message):
         pudle.dictionary_gradient(*_problem(), estimator, step=0.1, n_layers=3, **settings_)
+
+
+def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path, monkeypatch):
+    """numba alone would go on with a loop compiled before a function that it calls was changed in another file."""
+    from types import SimpleNamespace
+
+    from pudle import sparse_layers
+
+    source, other = tmp_path / "rows.py", tmp_path / "working_sets.py"
+    source.write_text("1")
+    other.write_text("1")
+    kept, compiled = tmp_path / "metrics.f-1.py311.nbi", tmp_path / "working_sets.f-1.py311.nbi"
+    for file in (kept, compiled):
+        file.touch()
+    monkeypatch.setattr(sparse_layers, "run_samples", SimpleNamespace(stats=SimpleNamespace(cache_path=tmp_path)))
+    modules = [SimpleNamespace(__file__=str(source)), SimpleNamespace(__file__=str(other))]
+    sparse_layers.forget_stale_code(modules)
+    assert kept.exists() and not compiled.exists()
+    compiled.touch()
+    sparse_layers.forget_stale_code(modules)
+    assert compiled.exists()
+    source.write_text("2")
+    sparse_layers.forget_stale_code(modules)
+    assert not compiled.exists()
