@@ -75,12 +75,15 @@ def serve(listening: socket.socket) -> None:
 
 
 def preload() -> None:
-    """Import what jobs use, and load the compiled loops."""
+    """Import what jobs use, load the compiled loops, and draw once, which fills what drawing keeps."""
     import gc
+    import io
 
+    import matplotlib.pyplot as plt
     import torch
 
     from pudle import cli, dictionary_gradient, experiments
+    from pudle.harness import style
 
     for question in experiments.QUESTIONS:
         for part in ("run", "figures", "claims"):
@@ -91,6 +94,11 @@ def preload() -> None:
     x, dictionary = torch.eye(2), torch.eye(2)
     for estimator in ("dec", "ae-ls"):
         dictionary_gradient(x, dictionary, estimator, lam=0.1, step=0.1, n_layers=2)
+    figure, (axis,) = style.panels()
+    axis.set(yscale="log", xlabel="$x$")
+    for kind in ("pdf", "png", "svg"):
+        figure.savefig(io.BytesIO(), format=kind)
+    plt.close(figure)
     gc.collect()
     gc.freeze()
 
