@@ -25,8 +25,6 @@ SETTINGS = {
 }
 
 
-
-
 @cache
 def _rows(spoiled_gradient: Callable | None = None, lam: float = SETTINGS["lam"]) -> pd.DataFrame:
     gradient = spoiled_gradient(unrolled_gradient) if spoiled_gradient else unrolled_gradient
