@@ -19,7 +19,7 @@ SETTINGS = {
     "init_noise": 0.02,
     "lam": 0.2,
     "step": 0.2,
-    "n_layers": 40,
+    "n_layers": 30,
     "estimators": ["dec", "ae-lasso", "ae-ls"],
     "dtype": "float64",
 }
