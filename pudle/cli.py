@@ -69,13 +69,12 @@ def described_claims() -> str:
     for question in experiments.QUESTIONS:
         sections.append(f"## {question}")
         for claim in experiments.part(question, "claims").CLAIMS:
-            controls = ", ".join(experiments.controls_of(question, claim.id)) or "none"
             sections.append(
                 f"### {claim.id}\n\n{claim.statement}\n\n"
                 f"- source: {claim.place}\n"
                 f"- holds if: {claim.effect} {claim.threshold} ({claim.why}){'; mean on the log scale' if claim.ratio else ''}\n"
                 f"- from: {claim.rows}; at least {claim.min_seeds} seeds\n"
-                f"- figure: `figures/{question}/{claim.figure}`; negative control: {controls}"
+                f"- figure: `figures/{question}/{claim.figure}`; negative control: {experiments.controls_of(question, claim, 'id')}"
             )
         if experiments.has_controls(question):
             told = [f"- {control.id}: {control.statement}" for control in experiments.part(question, "controls").CONTROLS]
@@ -175,12 +174,9 @@ def verdicts(root: Path):
     from pudle.harness.verdicts import judge_all, markdown
 
     merged, planned = _plan(root)
-    table = judge_all(
-        (question, claim, Results(question, planned, root).rows)
-        for question in experiments.QUESTIONS
-        for claim in experiments.part(question, "claims").CLAIMS
-    )
-    table["controls"] = [" ".join(experiments.controls_of(row.question, row.claim)) for row in table.itertuples()]
+    claims = [(question, claim) for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
+    table = judge_all((question, claim, Results(question, planned, root).rows) for question, claim in claims)
+    table["controls"] = [experiments.controls_of(*claim) for claim in claims]
     files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "claims.md", markdown(table, merged["scale"]))
 

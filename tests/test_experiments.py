@@ -200,7 +200,7 @@ def test_claims_command_tells_what_is_contradicted(tmp_path):
     [
         (("claims", "--root", "nowhere"), "run `snakemake` first"),
         (("tables", "lerning"), "did you mean 'learning'"),
-        (("controls", "robustness"), "unknown question with negative controls 'robustness'"),
+        (("controls", "learn"), "unknown question with negative controls 'learn'"),
         (("claims", "--scale", "nowhere"), "run `snakemake` first"),
         (("report", "--root", "nowhere"), "run `snakemake` first"),
         (("figures", "learning", "--root", "nowhere"), "run `snakemake` first"),

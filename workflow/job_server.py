@@ -75,22 +75,38 @@ def serve(listening: socket.socket) -> None:
 
 
 def preload() -> None:
-    """Import what jobs use, and load the compiled loops."""
-    import gc
+    """Import what jobs use, load the compiled loops, and draw once, which fills what drawing keeps.
 
+    What is named here besides pudle is imported by its functions when they are called.
+    """
+    import gc
+    import io
+
+    import matplotlib.pyplot as plt
+    import scipy.optimize
+    import scipy.stats
+    import skimage.metrics
+    import sklearn.datasets
+    import sklearn.decomposition
     import torch
 
     from pudle import cli, dictionary_gradient, experiments
+    from pudle.harness import style
 
     for question in experiments.QUESTIONS:
         for part in ("run", "figures", "claims"):
             experiments.part(question, part)
-    assert cli
+    assert cli and scipy and skimage and sklearn
     torch.set_num_threads(1)  # a fork could not use threads that were started here
     torch.optim.Adam([torch.zeros(1)])
     x, dictionary = torch.eye(2), torch.eye(2)
     for estimator in ("dec", "ae-ls"):
         dictionary_gradient(x, dictionary, estimator, lam=0.1, step=0.1, n_layers=2)
+    figure, (axis,) = style.panels()
+    axis.set(yscale="log", xlabel="$x$")
+    for kind in ("pdf", "png", "svg"):
+        figure.savefig(io.BytesIO(), format=kind)
+    plt.close(figure)
     gc.collect()
     gc.freeze()
 

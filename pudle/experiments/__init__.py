@@ -2,11 +2,14 @@
 ``run.py`` (how one cell runs), ``figures.py``, ``claims.py``, and where there are any, ``controls.py`` (negative controls of the claims).
 A new folder is a new question: nothing else lists them."""
 
+from __future__ import annotations
+
 import pkgutil
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -14,6 +17,9 @@ from pudle import methods
 from pudle.errors import PudleError
 from pudle.harness import provenance, settings
 from pudle.harness.cells import Cell
+
+if TYPE_CHECKING:
+    from pudle.harness.verdicts import Claim
 
 QUESTIONS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
 
@@ -28,10 +34,11 @@ def has_controls(question: str) -> bool:
     return (Path(__file__).parent / question / "controls.py").exists()
 
 
-def controls_of(question: str, claim: str) -> list[str]:
-    """Ids of the negative controls of a question's claim; empty if it has none."""
+def controls_of(question: str, claim: Claim, tell: str = "statement") -> str:
+    """The negative controls of a question's claim, by their ``tell``: "statement" or "id"; or "none" and why there is none."""
     controls = part(question, "controls").CONTROLS if has_controls(question) else ()
-    return [control.id for control in controls if claim in control.claims]
+    found = [getattr(control, tell) for control in controls if claim.id in control.claims]
+    return (", " if tell == "id" else " ").join(found) or ": ".join(filter(None, ("none", claim.uncontrolled)))
 
 
 def schema(question: str) -> dict:

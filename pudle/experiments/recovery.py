@@ -5,7 +5,7 @@ sees the truth. Only its own updates are timed.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -21,17 +21,17 @@ PROBLEM = ("n_samples", "n_features", "n_atoms", "sparsity")
 DRAWS = ("amplitudes", "low", "high", "mean", "std", "signs", "noise")
 
 
-def learn(settings: Mapping, seed: int, record: Record) -> None:
+def learn(settings: Mapping, seed: int, record: Record, create: Callable = methods.create) -> None:
     """Run ``settings["method"]`` with ``settings["method_settings"]``; at step k stands what holds after k updates.
 
     A method that raises, takes longer than ``settings["time_limit"]`` seconds or returns numbers that are not finite ends the seed as
-    failed, stalled or diverged.
+    failed, stalled or diverged. ``create`` makes the method; it is only ever another one in negative controls.
     """
     draws = {key: settings[key] for key in DRAWS if key in settings}
     x, _, true_dictionary = make_sparse_data(*(settings[key] for key in PROBLEM), **draws, seed=seed)
     start = perturb_dictionary(true_dictionary, settings["init_noise"], seed)
     with record.seed(seed, limit=settings.get("time_limit"), guard=True):
-        method = methods.create(settings["method"], start.clone(), settings["method_settings"], stream(seed, "method"))
+        method = create(settings["method"], start.clone(), settings["method_settings"], stream(seed, "method"))
         seconds, update = 0.0, 0
         _score(method, true_dictionary, update, record)
         batches = _batches(len(x), settings["batch"], settings["epochs"], seed)

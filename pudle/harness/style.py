@@ -1,6 +1,7 @@
 """How figures look and how they are saved: PDF, PNG, SVG, and the CSV of exactly what is plotted. matplotlib is imported when first used."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int 
             "axes.titlesize": "medium",
             "legend.frameon": False,
             "lines.linewidth": 1.6,
+            "figure.dpi": 72,  # that of PDF and SVG: what is laid out for them need not be measured again
             "pdf.fonttype": 42,
             "svg.hashsalt": "pudle",
         },
@@ -90,16 +92,17 @@ def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
     import matplotlib.pyplot as plt
 
     figure.text(1.0, 1.0, stamp, ha="right", va="bottom", fontsize=5, color="0.5")
+    figure.draw_without_rendering()  # lays it out: once for all three files, as that takes longer than drawing
+    figure.set_layout_engine(None)
+    box = figure.get_tightbbox().padded(0.1)
     stem = Path(stem)
-    files.replace(
-        stem.with_suffix(".pdf"), lambda path: figure.savefig(path, bbox_inches="tight", metadata={"CreationDate": None})
-    )
-    files.replace(
-        stem.with_suffix(".png"), lambda path: figure.savefig(path, bbox_inches="tight", dpi=200, metadata={"Software": None})
-    )
-    files.replace(
-        stem.with_suffix(".svg"), lambda path: figure.savefig(path, bbox_inches="tight", dpi=100, metadata={"Date": None})
-    )
+    for suffix, options in (
+        (".pdf", {"metadata": {"CreationDate": None}}),
+        (".png", {"metadata": {"Software": None}, "dpi": 200}),
+        (".svg", {"metadata": {"Date": None}, "dpi": 100}),
+    ):
+        save = partial(figure.savefig, bbox_inches=box, **options)
+        files.replace(stem.with_suffix(suffix), save)
     files.replace(stem.with_suffix(".csv"), lambda path: plotted.to_csv(path, index=False))
     plt.close(figure)
 

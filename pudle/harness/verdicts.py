@@ -41,6 +41,7 @@ class Claim:
     why : where the threshold comes from
     ratio : the effect is a ratio: its interval is computed on the log scale
     min_seeds : with fewer the verdict is INCONCLUSIVE
+    uncontrolled : for a claim that no negative control names, why there cannot be one
     """
 
     id: str
@@ -55,6 +56,7 @@ class Claim:
     why: str
     ratio: bool = False
     min_seeds: int = 3
+    uncontrolled: str = ""
 
     def __post_init__(self):
         if (self.above is None) == (self.below is None):
@@ -118,7 +120,7 @@ def judge_all(claims: Iterable[tuple[str, Claim, pd.DataFrame]]) -> pd.DataFrame
 
 
 def markdown(table: pd.DataFrame, scale: str) -> str:
-    """The claims table for reading: one line a claim."""
+    """The claims table for reading: one line a claim. It has one column more than :func:`judge_all` gives: ``controls``, in words."""
     shown = pd.DataFrame(
         {
             "claim": table.claim,
@@ -132,6 +134,7 @@ def markdown(table: pd.DataFrame, scale: str) -> str:
             ],
             "threshold": table.threshold,
             "seeds": table.n_seeds,
+            "negative control": table.controls,
             "p (Holm)": ["" if np.isnan(p) else f"{p:.2g}" for p in table.p_holm],
             "effect size": ["" if np.isnan(d) else f"{d:.2g}" for d in table.effect_size],
         }
@@ -140,7 +143,8 @@ def markdown(table: pd.DataFrame, scale: str) -> str:
     return (
         f"# Claims at the scale '{scale}'\n\n{counts}. Intervals: 95 % Student-t over seeds of the effect per seed "
         f"(ratios on the log scale); p: the t-test against the threshold, two-sided, Holm-corrected over the claims of a question; "
-        f"effect size: distance of the mean to the threshold in standard deviations over seeds.\n\n{shown.to_markdown(index=False)}\n"
+        f"effect size: distance of the mean to the threshold in standard deviations over seeds; negative control: what was spoiled "
+        f"to see that the claim can fail (docs/claims.md says more).\n\n{shown.to_markdown(index=False)}\n"
     )
 
 

@@ -42,7 +42,7 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
         style=here.joinpath("page.css").read_text(),
         script=here.joinpath("page.js").read_text(),
         verdicts={verdict: int((claims.verdict == verdict).sum()) for verdict in VERDICTS},
-        claims=list(claims.fillna({"note": "", "controls": ""}).itertuples()),
+        claims=list(claims.fillna({"note": ""}).itertuples()),
         published=list(values.fillna({"order": ""}).itertuples()),
         rule=published.RULE,
         questions={question: _pictures(root, question) for question in sorted(coverage.question.unique())},

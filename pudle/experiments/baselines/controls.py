@@ -1,27 +1,69 @@
-"""A start that has nothing to do with the truth: no method can then be anywhere near it after one pass."""
+"""A start that has nothing to do with the truth, a hard threshold that no code passes, and a "fixed λ" that is none."""
+
+import pandas as pd
 
 from pudle.experiments.baselines.grid import VARIES, plan
 from pudle.experiments.baselines.run import run
 from pudle.harness.controls import Control, measure
 
+# Sizes at which all of the claims hold: few atoms for the number of features, a large λ, and a low rate for NOODL.
 SETTINGS = {
-    "n_samples": 20000,
-    "n_features": 50,
-    "n_atoms": 60,
+    "n_features": 64,
+    "n_atoms": 30,
     "sparsity": [2],
     "signs": "shared",
-    "init_noise": 0.02,
+    "init_noise": 0.015,
     "batch": 50,
     "epochs": 1,
-    "evaluate_every": 100,
-    "methods": {"pudle-ae-ls": {"learning_rate": 0.003}, "pudle-ae-ls-ht": {"learning_rate": 0.003}},
+    "evaluate_every": 10,
 }
+_DESCENT = {"learning_rate": 0.006, "n_layers": 50}
+METHODS = {
+    "pudle-ae-ls": _DESCENT | {"lam": 0.4},
+    "pudle-ae-ls-ht": _DESCENT,
+    "pudle-ae-ls-decay": _DESCENT | {"lam": 0.4, "decay_every": 10},
+    "noodl": {"learning_rate": 0.3, "n_layers": 50},
+    "noodl-as-published": {"n_layers": 50},
+}
+
+
+def _rows(n_batches: int, methods: dict, **changes) -> pd.DataFrame:
+    sizes = SETTINGS | {"n_samples": n_batches * SETTINGS["batch"]}
+    return measure(run, plan(sizes | changes | {"methods": methods}), range(3), VARIES)
+
+
+def _far(spoil: bool) -> pd.DataFrame:
+    chosen = {name: settings for name, settings in METHODS.items() if "noodl" not in name}
+    return _rows(160, chosen, **{"init_noise": 100.0} if spoil else {})
+
+
+def _without_codes(spoil: bool) -> pd.DataFrame:
+    spoiled = {"pudle-ae-ls-ht": METHODS["pudle-ae-ls-ht"] | {"threshold": 100.0}} if spoil else {}
+    return _rows(40, METHODS | spoiled)
+
+
+def _unbiased(spoil: bool) -> pd.DataFrame:
+    spoiled = METHODS["pudle-ae-ls-ht"] | {"method": "pudle-ae-ls-ht"}
+    return _rows(80, {"pudle-ae-ls": spoiled if spoil else METHODS["pudle-ae-ls"]})
+
 
 CONTROLS = (
     Control(
         id="start-far-from-the-truth",
-        claims=("pudle-ae-ls-ht-removes-bias",),
+        claims=("pudle-ae-ls-decay-removes-bias", "pudle-ae-ls-ht-removes-bias"),
         statement="The initial dictionary is random.",
-        rows=lambda spoil: measure(run, plan(SETTINGS | {"init_noise": 100.0} if spoil else SETTINGS), range(3), VARIES),
+        rows=_far,
+    ),
+    Control(
+        id="threshold-too-high",
+        claims=("ht-beats-decay", "noodl-as-published-slower-than-ht", "noodl-slower-than-ht"),
+        statement="The hard threshold is so high that no code passes it.",
+        rows=_without_codes,
+    ),
+    Control(
+        id="no-bias-to-level-off-at",
+        claims=("fixed-lambda-levels-off",),
+        statement="The run with the hard threshold is taken for that with fixed λ.",
+        rows=_unbiased,
     ),
 )

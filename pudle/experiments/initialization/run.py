@@ -3,7 +3,7 @@
 A fixed λ leaves a bias, and "recovered" would depend on it; with the hard threshold the error of what is recovered goes towards 0.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,10 +16,11 @@ from pudle.initialization import gaussian_dictionary, pairwise_dictionary, pertu
 from pudle.metrics import align_atoms, dictionary_error
 
 
-def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
+def run(settings: Mapping, seeds: Sequence[int], record: Record, make: Callable = make_sparse_data) -> None:
+    """``make`` is only ever another one in negative controls."""
     for seed in seeds:
         for sparsity in settings["sparsity"]:
-            data, test = _draw(settings, sparsity, seed)
+            data, test = _draw(settings, sparsity, seed, make)
             for labels, dictionary, found in _starts(settings, data, seed):
                 with record.seed(seed, sparsity=sparsity, **labels):
                     if found is not None:
@@ -27,10 +28,10 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
                     _learn(settings, dictionary, found.n_found if found else 0, data, test, record)
 
 
-def _draw(settings: Mapping, sparsity: int, seed: int) -> tuple[SparseData, SparseData]:
+def _draw(settings: Mapping, sparsity: int, seed: int, make: Callable) -> tuple[SparseData, SparseData]:
     """Samples to learn from and samples to test on."""
     n = settings["n_samples"]
-    x, codes, dictionary = make_sparse_data(
+    x, codes, dictionary = make(
         n + settings["test_samples"],
         settings["n_features"],
         settings["n_atoms"],

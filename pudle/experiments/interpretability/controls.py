@@ -1,8 +1,10 @@
-"""Codes shuffled across the images, and a dictionary that has not been trained."""
+"""A dictionary that has not been trained, training told backwards, codes shuffled, and contributors that are none."""
+
+from functools import cache
 
 import pandas as pd
 
-from pudle.experiments.interpretability.grid import VARIES, plan
+from pudle.experiments.interpretability.grid import VARIES
 from pudle.experiments.interpretability.run import run
 from pudle.harness.controls import Control, measure
 
@@ -10,48 +12,82 @@ SETTINGS = {
     "data_set": "digits",
     "classes": [0, 1, 2, 3, 4],
     "n_atoms": 30,
-    "n_layers": [30],
+    "n_layers": 15,
     "estimator": "ae-lasso",
     "lam": 0.25,
     "step": 0.1,
     "weight_decay": 0.01,
     "ridge": None,
     "batch": 1000,
-    "epochs": 200,
+    "epochs": 60,
     "learning_rate": 0.02,
     "adam_eps": 1e-15,
     "drop_epochs": [],
-    "evaluate_every": 50,
+    "evaluate_every": 60,
     "n_contributors": None,
     "n_outputs": 1000,
 }
+# Few atoms, a large weight decay and codes that are held constant: training comes to a standstill, and the relation holds to rounding.
+STATIONARY = SETTINGS | {
+    "classes": [0, 1],
+    "n_atoms": 4,
+    "n_layers": 20,
+    "estimator": "dec",
+    "step": 0.3,
+    "weight_decay": 0.5,
+    "epochs": 400,
+    "drop_epochs": [250, 330],
+    "evaluate_every": 20,
+}
 
-CONVERGES = {"n_atoms": 10, "estimator": "dec", "n_layers": [15], "step": 0.3}  # soon
+
+@cache
+def _trained(few_atoms: bool = False) -> pd.DataFrame:
+    return measure(run, [STATIONARY if few_atoms else SETTINGS], range(3), VARIES)
 
 
-def _rows(**changes) -> pd.DataFrame:
-    return measure(run, plan(SETTINGS | changes), range(3), VARIES)
+def _untrained() -> pd.DataFrame:
+    return measure(run, [STATIONARY | {"epochs": 1, "drop_epochs": []}], range(3), VARIES)
 
 
-def _shuffled(spoil: bool) -> pd.DataFrame:
+def _backwards() -> pd.DataFrame:
+    rows = _trained(few_atoms=True)
+    return rows.assign(step=rows.step.where(rows.quantity != "relation_residual", rows.step.max() - rows.step))
+
+
+def _shuffled() -> pd.DataFrame:
     """The run measures shuffled codes beside the others; they are given out as the raw ones."""
-    rows = _rows()
-    return rows[rows.codes != "raw"].replace({"codes": {"shuffled": "raw"}}) if spoil else rows
+    rows = _trained()
+    return rows[rows.codes != "raw"].replace({"codes": {"shuffled": "raw"}})
+
+
+def _at_random() -> pd.DataFrame:
+    return _trained().replace({"quantity": {"moved_top": "moved_random", "moved_random": "moved_top"}})
 
 
 CONTROLS = (
     Control(
+        id="untrained",
+        claims=("relation-holds", "relation-holds-few-layers", "outputs-from-contributions"),
+        statement="The dictionary is as it was at the start.",
+        rows=lambda spoil: _untrained() if spoil else _trained(few_atoms=True),
+    ),
+    Control(
+        id="told-backwards",
+        claims=("relation-needs-convergence",),
+        statement="The epochs of training are told backwards.",
+        rows=lambda spoil: _backwards() if spoil else _trained(few_atoms=True),
+    ),
+    Control(
         id="shuffled-codes",
         claims=("contributors-share-the-class",),
         statement="Each atom's codes are shuffled across the training images.",
-        rows=_shuffled,
+        rows=lambda spoil: _shuffled() if spoil else _trained(),
     ),
     Control(
-        id="untrained",
-        claims=("relation-holds",),
-        statement="The dictionary is as it was at the start.",
-        rows=lambda spoil: _rows(
-            **CONVERGES, **({"epochs": 1, "drop_epochs": []} if spoil else {"epochs": 1000, "drop_epochs": [600, 800]})
-        ),
+        id="contributors-at-random",
+        claims=("top-contributors-matter",),
+        statement="Images at random are taken for the top contributors, and these for images at random.",
+        rows=lambda spoil: _at_random() if spoil else _trained(),
     ),
 )

@@ -62,38 +62,32 @@ def dictionary(results: Results):
 def atoms(results: Results):
     arrays, seed, name = _pictures(results)
     chosen = arrays.get("atom/atoms", np.empty(0, int))
-    figure, axes = style.panels(max(1, len(chosen)) * 11, rows=max(1, len(chosen)), width=0.62, height=0.78)
+    figure, axis = _table(len(chosen), 11)
     numbers = []
-    for row, (atom, grid) in enumerate(zip(chosen, axes.reshape(len(chosen) or 1, 11), strict=False)):
-        _show(grid[0], arrays["dictionary"][atom], f"atom {atom}")
-        shown = zip(grid[1:], arrays["atom/images"][row], arrays["atom/weights"][row], strict=True)
-        for rank, (axis, image, weight) in enumerate(shown):
-            _show(axis, image, f"{weight:+.2g}")
+    for row, atom in enumerate(chosen):
+        _tile(axis, row, 0, arrays["dictionary"][atom], f"atom {atom}")
+        shown = zip(arrays["atom/images"][row], arrays["atom/weights"][row], strict=True)
+        for rank, (image, weight) in enumerate(shown):
+            _tile(axis, row, rank + 1, image, f"{weight:+.2g}")
             numbers.append({"atom": atom, "place": rank + 1 if rank < 5 else rank - 10, "contribution": weight, "seed": seed})
-    for axis in axes if not len(chosen) else ():
-        axis.axis("off")
     return figure, pd.DataFrame(numbers or [{"note": name}])
 
 
 def outputs(results: Results):
     arrays, seed, name = _pictures(results)
-    count = len(arrays.get("output/labels", ()))
-    figure, axes = style.panels(max(1, count) * 19, rows=max(1, count), width=0.5, height=0.62)
+    classes = arrays.get("output/labels", np.empty(0, int))
+    figure, axis = _table(len(classes), 19)
     numbers = []
-    for row, grid in enumerate(axes.reshape(max(1, count), 19) if count else ()):
-        label = arrays["output/labels"][row]
-        _show(grid[0], arrays["output/new"][row], f"a {label}")
-        _show(grid[1], arrays["output/outputs"][row], r"$\hat x$")
-        grid[10].axis("off")
-        for kind, places in (("beta", grid[2:10]), ("similarity", grid[11:])):
+    for row, label in enumerate(classes):
+        _tile(axis, row, 0, arrays["output/new"][row], f"a {label}")
+        _tile(axis, row, 1, arrays["output/outputs"][row], r"$\hat x$")
+        for kind, first in (("beta", 2), ("similarity", 11)):
             found = (arrays[f"output/{kind}/{what}"][row] for what in ("images", "weights", "labels"))
-            for rank, (axis, image, weight, of) in enumerate(zip(places, *found, strict=True)):
-                _show(axis, image, f"{weight:.2g}", "black" if of == label else "#D55E00")
+            for rank, (image, weight, of) in enumerate(zip(*found, strict=True)):
+                _tile(axis, row, first + rank, image, f"{weight:.2g}", "black" if of == label else "#D55E00")
                 numbers.append(
                     {"class": label, "by": kind, "rank": rank + 1, "weight": weight, "class_found": of, "seed": seed}
                 )
-    for axis in axes if not count else ():
-        axis.axis("off")
     return figure, pd.DataFrame(numbers or [{"note": name}])
 
 
@@ -160,10 +154,25 @@ def removal(results: Results):
     return figure, table
 
 
-def _show(axis, image, title: str, colour: str = "black") -> None:
+def _show(axis, image, title: str) -> None:
     axis.imshow(image, cmap="gray")
-    axis.set_title(title, fontsize=6, pad=2, color=colour)
+    axis.set_title(title, fontsize=6, pad=2)
     axis.axis("off")
+
+
+def _table(rows: int, columns: int):
+    """A figure with one axis, for a table of images: an axis for each would take seconds to lay out."""
+    figure, (axis,) = style.panels(width=0.53 * columns, height=0.66 * max(1, rows))
+    axis.axis("off")
+    return figure, axis
+
+
+def _tile(axis, row: int, column: int, image: np.ndarray, title: str, colour: str = "black") -> None:
+    """One image (h, w) of the table, each in its own range of greys, with its title above."""
+    bottom = -1.35 * row
+    axis.imshow(image, cmap="gray", extent=(1.1 * column, 1.1 * column + 1, bottom, bottom + 1))
+    axis.text(1.1 * column + 0.5, bottom + 1.03, title, fontsize=6, ha="center", va="bottom", color=colour)
+    axis.set(xlim=(0, 1.1 * column + 1), ylim=(bottom, 1.35))  # each image sets them to its own
 
 
 FIGURES = (

@@ -13,7 +13,7 @@ SETTINGS = {
     "noise": 0.1,
     "lam": 0.1,
     "step": 1.0,
-    "n_layers": 500,
+    "n_layers": 300,
     "truncations": [20],
 }
 

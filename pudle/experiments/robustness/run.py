@@ -1,11 +1,13 @@
 """One method under one variant, over all seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from pudle import methods
 from pudle.experiments.recovery import learn
 from pudle.harness.record import Record
 
 
-def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
+def run(settings: Mapping, seeds: Sequence[int], record: Record, create: Callable = methods.create) -> None:
+    """``create`` is only ever another one in negative controls."""
     for seed in seeds:
-        learn(settings, seed, record)
+        learn(settings, seed, record, create)

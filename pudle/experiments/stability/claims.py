@@ -74,6 +74,7 @@ CLAIMS = (
         why="bounded as above",
         rows="norm of truncated ae-ls, soft, no acceleration, all T and steps where that of ae-ls is above 100",
         figure="stability",
+        uncontrolled="it is CONTRADICTED with nothing spoiled, and at every size: where soft ISTA's gradient explodes, its codes do too",
     ),
     Claim(
         id="trainings-converge-below-the-bound",

@@ -1,4 +1,9 @@
-"""Gradients of the wrong sign, codes of other samples, and a gradient that is not back-propagated."""
+"""Gradients of the wrong sign, codes of other samples, and a gradient that is not back-propagated; a λ of zero."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pandas as pd
 
 from pudle.experiments.spoil import detached, shuffled_codes, wrong_sign
 from pudle.experiments.unrolling.run import run
@@ -14,47 +19,60 @@ SETTINGS = {
     "init_noise": 0.02,
     "lam": 0.2,
     "step": 0.2,
-    "n_layers": 40,
+    "n_layers": 30,
     "estimators": ["dec", "ae-lasso", "ae-ls"],
     "dtype": "float64",
 }
 
 
-def _rows(spoiled_gradient):
-    return lambda spoil: measure(
-        run, [SETTINGS], range(3), (), gradient=spoiled_gradient(unrolled_gradient) if spoil else unrolled_gradient
-    )
+@cache
+def _rows(spoiled_gradient: Callable | None = None, lam: float = SETTINGS["lam"]) -> pd.DataFrame:
+    gradient = spoiled_gradient(unrolled_gradient) if spoiled_gradient else unrolled_gradient
+    return measure(run, [SETTINGS | {"lam": lam}], range(3), (), gradient=gradient)
+
+
+def _wrong_dec(gradient: Callable) -> Callable:
+    return wrong_sign(gradient, "dec")
+
+
+def _wrong_back_propagated(gradient: Callable) -> Callable:
+    return wrong_sign(gradient, "ae-lasso", "ae-ls")
 
 
 CONTROLS = (
     Control(
+        id="wrong-sign-dec",
+        claims=("dec-converges-to-local",),
+        statement="dec has the wrong sign.",
+        rows=lambda spoil: _rows(_wrong_dec if spoil else None),
+    ),
+    Control(
         id="wrong-sign",
-        claims=("dec-converges-to-local", "ae-lasso-converges-to-local"),
-        statement="dec and ae-lasso have the wrong sign.",
-        rows=_rows(lambda gradient: wrong_sign(gradient, "dec", "ae-lasso")),
-    ),
-    Control(
-        id="wrong-sign-ae-lasso",
-        claims=("ae-lasso-converges-faster", "ae-lasso-faster-than-codes"),
-        statement="ae-lasso has the wrong sign.",
-        rows=_rows(lambda gradient: wrong_sign(gradient, "ae-lasso")),
-    ),
-    Control(
-        id="wrong-sign-ae-ls",
-        claims=("ae-ls-closer-to-global",),
-        statement="ae-ls has the wrong sign.",
-        rows=_rows(lambda gradient: wrong_sign(gradient, "ae-ls")),
+        claims=(
+            "ae-lasso-converges-to-local",
+            "ae-lasso-converges-faster",
+            "ae-lasso-faster-than-codes",
+            "ae-ls-closer-to-global",
+        ),
+        statement="ae-lasso and ae-ls have the wrong sign.",
+        rows=lambda spoil: _rows(_wrong_back_propagated if spoil else None),
     ),
     Control(
         id="shuffled-codes",
         claims=("codes-converge", "codes-converge-geometrically"),
         statement="Each sample has the codes of another.",
-        rows=_rows(shuffled_codes),
+        rows=lambda spoil: _rows(shuffled_codes if spoil else None),
     ),
     Control(
         id="detached",
         claims=("ae-ls-stays-away-from-local",),
         statement="dec is taken for ae-ls, as if its codes had been detached.",
-        rows=_rows(detached),
+        rows=lambda spoil: _rows(detached if spoil else None),
+    ),
+    Control(
+        id="lambda-of-zero",
+        claims=("ae-ls-stays-away-from-local",),
+        statement="λ is zero, and ae-ls the same as ae-lasso.",
+        rows=lambda spoil: _rows(lam=0.0) if spoil else _rows(),
     ),
 )
