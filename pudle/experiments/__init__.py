@@ -83,5 +83,11 @@ def fingerprint(cell: Cell) -> str:
     return f"{run}-{of_cell(cell.settings)}" if of_cell else run
 
 
+def code(cell: Cell) -> dict[str, str]:
+    """SHA-256 of the source of each module that ``cell`` depends on."""
+    names = [f"pudle.experiments.{cell.question}.run"]
+    return provenance.code(*names, *([methods.get(cell.settings["method"]).__module__] if "method" in cell.settings else []))
+
+
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:
     return tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
