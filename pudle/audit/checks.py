@@ -49,19 +49,13 @@ def _files(run: Run) -> Iterator[Finding]:
     for name, path in here.items():
         if path.is_symlink():
             yield Finding(name, "files", "is a symbolic link: a result is a file of its own")
-    try:
-        crate = read_json(run.root / MANIFEST)
-        told = manifest.listed(crate)
-        kept = {entity["@id"]: entity for entity in crate["@graph"]}
-    except PudleError as error:
-        yield Finding(MANIFEST, "manifest", str(error))
-        return
-    except (KeyError, TypeError, AttributeError):
-        yield Finding(MANIFEST, "manifest", "is no list of entities with @id and @type")
-        return
-    content = (run.root / MANIFEST).read_bytes()
-    if not (run.root / CRATE).is_file() or (run.root / CRATE).read_bytes() != content:
+    content, other = ((run.root / name).read_bytes() if (run.root / name).is_file() else b"" for name in (MANIFEST, CRATE))
+    if content != other:
         yield Finding(CRATE, "manifest", f"is not the same as {MANIFEST}")
+    kept, told = _entries(run.root / MANIFEST)
+    if not kept:
+        yield Finding(MANIFEST, "manifest", f"is missing or no manifest; {CRATE} is read in its place")
+        kept, told = _entries(run.root / CRATE)
     digests = manifest.hashes(run.root, here)
     for name in sorted({*told, *run.files} - set(digests)):
         yield Finding(name, "files", "is missing")
@@ -71,6 +65,15 @@ def _files(run: Run) -> Iterator[Finding]:
     for name in sorted(wrong):
         yield Finding(name, "hash", f"has SHA-256 {digests[name][:12]}…, and the manifest says {str(told[name])[:12]}…")
     yield from _manifest(run, content, kept, {name: digests[name] for name in run.files if name in digests}, wrong)
+
+
+def _entries(path: Path) -> tuple[dict[str, dict], dict[str, str]]:
+    """The entries of a manifest by @id, and the SHA-256 of its files; nothing for a file that is none."""
+    try:
+        crate = read_json(path)
+        return {entity["@id"]: entity for entity in crate["@graph"]}, manifest.listed(crate)
+    except (PudleError, KeyError, TypeError, AttributeError):
+        return {}, {}
 
 
 def _stray(run: Run, name: str) -> str:

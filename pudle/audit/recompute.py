@@ -21,7 +21,8 @@ from pudle.harness import published, style, tables, verdicts
 from pudle.harness.record import ENDINGS
 from pudle.harness.statistics import LEVEL, RESAMPLES
 
-RTOL = 1e-9  # of the largest absolute value of a column: what another order of summation may change
+RTOL = 1e-9  # what another order of summation may change of a number
+ATOL = 1e-14  # and of one that cancels, as a share of the largest of its column
 _KEYS = ["seed", "step", "quantity", "value"]
 _BATCH = 200  # resamples that are drawn at a time
 
@@ -297,5 +298,5 @@ def _unequal(expected: pd.Series, found: pd.Series) -> np.ndarray:
     texts = [np.where(column.isna(), "", column.map(str)) for column in (expected, found)]
     scale = np.max(np.abs(numbers[0][np.isfinite(numbers[0])]), initial=0.0)
     with np.errstate(invalid="ignore"):
-        near = np.abs(numbers[0] - numbers[1]) <= RTOL * scale
+        near = np.abs(numbers[0] - numbers[1]) <= RTOL * np.abs(numbers[0]) + ATOL * scale
     return (texts[0] != texts[1]) & ~near

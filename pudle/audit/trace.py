@@ -30,18 +30,18 @@ def trace(path: Path, row: int | None = None) -> Iterator[str]:
     run, name = Run(root), path.relative_to(root).as_posix()
     digests = manifest.listed(read_json(root / MANIFEST))
     step = next((step for step in run.steps if name in step.outputs), None)
+    record = None if row is None else _record(path, row)
     yield _file(run, digests, name)
-    if row is not None:
-        record = _record(path, row)
+    if record is not None:
         yield f"  row {row}: {_told(record)}"
     if step is None:
         return
     yield f"  made by `{step.command}` ({step.name})"
     question = step.name.split("/")[1] if "/" in step.name else None
-    if row is not None and question is None:
+    if record is not None and question is None:
         question = record.get("question")
     chosen = [cell for cell in run.cells if question in (None, cell.question) and _makes(run, step, cell)]
-    if row is None:
+    if record is None:
         yield from (_file(run, digests, source) for source in step.inputs if not source.startswith("cells/"))
         yield from _cells(run, digests, chosen)
         return

@@ -85,7 +85,7 @@ _READ: ContextVar[set[str] | None] = ContextVar("read", default=None)
 def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
     """What Python code inside reads from the folders ``roots``: when it ends, ``name of the root/path`` → SHA-256 is in the dictionary.
 
-    It holds what was opened, not what was said to be used, so no loader of data has to tell.
+    It holds what was opened, not what was said to be used, so no loader of data has to tell. Modules are no data.
     """
     _listen()
     opened, found = set(), {}
@@ -99,7 +99,7 @@ def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
             found |= {
                 f"{name}/{path.relative_to(Path(root).absolute()).as_posix()}": files.sha256(path)
                 for path in sorted(inside)
-                if path.is_file()
+                if path.is_file() and path.suffix not in (".py", ".pyc")
             }
 
 
