@@ -20,14 +20,19 @@ ROOT = click.option(
 
 
 class People(click.Group):
-    """Shows a :class:`PudleError` as one paragraph and ends with status 2."""
+    """Shows a :class:`PudleError`, and what the system refuses (a full disk, say), as one paragraph and ends with status 2."""
 
     def invoke(self, context: click.Context):
         try:
             return super().invoke(context)
         except PudleError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(2)
+            told = str(error)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            told = f"{error.filename or 'a file'}: {error.strerror}"
+        click.echo(f"Error: {told}", err=True)
+        sys.exit(2)
 
 
 @click.group(cls=People, context_settings={"help_option_names": ["-h", "--help"]})

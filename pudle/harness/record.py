@@ -14,6 +14,7 @@ import pandas as pd
 
 from pudle.errors import PudleError
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell of a spreadsheet that begins with one of them is computed
 ENDINGS = ("diverged", "stalled", "failed")  # the mildest first
 
 
@@ -106,6 +107,9 @@ class Record:
             np.savez_compressed(file, **self.arrays)
 
     def _row(self, step: int, quantity: str, value: float, labels: Mapping[str, object]) -> dict:
+        for label in labels.values():
+            if isinstance(label, str) and label.startswith(FORMULAS):
+                raise PudleError(f"the label {label!r} would be a formula in a spreadsheet: rename what it comes from")
         return {**self._labels, **labels, "seed": self._seed, "step": step, "quantity": quantity, "value": value}
 
     def _end(self, status: str, reason: object) -> None:

@@ -65,12 +65,14 @@ def code(*parts):
 
 
 onstart:
-    Path(ROOT).mkdir(parents=True, exist_ok=True)
     try:
+        Path(ROOT).mkdir(parents=True, exist_ok=True)
         LOCK.acquire(timeout=0)
+        files.sweep(ROOT)
+        # Not a rule: what depends on which part of the configuration is in the `params:` of each rule.
+        files.write(f"{ROOT}/config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
     except Timeout:
         raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None
-    files.sweep(ROOT)
+    except OSError as error:
+        raise WorkflowError(f"{ROOT} cannot be written to: {error.strerror}; nothing was run") from None
     SOCKET.server = job_server.start(SOCKET.name)
-    # Not a rule: what depends on which part of the configuration is in the `params:` of each rule.
-    files.write(f"{ROOT}/config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
