@@ -31,7 +31,10 @@ class People(click.Group):
             if error.errno is None:
                 raise
             told = f"{error.filename or 'a file'}: {error.strerror}"
-        click.echo(f"Error: {told}", err=True)
+        try:
+            click.echo(f"Error: {told}", err=True)
+        except OSError:  # the log is on the same full disk
+            click.echo(f"Error: {told}")
         sys.exit(2)
 
 

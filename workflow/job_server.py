@@ -140,8 +140,9 @@ def work(client: socket.socket) -> int:
 
         traceback.print_exc()
         status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # to a log on a full disk
+            stream.flush()
     return status if isinstance(status, int) else int(status is not None)
 
 
