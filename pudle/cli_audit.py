@@ -54,8 +54,12 @@ def audit(results, quick, rerun, seed, plugins):
             again, told = run_again(root, rerun, seed, chosen)
             found += again
             click.echo("\n".join(told), err=True)
+    files: dict[tuple[str, str], list[str]] = {}
+    for file, check, finding in found:
+        files.setdefault((check, finding), []).append(file)
+    table = [[f"{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}", *key] for key, names in files.items()]
     if found:
-        click.echo(tabulate(found, ["file", "check", "finding"], maxcolwidths=[60, None, 80]))
+        click.echo(tabulate(table, ["file", "check", "finding"], maxcolwidths=[60, None, 80]))
     click.echo(f"{results}: {len(found)} finding{'s' * (len(found) != 1)}" if found else f"{results}: all is well")
     sys.exit(int(bool(found)))
 

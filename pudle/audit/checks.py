@@ -109,7 +109,7 @@ def _manifest(run: Run, content: bytes, kept: dict[str, dict], digests: dict[str
 
 
 def _cells(run: Run) -> Iterator[Finding]:
-    roots = catalogue.roots()
+    roots = catalogue.roots() | {"data": Path(run.data)}
     inputs: dict[str, str | None] = {}
     for cell in run.cells:
         name, told = run.path(cell, "cell.json"), run.told.get(name_of(cell))

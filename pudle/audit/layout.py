@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +43,7 @@ class Run:
         try:
             self.plugins = list(self.config.get("plugins", ()) if plugins is None else plugins)
             self.scale = str(self.config["scale"])
+            self.data = os.environ.get("PUDLE_DATA", str(self.config["data"]["root"]))
             unknown = next((name for name in self.config["experiments"] if name not in experiments.QUESTIONS), None)
             if unknown is not None:
                 raise PudleError(f"there is no question {unknown!r}{nearest(unknown, experiments.QUESTIONS)}")

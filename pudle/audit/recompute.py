@@ -6,7 +6,10 @@ called again, on the rows that were gathered here. Images are not drawn again; t
 """
 
 import io
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -28,22 +31,32 @@ _BATCH = 200  # resamples that are drawn at a time
 
 
 def findings(run: Run) -> Iterator[Finding]:
-    """Every file that does not hold what the rows say."""
-    rows: dict[str, pd.DataFrame] = {}
+    """Every file that does not hold what the rows say. Figures, which take the longest, are computed on another core."""
     for question in run.questions:
-        yield from _guarded(
-            f"cells/{question}", "rows", lambda question=question: rows.update({question: gather(run, question)})
-        )
-        if question not in rows:
-            continue
-        yield from _guarded(f"tables/{question}.csv", "table", lambda question=question: _table(run, question, rows[question]))
-        yield from _guarded(f"figures/{question}", "figure", lambda question=question: _figures(run, question))
-        if experiments.has_controls(question):
-            yield from _guarded(f"controls/{question}.csv", "controls", lambda question=question: _controls(run, question))
-    yield from _guarded("cells.csv", "coverage", lambda: _coverage(run))
-    yield from _guarded("claims.csv", "verdict", lambda: _claims(run, rows))
-    yield from _guarded("published.csv", "published", lambda: _published(run, rows))
-    yield from _guarded("report/index.html", "report", lambda: _page(run))
+        experiments.part(question, "figures"), experiments.part(question, "claims")  # once, before the fork
+    with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), multiprocessing.get_context("fork")) as pool:
+        drawn = [pool.submit(_drawn, run, question) for question in run.questions]
+        rows: dict[str, pd.DataFrame] = {}
+        for question in run.questions:
+            yield from _guarded(
+                f"cells/{question}", "rows", lambda question=question: rows.update({question: gather(run, question)})
+            )
+            if question in rows:
+                yield from _guarded(
+                    f"tables/{question}.csv", "table", lambda question=question: _table(run, question, rows[question])
+                )
+            if experiments.has_controls(question):
+                yield from _guarded(f"controls/{question}.csv", "controls", lambda question=question: _controls(run, question))
+        yield from _guarded("cells.csv", "coverage", lambda: _coverage(run))
+        yield from _guarded("claims.csv", "verdict", lambda: _claims(run, rows))
+        yield from _guarded("published.csv", "published", lambda: _published(run, rows))
+        yield from _guarded("report/index.html", "report", lambda: _page(run))
+        for figures in drawn:
+            yield from figures.result()
+
+
+def _drawn(run: Run, question: str) -> list[Finding]:
+    return _guarded(f"figures/{question}", "figure", lambda: _figures(run, question))
 
 
 def _guarded(name: str, check: str, compare: Callable) -> list[Finding]:

@@ -1,5 +1,6 @@
 """Do cells, run again, give the same rows?"""
 
+import os
 import random
 import subprocess
 import sys
@@ -29,7 +30,9 @@ def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = Non
     found, told = [], []
     for cell in random.Random(seed).sample(repeatable, min(count, len(repeatable))):
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(command(run, cell, folder), capture_output=True, text=True)
+            done = subprocess.run(
+                command(run, cell, folder), capture_output=True, text=True, env=os.environ | {"PUDLE_DATA": run.data}
+            )
             if done.returncode:
                 found.append(Finding(run.path(cell, "rows.csv"), "rerun", f"cannot be run again: {done.stderr.strip()[-300:]}"))
                 continue

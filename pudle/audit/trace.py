@@ -88,12 +88,14 @@ def _cell(run: Run, cell: cells.Cell) -> Iterator[str]:
     yield f"  settings  {files.canonical_json(told['settings'])}"
     commit = f"{git['commit']}{'' if git['clean'] else ' with changes'}"
     yield f"  code      fingerprint {told['fingerprint']}, {here}; {len(told['code'])} modules; commit {commit}"
-    data = (f"{name} {digest[:12]}…" for name, digest in told["inputs"].items())
-    yield f"  data      {', '.join(data) or 'drawn from the seeds'}"
+    data = [f"{name} {digest[:12]}…" for name, digest in told["inputs"].items()]
+    more = f" and {len(data) - _MOST} more, in cell.json" if len(data) > _MOST else ""
+    yield f"  data      {', '.join(data[:_MOST]) or 'drawn from the seeds'}{more}"
     torch = made.get("packages", {}).get("torch")
     yield f"  machine   {made.get('processor')}, {made.get('threads')} threads, Python {made.get('python')}, torch {torch}"
+    where = f"PUDLE_DATA={shlex.quote(run.data)} " if any(name.startswith("data/") for name in told["inputs"]) else ""
     words = ["pudle", *rerun.command(run, cell, "again")[3:]]
-    yield f"  again     {shlex.join(words)} && cmp again/rows.csv {shlex.quote(str(run.root / run.path(cell, 'rows.csv')))}"
+    yield f"  again     {where}{shlex.join(words)} && cmp again/rows.csv {shlex.quote(str(run.root / run.path(cell, 'rows.csv')))}"
 
 
 def _file(run: Run, digests: Mapping[str, str], name: str) -> str:

@@ -1,20 +1,10 @@
-# What the run is to have made, and last of all its manifest: every file with its SHA-256, and what it was made from.
-def products():
-    return [
-        cell_files(),
-        [f"{ROOT}/{name}" for name in ("cells.csv", "claims.md", "published.md", "report/index.html")],
-        [f"{ROOT}/tables/{question}.csv" for question in QUESTIONS],
-        [f"{ROOT}/controls/{question}.csv" for question in filter(experiments.has_controls, QUESTIONS)],
-        [figure_files(question) for question in QUESTIONS],
-    ]
-
-
+# Last of all: every file of the run with its SHA-256, and what it was made from.
 rule manifest:
     input:
         products(),
         snakefile=f"{workflow.basedir}/Snakefile",
         rules=sorted(map(str, Path(workflow.basedir, "workflow", "rules").glob("*.smk"))),
-        plugins=config.get("plugins", []),
+        plugins=[str(Path(path).expanduser()) for path in config.get("plugins", [])],
     output:
         f"{ROOT}/manifest.json",
         f"{ROOT}/ro-crate-metadata.json",

@@ -59,6 +59,17 @@ def figure_files(question):
     return [f"{ROOT}/figures/{question}/{name}.{kind}" for name in names for kind in ("pdf", "png", "svg", "csv")]
 
 
+def products():
+    """Everything that a run makes, but for its manifest."""
+    return [
+        cell_files(),
+        [f"{ROOT}/{name}" for name in ("cells.csv", "claims.md", "published.md", "report/index.html")],
+        [f"{ROOT}/tables/{question}.csv" for question in QUESTIONS],
+        [f"{ROOT}/controls/{question}.csv" for question in filter(experiments.has_controls, QUESTIONS)],
+        [figure_files(question) for question in QUESTIONS],
+    ]
+
+
 def code(*parts):
     """Fingerprint of the given modules of pudle and all that they import."""
     return provenance.fingerprint(*(f"pudle.{name}" for name in parts))
