@@ -80,7 +80,7 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_files(checkout, undistur
     workflow = Workflow(checkout, tmp_path, TINY)
     for moment in range(20):
         running = workflow.start(start_new_session=True)
-        time.sleep(chance.uniform(2, 10))
+        time.sleep(chance.uniform(2, 7))
         if moment % 2:
             kill_a_worker(running)
         elif running.poll() is None:

@@ -63,16 +63,20 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
     crate.description = "Figures, tables and verdicts on unrolled dictionary learning, and the rows behind them."
     crate.root_dataset["datePublished"] = max((told["ended"] for told in ran), default="")
     add = lambda identifier, kind, **told: crate.add(ContextEntity(crate, identifier, {"@type": kind} | told))  # noqa: E731
-    profiles = [add(url, "CreativeWork", name=name, version="0.6") for name, url in PROFILES.items()]
+    profiles = [add(url, ["CreativeWork", "Profile"], name=name, version="0.6") for name, url in PROFILES.items()]
     crate.root_dataset["conformsTo"] = profiles
+    told = "Who runs the workflow has not said what others may do with its results."
+    crate.license = add("#license", "CreativeWork", name="not stated", description=told)
+    versions = {name: _versions(ran, name) for name in ("pudle", "snakemake")}
     for name, digest in digests.items():
-        _add_file(crate, run, name, digest)
+        _add_file(crate, run, name, digest, versions["snakemake"])
     workflow = crate.mainEntity
     commits = {json.dumps(told["provenance"].get("git"), sort_keys=True) for told in ran}
     workflow["version"] = sorted(commits)
     tools = {step.command: None for step in run.steps}
     for command in tools:
-        tools[command] = add(f"#{command.replace(' ', '-')}", "SoftwareApplication", name=command)
+        about = {"name": command, "version": versions["pudle"], "url": workflow}  # its source has no other address
+        tools[command] = add(f"#{command.replace(' ', '-')}", "SoftwareApplication", **about)
     workflow["hasPart"] = [*(crate.get(name) for name in run.kept_code if name != WORKFLOW), *tools.values()]
 
     for cell in run.cells:
@@ -115,13 +119,19 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
     return crate.metadata.generate()
 
 
-def _add_file(crate: ROCrate, run: Run, name: str, digest: str) -> None:
+def _versions(ran: Iterable[Mapping], package: str) -> str:
+    """The versions of a package that cells ran with."""
+    return ", ".join(sorted({told["provenance"].get("packages", {}).get(package, "unknown") for told in ran}))
+
+
+def _add_file(crate: ROCrate, run: Run, name: str, digest: str, snakemake: str) -> None:
     kind = mimetypes.guess_type(name)[0] or "text/plain"
     told = {"sha256": digest, "contentSize": str((run.root / name).stat().st_size), "encodingFormat": kind}
     if run.unrepeatable(name):
         told["description"] = "Holds seconds, memory or times of day: another run makes other bytes."
     if name == WORKFLOW:
-        crate.add_workflow(run.root / name, name, main=True, lang="snakemake", properties=told | {"name": "pudle"})
+        about = told | {"name": "pudle"}
+        crate.add_workflow(run.root / name, name, main=True, lang="snakemake", lang_version=snakemake, properties=about)
     else:
         crate.add_file(run.root / name, name, properties=told)
 
@@ -140,11 +150,9 @@ def _add_code(crate: ROCrate, add, told: Mapping) -> None:
     parts = [f"#code/{module}/{digest[:8]}" for module, digest in told["code"].items()]
     for part, (module, digest) in zip(parts, told["code"].items(), strict=True):
         if part not in crate:
-            add(part, "SoftwareSourceCode", name=module, sha256=digest)
+            add(part, "DigitalDocument", name=f"source of {module}", sha256=digest)
     identifier = f"#code/{told['fingerprint']}"
-    known = crate.get(identifier) or add(
-        identifier, "SoftwareSourceCode", name=f"code with the fingerprint {told['fingerprint']}"
-    )
+    known = crate.get(identifier) or add(identifier, "Collection", name=f"code with the fingerprint {told['fingerprint']}")
     have = {part["@id"] for part in known.properties().get("hasPart", [])}
     known.append_to("hasPart", [{"@id": part} for part in parts if part not in have])
 
