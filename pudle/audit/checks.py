@@ -9,7 +9,7 @@ import pandas as pd
 
 from pudle import experiments
 from pudle.audit import manifest
-from pudle.audit.layout import CRATE, MANIFEST, Run, name_of, on_disk, read_json
+from pudle.audit.layout import CRATE, MANIFEST, Run, name_of, on_disk
 from pudle.data import catalogue
 from pudle.errors import PudleError
 from pudle.harness import files
@@ -33,68 +33,56 @@ def audit(root: Path, plugins: Iterable[str] | None = None, *, recompute: bool =
     """
     from pudle.audit import recompute as again
 
+    found = [*_files(Path(root))]
     try:
         run = Run(root, plugins)
     except PudleError as error:
-        return [Finding("config.json", "plan", str(error))]
-    found = [*_files(run), *_cells(run)]
+        return [*found, Finding("config.json", "plan", str(error))]
+    found += [*_manifest(run, {finding.file for finding in found}), *_cells(run)]
     if recompute:
         found += again.findings(run)
     return found
 
 
-def _files(run: Run) -> Iterator[Finding]:
-    """Every file has the hash that the manifest lists, none is missing, none is there besides, and the manifest is what it would be."""
-    here = {path.relative_to(run.root).as_posix(): path for path in on_disk(run.root)}
+def _files(root: Path) -> Iterator[Finding]:
+    """Every file is the one that the manifest lists, none is missing, and none is there besides."""
+    here = {path.relative_to(root).as_posix(): path for path in on_disk(root)}
     for name, path in here.items():
         if path.is_symlink():
             yield Finding(name, "files", "is a symbolic link: a result is a file of its own")
-    content, other = ((run.root / name).read_bytes() if (run.root / name).is_file() else b"" for name in (MANIFEST, CRATE))
+    content, other = ((root / name).read_bytes() if (root / name).is_file() else b"" for name in (MANIFEST, CRATE))
     if content != other:
         yield Finding(CRATE, "manifest", f"is not the same as {MANIFEST}")
-    kept, told = _entries(run.root / MANIFEST)
-    if not kept:
-        yield Finding(MANIFEST, "manifest", f"is missing or no manifest; {CRATE} is read in its place")
-        kept, told = _entries(run.root / CRATE)
-    digests = manifest.hashes(run.root, here)
-    for name in sorted({*told, *run.files} - set(digests)):
+    told = manifest.listed(manifest.entries(root).values())
+    digests = manifest.hashes(root, here)
+    for name in sorted(set(told) - set(digests)):
         yield Finding(name, "files", "is missing")
-    for name in sorted(set(digests) - {*run.files, MANIFEST, CRATE}):
-        yield Finding(name, "files", f"is no file of this run{_stray(run, name)}")
-    wrong = {name for name, digest in digests.items() if name in told and digest != told[name]}
-    for name in sorted(wrong):
+    for name in sorted(set(digests) - {*told, MANIFEST, CRATE}):
+        yield Finding(name, "files", "is not in the manifest")
+    for name in sorted(name for name in set(told) & set(digests) if digests[name] != told[name]):
         yield Finding(name, "hash", f"has SHA-256 {digests[name][:12]}…, and the manifest says {str(told[name])[:12]}…")
-    yield from _manifest(run, content, kept, {name: digests[name] for name in run.files if name in digests}, wrong)
 
 
-def _entries(path: Path) -> tuple[dict[str, dict], dict[str, str]]:
-    """The entries of a manifest by @id, and the SHA-256 of its files; nothing for a file that is none."""
+def _manifest(run: Run, told: set[str]) -> Iterator[Finding]:
+    """It lists what the run must have, and written anew from the folder it is the same; not for the files that are ``told`` already."""
+    here = {path.relative_to(run.root).as_posix() for path in on_disk(run.root)} - {MANIFEST, CRATE}
+    for name in sorted(set(run.files) - here - told):
+        yield Finding(name, "files", "is missing")
+    for name in sorted(here - set(run.files)):
+        yield Finding(name, "files", f"is no file of this run{_stray(run, name)}")
+    if not (run.root / MANIFEST).is_file():
+        yield Finding(MANIFEST, "manifest", "is missing")
+        return
     try:
-        crate = read_json(path)
-        return {entity["@id"]: entity for entity in crate["@graph"]}, manifest.listed(crate)
-    except (PudleError, KeyError, TypeError, AttributeError):
-        return {}, {}
-
-
-def _stray(run: Run, name: str) -> str:
-    """Why a file is there that the run does not have."""
-    parts = name.split("/")
-    if parts[0] == "cells" and len(parts) == 4 and "/".join(parts[1:3]) not in set(map(name_of, run.cells)):
-        return f": no cell of the configuration; if it is of an earlier one, remove {'/'.join(parts[:3])}"
-    return ""
-
-
-def _manifest(run: Run, content: bytes, kept: dict[str, dict], digests: dict[str, str], wrong: set[str]) -> Iterator[Finding]:
-    """Written anew from the folder, the manifest is the same; entries of files with a wrong hash are told already."""
-    try:
-        anew = manifest.text(run, digests)
+        anew = manifest.text(run, manifest.hashes(run.root, run.files))
     except Exception as error:  # whatever edited cells break
         yield Finding(MANIFEST, "manifest", f"cannot be written anew: {type(error).__name__}: {error}")
         return
-    if anew.encode() == content:
+    if anew.encode() == (run.root / MANIFEST).read_bytes():
         return
+    kept = manifest.entries(run.root)
     right = {entity["@id"]: entity for entity in json.loads(anew)["@graph"]}
-    names = [name for name in sorted({*right, *kept}, key=str) if right.get(name) != kept.get(name) and name not in wrong]
+    names = [name for name in sorted({*right, *kept}, key=str) if right.get(name) != kept.get(name) and name not in told]
     for name in names[:LIMIT]:
         entity, old = right.get(name), kept.get(name)
         if entity is None or old is None:
@@ -104,8 +92,16 @@ def _manifest(run: Run, content: bytes, kept: dict[str, dict], digests: dict[str
             yield Finding(MANIFEST, "manifest", f"entry {name!r}: {', '.join(keys)} not as the files say")
     if len(names) > LIMIT:
         yield Finding(MANIFEST, "manifest", f"and {len(names) - LIMIT} more entries")
-    if not names and not wrong:
-        yield Finding(MANIFEST, "manifest", "has the right entries in other bytes than the program writes")
+    if not names:
+        yield Finding(MANIFEST, "manifest", "is not, byte by byte, what the program writes")
+
+
+def _stray(run: Run, name: str) -> str:
+    """Why a file is there that the run does not have."""
+    parts = name.split("/")
+    if parts[0] == "cells" and len(parts) == 4 and "/".join(parts[1:3]) not in set(map(name_of, run.cells)):
+        return f": no cell of the configuration; if it is of an earlier one, remove {'/'.join(parts[:3])}"
+    return ""
 
 
 def _cells(run: Run) -> Iterator[Finding]:

@@ -52,7 +52,7 @@ def _gathered(run: Run, what: Callable) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for told in run.told.values():
         for key, value in what(told):
-            found.setdefault(key, set()).add(str(value)[:40])
+            found.setdefault(key, set()).add(str(value))
     return {key: ", ".join(sorted(values)) for key, values in found.items()}
 
 

@@ -6,18 +6,30 @@ folder, so that an audit can write it again and compare.
 """
 
 import json
-import mimetypes
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
-from pudle.audit.layout import CRATE, MANIFEST, Run, name_of
+from pudle.audit.layout import CRATE, MANIFEST, Run, name_of, read_json
 from pudle.errors import PudleError
 from pudle.harness import files
+from pudle.harness.cells import Cell
 
 WORKFLOW = "code/Snakefile"
+FORMATS = {
+    ".csv": "text/csv",
+    ".html": "text/html",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".npz": "application/zip",
+    ".pdf": "application/pdf",
+    ".png": "image/png",
+    ".py": "text/x-python",
+    ".svg": "image/svg+xml",
+}  # the system's own table differs from one to the next
 PROFILES = {name: f"https://w3id.org/ro/wfrun/{name.split()[0].lower()}/0.6" for name in
             ("Process Run Crate", "Workflow Run Crate", "Provenance Run Crate")}  # fmt: skip
 
@@ -41,12 +53,22 @@ def hashes(root: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: files.sha256(path) for name in names if (path := Path(root, name)).is_file() and not path.is_symlink()}
 
 
-def listed(crate: Mapping) -> dict[str, str]:
-    """The files that a manifest lists, with their SHA-256."""
+def entries(root: Path) -> dict[str, dict]:
+    """The entries of the manifest by @id, or of its copy where it is damaged; nothing if both are."""
+    for name in (MANIFEST, CRATE):
+        try:
+            found = {entity["@id"]: entity for entity in read_json(root / name)["@graph"]}
+            listed(found.values())
+        except (PudleError, KeyError, TypeError, AttributeError):
+            continue
+        return found
+    return {}
+
+
+def listed(entities: Iterable[Mapping]) -> dict[str, str]:
+    """The files among the entries of a manifest, with their SHA-256."""
     return {
-        entity["@id"]: entity.get("sha256", "")
-        for entity in crate["@graph"]
-        if "File" in entity["@type"] and entity["@id"] != CRATE
+        entity["@id"]: entity.get("sha256", "") for entity in entities if "File" in entity["@type"] and entity["@id"] != CRATE
     }
 
 
@@ -62,11 +84,11 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
     crate.name = f"pudle, results at the scale '{run.scale}'"
     crate.description = "Figures, tables and verdicts on unrolled dictionary learning, and the rows behind them."
     crate.root_dataset["datePublished"] = max((told["ended"] for told in ran), default="")
-    add = lambda identifier, kind, **told: crate.add(ContextEntity(crate, identifier, {"@type": kind} | told))  # noqa: E731
+    add = partial(_add, crate)
     profiles = [add(url, ["CreativeWork", "Profile"], name=name, version="0.6") for name, url in PROFILES.items()]
     crate.root_dataset["conformsTo"] = profiles
-    told = "Who runs the workflow has not said what others may do with its results."
-    crate.license = add("#license", "CreativeWork", name="not stated", description=told)
+    terms = "Who runs the workflow has not said what others may do with its results."
+    crate.license = add("#license", "CreativeWork", name="not stated", description=terms)
     versions = {name: _versions(ran, name) for name in ("pudle", "snakemake")}
     for name, digest in digests.items():
         _add_file(crate, run, name, digest, versions["snakemake"])
@@ -85,14 +107,14 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
             _add_settings(add, cell, told)
             _add_code(crate, add, told)
             for name, digest in told["inputs"].items():
-                add(f"#data/{name}", "DigitalDocument", name=name, sha256=digest)
+                add(_data(name, digest), "DigitalDocument", name=name, sha256=digest)
     by_step = {f"cell/{name_of(cell)}": run.told.get(name_of(cell)) for cell in run.cells}
     for step in run.steps:
         told = by_step.get(step.name)
         sources = []
         if told:
             settings, code = step.name.replace("cell", "#settings", 1), f"#code/{told['fingerprint']}"
-            sources = [settings, code, *(f"#data/{name}" for name in told["inputs"])]
+            sources = [settings, code, *(_data(name, digest) for name, digest in told["inputs"].items())]
         action = add(
             f"#{step.name}",
             "CreateAction",
@@ -119,14 +141,23 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
     return crate.metadata.generate()
 
 
+def _add(crate: ROCrate, identifier: str, kind: str | list[str], **properties: object) -> ContextEntity:
+    return crate.add(ContextEntity(crate, identifier, {"@type": kind} | properties))
+
+
+def _data(name: str, digest: object) -> str:
+    """The @id of a file of data: two cells may have read different ones of a name."""
+    return f"#data/{name}/{str(digest)[:8]}"
+
+
 def _versions(ran: Iterable[Mapping], package: str) -> str:
     """The versions of a package that cells ran with."""
     return ", ".join(sorted({told["provenance"].get("packages", {}).get(package, "unknown") for told in ran}))
 
 
 def _add_file(crate: ROCrate, run: Run, name: str, digest: str, snakemake: str) -> None:
-    kind = mimetypes.guess_type(name)[0] or "text/plain"
-    told = {"sha256": digest, "contentSize": str((run.root / name).stat().st_size), "encodingFormat": kind}
+    told = {"sha256": digest, "contentSize": str((run.root / name).stat().st_size)}
+    told["encodingFormat"] = FORMATS.get(Path(name).suffix, "text/plain")
     if run.unrepeatable(name):
         told["description"] = "Holds seconds, memory or times of day: another run makes other bytes."
     if name == WORKFLOW:
@@ -136,7 +167,7 @@ def _add_file(crate: ROCrate, run: Run, name: str, digest: str, snakemake: str) 
         crate.add_file(run.root / name, name, properties=told)
 
 
-def _add_settings(add, cell, told: Mapping) -> None:
+def _add_settings(add: Callable, cell: Cell, told: Mapping) -> None:
     add(
         f"#settings/{name_of(cell)}",
         "PropertyValue",
@@ -145,7 +176,7 @@ def _add_settings(add, cell, told: Mapping) -> None:
     )
 
 
-def _add_code(crate: ROCrate, add, told: Mapping) -> None:
+def _add_code(crate: ROCrate, add: Callable, told: Mapping) -> None:
     """The modules behind a fingerprint; cells that share it may differ in comments, hence a part for each content."""
     parts = [f"#code/{module}/{digest[:8]}" for module, digest in told["code"].items()]
     for part, (module, digest) in zip(parts, told["code"].items(), strict=True):

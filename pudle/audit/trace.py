@@ -8,7 +8,7 @@ import pandas as pd
 
 from pudle import experiments
 from pudle.audit import manifest, rerun
-from pudle.audit.layout import MANIFEST, Run, Step, name_of, read_json
+from pudle.audit.layout import MANIFEST, Run, Step, name_of
 from pudle.errors import PudleError
 from pudle.harness import cells, files
 
@@ -28,7 +28,7 @@ def trace(path: Path, row: int | None = None) -> Iterator[str]:
     if root is None:
         raise PudleError(f"{path}: in no folder of a finished run, which holds {MANIFEST}; run `snakemake` first")
     run, name = Run(root), path.relative_to(root).as_posix()
-    digests = manifest.listed(read_json(root / MANIFEST))
+    digests = manifest.listed(manifest.entries(root).values())
     step = next((step for step in run.steps if name in step.outputs), None)
     record = None if row is None else _record(path, row)
     yield _file(run, digests, name)
