@@ -142,6 +142,7 @@ def _endings(run: Run, cell, told: dict) -> Iterator[Finding]:
         ended = sorted((int(row.seed), row.quantity) for row in rows[rows.quantity.isin(ENDINGS)].itertuples())
         said = sorted((int(ending["seed"]), ending["status"]) for ending in told["endings"])
         worst = max((status for _, status in said), key=ENDINGS.index, default="done")
+        seeds = sorted(set(rows.seed), key=str)
     except Exception as error:  # whatever an edited file breaks
         yield Finding(run.path(cell, "rows.csv"), "rows", f"cannot be read with its cell.json: {type(error).__name__}: {error}")
         return
@@ -151,8 +152,8 @@ def _endings(run: Run, cell, told: dict) -> Iterator[Finding]:
             "rows",
             f"status {told['status']!r} and endings {said} do not fit the rows, where {ended or 'none'} ended early",
         )
-    if set(rows.seed) != set(cell.seeds):
-        yield Finding(run.path(cell, "rows.csv"), "rows", f"has the seeds {sorted(set(rows.seed))}, not {list(cell.seeds)}")
+    if set(seeds) != set(cell.seeds):
+        yield Finding(run.path(cell, "rows.csv"), "rows", f"has the seeds {seeds}, not {list(cell.seeds)}")
 
 
 def _differing(planned: object, found: object) -> str:
