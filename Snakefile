@@ -1,4 +1,4 @@
-# pudle's workflow: config → grid → cells → rows → tables → {figures, claims, published} → report. The rules are in workflow/rules, one file per stage.
+# pudle's workflow: config → grid → cells → rows → tables → {figures, claims, published} → report → manifest. The rules are in workflow/rules, one file per stage.
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
@@ -8,6 +8,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/audit.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -16,11 +17,5 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        cell_files(),
-        f"{ROOT}/cells.csv",
-        f"{ROOT}/claims.md",
-        f"{ROOT}/published.md",
-        f"{ROOT}/report/index.html",
-        [f"{ROOT}/tables/{question}.csv" for question in QUESTIONS],
-        [f"{ROOT}/controls/{question}.csv" for question in filter(experiments.has_controls, QUESTIONS)],
-        [figure_files(question) for question in QUESTIONS],
+        products(),
+        rules.manifest.output,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pudle import __version__, cli_methods, experiments, methods
+from pudle import __version__, cli_audit, cli_methods, experiments, methods
 from pudle.errors import PudleError, one_of
 from pudle.harness import cells, files
 
@@ -20,14 +20,22 @@ ROOT = click.option(
 
 
 class People(click.Group):
-    """Shows a :class:`PudleError` as one paragraph and ends with status 2."""
+    """Shows a :class:`PudleError`, and what the system refuses (a full disk, say), as one paragraph and ends with status 2."""
 
     def invoke(self, context: click.Context):
         try:
             return super().invoke(context)
         except PudleError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(2)
+            told = str(error)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            told = f"{error.filename or 'a file'}: {error.strerror}"
+        try:
+            click.echo(f"Error: {told}", err=True)
+        except OSError:  # the log is on the same full disk
+            click.echo(f"Error: {told}")
+        sys.exit(2)
 
 
 @click.group(cls=People, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,7 +44,7 @@ def main():
     """Unrolled dictionary learning, replicated, checked and extended. `snakemake` regenerates everything; these are the pieces."""
 
 
-for command in cli_methods.COMMANDS:
+for command in cli_methods.COMMANDS + cli_audit.COMMANDS:
     main.add_command(command)
 
 
@@ -117,16 +125,24 @@ def keys_table() -> str:
 @click.option("--threads", default=1, show_default=True, help="Threads of this process.")
 @click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cell's folder.")
-def cell(question, values, seeds, varies, plugins, threads, fingerprint, output):
+@click.option("--failed", help="Do not run it: write it down as failed, for this reason.")
+def cell(question, values, seeds, varies, plugins, threads, fingerprint, output, failed):
     """Run one cell of QUESTION and write its folder."""
     import torch
+
+    from pudle.data import catalogue
 
     _limit_threads(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
     methods.load_plugins(plugins)
     run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
     chosen = cells.Cell(question, json.loads(values), tuple(map(int, seeds.split(","))), tuple(filter(None, varies.split(","))))
-    status = cells.run(chosen, output, run, fingerprint=fingerprint)
+    if failed:
+
+        def run(settings, seeds, record):
+            record.fail(seeds, failed)
+
+    status = cells.run(chosen, output, run, fingerprint=fingerprint, code=experiments.code(chosen), data=catalogue.roots())
     click.echo(f"{question} {chosen.id}: {status}", err=True)
 
 

@@ -17,7 +17,7 @@ def one_of(value: str, allowed: Iterable[str], what: str) -> str:
     allowed = list(allowed)
     if value in allowed:
         return value
-    raise PudleError(f"unknown {what} {value!r}{nearest(value, allowed)}")
+    raise PudleError(f"unknown {what} {shown(value)}{nearest(value, allowed)}")
 
 
 def nearest(value: object, allowed: Iterable[str]) -> str:
@@ -26,3 +26,9 @@ def nearest(value: object, allowed: Iterable[str]) -> str:
     close = get_close_matches(str(value), allowed, n=1, cutoff=0.5)
     guess = f": did you mean {close[0]!r}?" if close else ":"
     return f"{guess} Allowed: {', '.join(map(repr, allowed))}."
+
+
+def shown(value: object) -> str:
+    """``value`` as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -3,3 +3,38 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import pytest
+import yaml
+from workflows import ROOT, TOY, Workflow, copy_of_the_repository, make_small_run
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory) -> Path:
+    """A copy of the repository."""
+    return copy_of_the_repository(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def finished(checkout, tmp_path_factory) -> Workflow:
+    """Two questions at toy size, run to the end."""
+    workflow = Workflow(checkout, tmp_path_factory.mktemp("finished"), TOY)
+    workflow()
+    return workflow
+
+
+@pytest.fixture(scope="session")
+def smoke(checkout, tmp_path_factory) -> Workflow:
+    """The smoke scale, run to the end."""
+    overlay = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
+    workflow = Workflow(checkout, tmp_path_factory.mktemp("smoke"), overlay)
+    workflow()
+    return workflow
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    """A finished run of four cells; only to be read."""
+    return make_small_run(tmp_path_factory.mktemp("small") / "small")

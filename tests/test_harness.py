@@ -245,6 +245,32 @@ def test_record_tells_how_a_seed_ended():
     assert rows[rows.quantity == "stalled"][["seed", "step", "method"]].values.tolist() == [[1, 3, "slow"]]
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError("8 TB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")]
+)
+def test_where_memory_runs_out_seeds_fail_and_say_so(error, tmp_path):
+    def greedy(settings, seeds, record):
+        with record.seed(0):
+            record.add(0, {"error": 1.0})
+        with record.seed(1):
+            record.add(0, {"error": 1.0})
+            raise error
+        raise error  # of seed 2, before its block
+
+    cell = _cell()
+    assert cells.run(cell, cell.folder(tmp_path), greedy, fingerprint="f") == "failed"
+    endings = cells.read(cell.folder(tmp_path))["endings"]
+    assert [ending["seed"] for ending in endings] == [1, 2] and all("8 TB" in ending["reason"] for ending in endings)
+    rows = Results("toy", [cell], tmp_path).rows
+    assert rows[rows.quantity == "failed"].seed.tolist() == [1, 2] and rows[rows.quantity == "error"].seed.tolist() == [0, 1]
+
+
+def test_files_of_an_earlier_run_of_a_cell_do_not_stay(tmp_path):
+    cells.run(_cell(), tmp_path, _toy, fingerprint="f")
+    cells.run(_cell(), tmp_path, lambda settings, seeds, record: record.fail(seeds, "no"), fingerprint="f")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cell.json", "rows.csv"]
+
+
 def test_timings_are_kept_apart_from_the_rows(tmp_path):
     def timed(settings, seeds, record):
         with record.seed(0):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,25 +64,52 @@ def test_errors_have_their_status_and_go_to_the_clients_streams(server, tmp_path
     assert says in done.communicate()[1] and done.returncode == status
 
 
+def forks(server) -> list[int]:
+    listed = subprocess.run(["ps", "--ppid", str(server[1].pid), "-o", "pid="], capture_output=True, text=True).stdout
+    return [int(word) for word in listed.split()]
+
+
+def wait_for(count, server) -> None:
+    deadline = time.monotonic() + 60
+    while len(forks(server)) != count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_job_ends_with_its_client_and_a_killed_job_is_told(server, tmp_path):
-    def forks():
-        listed = subprocess.run(["ps", "--ppid", str(server[1].pid), "-o", "pid="], capture_output=True, text=True).stdout
-        return [int(word) for word in listed.split()]
-
-    def wait_for(count):
-        deadline = time.monotonic() + 60
-        while len(forks()) != count:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
     endless = cell(tmp_path / "cell", updates=10**6)
     killed = client(endless, server[0])
-    wait_for(1)
+    wait_for(1, server)
     killed.kill()
     killed.communicate()
-    wait_for(0)
+    wait_for(0, server)
     alone = client(endless, server[0])
-    wait_for(1)
-    os.kill(forks()[0], signal.SIGKILL)
+    wait_for(1, server)
+    os.kill(forks(server)[0], signal.SIGKILL)
     assert "killed" in alone.communicate()[1] and alone.returncode == 1
     assert not (tmp_path / "cell").exists()
+
+
+def test_a_cell_that_the_system_kills_for_memory_is_a_result(server, tmp_path, monkeypatch):
+    """The kernel's counter of such kills is a file here."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import job_server
+
+    counters = tmp_path / "vmstat"
+    counters.write_text("pgfault 7\noom_kill 3\n")
+    monkeypatch.setattr(job_server, "COUNTERS", str(counters))
+    monkeypatch.setenv(job_server.ADDRESS, server[0][job_server.ADDRESS])
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(job_server.request, cell(tmp_path / "cell", updates=10**6))
+        wait_for(1, server)
+        counters.write_text("pgfault 9\noom_kill 4\n")
+        os.kill(forks(server)[0], signal.SIGKILL)
+        assert asked.result() == 0
+    told = json.loads((tmp_path / "cell" / "cell.json").read_text())
+    assert told["status"] == "failed" and [ending["seed"] for ending in told["endings"]] == [0, 1]
+    assert told["endings"][0]["reason"] == "out of memory: the system killed the process of this cell"
+    assert (tmp_path / "cell" / "rows.csv").read_text().splitlines() == [
+        "seed,step,quantity,value",
+        "0,0,failed,1.0",
+        "1,0,failed,1.0",
+    ]

@@ -85,6 +85,11 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ("experiments: {robustness: {variants: {noise: {method_settings: {stp: 1}}}}}", ["'stp'", "did you mean 'step'"]),
         ("scale: ../up", ["scale", "'../up'"]),
         ("seeds: []", ["seeds", "at least 1"]),
+        ("seeds: 1.0", ["'seeds'", "1.0", "integer"]),
+        ("seeds: 20000", ["'seeds'", "20000", "10000"]),
+        ("experiments: {support: {seeds: 20000}}", ["'experiments.support.seeds'", "10000"]),
+        ("experiments: {learning: {lam: .nan}}", ["lam", "nan", "number"]),
+        ("experiments: {learning: {updates: 1000000000000000000}}", ["updates", "more than can be run"]),
         ("threads: two", ["threads", "'two'", "integer"]),
     ],
 )

@@ -1,93 +1,14 @@
 """The workflow as a user runs it: from a copy of the repository, at toy size."""
 
 import json
-import os
-import random
-import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from workflows import TOY, Workflow
 
 from pudle.experiments import QUESTIONS
-
-ROOT = Path(__file__).parents[1]
-TOY = {
-    "scale": "toy",
-    "seeds": 2,
-    "experiments": dict.fromkeys(QUESTIONS)
-    | {
-        "unrolling": {"n_samples": 20, "n_layers": 4},
-        "learning": {"n_samples": 20, "n_layers": [3, 4], "estimators": ["dec", "ae-ls"], "updates": 3},
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory) -> Path:
-    """A copy of the tracked files."""
-    folder = tmp_path_factory.mktemp("checkout")
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    os.symlink("workflow/profiles", folder / "profiles")
-    return folder
-
-
-class Workflow:
-    """Snakemake on a checkout, with one overlay."""
-
-    def __init__(self, checkout: Path, folder: Path, config: dict):
-        self.checkout, self.folder, self.overlay = checkout, folder, folder / "toy.yaml"
-        self.configure(config)
-
-    def configure(self, config: dict) -> None:
-        self.overlay.write_text(yaml.safe_dump(config))
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "snakemake", "-s", f"{self.checkout}/Snakefile", "--directory", str(self.folder),
-                "--configfile", str(self.overlay), *words]  # fmt: skip
-
-    def __call__(self, *words: str, status: int = 0) -> str:
-        environment = {key: value for key, value in os.environ.items() if key != "PUDLE_DATA"}
-        done = subprocess.run(self.command(*words), capture_output=True, text=True, env=environment)
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def start(self, **options) -> subprocess.Popen:
-        return subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
-
-    def jobs(self) -> dict[str, int]:
-        """What would run: job → count."""
-        lines = self("--dry-run").split("Job stats:")
-        if len(lines) == 1:
-            return {}
-        table = lines[1].strip().splitlines()[2:]
-        counts = dict(line.split() for line in table[: next(i for i, line in enumerate(table) if line.startswith("total"))])
-        return {job: int(count) for job, count in counts.items()}
-
-    def outputs(self) -> dict[str, bytes]:
-        """Everything that must not depend on when or how often the workflow ran."""
-        root = self.folder / "results" / "toy"
-        kinds = (".csv", ".md", ".png", ".pdf", ".npz")
-        return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.suffix in kinds}
-
-
-@pytest.fixture(scope="module")
-def finished(checkout, tmp_path_factory) -> Workflow:
-    workflow = Workflow(checkout, tmp_path_factory.mktemp("finished"), TOY)
-    workflow()
-    return workflow
-
 
 pytestmark = pytest.mark.slow
 
@@ -200,9 +121,16 @@ def test_a_users_method_runs_exactly_the_new_cells_and_its_faults_are_rows(check
     workflow.configure(configure(ours | mine, plugins=["mine.py"]))
     jobs = workflow.jobs()
     assert jobs.pop("cell_baselines") == 4
-    assert set(jobs) == {"tables", "figures_baselines", "verdicts", "coverage", "published", "report", "all"} and set(
-        jobs.values()
-    ) == {1}
+    assert set(jobs) == {
+        "tables",
+        "figures_baselines",
+        "verdicts",
+        "coverage",
+        "published",
+        "report",
+        "manifest",
+        "all",
+    } and set(jobs.values()) == {1}
     workflow()
     listed = pd.read_csv(tmp_path / "results/toy/cells.csv", keep_default_na=False)
     status = {json.loads(row.settings)["method_name"]: (row.status, row.endings) for row in listed.itertuples()}
@@ -225,22 +153,6 @@ def test_divergence_is_a_result(checkout, tmp_path):
     assert sum(",diverged," in line for line in cells) == 2 and sum(",done," in line for line in cells) == 3
     assert "loss is nan at step 0" in "".join(cells) or "loss is inf at step 0" in "".join(cells)
     assert workflow.jobs() == {}
-
-
-def test_killed_at_any_moment_it_ends_with_the_same_files(checkout, finished, tmp_path):
-    expected = finished.outputs()
-    chance = random.Random(0)
-    workflow = Workflow(checkout, tmp_path, TOY)
-    for _ in range(4):
-        running = subprocess.Popen(
-            workflow.command(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(chance.uniform(2, 10))
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-    workflow()
-    assert workflow.outputs() == expected
-    assert not list((tmp_path / "results").rglob(".*partial*"))
 
 
 def test_a_second_run_on_the_same_results_is_refused(checkout, tmp_path):

@@ -21,6 +21,7 @@ import sys
 import threading
 
 ADDRESS = "PUDLE_JOBS"
+COUNTERS = "/proc/vmstat"
 
 
 def start(folder: str) -> subprocess.Popen:
@@ -45,16 +46,35 @@ def start(folder: str) -> subprocess.Popen:
 
 
 def request(arguments: list[str]) -> int:
-    """Have the server do ``pudle ARGUMENTS``; returns its exit status. Raises OSError if it is not there."""
+    """Have the server do ``pudle ARGUMENTS``; returns its exit status. Raises OSError if it is not there.
+
+    A cell whose process the system kills for want of memory is a result, "failed". One that somebody kills is not: it will run again.
+    """
+    before = memory_kills()
+    status = ask(arguments)
+    if status is None and arguments[0] == "cell" and memory_kills() > before:
+        status = ask([*arguments, "--failed", "out of memory: the system killed the process of this cell"])
+    if status is None:
+        print("the process of this job was killed", file=sys.stderr)
+    return 1 if status is None else status
+
+
+def ask(arguments: list[str]) -> int | None:
+    """The exit status of ``pudle ARGUMENTS``; None if its process was killed."""
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(os.environ[ADDRESS])
         message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
         socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(message)
         status = server.recv(1)
-    if not status:
-        print("the process of this job was killed: out of memory, perhaps", file=sys.stderr)
-    return status[0] if status else 1
+    return status[0] if status else None
+
+
+def memory_kills() -> int:
+    """How many processes Linux has killed for want of memory since it started."""
+    with contextlib.suppress(OSError), open(COUNTERS) as counters:
+        return sum(int(line.split()[1]) for line in counters if line.startswith("oom_kill "))
+    return 0
 
 
 def serve(listening: socket.socket) -> None:
@@ -91,11 +111,12 @@ def preload() -> None:
     import torch
 
     from pudle import cli, dictionary_gradient, experiments
-    from pudle.harness import style
+    from pudle.harness import provenance, style
 
     for question in experiments.QUESTIONS:
         for part in ("run", "figures", "claims"):
             experiments.part(question, part)
+        provenance.fingerprint(f"pudle.experiments.{question}.run")
     assert cli and scipy and skimage and sklearn
     torch.set_num_threads(1)  # a fork could not use threads that were started here
     torch.optim.Adam([torch.zeros(1)])
@@ -107,6 +128,7 @@ def preload() -> None:
     for kind in ("pdf", "png", "svg"):
         figure.savefig(io.BytesIO(), format=kind)
     plt.close(figure)
+    provenance.packages()
     gc.collect()
     gc.freeze()
 
@@ -133,8 +155,9 @@ def work(client: socket.socket) -> int:
 
         traceback.print_exc()
         status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # to a log on a full disk
+            stream.flush()
     return status if isinstance(status, int) else int(status is not None)
 
 

@@ -4,6 +4,7 @@ No set is downloaded or redistributed here; a missing folder is an error that sa
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from pudle.errors import PudleError
@@ -40,6 +41,12 @@ def data_root() -> Path:
     The workflow sets the variable from ``data.root`` of the config where the user has not set it.
     """
     return Path(os.environ.get("PUDLE_DATA", "data"))
+
+
+def roots() -> dict[str, Path]:
+    """The folders that data are read from, by name: the user's, and those of the packages that bring some."""
+    packages = {"skimage": "data", "sklearn": "datasets/data"}
+    return {"data": data_root()} | {name: Path(find_spec(name).origin).parent / folder for name, folder in packages.items()}
 
 
 def find_folder(data_set: str, root: Path) -> Path:

@@ -21,7 +21,11 @@ def load_images(data_set: str, root: Path) -> dict[str, np.ndarray]:
         folder = Path(skimage.__file__).parent / "data"
         return {Path(name).stem: read_grey(folder / name) for name in BUNDLED[data_set]}
     folder = find_folder(data_set, root)
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    listed = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in listed:
+        if not path.exists():
+            raise PudleError(f"{path}: a symbolic link that leads nowhere; mend or remove it")
+    files = [path for path in listed if path.is_file()]
     if not files:
         raise PudleError(f"{folder}: no images in the folder of the data set {data_set!r} ({FOLDERS[data_set]})")
     return {path.stem: read_grey(path) for path in files}

@@ -21,6 +21,7 @@ from pudle.harness.cells import Cell
 if TYPE_CHECKING:
     from pudle.harness.verdicts import Claim
 
+MOST_SEEDS = 10_000
 QUESTIONS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
 
 
@@ -64,9 +65,11 @@ def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
     sections = {question: section for question, section in config["experiments"].items() if section is not None}
     if not sections:
         raise PudleError(f"{sources.where(['experiments'])}: 'experiments' holds no experiment to run")
+    _refuse_many_seeds(config["seeds"], sources, ["seeds"])
     for question, section in sections.items():
         where = ("experiments", question)
         settings.validate(section, schema(question), sources, where)
+        _refuse_many_seeds(section.get("seeds"), sources, [*where, "seeds"])
         part(question, "grid").check(section, sources, where)
 
 
@@ -88,6 +91,17 @@ def fingerprint(cell: Cell) -> str:
     of_cell = getattr(part(cell.question, "grid"), "fingerprint", None)
     run = provenance.fingerprint(f"pudle.experiments.{cell.question}.run")
     return f"{run}-{of_cell(cell.settings)}" if of_cell else run
+
+
+def code(cell: Cell) -> dict[str, str]:
+    """SHA-256 of the source of each module that ``cell`` depends on."""
+    names = [f"pudle.experiments.{cell.question}.run"]
+    return provenance.code(*names, *([methods.get(cell.settings["method"]).__module__] if "method" in cell.settings else []))
+
+
+def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources, keys: list[str]) -> None:
+    if isinstance(seeds, int) and seeds > MOST_SEEDS:
+        raise PudleError(f"{sources.where(keys)}: {'.'.join(keys)!r} is {seeds}, above the largest allowed value {MOST_SEEDS}")
 
 
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pudle.harness import files, provenance
-from pudle.harness.record import Record
+from pudle.harness.record import Record, out_of_memory
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,33 @@ def grid(settings: Mapping[str, object], **lists: str) -> Iterator[dict[str, obj
         yield fixed | dict(zip(lists, values, strict=True))
 
 
-def run(cell: Cell, folder: Path, experiment: Callable[[Mapping, Sequence[int], Record], None], *, fingerprint: str) -> str:
+def run(
+    cell: Cell,
+    folder: Path,
+    experiment: Callable[[Mapping, Sequence[int], Record], None],
+    *,
+    fingerprint: str,
+    code: Mapping[str, str] | None = None,
+    data: Mapping[str, Path] | None = None,
+) -> str:
     """Run one cell and write its folder; returns its status.
 
     ``experiment(settings, seeds, record)`` fills the record. The status is "done" or the worst ending of a seed: "diverged", "stalled"
-    or "failed". Errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is written.
+    or "failed", as where memory runs out. Errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is
+    written.
+
+    code : SHA-256 of the source of each module that the cell depends on, kept in ``cell.json``
+    data : folders by name: of the files that are read from them, ``cell.json`` holds the SHA-256
     """
-    started, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
+    started, clock = _now(), time.monotonic()
     record = Record()
-    experiment(cell.settings, cell.seeds, record)
+    with provenance.reading(data or {}) as inputs:
+        try:
+            experiment(cell.settings, cell.seeds, record)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            record.fail(cell.seeds, f"out of memory: {error}")
     folder = Path(folder)
     outputs = {"rows.csv": lambda path: record.rows().to_csv(path, index=False)}
     if len(record.timings()):
@@ -65,6 +83,8 @@ def run(cell: Cell, folder: Path, experiment: Callable[[Mapping, Sequence[int], 
         outputs["arrays.npz"] = record.save_arrays
     for name, save in outputs.items():
         files.replace(folder / name, save)
+    for name in {"timings.csv", "arrays.npz"} - set(outputs):
+        (folder / name).unlink(missing_ok=True)  # of an earlier run
     description = {
         "question": cell.question,
         "id": cell.id,
@@ -74,14 +94,21 @@ def run(cell: Cell, folder: Path, experiment: Callable[[Mapping, Sequence[int], 
         "status": record.status,
         "endings": record.endings,
         "started": started,
+        "ended": _now(),
         "seconds": round(time.monotonic() - clock, 3),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "fingerprint": fingerprint,
+        "code": dict(code or {}),
+        "inputs": inputs,
         "outputs": {name: files.sha256(folder / name) for name in outputs},
         "provenance": provenance.describe(),
     }
     files.write(folder / "cell.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
     return record.status
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def read(folder: Path) -> dict:

@@ -21,6 +21,10 @@ def replace(path: Path, save: Callable[[Path], object]) -> None:
     try:
         save(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk does not say what it had no room for
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

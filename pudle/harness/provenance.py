@@ -1,4 +1,4 @@
-"""Which code, which versions, which machine: what a cell depends on and what made it."""
+"""Which code, which data, which versions, which machine: what a cell depends on and what made it."""
 
 import ast
 import hashlib
@@ -8,10 +8,13 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-image", "scikit-learn", "snakemake", "matplotlib", "seaborn")
+from pudle.harness import files
 
 
 def fingerprint(*names: str) -> str:
@@ -23,6 +26,11 @@ def fingerprint(*names: str) -> str:
     for module in sorted(set().union(*map(modules, names))):
         digest.update(f"{module}\n{_parse(_source(module).read_text())[0]}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def code(*names: str) -> dict[str, str]:
+    """SHA-256 of the source of the modules that :func:`fingerprint` is over, by their names."""
+    return {module: files.sha256(_source(module)) for module in sorted(set().union(*map(modules, names)))}
 
 
 def modules(name: str) -> set[str]:
@@ -70,19 +78,75 @@ def _parse(source: str) -> tuple[str, frozenset[str]]:
     return ast.unparse(tree), frozenset(found)
 
 
+_READ: ContextVar[set[str] | None] = ContextVar("read", default=None)
+
+
+@contextmanager
+def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
+    """What Python code inside reads from the folders ``roots``: when it ends, ``name of the root/path`` → SHA-256 is in the dictionary.
+
+    It holds what was opened, not what was said to be used, so no loader of data has to tell. Modules are no data.
+    """
+    _listen()
+    opened, found = set(), {}
+    token = _READ.set(opened)
+    try:
+        yield found
+    finally:
+        _READ.reset(token)
+        for name, root in roots.items():
+            inside = [Path(path) for path in opened if Path(path).is_relative_to(Path(root).absolute())]
+            found |= {
+                f"{name}/{path.relative_to(Path(root).absolute()).as_posix()}": files.sha256(path)
+                for path in sorted(inside)
+                if path.is_file() and path.suffix not in (".py", ".pyc")
+            }
+
+
+@cache
+def _listen() -> None:
+    """Once in a process, as a hook cannot be taken away."""
+
+    def hear(event: str, arguments: tuple) -> None:
+        opened = _READ.get() if event == "open" else None
+        if opened is not None and isinstance(arguments[0], str | os.PathLike):
+            opened.add(os.path.abspath(os.fsdecode(arguments[0])))
+
+    sys.addaudithook(hear)
+
+
 def describe() -> dict:
-    """Versions, git commit, device, threads and processor of this process, for ``cell.json``. Names no host, user or path."""
+    """Versions, git commit, device, threads, BLAS, determinism and processor of this process, for ``cell.json``. Names no host, user or
+    path."""
     torch = sys.modules.get("torch")
     return {
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": packages(),
         "git": _git(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads() if torch else None,
+        "blas": _blas(),
         "device": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else "cpu",
+        "dtype": str(torch.get_default_dtype()) if torch else None,
+        "deterministic": bool(torch and torch.get_deterministic_debug_mode()),
     }
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Version of every installed package."""
+    found = {(package.name or "").lower(): package.version for package in importlib.metadata.distributions()}
+    return {name: found[name] for name in sorted(filter(None, found))}
+
+
+def _blas() -> list[str]:
+    """The libraries that do linear algebra or start threads, each with its version, kernels and number of threads."""
+    from threadpoolctl import threadpool_info
+
+    told = (("internal_api", ""), ("version", ""), ("architecture", ""), ("num_threads", " threads"))
+    return sorted(" ".join(f"{one[key]}{unit}" for key, unit in told if one.get(key)) for one in threadpool_info())
 
 
 def _git() -> dict | None:

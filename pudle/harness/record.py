@@ -5,7 +5,7 @@ A row is (labels…, seed, step, quantity, value). A seed that cannot go on ends
 """
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pandas as pd
 
 from pudle.errors import PudleError
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell of a spreadsheet that begins with one of them is computed
 ENDINGS = ("diverged", "stalled", "failed")  # the mildest first
 
 
@@ -42,7 +43,8 @@ class Record:
         """Everything recorded inside belongs to ``seed`` (and has ``labels``). A value that is not finite ends the block, not the cell.
 
         limit : seconds after which the block ends as "stalled" (where the system has an alarm, and in the main thread only)
-        guard : let any other exception end the block as "failed", as for methods that are not ours; else it passes through
+        guard : let any other exception end the block as "failed", as for methods that are not ours; else it passes through, unless it
+            says that memory has run out
         """
         self._seed, self._labels, self._step = seed, labels, 0
         try:
@@ -53,11 +55,17 @@ class Record:
         except Stalled as reason:
             self._end("stalled", reason)
         except Exception as reason:
-            if not guard:
+            if not guard and not out_of_memory(reason):
                 raise
             self._end("failed", f"{'' if isinstance(reason, PudleError) else type(reason).__name__ + ': '}{reason}")
         finally:
             self._labels = {}
+
+    def fail(self, seeds: Iterable[int], reason: str) -> None:
+        """End as failed those of ``seeds`` of which nothing is recorded."""
+        for seed in set(seeds) - {row["seed"] for row in self._rows}:
+            with self.seed(seed, guard=True):
+                raise PudleError(reason)
 
     @property
     def status(self) -> str:
@@ -99,12 +107,20 @@ class Record:
             np.savez_compressed(file, **self.arrays)
 
     def _row(self, step: int, quantity: str, value: float, labels: Mapping[str, object]) -> dict:
+        for label in labels.values():
+            if isinstance(label, str) and label.startswith(FORMULAS):
+                raise PudleError(f"the label {label!r} would be a formula in a spreadsheet: rename what it comes from")
         return {**self._labels, **labels, "seed": self._seed, "step": step, "quantity": quantity, "value": value}
 
     def _end(self, status: str, reason: object) -> None:
         self._rows.append(self._row(self._step, status, 1.0, {}))
         told = " ".join(str(reason).split())
         self.endings.append({"seed": self._seed, **self._labels, "status": status, "reason": told})
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether ``error`` is numpy's, numba's or torch's way to say that memory has run out."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _frame(rows: list[dict]) -> pd.DataFrame:

@@ -1,12 +1,30 @@
 """The configuration, checked: an error names the file, the line, the key, the value, and the nearest valid choice."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jsonschema
 import yaml
 
-from pudle.errors import PudleError, nearest, one_of
+from pudle.errors import PudleError, nearest, one_of, shown
+
+LARGEST = 10**12  # of a whole number
+
+
+def _integer(checker: object, value: object) -> bool:
+    """1.0 is no count, whatever JSON Schema says."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _number(checker: object, value: object) -> bool:
+    return _integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _integer, "number": _number}),
+)
 
 
 class Sources:
@@ -47,9 +65,7 @@ def validate(config: Mapping, schema: Mapping, sources: Sources, prefix: Sequenc
 
     ``prefix`` are the keys that lead from the top of the files to ``config``.
     """
-    errors = sorted(
-        jsonschema.Draft202012Validator(schema).iter_errors(config), key=lambda error: [str(k) for k in error.absolute_path]
-    )
+    errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: [str(k) for k in error.absolute_path])
     if not errors:
         return
     error = jsonschema.exceptions.best_match(errors)
@@ -84,25 +100,27 @@ def _dotted(keys: Sequence[object]) -> str:
 def _complaint(error: jsonschema.ValidationError) -> str:
     value = error.instance
     if error.validator == "enum":
-        return f"is {value!r}{nearest(value, error.validator_value)}"
+        return f"is {shown(value)}{nearest(value, error.validator_value)}"
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in value)
         return f"lacks the key {missing!r}"
     if error.validator == "type":
         wanted = error.validator_value
-        return f"is {value!r}, not of type {' or '.join(wanted) if isinstance(wanted, list) else wanted}{yaml_hint(value)}"
+        if isinstance(value, int) and abs(value) > LARGEST:
+            return f"is {shown(value)}, more than can be run"
+        return f"is {shown(value)}, not of type {' or '.join(wanted) if isinstance(wanted, list) else wanted}{yaml_hint(value)}"
     words = {
-        "minimum": "is {v!r}, below the least allowed value {w}",
-        "exclusiveMinimum": "is {v!r}; it must be above {w}",
-        "maximum": "is {v!r}, above the largest allowed value {w}",
-        "exclusiveMaximum": "is {v!r}; it must be below {w}",
+        "minimum": "is {v}, below the least allowed value {w}",
+        "exclusiveMinimum": "is {v}; it must be above {w}",
+        "maximum": "is {v}, above the largest allowed value {w}",
+        "exclusiveMaximum": "is {v}; it must be below {w}",
         "minItems": "has too few entries: at least {w}",
-        "uniqueItems": "has an entry twice: {v!r}",
-        "pattern": "is {v!r}, which does not match {w}",
+        "uniqueItems": "has an entry twice: {v}",
+        "pattern": "is {v}, which does not match {w}",
     }
     if error.validator in words:
-        return words[error.validator].format(v=value, w=error.validator_value)
-    return f"is {value!r}: {error.message}"
+        return words[error.validator].format(v=shown(value), w=error.validator_value)
+    return f"is {shown(value)}: {error.message[:200]}"
 
 
 def yaml_hint(value: object) -> str:

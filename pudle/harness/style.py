@@ -14,11 +14,15 @@ COLUMN = 3.3  # inches: the width of a column in a two-column paper
 
 
 class Figure(NamedTuple):
-    """A figure of a question: its file name, its caption, and ``draw(results) -> (matplotlib figure, plotted numbers)``."""
+    """A figure of a question: its file name, its caption, and ``draw(results) -> (matplotlib figure, plotted numbers)``.
+
+    timed : it shows seconds or memory, which no other run repeats
+    """
 
     name: str
     caption: str
     draw: Callable
+    timed: bool = False
 
 
 def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int = 1, **options):

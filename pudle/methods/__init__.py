@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pudle.errors import PudleError, nearest, one_of
+from pudle.errors import PudleError, nearest, one_of, shown
 from pudle.harness import provenance
 from pudle.harness.settings import yaml_hint
 
@@ -196,12 +196,12 @@ def _load(path: Path) -> None:
         del sys.modules[module]
         for name in set(_METHODS) - before:
             del _METHODS[name]
-        if isinstance(error, PudleError) or not isinstance(error, Exception):
+        if isinstance(error, PudleError) or not isinstance(error, Exception | SystemExit):
             raise
         raise PudleError(f"plugin {path} fails on import: {told(error, file)}") from None
 
 
-def told(error: Exception, file: Path) -> str:
+def told(error: BaseException, file: Path) -> str:
     """One line for people about ``error``: the line of ``file`` it came from, its type and message."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
     if isinstance(error, SyntaxError) and error.filename == str(file):
@@ -219,7 +219,7 @@ def _discover() -> None:
             point.load()
         except PudleError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             package = point.dist.name if point.dist else "an installed package"
             raise PudleError(
                 f"the methods of {package} (entry point {point.name} = {point.value}) fail on import: "
@@ -241,7 +241,7 @@ def _checked(name: str, settings: Mapping) -> Settings:
         raise SettingsError(f"method {name!r} needs the setting {key!r}: {cls.Settings.model_fields[key].description}", key)
     if key is None:
         raise SettingsError(f"method {name!r}: {message}", key)
-    raise SettingsError(f"method {name!r}: {key!r} is {error['input']!r}: {message}{yaml_hint(error['input'])}", key)
+    raise SettingsError(f"method {name!r}: {key!r} is {shown(error['input'])}: {message}{yaml_hint(error['input'])}", key)
 
 
 def _place(cls: type) -> str:

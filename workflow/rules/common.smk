@@ -59,18 +59,31 @@ def figure_files(question):
     return [f"{ROOT}/figures/{question}/{name}.{kind}" for name in names for kind in ("pdf", "png", "svg", "csv")]
 
 
+def products():
+    """Everything that a run makes, but for its manifest."""
+    return [
+        cell_files(),
+        [f"{ROOT}/{name}" for name in ("cells.csv", "claims.md", "published.md", "report/index.html")],
+        [f"{ROOT}/tables/{question}.csv" for question in QUESTIONS],
+        [f"{ROOT}/controls/{question}.csv" for question in filter(experiments.has_controls, QUESTIONS)],
+        [figure_files(question) for question in QUESTIONS],
+    ]
+
+
 def code(*parts):
     """Fingerprint of the given modules of pudle and all that they import."""
     return provenance.fingerprint(*(f"pudle.{name}" for name in parts))
 
 
 onstart:
-    Path(ROOT).mkdir(parents=True, exist_ok=True)
     try:
+        Path(ROOT).mkdir(parents=True, exist_ok=True)
         LOCK.acquire(timeout=0)
+        files.sweep(ROOT)
+        # Not a rule: what depends on which part of the configuration is in the `params:` of each rule.
+        files.write(f"{ROOT}/config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
     except Timeout:
         raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None
-    files.sweep(ROOT)
+    except OSError as error:
+        raise WorkflowError(f"{ROOT} cannot be written to: {error.strerror}; nothing was run") from None
     SOCKET.server = job_server.start(SOCKET.name)
-    # Not a rule: what depends on which part of the configuration is in the `params:` of each rule.
-    files.write(f"{ROOT}/config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")

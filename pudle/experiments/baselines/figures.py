@@ -77,11 +77,13 @@ FIGURES = (
         "error_over_seconds",
         "The same over the seconds that the updates took, mean over seeds, on the machine of the run.",
         over_seconds,
+        timed=True,
     ),
     Figure(
         "final_errors",
         "Relative error after the last update, the best method on top; a cross marks a method of which a seed diverged, failed or stalled. "
         "The CSV has milliseconds per update (median over seeds) and the peak memory of the process.",
         final_errors,
+        timed=True,
     ),
 )

@@ -1,0 +1,54 @@
+"""One file of a whole run, to check elsewhere."""
+
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pudle.audit.layout import CRATE, MANIFEST, Run
+from pudle.errors import PudleError
+from pudle.harness import files
+
+DATE = (1980, 1, 1, 0, 0, 0)  # the same run makes the same archive
+
+
+def export(run: Run, path: Path) -> int:
+    """Write the run and its manifest as a ZIP file; returns the number of files. Raises :class:`PudleError` if something is missing."""
+    path = Path(path)
+    if path.suffix != ".zip":
+        raise PudleError(f"{path}: name a file that ends with .zip")
+    if path.absolute().is_relative_to(run.root.absolute()):
+        raise PudleError(f"{path}: lies in the folder that it is to hold; name another place")
+    names = [*run.files, MANIFEST, CRATE]
+    missing = [name for name in names if not (run.root / name).is_file()]
+    if missing:
+        raise PudleError(f"{run.root / missing[0]}: missing; run `snakemake` first")
+
+    def save(temporary: Path) -> None:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in sorted(names):
+                entry = zipfile.ZipInfo(name, DATE)
+                entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                archive.writestr(entry, (run.root / name).read_bytes())
+
+    files.replace(path, save)
+    return len(names)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Path]:
+    """The folder of a run: ``path`` itself, or what is in the ZIP file ``path``, for as long as the block lasts."""
+    path = Path(path)
+    if path.is_dir():
+        yield path
+    elif not path.is_file():
+        raise PudleError(f"{path}: there is no such folder or file")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    archive.extractall(folder)
+            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+                raise PudleError(f"{path}: no ZIP file, or a damaged one: {error}") from None
+            yield Path(folder)

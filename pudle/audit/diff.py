@@ -1,0 +1,101 @@
+"""What changed between two runs: settings, cells, code, versions, verdicts and numbers."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import pandas as pd
+
+from pudle.audit.layout import Run, name_of
+from pudle.audit.recompute import RTOL, read
+from pudle.errors import PudleError
+
+NONE = "none"
+_UNITS = ("python", "platform", "processor", "cores", "threads", "blas", "device", "dtype", "deterministic")
+_NUMBERS = ("mean", "low", "high", "n_seeds", "n_ended")
+
+
+def diff(old: Run, new: Run) -> dict[str, list[dict]]:
+    """Rows of what is not the same, by section; sections without any are left out. Times and seconds do not count."""
+    sections = {
+        "settings": _pairs(_flat(old.config), _flat(new.config), "key"),
+        "cells": _pairs(*(_statuses(run) for run in (old, new)), "cell"),
+        "code": _pairs(*(_gathered(run, lambda told: told["code"].items()) for run in (old, new)), "module"),
+        "versions": _pairs(*(_gathered(run, _versions) for run in (old, new)), "what"),
+        "data": _pairs(*(_gathered(run, lambda told: told["inputs"].items()) for run in (old, new)), "file"),
+        "verdicts": _pairs(*(_column(run, "claims.csv", "claim", "verdict") for run in (old, new)), "claim"),
+        "published": _pairs(*(_column(run, "published.csv", "id", "verdict") for run in (old, new)), "value"),
+        "numbers": list(_numbers(old, new)),
+    }
+    return {name: rows for name, rows in sections.items() if rows}
+
+
+def _pairs(old: Mapping, new: Mapping, what: str) -> list[dict]:
+    return [
+        {what: key, "first": old.get(key, NONE), "second": new.get(key, NONE)}
+        for key in sorted({*old, *new})
+        if old.get(key, NONE) != new.get(key, NONE)
+    ]
+
+
+def _flat(settings: Mapping, prefix: str = "") -> dict[str, object]:
+    found = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def _statuses(run: Run) -> dict[str, str]:
+    return {name_of(cell): run.told.get(name_of(cell), {"status": "missing"})["status"] for cell in run.cells}
+
+
+def _gathered(run: Run, what: Callable) -> dict[str, str]:
+    """All values that the cells of a run have for each key."""
+    found: dict[str, set[str]] = {}
+    for told in run.told.values():
+        for key, value in what(told):
+            found.setdefault(key, set()).add(str(value))
+    return {key: ", ".join(sorted(values)) for key, values in found.items()}
+
+
+def _versions(told: Mapping) -> Iterator[tuple[str, object]]:
+    made = told["provenance"]
+    yield from made.get("packages", {}).items()
+    yield from ((unit, made.get(unit)) for unit in _UNITS)
+    git = made.get("git") or {}
+    yield "commit", f"{git.get('commit')}{'' if git.get('clean', True) else ' with changes'}"
+
+
+def _column(run: Run, name: str, key: str, value: str) -> dict[str, str]:
+    return dict(_table(run, name)[[key, value]].itertuples(index=False, name=None))
+
+
+def _table(run: Run, name: str) -> pd.DataFrame:
+    path = run.root / name
+    if not path.is_file():
+        raise PudleError(f"{path}: missing; run `snakemake` first")
+    return read(path)
+
+
+def _numbers(old: Run, new: Run) -> Iterator[dict]:
+    """For each table: how many rows changed, came and went, and the largest change of a mean as a share of its quantity's largest."""
+    for question in sorted({*old.questions, *new.questions}):
+        if question not in old.questions or question not in new.questions:
+            yield {"table": question, "changed": f"only in the {'first' if question in old.questions else 'second'}"}
+            continue
+        first, second = (_table(run, f"tables/{question}.csv") for run in (old, new))
+        keys = [key for key in first if key in second and key not in _NUMBERS]
+        first, second = (table.astype(dict.fromkeys(keys, str)) for table in (first, second))
+        both = first.merge(second, on=keys, how="outer", suffixes=("", "_new"), indicator=True)
+        same = both[both._merge == "both"]
+        scale = same["mean"].abs().groupby(same.quantity).transform("max").clip(lower=1e-300)
+        change = (same["mean_new"] - same["mean"]).abs() / scale
+        came, went = ((both._merge == side).sum() for side in ("right_only", "left_only"))
+        if (change > RTOL).any() or came or went:
+            largest = same.loc[change.idxmax()] if (change > RTOL).any() else None
+            yield {
+                "table": question,
+                "changed": f"{(change > RTOL).sum()} of {len(same)}",
+                "came": came,
+                "went": went,
+                "largest": "" if largest is None else f"{largest['mean']:.6g} → {largest['mean_new']:.6g}",
+                "where": "" if largest is None else ", ".join(f"{key}={largest[key]}" for key in keys if largest[key] != ""),
+            }

@@ -1,0 +1,160 @@
+"""What a finished run consists of: its configuration, its cells, and the steps that made its files from one another."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pudle import experiments, methods
+from pudle.errors import PudleError, nearest
+from pudle.harness import cells
+
+MANIFEST = "manifest.json"
+CRATE = "ro-crate-metadata.json"  # the same bytes under the name that other tools look for
+APART = ("logs", ".snakemake")  # folders that no number comes from
+PICTURES = ("pdf", "png", "svg")
+_SHAPE = dict.fromkeys(("started", "ended", "status", "fingerprint"), str) | dict.fromkeys(("seeds", "endings"), list)
+_SHAPE |= dict.fromkeys(("settings", "provenance", "code", "inputs", "outputs"), dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the workflow: its ``inputs`` and ``outputs`` are paths under the run's folder."""
+
+    name: str
+    command: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Run:
+    """The run in the folder ``root``, planned anew from the configuration that it kept.
+
+    plugins : the user's files of methods; those of the configuration unless given
+    Raises :class:`PudleError` for a folder without a configuration, or one that cannot be planned.
+    """
+
+    def __init__(self, root: Path, plugins: Iterable[str] | None = None):
+        self.root = Path(root)
+        self.config = read_json(self.root / "config.json")
+        try:
+            self.plugins = list(self.config.get("plugins", ()) if plugins is None else plugins)
+            self.scale = str(self.config["scale"])
+            self.data = os.environ.get("PUDLE_DATA", str(self.config["data"]["root"]))
+            unknown = next((name for name in self.config["experiments"] if name not in experiments.QUESTIONS), None)
+            if unknown is not None:
+                raise PudleError(f"there is no question {unknown!r}{nearest(unknown, experiments.QUESTIONS)}")
+            methods.load_plugins(self.plugins)
+            self.cells = experiments.plan(self.config | {"plugins": []})
+        except PudleError as error:
+            raise PudleError(f"{self.root / 'config.json'}: cannot be planned: {error}") from None
+        except Exception as error:  # whatever an edited configuration breaks
+            raise PudleError(f"{self.root / 'config.json'}: cannot be planned: {type(error).__name__}: {error}") from None
+
+    @cached_property
+    def questions(self) -> list[str]:
+        return sorted({cell.question for cell in self.cells})
+
+    @cached_property
+    def told(self) -> dict[str, dict]:
+        """What each ``cell.json`` holds, by question/id; nothing for a cell whose file is missing or is no such file."""
+        found = {}
+        for cell in self.cells:
+            with contextlib.suppress(PudleError):
+                told = read_json(cell.folder(self.root) / "cell.json")
+                shaped = all(isinstance(told.get(key), kind) for key, kind in _SHAPE.items())
+                if shaped and all(Path(name).name == name for name in told["outputs"]):
+                    found[name_of(cell)] = told
+        return found
+
+    def of(self, question: str) -> list[cells.Cell]:
+        return [cell for cell in self.cells if cell.question == question]
+
+    def path(self, cell: cells.Cell, name: str) -> str:
+        return f"cells/{name_of(cell)}/{name}"
+
+    def outputs(self, cell: cells.Cell) -> list[str]:
+        """The files of a cell, ``cell.json`` last."""
+        told = self.told.get(name_of(cell), {"outputs": {"rows.csv": ""}})
+        return [self.path(cell, name) for name in (*sorted(told["outputs"]), "cell.json")]
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        return list(self._steps())
+
+    @property
+    def files(self) -> list[str]:
+        """Every file that the run must have, and no other, but for the manifest."""
+        return sorted({"config.json", *(name for step in self.steps for name in step.outputs), *self.kept_code})
+
+    @property
+    def kept_code(self) -> list[str]:
+        """Copies of the workflow's files and of the user's methods."""
+        return sorted(path.relative_to(self.root).as_posix() for path in (self.root / "code").rglob("*") if path.is_file())
+
+    def _steps(self) -> Iterator[Step]:
+        made = {question: [name for cell in self.of(question) for name in self.outputs(cell)] for question in self.questions}
+        everything = tuple(name for names in made.values() for name in names)
+        for cell in self.cells:
+            yield Step(f"cell/{name_of(cell)}", "pudle cell", ("config.json",), tuple(self.outputs(cell)))
+        for question in self.questions:
+            yield Step(f"tables/{question}", "pudle tables", tuple(made[question]), (f"tables/{question}.csv",))
+            drawn = [f"figures/{question}/{figure.name}" for figure in experiments.part(question, "figures").FIGURES]
+            yield Step(
+                f"figures/{question}",
+                "pudle figures",
+                (f"tables/{question}.csv", *made[question]),
+                (*(f"{name}.{kind}" for name in drawn for kind in ("csv", *PICTURES)), f"figures/{question}/captions.md"),
+            )
+            if experiments.has_controls(question):
+                yield Step(f"controls/{question}", "pudle controls", (), (f"controls/{question}.csv",))
+        yield Step("coverage", "pudle coverage", everything, ("cells.csv",))
+        yield Step("verdicts", "pudle verdicts", everything, ("claims.csv", "claims.md"))
+        yield Step("published", "pudle published", everything, ("published.csv", "published.md"))
+        shown = [name for question in self.questions for name in self._shown(question)]
+        page = (*shown, "cells.csv", "claims.csv", "published.csv", "config.json", *everything)
+        yield Step("report", "pudle report", page, ("report/index.html",))
+
+    def _shown(self, question: str) -> Iterator[str]:
+        for figure in experiments.part(question, "figures").FIGURES:
+            yield from (f"figures/{question}/{figure.name}.{kind}" for kind in ("csv", "svg"))
+        yield f"figures/{question}/captions.md"
+
+    def unrepeatable(self, name: str) -> bool:
+        """Whether a file holds seconds, memory or times of day, so that another run makes other bytes."""
+        parts = name.split("/")
+        if parts[-1] in ("timings.csv", "cell.json", "index.html", MANIFEST, CRATE):
+            return True
+        timed = parts[0] == "figures" and [
+            figure.name for figure in experiments.part(parts[1], "figures").FIGURES if figure.timed
+        ]
+        return bool(timed) and Path(name).stem in timed
+
+
+def name_of(cell: cells.Cell) -> str:
+    """``question/id``, as in its path and everywhere else."""
+    return f"{cell.question}/{cell.id}"
+
+
+def on_disk(root: Path) -> Iterator[Path]:
+    """All files and links under ``root`` that count: not logs, not the lock."""
+    for path in sorted(Path(root).rglob("*")):
+        inside = path.relative_to(root)
+        if (path.is_file() or path.is_symlink()) and inside.parts[0] not in APART and str(inside) != ".lock":
+            yield path
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file; anything else is a :class:`PudleError`."""
+    try:
+        content = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise PudleError(f"{path}: not there; is this the folder of a finished run, as results/default?") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise PudleError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise PudleError(f"{path}: holds no JSON object")
+    return content

@@ -1,0 +1,315 @@
+"""Tables, figures' numbers, verdicts, published values and the page, computed again from the rows and compared with the files.
+
+What can be computed on another path is: rows are gathered, averaged, resampled and judged here with pandas and scipy directly. The numbers of
+figures, the effect of a claim per seed and the choice of rows for published values are definitions: there the functions that define them are
+called again, on the rows that were gathered here. Images are not drawn again; their hashes hold them, and the page that shows them.
+"""
+
+import io
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from pudle import experiments
+from pudle.audit.checks import Finding
+from pudle.audit.layout import Run, name_of
+from pudle.harness import published, style, tables, verdicts
+from pudle.harness.record import ENDINGS
+from pudle.harness.statistics import LEVEL, RESAMPLES
+
+RTOL = 1e-9  # what another order of summation may change of a number
+ATOL = 1e-14  # and of one that cancels, as a share of the largest of its column
+_KEYS = ["seed", "step", "quantity", "value"]
+_BATCH = 200  # resamples that are drawn at a time
+
+
+def findings(run: Run) -> Iterator[Finding]:
+    """Every file that does not hold what the rows say. Figures, which take the longest, are computed on another core."""
+    for question in run.questions:
+        experiments.part(question, "figures"), experiments.part(question, "claims")  # once, before the fork
+    with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), multiprocessing.get_context("fork")) as pool:
+        drawn = [pool.submit(_drawn, run, question) for question in run.questions]
+        rows: dict[str, pd.DataFrame] = {}
+        for question in run.questions:
+            yield from _guarded(
+                f"cells/{question}", "rows", lambda question=question: rows.update({question: gather(run, question)})
+            )
+            if question in rows:
+                yield from _guarded(
+                    f"tables/{question}.csv", "table", lambda question=question: _table(run, question, rows[question])
+                )
+            if experiments.has_controls(question):
+                yield from _guarded(f"controls/{question}.csv", "controls", lambda question=question: _controls(run, question))
+        yield from _guarded("cells.csv", "coverage", lambda: _coverage(run))
+        yield from _guarded("claims.csv", "verdict", lambda: _claims(run, rows))
+        yield from _guarded("published.csv", "published", lambda: _published(run, rows))
+        yield from _guarded("report/index.html", "report", lambda: _page(run))
+        for figures in drawn:
+            yield from figures.result()
+
+
+def _drawn(run: Run, question: str) -> list[Finding]:
+    return _guarded(f"figures/{question}", "figure", lambda: _figures(run, question))
+
+
+def _guarded(name: str, check: str, compare: Callable) -> list[Finding]:
+    """What ``compare`` finds; where it cannot go on, as a damaged file may hold anything, that is the finding."""
+    try:
+        return list(compare() or ())
+    except Exception as error:
+        return [Finding(name, check, f"cannot be computed again: {type(error).__name__}: {' '.join(str(error).split())[:200]}")]
+
+
+def gather(run: Run, question: str) -> pd.DataFrame:
+    """The rows of all cells of a question, with the settings that vary and the labels as columns, empty where there is none."""
+    frames = []
+    for cell in run.of(question):
+        frame = read(run.root / run.path(cell, "rows.csv"))
+        frames.append(frame.assign(**{key: cell.settings.get(key, "") for key in cell.varies}))
+    rows = pd.concat(frames, ignore_index=True)
+    varies = list(dict.fromkeys(key for cell in run.of(question) for key in cell.varies))
+    labels = [*varies, *(column for column in rows if column not in (*varies, *_KEYS))]
+    rows[labels] = rows[labels].where(rows[labels].notna(), "")
+    return rows[[*labels, *_KEYS]]
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A CSV file; what is empty stays empty text."""
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def _table(run: Run, question: str, rows: pd.DataFrame) -> Iterator[Finding]:
+    """Means over seeds with their bootstrap intervals, how many seeds there are and how many ended early."""
+    name = f"tables/{question}.csv"
+    ended = rows.quantity.isin(ENDINGS)
+    labels = [column for column in rows if column not in _KEYS]
+    keys = [*labels, "quantity", "step"]
+    by_seed = rows[~ended].groupby([*keys, "seed"]).value.mean()
+    groups = by_seed.groupby(keys)
+    expected = groups.agg(["mean", "size"]).rename(columns={"size": "n_seeds"}).reset_index()
+    expected[["low", "high"]] = np.nan
+    for count in expected.n_seeds.unique():
+        chosen = expected.n_seeds == count
+        values = by_seed[groups.transform("size") == count].to_numpy().reshape(-1, count)
+        expected.loc[chosen, ["low", "high"]] = _band(values)
+    early = rows[ended].groupby(labels).seed.nunique() if labels else pd.Series(dtype=int)
+    places = expected[labels].itertuples(index=False, name=None)
+    index = early.index if len(labels) > 1 else [(key,) for key in early.index]
+    counts = dict(zip(index, early, strict=True))
+    expected["n_ended"] = [counts.get(place, 0) for place in places]
+    yield from differences(name, "table", expected, read(run.root / name), keys)
+
+
+def _band(values: np.ndarray) -> np.ndarray:
+    """Percentile bootstrap interval (n, 2) of the means of ``values`` (n, seeds).
+
+    A resample's mean depends only on how often it has each seed, and few such counts occur: each is computed once, with its weight.
+    """
+    seeds = values.shape[1]
+    if seeds < 2:
+        return np.full((len(values), 2), np.nan)
+    counts, weights = _resamples(seeds)
+    means = values @ counts.T / seeds
+    order = np.argsort(means, axis=1)
+    means = np.take_along_axis(means, order, axis=1)
+    last = np.cumsum(weights[order], axis=1)  # rank after the last copy of each mean
+    ends = []
+    for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
+        place = share * (RESAMPLES - 1)
+        below, above = (np.take_along_axis(means, (last <= rank).sum(1, keepdims=True), axis=1)[:, 0]
+                        for rank in (np.floor(place), np.ceil(place)))  # fmt: skip
+        ends.append(below + (place - np.floor(place)) * (above - below))
+    return np.stack(ends, axis=1)
+
+
+@cache
+def _resamples(seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed is in a resample (n, seeds), for the n different ones that are drawn, and how often each is drawn."""
+    draw = np.random.default_rng(0)
+    drawn = np.concatenate([draw.integers(0, seeds, (_BATCH, seeds)) for _ in range(RESAMPLES // _BATCH)])
+    return np.unique((drawn[:, :, None] == np.arange(seeds)).sum(1), axis=0, return_counts=True)
+
+
+def _figures(run: Run, question: str) -> Iterator[Finding]:
+    """The numbers of each figure, and the captions."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    results = tables.Results(question, run.cells, run.root)
+    drawn = experiments.part(question, "figures").FIGURES
+    for figure in drawn:
+        name = f"figures/{question}/{figure.name}.csv"
+        _, plotted = figure.draw(results)
+        pyplot.close("all")
+        anew = plotted.to_csv(index=False)
+        if anew.encode() != (run.root / name).read_bytes():
+            yield from differences(name, "figure", read_text(anew), read(run.root / name))
+    captions = style.captions(drawn, run.scale, len(results.cells[0].seeds))
+    yield from _same(run, f"figures/{question}/captions.md", "figure", captions)
+
+
+def _controls(run: Run, question: str) -> Iterator[Finding]:
+    """Every control contradicts its claims, says the file. To see it again, run ``pudle controls``."""
+    name = f"controls/{question}.csv"
+    table = read(run.root / name)
+    claims = {claim.id: claim for claim in experiments.part(question, "claims").CLAIMS}
+    planned = [(control.id, claim, claims[claim].threshold, control.statement)
+               for control in experiments.part(question, "controls").CONTROLS for claim in control.claims]  # fmt: skip
+    if list(table[["control", "claim", "threshold", "spoiled"]].itertuples(index=False, name=None)) != planned:
+        yield Finding(name, "controls", "does not list the controls of this question's claims")
+    for row in table.itertuples():
+        side, bar = row.threshold.split()
+        wrong = row.effect > float(bar) if side == "<" else row.effect < float(bar)
+        if row.verdict != "CONTRADICTED" or str(row.works) != "True" or not wrong:
+            yield Finding(
+                name, "controls", f"{row.claim} with {row.control}: {row.verdict}, effect {row.effect} {row.threshold}"
+            )
+
+
+def _coverage(run: Run) -> Iterator[Finding]:
+    expected = []
+    for cell in run.cells:
+        told = run.told[name_of(cell)]
+        endings = "; ".join(f"seed {ending['seed']}: {ending['reason']}" for ending in told["endings"])
+        seeds = " ".join(str(seed) for seed in cell.seeds)
+        settings = tables.cells.files.canonical_json(told["settings"])
+        expected.append((cell.question, cell.id, told["status"], seeds, endings, settings))
+    frame = pd.DataFrame(expected, columns=["question", "cell", "status", "seeds", "endings", "settings"])
+    yield from differences(
+        "cells.csv", "coverage", read_text(frame.to_csv(index=False)), read(run.root / "cells.csv"), ["question", "cell"]
+    )
+
+
+def _claims(run: Run, rows: dict[str, pd.DataFrame]) -> Iterator[Finding]:
+    """Student's t on each claim's effect per seed, the verdict from its interval, Holm's correction within each question."""
+    expected = []
+    for question in experiments.QUESTIONS:
+        judged = [
+            _judge(claim, rows.get(question, pd.DataFrame(columns=_KEYS)))
+            for claim in experiments.part(question, "claims").CLAIMS
+        ]
+        for told, p in zip(judged, _holm([told["p"] for told in judged]), strict=True):
+            controls = " ".join(experiments.controls_of(question, told["claim"]))
+            expected.append({"question": question} | told | {"p_holm": p, "controls": controls})
+    found = read(run.root / "claims.csv")
+    yield from differences(
+        "claims.csv", "verdict", read_text(pd.DataFrame(expected).to_csv(index=False)), found, ["question", "claim"]
+    )
+    table = pd.read_csv(run.root / "claims.csv", dtype={"controls": str, "note": str})
+    yield from _same(run, "claims.md", "verdict", verdicts.markdown(table, run.scale))
+
+
+def _judge(claim: verdicts.Claim, rows: pd.DataFrame) -> dict:
+    note = ""
+    try:
+        effects = claim.estimate(rows).dropna().to_numpy(float)
+    except verdicts.NotRun as missing:
+        effects, note = np.array([]), str(missing)
+    forward, back = (np.log, np.exp) if claim.ratio else (np.asarray, np.asarray)
+    values, bar, count = forward(effects), forward(claim.bar), len(effects)
+    mean = values.mean() if count else np.nan
+    spread = values.std(ddof=1) if count > 1 else np.nan
+    half = scipy.stats.t(count - 1).ppf((1 + LEVEL) / 2) * spread / np.sqrt(count) if count > 1 else np.nan
+    low, high = back(mean - half), back(mean + half)
+    side = 1 if claim.below is None else -1
+    verdict = "NOT RUN" if not count else "INCONCLUSIVE"
+    if count >= claim.min_seeds and min(side * low, side * high) > side * claim.bar:
+        verdict = "SUPPORTED"
+    elif count >= claim.min_seeds and max(side * low, side * high) < side * claim.bar:
+        verdict = "CONTRADICTED"
+    vary = count > 1 and np.isfinite(values).all() and np.ptp(values) > 1e-12 * np.abs(values).max()
+    distance = (mean - bar) / spread if vary else np.nan
+    return {
+        "claim": claim.id,
+        "verdict": verdict,
+        "effect": float(back(mean)),
+        "low": float(low),
+        "high": float(high),
+        "threshold": f"{'>' if side > 0 else '<'} {claim.bar:g}",
+        "n_seeds": count,
+        "p": 2 * scipy.stats.t(count - 1).sf(abs(distance) * np.sqrt(count)) if vary else np.nan,
+        "effect_size": distance,
+        "measured": claim.effect,
+        "statement": claim.statement,
+        "place": claim.place,
+        "why": claim.why,
+        "rows": claim.rows,
+        "figure": claim.figure,
+        "note": note or (f"needs {claim.min_seeds} seeds" if count < claim.min_seeds else ""),
+    }
+
+
+def _holm(p: Sequence[float]) -> list[float]:
+    """The largest of what each smaller p, and this one, asks for: p times the number of those not smaller."""
+    tested = sorted(value for value in p if np.isfinite(value))
+    asked = [min(1.0, value * (len(tested) - rank)) for rank, value in enumerate(tested)]
+    return [max(asked[: tested.index(value) + 1]) if np.isfinite(value) else np.nan for value in p]
+
+
+def _published(run: Run, rows: dict[str, pd.DataFrame]) -> Iterator[Finding]:
+    anew = published.compare(rows, run.scale).to_csv(index=False)
+    yield from differences("published.csv", "published", read_text(anew), read(run.root / "published.csv"), ["id"])
+    table = pd.read_csv(
+        run.root / "published.csv", keep_default_na=False, na_values=dict.fromkeys(("ours", "low", "high", "ratio"), "")
+    )
+    yield from _same(run, "published.md", "published", published.markdown(table, run.scale))
+
+
+def _page(run: Run) -> Iterator[Finding]:
+    from pudle.report import page
+
+    yield from _same(run, "report/index.html", "report", page(run.root, run.scale, run.cells))
+
+
+def _same(run: Run, name: str, check: str, expected: str) -> Iterator[Finding]:
+    if expected.encode() != (run.root / name).read_bytes():
+        yield Finding(name, check, "is not what the files that it is made from give")
+
+
+def read_text(text: str) -> pd.DataFrame:
+    """The same as :func:`read`, of what would be written."""
+    return pd.read_csv(io.StringIO(text), keep_default_na=False) if text.strip() else pd.DataFrame()
+
+
+def differences(
+    name: str, check: str, expected: pd.DataFrame, found: pd.DataFrame, keys: Sequence[str] = (), most: int = 3
+) -> Iterator[Finding]:
+    """Where a table is not as expected; rows are found by ``keys``, or by their order if there are none."""
+    if set(expected) != set(found):
+        yield Finding(name, check, f"has other columns: {', '.join(sorted(set(expected) ^ set(found)))}")
+        return
+    if len(expected) != len(found):
+        yield Finding(name, check, f"has {len(found)} rows, not {len(expected)}")
+        return
+    if keys:
+        expected, found = (
+            frame.sort_values(list(keys), key=lambda column: column.astype(str), ignore_index=True)
+            for frame in (expected, found)
+        )
+    wrong = {column: _unequal(expected[column], found[column]) for column in expected}
+    lines = np.flatnonzero(np.any(list(wrong.values()), axis=0)) if wrong else []
+    for line in lines[:most]:
+        place = ", ".join(f"{key}={found[key][line]}" for key in keys) or f"row {line}"
+        told = (f"{column} is {found[column][line]}, not {expected[column][line]}" for column in wrong if wrong[column][line])
+        yield Finding(name, check, f"{place}: {'; '.join(told)}")
+    if len(lines) > most:
+        yield Finding(name, check, f"and {len(lines) - most} more rows")
+
+
+def _unequal(expected: pd.Series, found: pd.Series) -> np.ndarray:
+    """Which values differ: numbers by more than the tolerance, anything else at all."""
+    numbers = [pd.to_numeric(column.replace("", np.nan), errors="coerce").to_numpy(float) for column in (expected, found)]
+    texts = [np.where(column.isna(), "", column.map(str)) for column in (expected, found)]
+    scale = np.max(np.abs(numbers[0][np.isfinite(numbers[0])]), initial=0.0)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(numbers[0] - numbers[1]) <= RTOL * np.abs(numbers[0]) + ATOL * scale
+    return (texts[0] != texts[1]) & ~near

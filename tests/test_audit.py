@@ -1,0 +1,395 @@
+"""Every tampering is found and named; every number can be followed to the cell that made it, and archives are as good as folders."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from rocrate.rocrate import ROCrate
+from workflows import ROOT, pudle
+
+from pudle.audit import archive, checks, diff, layout, manifest, recompute
+from pudle.harness import files
+from pudle.harness.statistics import bootstrap_band, holm
+
+CELL = "cells/robustness/variant-batch-4__method_name-pudle-dec__"
+
+
+@pytest.fixture
+def copy(small_run, tmp_path) -> Path:
+    """A run to tamper with."""
+    return shutil.copytree(small_run, tmp_path / "small")
+
+
+def cell_file(root: Path, name: str) -> Path:
+    (path,) = root.glob(f"{CELL}*/{name}")
+    return path
+
+
+def test_an_untouched_run_is_well(small_run):
+    assert "all is well" in pudle("audit", small_run)
+    assert checks.audit(small_run) == []
+
+
+def test_the_manifest_is_a_crate_that_its_own_library_reads(small_run):
+    for source in (small_run, small_run / layout.MANIFEST):
+        crate = ROCrate(source)
+        assert {entity.id for entity in crate.data_entities} == set(layout.Run(small_run).files)
+        profiles = {profile.id.removeprefix("https://w3id.org/") for profile in crate.root_dataset["conformsTo"]}
+        assert profiles >= {f"ro/wfrun/{name}/0.6" for name in ("process", "workflow", "provenance")}
+        assert crate.mainEntity.id == "code/Snakefile" and "ComputationalWorkflow" in crate.mainEntity.type
+        actions = crate.get_by_type("CreateAction")
+        for action in actions:
+            for link in [action["instrument"], *action["object"], *action["result"]]:
+                assert not isinstance(link, str), f"{action.id}: {link} is no entity of the crate"
+        made = [entity.id for action in actions if action.id != "#run" for entity in action["result"]]
+        assert len(made) == len(set(made)) and set(made) | set(layout.Run(small_run).kept_code) | {"config.json"} == set(
+            layout.Run(small_run).files
+        )
+
+
+def test_the_manifest_chains_a_figure_to_settings_code_and_data(small_run):
+    crate = ROCrate(small_run)
+    makers = {
+        entity.id: action for action in crate.get_by_type("CreateAction") if action.id != "#run" for entity in action["result"]
+    }
+    table = next(entity for entity in makers["figures/robustness/curves.png"]["object"] if entity.id.startswith("tables/"))
+    rows = next(entity for entity in makers[table.id]["object"] if entity.id.endswith("rows.csv"))
+    assert rows["sha256"] == files.sha256(small_run / rows.id)
+    sources = {entity.id.split("/")[0]: entity for entity in makers[rows.id]["object"]}
+    assert json.loads(sources["#settings"]["value"])["settings"]["n_atoms"] == 12
+    modules = {part["name"]: part["sha256"] for part in sources["#code"]["hasPart"]}
+    assert modules["source of pudle.experiments.recovery"] == files.sha256(ROOT / "pudle" / "experiments" / "recovery.py")
+
+
+def test_a_cell_tells_what_it_read_and_ran_with(small_run, tmp_path):
+    told = json.loads(cell_file(small_run, "cell.json").read_text())
+    made = told["provenance"]
+    assert made["packages"]["torch"].startswith("2.13.0") and "snakemake" in made["packages"] and len(made["packages"]) > 50
+    assert (
+        made["deterministic"] is True and made["dtype"] == "torch.float32" and made["blas"] and told["ended"] >= told["started"]
+    )
+    assert told["inputs"] == {}  # drawn from the seeds
+    settings = {"data_set": "digits", "classes": [0, 1], "n_atoms": 5, "n_layers": 3, "estimator": "ae-lasso", "lam": 0.25, "step": 0.1,
+                "weight_decay": 0.01, "ridge": None, "batch": 1000, "epochs": 1, "learning_rate": 0.01, "adam_eps": 1e-15, "drop_epochs": [],
+                "evaluate_every": 1, "n_contributors": None, "n_outputs": 10}  # fmt: skip
+    pudle("cell", "interpretability", "--settings", json.dumps(settings), "--seeds", "0", "--output", tmp_path / "cell")
+    assert list(json.loads((tmp_path / "cell" / "cell.json").read_text())["inputs"]) == ["sklearn/digits.csv.gz"]
+
+
+def mutate(data: st.DataObject, root: Path) -> dict[Path, bytes | None]:
+    """Change one file or two under ``root``; returns what they held before."""
+    paths = list(layout.on_disk(root))
+    path = data.draw(st.sampled_from(paths), label="file")
+    before = path.read_bytes()
+    held: dict[Path, bytes | None] = {path: before}
+    lines = before.splitlines(keepends=True)
+    digits = [place for place, byte in enumerate(before) if byte in b"0123456789"]
+    kinds = ["delete", "append", "rename", "link", "swap files"] + ["flip", "truncate"] * bool(before)
+    kinds += ["swap lines", "drop a line", "double a line"] * (len(lines) > 1) + ["change a digit"] * bool(digits)
+    kind = data.draw(st.sampled_from(kinds), label="kind")
+    if kind == "delete":
+        path.unlink()
+    elif kind == "append":
+        path.write_bytes(before + data.draw(st.sampled_from([b"\n", b" ", b"0"])))
+    elif kind == "rename":
+        other = path.with_name(f"other-{path.name}")
+        held[other] = None
+        path.rename(other)
+    elif kind == "link":
+        other = root / "logs" / "elsewhere"
+        held[other] = None
+        other.parent.mkdir(exist_ok=True)
+        path.rename(other)
+        path.symlink_to(other)
+    elif kind == "swap files":
+        other = data.draw(st.sampled_from(paths), label="other")
+        held[other] = other.read_bytes()
+        path.write_bytes(held[other])
+        other.write_bytes(before)
+    elif kind == "flip":
+        place = data.draw(st.integers(0, len(before) - 1))
+        path.write_bytes(before[:place] + bytes([before[place] ^ 1 << data.draw(st.integers(0, 7))]) + before[place + 1 :])
+    elif kind == "truncate":
+        path.write_bytes(before[: data.draw(st.integers(0, len(before) - 1))])
+    elif kind == "change a digit":
+        place = data.draw(st.sampled_from(digits))
+        path.write_bytes(
+            before[:place] + str((int(chr(before[place])) + data.draw(st.integers(1, 9))) % 10).encode() + before[place + 1 :]
+        )
+    else:
+        one, two = (data.draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+        changed = list(lines)
+        if kind == "swap lines":
+            changed[one], changed[two] = lines[two], lines[one]
+        else:
+            changed[one : one + 1] = [] if kind == "drop a line" else [lines[one]] * 2
+        path.write_bytes(b"".join(changed))
+    return held
+
+
+def is_found_and_named(data: st.DataObject, root: Path) -> None:
+    held = mutate(data, root)
+    try:
+        now = {path: path.read_bytes() if path.is_file() and not path.is_symlink() else None for path in held}
+        assume(now != held)
+        found = checks.audit(root, recompute=False)
+        for path in held:
+            name = path.relative_to(root).as_posix()
+            if now[path] != held[path] and not name.startswith("logs/"):
+                assert any(finding.file == name or name in finding.found for finding in found), (name, found)
+    finally:
+        for path, content in held.items():
+            path.unlink(missing_ok=True)
+            if content is not None:
+                path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def scratch(small_run, tmp_path_factory) -> Path:
+    return shutil.copytree(small_run, tmp_path_factory.mktemp("scratch") / "small")
+
+
+TAMPER = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
+
+
+@settings(max_examples=100, **TAMPER)
+@given(data=st.data())
+def test_any_change_is_found_and_named(scratch, data):
+    is_found_and_named(data, scratch)
+
+
+@pytest.fixture(scope="module")
+def smoke_scratch(smoke, tmp_path_factory) -> Path:
+    return shutil.copytree(smoke.root, tmp_path_factory.mktemp("scratch") / "smoke")
+
+
+@pytest.mark.slow
+@settings(max_examples=250, **TAMPER)
+@given(data=st.data())
+def test_any_change_is_found_and_named_at_smoke_scale(smoke_scratch, data):
+    is_found_and_named(data, smoke_scratch)
+
+
+def _csv(change):
+    """Change a CSV file as a table."""
+
+    def edit(path: Path) -> None:
+        table = pd.read_csv(path, keep_default_na=False)
+        change(table).to_csv(path, index=False)
+
+    return edit
+
+
+def _scale(column: str, row: int = 1, factor: float = 1 + 1e-6):
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        table[column] = pd.to_numeric(table[column])
+        table.loc[row, column] *= factor
+        return table
+
+    return _csv(change)
+
+
+def _json(**changes):
+    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changes, indent=1, ensure_ascii=False) + "\n")
+
+
+def _text(old: str, new: str):
+    def edit(path: Path) -> None:
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+
+    return edit
+
+
+FORGERIES = [
+    ("tables/robustness.csv", _scale("mean"), "tables/robustness.csv", "table"),
+    ("tables/robustness.csv", _scale("high"), "tables/robustness.csv", "table"),
+    ("tables/robustness.csv", _csv(lambda table: table[:-1]), "tables/robustness.csv", "table"),
+    ("figures/robustness/curves.csv", _scale("low"), "figures/robustness/curves.csv", "figure"),
+    ("figures/robustness/captions.md", _text("panel", "plate"), "figures/robustness/captions.md", "figure"),
+    ("claims.csv", _csv(lambda table: table.assign(verdict="SUPPORTED")), "claims.csv", "verdict"),
+    ("claims.md", _text("NOT RUN", "SUPPORTED"), "claims.md", "verdict"),
+    ("published.csv", _scale("published"), "published.csv", "published"),
+    ("cells.csv", _csv(lambda table: table.assign(status="failed")), "cells.csv", "coverage"),
+    ("report/index.html", _text("NOT RUN", "SUPPORTED"), "report/index.html", "report"),
+    (f"{CELL}*/rows.csv", _scale("value"), "tables/robustness.csv", "table"),
+    (f"{CELL}*/rows.csv", _csv(lambda table: table[table.seed < 2]), "rows.csv", "rows"),
+    (f"{CELL}*/cell.json", _json(status="failed"), "cell.json", "rows"),
+    (f"{CELL}*/cell.json", _json(fingerprint="0" * 16), "cell.json", "code"),
+    (f"{CELL}*/cell.json", _json(settings={"n_atoms": 13}), "cell.json", "settings"),
+    (f"{CELL}*/cell.json", _json(seeds=[0, 1, 2, 3]), "cell.json", "settings"),
+    (f"{CELL}*/cell.json", _json(inputs={"sklearn/digits.csv.gz": "0"}), "cell.json", "data"),
+    ("config.json", _json(seeds=4), "cell.json", "settings"),
+]
+
+
+@pytest.mark.parametrize(("name", "edit", "file", "check"), FORGERIES)
+def test_a_forger_who_mends_the_hashes_is_found_by_what_follows_from_the_rows(copy, name, edit, file, check):
+    """The cell's record and the manifest are made to agree with the edited file."""
+    (path,) = copy.glob(name)
+    edit(path)
+    if path.name == "rows.csv":
+        told = json.loads(path.with_name("cell.json").read_text())
+        _json(outputs=told["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
+    manifest.write(layout.Run(copy), ROOT / "Snakefile")
+    found = checks.audit(copy)
+    assert any(finding.file.endswith(file) and finding.check == check for finding in found), found
+    assert not any(finding.check in ("hash", "manifest", "files") for finding in found)
+
+
+def test_cells_that_are_not_planned_or_not_there_are_named(copy):
+    folder = cell_file(copy, "cell.json").parent
+    shutil.copytree(folder, folder.with_name("variant-batch-4__other"))
+    name = folder.relative_to(copy).as_posix()
+    found = {finding.file: finding.found for finding in checks.audit(copy, recompute=False)}  # the last one of each file
+    assert "no cell of the configuration" in found["cells/robustness/variant-batch-4__other/rows.csv"]
+    shutil.rmtree(folder)
+    found = {finding.file for finding in checks.audit(copy)}
+    assert {f"{name}/rows.csv", f"{name}/cell.json", "cells/robustness"} <= found
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"@graph": 3}', '{"@graph": [{"a": 1}]}', "[" * 10**5])
+def test_a_manifest_or_configuration_of_any_content_is_a_finding(copy, content):
+    (copy / layout.MANIFEST).write_text(content)
+    assert {layout.MANIFEST, layout.CRATE} <= {finding.file for finding in checks.audit(copy, recompute=False)}
+    (copy / "config.json").write_text(content)
+    assert [finding.check for finding in checks.audit(copy) if finding.file == "config.json"][-1] == "plan"
+
+
+def test_arrays_are_never_unpickled(copy):
+    """An array of objects in an archive of arrays would run code when it is unpickled."""
+    results = recompute.tables.Results("robustness", layout.Run(copy).cells, copy)
+    cell = results.cells[0]
+    np.savez(cell.folder(copy) / "arrays.npz", **{"filters/0": np.array([print], dtype=object)})
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        results.arrays(cell)
+
+
+def test_an_archive_is_as_good_as_its_folder(small_run, tmp_path):
+    for name in "ab":
+        assert "files" in pudle("export", small_run, tmp_path / f"{name}.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    assert "all is well" in pudle("audit", tmp_path / "a.zip")
+    with archive.opened(tmp_path / "a.zip") as folder:
+        assert not list(diff.diff(layout.Run(small_run), layout.Run(folder)))
+        (folder / "claims.md").write_text("")
+        with zipfile.ZipFile(tmp_path / "forged.zip", "w") as forged:
+            for path in layout.on_disk(folder):
+                forged.write(path, path.relative_to(folder))
+    assert "claims.md" in pudle("audit", tmp_path / "forged.zip", "--quick", status=1)
+
+
+def test_an_archive_cannot_write_outside_of_its_folder(tmp_path):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as evil:
+        evil.writestr("../../escaped", "x")
+        evil.writestr("/tmp/escaped-too", "x")
+    with archive.opened(tmp_path / "evil.zip") as folder:
+        assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["escaped", "escaped-too"]
+    assert "config.json" in pudle("audit", tmp_path / "evil.zip", status=1)
+
+
+def test_trace_follows_one_number_to_the_command_that_makes_it_again(small_run):
+    table = pd.read_csv(small_run / "figures/robustness/curves.csv", dtype=str)
+    row = next(
+        i for i, one in enumerate(table.itertuples()) if (one.variant, one.method_name, one.step) == ("noise", "pudle-dec", "4")
+    )
+    said = pudle("trace", small_run / "figures/robustness/curves.csv", "--row", row + 1)
+    number = table["mean"][row]
+    assert said.count("as in the manifest") == 5 and "NOT AS" not in said
+    lines = [line for line in said.splitlines() if line.startswith("  line ")]
+    assert len(lines) == 4 and number in lines[0] and [line.split("seed=")[1][0] for line in lines[1:]] == ["0", "1", "2"]
+    values = [float(line.rsplit("value=", 1)[1]) for line in lines[1:]]
+    assert float(number) == pytest.approx(np.mean(values))
+    assert (
+        "cells/robustness/variant-noise__method_name-pudle-dec__" in said and "pudle-ae-ls" not in said.split("settings  ")[0]
+    )
+    assert "pudle cell robustness --settings" in said and "&& cmp again/rows.csv" in said and "the same as here" in said
+
+
+def test_trace_of_whole_files_and_of_verdicts(small_run):
+    for name in ("figures/robustness/curves.png", "tables/robustness.csv", "claims.csv", "report/index.html", "config.json"):
+        said = pudle("trace", small_run / name)
+        assert said.startswith(name) and "NOT AS" not in said
+        assert name == "config.json" or said.count("cell.json  SHA-256") == 4
+    said = pudle("trace", small_run / "cells.csv", "--row", 2)
+    assert said.count("cell.json  SHA-256") == 1
+    claims = pd.read_csv(small_run / "claims.csv")
+    row = int(np.flatnonzero(claims.question == "robustness")[0]) + 1
+    assert pudle("trace", small_run / "claims.csv", "--row", row).count("cell.json  SHA-256") == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["trace", "{run}/figures/robustness/none.csv"], "there is no such file"),
+        (["trace", "{run}/tables/robustness.csv", "--row", "100000"], "has the rows 1 to"),
+        (["trace", "{run}/tables/robustness.csv", "--row", "0"], "has the rows 1 to"),
+        (["trace", "{run}/claims.md", "--row", "1"], "only CSV files have rows"),
+        (["trace", f"{ROOT}/README.md"], "in no folder of a finished run"),
+        (["audit", "{tmp}/none"], "there is no such folder or file"),
+        (["audit", f"{ROOT}/README.md"], "no ZIP file"),
+        (["export", "{tmp}", "{tmp}/x.zip"], "config.json: not there"),
+        (["export", "{run}", "{run}/x.zip"], "lies in the folder that it is to hold"),
+        (["export", "{run}", "{tmp}/x.tar"], "ends with .zip"),
+        (["diff", "{run}", "{tmp}"], "config.json: not there"),
+        (["manifest", "--root", "{tmp}"], "config.json: not there"),
+    ],
+)
+def test_wrong_words_are_errors_for_people(small_run, tmp_path, words, says, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    said = pudle(*(word.format(run=small_run, tmp=tmp_path) for word in words), status=2)
+    assert said.startswith("Error: ") and says in said and "Traceback" not in said
+
+
+def test_a_run_that_is_not_complete_has_no_manifest(copy):
+    (copy / "claims.md").unlink()
+    assert "claims.md: missing" in pudle("manifest", "--root", copy, "--snakefile", ROOT / "Snakefile", status=2)
+
+
+def test_diff_tells_settings_versions_verdicts_and_numbers(small_run, copy):
+    assert pudle("diff", small_run, copy) == "nothing changed but times\n"
+    _json(seeds=2)(copy / "config.json")
+    _scale("mean", factor=1.5)(copy / "tables/robustness.csv")
+    _csv(lambda table: table.assign(verdict="SUPPORTED"))(copy / "claims.csv")
+    path = cell_file(copy, "cell.json")
+    told = json.loads(path.read_text())
+    told["provenance"]["packages"]["torch"] = "3.0"
+    _json(status="failed", provenance=told["provenance"])(path)
+    sections = diff.diff(layout.Run(small_run), layout.Run(copy))
+    assert set(sections) == {"settings", "cells", "versions", "verdicts", "numbers"}
+    assert sections["settings"] == [{"key": "seeds", "first": 3, "second": 2}]
+    assert [row["second"] for row in sections["cells"]] == ["failed"] and sections["versions"][0]["what"] == "torch"
+    (numbers,) = sections["numbers"]
+    assert numbers["changed"].startswith("1 of ") and numbers["came"] == numbers["went"] == 0
+    assert "verdicts" in pudle("diff", small_run, copy, status=1)
+
+
+@pytest.mark.slow
+def test_cells_run_again_give_the_same_bytes_and_a_forged_one_does_not(small_run, copy):
+    said = pudle("audit", small_run, "--quick", "--rerun", 2, "--seed", 1)
+    assert said.count("again, byte by byte") == 2 and "all is well" in said
+    for path in copy.glob("cells/*/*/rows.csv"):
+        _scale("value")(path)
+        told = json.loads(path.with_name("cell.json").read_text())
+        _json(outputs=told["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
+    assert "another run here gives other bytes" in pudle("audit", copy, "--quick", "--rerun", 1, status=1)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_the_second_path_to_the_bootstrap_leads_to_the_same_interval(seeds):
+    values = np.random.default_rng(seeds).normal(size=(seeds, 50))
+    _, low, high = bootstrap_band(values)
+    np.testing.assert_allclose(recompute._band(values.T), np.stack([low, high], axis=1), rtol=1e-12)
+
+
+def test_the_second_path_to_holm_leads_to_the_same_p():
+    for seed in range(20):
+        p = np.random.default_rng(seed).uniform(size=6).round(2)
+        p[seed % 6] = np.nan
+        np.testing.assert_allclose(recompute._holm(p), holm(p), rtol=1e-14)
