@@ -36,7 +36,7 @@ class Mine(Method):
 
 def _forget(*names):
     """As if the plugins that registered ``names`` had never been loaded."""
-    for module in {methods._METHODS.pop(name).__module__ for name in names}:
+    for module in {methods.REGISTRY.classes.pop(name).__module__ for name in names}:
         sys.modules.pop(module, None)
 
 
