@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from pudle import convolution, experiments
 from pudle.cli import main
 from pudle.coding import Unrolling
-from pudle.experiments.denoising.run import _l1_weight
+from pudle.experiments.training import l1_weight
 from pudle.harness import cells
 from pudle.harness.tables import Results
 from pudle.initialization import random_filters
@@ -147,7 +147,7 @@ def test_released_weighting_averages_residuals_over_pixels_and_codes_over_positi
     images, filters = torch.rand(2, 1, 17, 17, dtype=torch.float64), random_filters(5, 9, 0, torch.float64)
     unrolling = Unrolling(lam=0.1, step=0.1, n_layers=3)
     ours = convolution.filter_gradient(
-        images, filters, "ae-lasso", unrolling, stride=4, l1_weight=_l1_weight(settings)
+        images, filters, "ae-lasso", unrolling, stride=4, l1_weight=l1_weight(settings)
     ).gradient
     filters.requires_grad_()
     codes = convolution.encode(images, filters, lam=0.1, step=0.1, n_layers=3, stride=4)
@@ -155,7 +155,7 @@ def test_released_weighting_averages_residuals_over_pixels_and_codes_over_positi
     released = residual + 0.1 * codes.abs().sum(1).mean()
     (theirs,) = torch.autograd.grad(17 * 17 * released, filters)
     np.testing.assert_allclose(ours, theirs, rtol=1e-8)
-    assert _l1_weight({"l1_weighting": "released", "crop": 129, "kernel": 9, "stride": 4}) == pytest.approx((129 / 31) ** 2)
+    assert l1_weight({"l1_weighting": "released", "crop": 129, "kernel": 9, "stride": 4}) == pytest.approx((129 / 31) ** 2)
 
 
 def _pudle(*words: str):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pudle.harness import files, provenance
+from pudle.harness.checkpoints import Checkpoints
 from pudle.harness.record import Record
 
 
@@ -52,12 +53,14 @@ def run(cell: Cell, folder: Path, experiment: Callable[[Mapping, Sequence[int], 
     """Run one cell and write its folder; returns its status.
 
     ``experiment(settings, seeds, record)`` fills the record. The status is "done" or the worst ending of a seed: "diverged", "stalled"
-    or "failed". Errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is written.
+    or "failed". Errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is written but what the record
+    was told to keep: a run that was stopped goes on from there.
     """
     started, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
-    record = Record()
-    experiment(cell.settings, cell.seeds, record)
     folder = Path(folder)
+    checkpoints = Checkpoints(folder, files.canonical_json([dict(cell.settings), fingerprint]))
+    record = Record(checkpoints)
+    experiment(cell.settings, cell.seeds, record)
     outputs = {"rows.csv": lambda path: record.rows().to_csv(path, index=False)}
     if len(record.timings()):
         outputs["timings.csv"] = lambda path: record.timings().to_csv(path, index=False)
@@ -81,6 +84,7 @@ def run(cell: Cell, folder: Path, experiment: Callable[[Mapping, Sequence[int], 
         "provenance": provenance.describe(),
     }
     files.write(folder / "cell.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    checkpoints.remove()
     return record.status
 
 

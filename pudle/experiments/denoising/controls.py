@@ -1,6 +1,6 @@
 """A gradient of the wrong sign, on few and small crops."""
 
-from pudle.convolution import filter_gradient
+from pudle.convolution import network_gradient
 from pudle.experiments.denoising.run import run
 from pudle.experiments.spoil import wrong_sign
 from pudle.harness.cells import grid
@@ -36,7 +36,7 @@ CONTROLS = (
             grid(SETTINGS, estimator="estimators"),
             range(3),
             ("estimator", "l1_weighting"),
-            gradient=wrong_sign(filter_gradient, "ae-ls") if spoil else filter_gradient,
+            gradient=wrong_sign(network_gradient, "ae-ls") if spoil else network_gradient,
         ),
     ),
 )
