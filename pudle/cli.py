@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from pudle import __version__, cli_methods, experiments, methods
+from pudle import __version__, cli_data, cli_methods, experiments
 from pudle.errors import PudleError, one_of
 from pudle.harness import cells, files
+from pudle.harness.plugins import load as load_plugins
 
 ROOT = click.option(
     "--root",
@@ -36,7 +37,7 @@ def main():
     """Unrolled dictionary learning, replicated, checked and extended. `snakemake` regenerates everything; these are the pieces."""
 
 
-for command in cli_methods.COMMANDS:
+for command in (*cli_methods.COMMANDS, cli_data.data):
     main.add_command(command)
 
 
@@ -124,7 +125,7 @@ def cell(question, values, seeds, varies, plugins, threads, fingerprint, output)
 
     _limit_threads(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
-    methods.load_plugins(plugins)
+    load_plugins(plugins)
     run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
     chosen = cells.Cell(question, json.loads(values), tuple(map(int, seeds.split(","))), tuple(filter(None, varies.split(","))))
     status = cells.run(chosen, output, run, fingerprint=fingerprint)

@@ -10,9 +10,9 @@ from types import ModuleType
 
 import yaml
 
-from pudle import methods
+from pudle import denoisers, methods  # noqa: F401 (both kinds of plug-ins are known from here on)
 from pudle.errors import PudleError
-from pudle.harness import provenance, settings
+from pudle.harness import plugins, provenance, settings
 from pudle.harness.cells import Cell
 
 QUESTIONS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
@@ -53,7 +53,7 @@ def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
     """
     sources = settings.Sources(files)
     settings.validate(config, top_schema(), sources)
-    methods.load_plugins(config.get("plugins", ()))
+    plugins.load(config.get("plugins", ()))
     sections = {question: section for question, section in config["experiments"].items() if section is not None}
     if not sections:
         raise PudleError(f"{sources.where(['experiments'])}: 'experiments' holds no experiment to run")
@@ -65,7 +65,7 @@ def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
 
 def plan(config: Mapping) -> list[Cell]:
     """The cells of all questions of a valid configuration; a question whose section is null is switched off."""
-    methods.load_plugins(config.get("plugins", ()))
+    plugins.load(config.get("plugins", ()))
     planned = []
     for question, section in config["experiments"].items():
         if section is not None:
@@ -81,6 +81,12 @@ def fingerprint(cell: Cell) -> str:
     of_cell = getattr(part(cell.question, "grid"), "fingerprint", None)
     run = provenance.fingerprint(f"pudle.experiments.{cell.question}.run")
     return f"{run}-{of_cell(cell.settings)}" if of_cell else run
+
+
+def source_file(cell: Cell) -> Path | None:
+    """The file of the plug-in that ``cell`` runs, if it runs one."""
+    of_cell = getattr(part(cell.question, "grid"), "source_file", None)
+    return of_cell(cell.settings) if of_cell else None
 
 
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:
