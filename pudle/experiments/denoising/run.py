@@ -9,12 +9,9 @@ from torch import Tensor
 from pudle import convolution
 from pudle.data.catalogue import data_root
 from pudle.data.images import check_sizes, load_images
-from pudle.data.streams import stream
 from pudle.experiments import training
 from pudle.harness.record import Record
-from pudle.metrics import psnr, psnr_as_published, ssim
 
-METRICS = {"psnr": psnr, "psnr_as_published": psnr_as_published, "ssim": ssim}
 GALLERY_CROP = 128  # pixels
 
 
@@ -37,36 +34,19 @@ def _train(
     record: Record,
     gradient: Callable,
 ) -> None:
-    sigma = settings["sigma"] / 255
-    noisy = {name: image + sigma * _normal(image.shape, seed, f"test noise {name}") for name, image in test.items()}
-    _score(test, noisy, 0, record, prefix="noisy_")
+    noisy = training.with_noise(test, settings["sigma"], seed)
+    training.score(test, noisy, 0, record, prefix="noisy_")
     denoised: dict[str, Tensor] = {}
 
     def evaluate(denoiser: training.Denoiser, update: int) -> None:
         denoised.update({name: denoiser(image) for name, image in noisy.items()})
-        _score(test, denoised, update, record)
+        training.score(test, denoised, update, record)
 
     denoiser = training.train(settings, train, seed, record, evaluate, gradient)
     record.array("filters", denoiser.network.filters[:, 0])
     for name in test:
         for kind, images in (("clean", test), ("noisy", noisy), ("denoised", denoised)):
             record.array(f"{kind}/{name}", _centre(images[name]))
-
-
-def _score(clean: Mapping[str, Tensor], estimates: Mapping[str, Tensor], step: int, record: Record, prefix: str = "") -> None:
-    """Every metric for each image, and its mean over the images (the rows without an image)."""
-    scores = {
-        name: {prefix + metric: score(clean[name], estimates[name]) for metric, score in METRICS.items()} for name in clean
-    }
-    for name, values in scores.items():
-        record.add(step, values, image=name)
-    record.add(
-        step, {metric: np.mean([values[metric] for values in scores.values()]) for metric in next(iter(scores.values()))}
-    )
-
-
-def _normal(shape: Sequence[int], seed: int, purpose: str) -> Tensor:
-    return torch.from_numpy(stream(seed, purpose).standard_normal(shape, dtype=np.float32))
 
 
 def _centre(image: Tensor) -> Tensor:
