@@ -23,6 +23,22 @@ from pudle.harness.tables import Results
 from pudle.initialization import random_filters
 
 CONFIG = Path(__file__).parents[1] / "config"
+_NETWORK = {
+    "n_layers": 2,
+    "step": 0.1,
+    "lam": 0.1,
+    "crop": 17,
+    "batch": 1,
+    "updates": 3,
+    "evaluate_every": 2,
+    "shift_average_every": 4,
+    "learning_rate": 0.003,
+    "adam_eps": 0.001,
+}
+_NETWORKS = {
+    "ten-minutes": {},
+    "untied": {"untied": True, "learn_thresholds": True, "scaling": "operator-norm", "schedule": "cosine"},
+}
 SMALL = {"n_samples": 40, "n_features": 10, "n_atoms": 12, "batch": 10, "evaluate_every": 2}
 TOY = {
     "baselines": SMALL | {"sparsity": [2], "methods": {"pudle-ae-ls": {"n_layers": 3}, "mod": {}, "mine": {"method": "noodl"}}},
@@ -80,6 +96,16 @@ TOY = {
     },
     "interpretability": {"n_atoms": 6, "n_layers": [3], "epochs": 4, "drop_epochs": [2], "evaluate_every": 2},
     "denoising": {"seeds": 2, "n_filters": 4, "crop": 17, "batch": 1, "updates": 2, "evaluate_every": 2, "n_layers": 2},
+    "denoising_best": {
+        "seeds": 2,
+        "train": "skimage-train",
+        "test": "skimage-test",
+        "sigma": 25,
+        "n_filters": 4,
+        "kernel": 9,
+        "stride": 4,
+        "networks": {name: _NETWORK | changes for name, changes in _NETWORKS.items()},
+    },
 }
 
 
@@ -87,7 +113,7 @@ TOY = {
 def config() -> dict:
     config = yaml.safe_load((CONFIG / "config.yaml").read_text()) | {"scale": "toy", "seeds": 2}
     for question, toy in TOY.items():
-        config["experiments"][question] |= toy
+        config["experiments"][question] = (config["experiments"][question] or {}) | toy
     return config
 
 
@@ -146,9 +172,7 @@ def test_released_weighting_averages_residuals_over_pixels_and_codes_over_positi
     settings = {"crop": 17, "kernel": 9, "stride": 4, "l1_weighting": "released"}
     images, filters = torch.rand(2, 1, 17, 17, dtype=torch.float64), random_filters(5, 9, 0, torch.float64)
     unrolling = Unrolling(lam=0.1, step=0.1, n_layers=3)
-    ours = convolution.filter_gradient(
-        images, filters, "ae-lasso", unrolling, stride=4, l1_weight=l1_weight(settings)
-    ).gradient
+    ours = convolution.filter_gradient(images, filters, "ae-lasso", unrolling, stride=4, l1_weight=l1_weight(settings)).gradient
     filters.requires_grad_()
     codes = convolution.encode(images, filters, lam=0.1, step=0.1, n_layers=3, stride=4)
     residual = (convolution.decode(codes, filters, stride=4) - images).square().mean() / 2

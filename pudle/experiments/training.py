@@ -28,6 +28,9 @@ from pudle.data.images import random_crops
 from pudle.data.streams import stream
 from pudle.harness.record import Record
 from pudle.initialization import random_filters
+from pudle.metrics import psnr, psnr_as_published, ssim
+
+METRICS = {"psnr": psnr, "psnr_as_published": psnr_as_published, "ssim": ssim}
 
 
 @dataclass
@@ -94,8 +97,9 @@ def train(
         if update == last:
             break
         clock = time.process_time()
-        clean = torch.from_numpy(random_crops(images, settings["crop"], settings["batch"], draws["batches"]))
-        noisy = clean + sigma * torch.from_numpy(draws["noise"].standard_normal(clean.shape, dtype=np.float32))
+        crops = random_crops(images, settings["crop"], settings["batch"], draws["batches"])
+        noise = draws["noise"].standard_normal(crops.shape, np.float32)
+        clean, noisy = (torch.from_numpy(array).to(denoiser.network.filters) for array in (crops, crops + sigma * noise))
         found = gradient(
             noisy,
             denoiser.network,
@@ -114,6 +118,27 @@ def train(
         _constrain(denoiser.network, settings)
         seconds += time.process_time() - clock
     return denoiser
+
+
+def with_noise(images: Mapping[str, Tensor], sigma: float, seed: int) -> dict[str, Tensor]:
+    """Test images (h, w) with noise of standard deviation ``sigma`` / 255, each from a stream of its own."""
+    draws = {
+        name: stream(seed, f"test noise {name}").standard_normal(image.shape, np.float32) for name, image in images.items()
+    }
+    return {name: image + sigma / 255 * torch.from_numpy(draws[name]).to(image.device) for name, image in images.items()}
+
+
+def score(
+    clean: Mapping[str, Tensor], estimates: Mapping[str, Tensor], step: int, record: Record, prefix: str = "", **labels: object
+) -> None:
+    """Every metric for each image, and its mean over the images (the rows without an image)."""
+    scores = {
+        name: {prefix + metric: measure(clean[name], estimates[name]) for metric, measure in METRICS.items()} for name in clean
+    }
+    for name, values in scores.items():
+        record.add(step, values, image=name, **labels)
+    table = [list(values.values()) for values in scores.values()]
+    record.add(step, dict(zip(next(iter(scores.values())), np.mean(table, 0), strict=True)), **labels)
 
 
 def l1_weight(settings: Mapping) -> float:
