@@ -20,7 +20,7 @@ class ConvolutionalBpdn(Denoiser):
         crop: int = Field(64, ge=2, description="Height and width of these crops.")
         learning_lam: float = Field(0.1, gt=0, description="Sparsity level λ in learning.")
         learning_iterations: int = Field(50, ge=1, description="Iterations of learning.")
-        lam: float = Field(1.5, gt=0, description="Sparsity level λ of the codes, as a multiple of the noise.")
+        lam: float = Field(2.5, gt=0, description="Sparsity level λ of the codes, as a multiple of the noise.")
         iterations: int = Field(30, ge=1, description="Iterations of ADMM for the codes.")
         smooth: float = Field(5.0, gt=0, description="Weight of the gradient in the low-pass part, which is not coded.")
 

@@ -48,9 +48,7 @@ class _Trial:
         from pudle.data.synthetic import make_sparse_data
         from pudle.initialization import perturb_dictionary
 
-        drawn = make_sparse_data(BATCH * UPDATES, N_ATOMS, __all__ = ["PROMISES", "BrokenPromise", "Finding", "check", "findings"]
-
-N_ATOMS, SPARSITY, signs="independent", seed=0, dtype=torch.float64)
+        drawn = make_sparse_data(BATCH * UPDATES, N_ATOMS, N_ATOMS, SPARSITY, signs="independent", seed=0, dtype=torch.float64)
         truth = torch.linalg.qr(drawn.dictionary).Q
         start = perturb_dictionary(truth, INIT_NOISE, seed=0)
         return tuple(tensor.to(dtype or torch.float32) for tensor in (drawn.codes @ truth.T, start, truth))
