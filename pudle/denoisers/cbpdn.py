@@ -39,10 +39,9 @@ class ConvolutionalBpdn(Denoiser):
     def denoise(self, noisy):
         cbpdn = _sporco("admm.cbpdn")
         margin = self.settings.kernel  # boundaries are periodic there
-        padded = np.pad(noisy.astype(np.float64), margin, mode="symmetric")
-        low, high = self._split(padded)
-        options = cbpdn.ConvBPDN.Options({"MaxMainIter": self.settings.iterations, "RelStopTol": 1e-3})
-        solver = cbpdn.ConvBPDN(self._filters, high, self.settings.lam * self.sigma, options)
+        low, high = self._split(np.pad(noisy, margin, mode="symmetric"))
+        options = {"MaxMainIter": self.settings.iterations, "RelStopTol": 1e-3, "DataType": np.float32}
+        solver = cbpdn.ConvBPDN(self._filters, high, self.settings.lam * self.sigma, cbpdn.ConvBPDN.Options(options))
         solver.solve()
         return (low + solver.reconstruct().squeeze())[margin:-margin, margin:-margin]
 

@@ -24,9 +24,9 @@ fingerprint, source_file = (partial(find, denoisers.REGISTRY) for find in (plugi
 def plan(settings: Mapping) -> Iterator[dict]:
     yield from _trained(settings)
     shared = {key: settings[key] for key in FOR_DENOISERS}
-    for sigma in _sigmas(settings):
-        for label, chosen in plugin_grid.chosen(settings["denoisers"]).items():
-            yield shared | {"sigma": sigma} | plugin_grid.cell(denoisers.REGISTRY, label, chosen)
+    for label, chosen in plugin_grid.chosen(settings["denoisers"]).items():
+        for sigma in chosen.get("sigmas", _sigmas(settings)):
+            yield shared | {"sigma": sigma} | plugin_grid.cell(denoisers.REGISTRY, label, _without_sigmas(chosen))
 
 
 def _trained(settings: Mapping) -> Iterator[dict]:
@@ -59,7 +59,8 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     for name, changes in {"": {}, **_variants(settings)}.items():
         place = [*where, "variants", name] if name else where
         _check_sizes(dict(settings) | changes, sources, place)
-    plugin_grid.check(denoisers.REGISTRY, settings["denoisers"], sources, [*where, "denoisers"])
+    chosen = {label: _without_sigmas(own) for label, own in plugin_grid.chosen(settings["denoisers"]).items()}
+    plugin_grid.check(denoisers.REGISTRY, chosen, sources, [*where, "denoisers"])
 
 
 def _check_sizes(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
@@ -76,6 +77,10 @@ def _check_sizes(settings: Mapping, sources: Sources, where: Sequence[str]) -> N
 def _sigmas(settings: Mapping) -> list[float]:
     """``sigma``, and then the others."""
     return list(dict.fromkeys([settings["sigma"], *settings["sigmas"]]))
+
+
+def _without_sigmas(denoiser: Mapping) -> dict:
+    return {key: value for key, value in denoiser.items() if key != "sigmas"}
 
 
 def _variants(settings: Mapping) -> dict[str, dict]:
