@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pudle import convolution
+from pudle import convolution, networks
 from pudle.data.catalogue import data_root
 from pudle.data.images import check_sizes, load_images
 from pudle.experiments import training
@@ -15,7 +15,7 @@ from pudle.harness.record import Record
 GALLERY_CROP = 128  # pixels
 
 
-def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = convolution.network_gradient) -> None:
+def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = networks.network_gradient) -> None:
     """``gradient`` is only ever another one in negative controls."""
     train, test = (load_images(settings[which], data_root()) for which in ("train", "test"))
     check_sizes(train, settings["crop"], settings["train"])
