@@ -9,20 +9,17 @@ from hypothesis import strategies as st
 
 import pudle
 from pudle.coding import Unrolling
-from pudle.convolution import (
+from pudle.convolution import decode, encode, fit_size, operator_norm
+from pudle.errors import PudleError
+from pudle.gradients import ESTIMATORS
+from pudle.networks import (
     Network,
     autograd_filter_gradient,
     autograd_network_gradient,
-    decode,
     denoise,
-    encode,
     filter_gradient,
-    fit_size,
     network_gradient,
-    operator_norm,
 )
-from pudle.errors import PudleError
-from pudle.gradients import ESTIMATORS
 
 LEVELS = [{"lam": 0.1}, {"lam": 0.1, "decay": 0.9}, {"threshold": 0.15}]
 UNROLLINGS = [
@@ -154,11 +151,13 @@ def test_closed_form_is_automatic_differentiation_and_finite_differences(estimat
     "names", [(), ("thresholds",), ("analysis",), ("decoder",), ("analysis", "decoder", "thresholds")], ids=str
 )
 @pytest.mark.parametrize("nonnegative", [False, True])
-@pytest.mark.parametrize("backward_layers", [2, None])
-def test_the_gradient_of_every_array_of_a_network_is_that_of_automatic_differentiation(names, nonnegative, backward_layers):
+@pytest.mark.parametrize(("backward_layers", "margin"), [(2, 0), (None, 3)])
+def test_the_gradient_of_every_array_of_a_network_is_that_of_automatic_differentiation(
+    names, nonnegative, backward_layers, margin
+):
     images, filters = make(n=3)
     network, unrolling = free_network(filters, names), Unrolling(lam=0.1, step=0.2, n_layers=4, nonnegative=nonnegative)
-    setting = {"stride": 2, "targets": images.flip(3), "backward_layers": backward_layers}
+    setting = {"stride": 2, "targets": images.flip(3), "backward_layers": backward_layers, "margin": margin}
     fast, plain = (
         gradient(images, network, "ae-ls", unrolling, **setting) for gradient in (network_gradient, autograd_network_gradient)
     )
@@ -329,6 +328,8 @@ def test_bad_input_is_named():
         (images, filters, {"estimator": "ae-lasso", "unrolling": UNROLLINGS[-1]}, "needs lam"),
         (images, filters, {"backward_layers": 0}, "backward_layers must be from 1 to n_layers=4, not 0"),
         (images, filters, {"backward_layers": 5}, "not 5"),
+        (images, filters, {"margin": 5}, "margin=5 leaves nothing of images of 9 x 9"),
+        (images, filters, {"margin": -1}, "margin=-1"),
     ]
     for bad_images, bad_filters, other, message in cases:
         for gradient in (filter_gradient, autograd_filter_gradient):

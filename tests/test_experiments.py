@@ -14,7 +14,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from pudle import convolution, experiments
+from pudle import convolution, experiments, networks
 from pudle.cli import main
 from pudle.coding import Unrolling
 from pudle.experiments.training import l1_weight
@@ -185,7 +185,7 @@ def test_released_weighting_averages_residuals_over_pixels_and_codes_over_positi
     settings = {"crop": 17, "kernel": 9, "stride": 4, "l1_weighting": "released"}
     images, filters = torch.rand(2, 1, 17, 17, dtype=torch.float64), random_filters(5, 9, 0, torch.float64)
     unrolling = Unrolling(lam=0.1, step=0.1, n_layers=3)
-    ours = convolution.filter_gradient(images, filters, "ae-lasso", unrolling, stride=4, l1_weight=l1_weight(settings)).gradient
+    ours = networks.filter_gradient(images, filters, "ae-lasso", unrolling, stride=4, l1_weight=l1_weight(settings)).gradient
     filters.requires_grad_()
     codes = convolution.encode(images, filters, lam=0.1, step=0.1, n_layers=3, stride=4)
     residual = (convolution.decode(codes, filters, stride=4) - images).square().mean() / 2

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pudle.convolution import network_gradient, operator_norm
+from pudle.convolution import operator_norm
 from pudle.errors import PudleError
 from pudle.experiments import training
 from pudle.harness import cells, checkpoints
 from pudle.harness.record import Record
+from pudle.networks import network_gradient
 
 SETTINGS = {
     "n_filters": 4,

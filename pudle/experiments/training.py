@@ -7,6 +7,7 @@ Settings of every denoiser: n_filters, kernel, stride, n_layers, step, one of la
 - shift_average : denoise by averaging over the shifts of the grid of codes (training does not)
 - scaling : "unit-norm" (the default), filters rescaled to norm 1 after every update; or "operator-norm", all filters divided by ‖D‖ once,
   before training, and then free
+- margin : pixels along the border of a crop that the loss leaves out (0)
 - schedule : "constant" (the default), or "cosine", from the learning rate down to 0
 """
 
@@ -21,14 +22,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pudle import convolution
+from pudle import networks
 from pudle.coding import Unrolling
-from pudle.convolution import Network
+from pudle.convolution import operator_norm
 from pudle.data.images import random_crops
 from pudle.data.streams import stream
 from pudle.harness.record import Record
 from pudle.initialization import random_filters
 from pudle.metrics import psnr, psnr_as_published, ssim
+from pudle.networks import Network
 
 METRICS = {"psnr": psnr, "psnr_as_published": psnr_as_published, "ssim": ssim}
 
@@ -43,7 +45,7 @@ class Denoiser:
     shift_average: bool = False
 
     def __call__(self, noisy: Tensor) -> Tensor:
-        estimate = convolution.denoise(
+        estimate = networks.denoise(
             noisy[None, None], self.network, self.unrolling, stride=self.stride, shift_average=self.shift_average
         )
         return estimate[0, 0]
@@ -61,7 +63,7 @@ def untrained(settings: Mapping, seed: int) -> Denoiser:
     )
     filters = random_filters(settings["n_filters"], settings["kernel"], seed)
     if settings.get("scaling") == "operator-norm":
-        filters /= convolution.operator_norm(filters, stride=settings["stride"])
+        filters /= operator_norm(filters, stride=settings["stride"])
     network = Network(filters)
     if settings.get("untied"):
         network = network._replace(analysis=filters.clone(), decoder=filters.clone())
@@ -76,7 +78,7 @@ def train(
     seed: int,
     record: Record,
     evaluate: Callable[[Denoiser, int], None],
-    gradient: Callable = convolution.network_gradient,
+    gradient: Callable = networks.network_gradient,
 ) -> Denoiser:
     """Train on ``images``; ``evaluate(denoiser, update)`` every ``settings["evaluate_every"]`` updates and after the last one.
 
@@ -108,6 +110,7 @@ def train(
             stride=denoiser.stride,
             targets=clean,
             l1_weight=l1_weight(settings),
+            margin=settings.get("margin", 0),
         )
         record.check(loss=found.loss, step=update)
         for array, slope in zip(denoiser.network, found.gradient, strict=True):

@@ -1,10 +1,10 @@
 """A gradient of the wrong sign, on few and small crops."""
 
-from pudle.convolution import network_gradient
 from pudle.experiments.denoising.run import run
 from pudle.experiments.spoil import wrong_sign
 from pudle.harness.cells import grid
 from pudle.harness.controls import Control, measure
+from pudle.networks import network_gradient
 
 SETTINGS = {
     "train": "skimage-train",

@@ -10,7 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+<<<<<<< HEAD
 from pudle import convolution, denoisers
+=======
+from pudle import convolution, networks
+>>>>>>> best
 from pudle.data.catalogue import data_root
 from pudle.data.images import check_sizes, load_images, refuse_overlap
 from pudle.data.streams import stream
@@ -23,7 +27,7 @@ GALLERY = 4  # images of each set that are always in the galleries, beside the w
 Images = Mapping[str, Mapping[str, Tensor]]  # data set → name → (h, w)
 
 
-def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = convolution.network_gradient) -> None:
+def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = networks.network_gradient) -> None:
     """``gradient`` is only ever another one in negative controls."""
     train, test = load(settings)
     for seed in seeds:
