@@ -10,11 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-from pudle import convolution, denoisers
-=======
-from pudle import convolution, networks
->>>>>>> best
+from pudle import convolution, denoisers, networks
 from pudle.data.catalogue import data_root
 from pudle.data.images import check_sizes, load_images, refuse_overlap
 from pudle.data.streams import stream
