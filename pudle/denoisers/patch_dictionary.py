@@ -32,6 +32,7 @@ class PatchDictionary(Denoiser):
 
     def fit(self, images):
         from sklearn.decomposition import MiniBatchDictionaryLearning
+        from sklearn.exceptions import ConvergenceWarning
 
         from pudle.data.images import random_crops
 
@@ -40,7 +41,9 @@ class PatchDictionary(Denoiser):
         learner = MiniBatchDictionaryLearning(
             settings.n_atoms, alpha=settings.lam, max_iter=1, batch_size=256, fit_algorithm="cd", random_state=seed
         )
-        learned = learner.fit((patches - patches.mean(1, keepdims=True)).astype(np.float64)).components_
+        with warnings.catch_warnings():  # the dictionary is learned from codes that need not be exact
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            learned = learner.fit((patches - patches.mean(1, keepdims=True)).astype(np.float64)).components_
         self._atoms = learned / np.maximum(np.linalg.norm(learned, axis=1, keepdims=True), 1e-12)
 
     def denoise(self, noisy):
