@@ -65,7 +65,7 @@ def _go_on(path: Path) -> Callable[[str, str, object], None]:
                 return download(url, output_file, _)
             response.raise_for_status()
             with open(part, "ab" if response.status_code == requests.codes.partial_content else "wb") as file:
-                for chunk in response.iter_content(2**16):
+                for chunk in response.iter_content(2**12):  # what is cut off within a chunk is lost
                     file.write(chunk)
         shutil.move(part, output_file)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -49,6 +49,8 @@ __all__ = [
 
 class Denoiser(Plugin):
     """Estimates a grey image with values in [0, 1] from one with Gaussian noise on it. It never sees a clean test image."""
+
+    improves: ClassVar[bool] = True  # a promise: halves the error of an easy problem
 
     def __init__(self, settings: Settings, sigma: float, generator: np.random.Generator):
         """``sigma`` is the standard deviation of the noise, for images in [0, 1]; all randomness comes from ``generator``."""

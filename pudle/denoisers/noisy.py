@@ -8,6 +8,7 @@ class Noisy(Denoiser):
     """The noisy image itself, as a floor for all others."""
 
     source = "none"
+    improves = False
 
     def denoise(self, noisy):
         return noisy
