@@ -29,7 +29,7 @@ def _validate(overlay: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["config", "smoke", "paper"])
 def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
-    for folder in ("bsd68", "cbsd432"):
+    for folder in ("bsd68", "cbsd432", "set12"):
         (tmp_path / folder).mkdir()
     monkeypatch.setenv("PUDLE_DATA", str(tmp_path))
     _validate((CONFIG / f"{name}.yaml").read_text(), tmp_path)
@@ -65,12 +65,25 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ),
         ("experiments: {denoising: {crop: 64}}", ["crop = 64", "stride = 4", "multiple of stride"]),
         ("experiments: {denoising: {crop: 5}}", ["crop = 5", "kernel = 9"]),
-        ("experiments: {denoising: {train: skimage-test}}", ["train = skimage-test", "test = skimage-test"]),
+        ("experiments: {denoising: {train: skimage-test}}", ["train = skimage-test", "test = ['skimage-test']"]),
+        ("experiments: {denoising: {lam: 0.1}}", ["lam = 0.1", "lams = [0.08, 0.16, 0.24]", "one of the grid"]),
+        ("experiments: {denoising: {test: skimage-test}}", ["test", "'skimage-test', not of type array"]),
+        ("experiments: {denoising: {train: 'folder:nowhere'}}", ["mine.yaml, line 1", "no such folder in"]),
         (
-            "experiments: {denoising: {test: skimage-tst}}",
+            "experiments:\n  denoising:\n    variants:\n      small: {crop: 64}",
+            ["experiments.denoising.variants.small.crop = 64", "mine.yaml, line 4", "multiple of stride"],
+        ),
+        ("experiments: {denoising: {variants: {a: {untide: true}}}}", ["unknown key", "did you mean 'untied'"]),
+        (
+            "experiments: {denoising: {denoisers: {nml: {}}}}",
+            ["experiments.denoising.denoisers.nml", "unknown denoiser 'nml': did you mean 'nlm'"],
+        ),
+        ("experiments: {denoising: {denoisers: {tv: {round: 3}}}}", ["denoisers.tv.round", "did you mean 'rounds'"]),
+        (
+            "experiments: {denoising: {test: [skimage-tst]}}",
             ["mine.yaml, line 1", "unknown data set 'skimage-tst'", "did you mean 'skimage-test'"],
         ),
-        ("experiments: {denoising: {test: bsd68}}", ["bsd68", "is missing", "PUDLE_DATA"]),
+        ("experiments: {denoising: {test: [bsd68]}}", ["bsd68", "is missing", "PUDLE_DATA"]),
         (f"experiments: {{{', '.join(f'{question}: null' for question in experiments.QUESTIONS)}}}", ["no experiment to run"]),
         ("plugins: [nowhere.py]", ["nowhere.py", "no such file"]),
         (

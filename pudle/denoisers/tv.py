@@ -11,7 +11,7 @@ class TotalVariation(Blind):
     source = "Rudin, Osher & Fatemi, 1992; Chambolle, 2004, whose rule finds the weight"
 
     class Settings(Blind.Settings):
-        rounds: int = Field(5, ge=1, description="Corrections of the weight, each with the factor noise over residual.")
+        rounds: int = Field(10, ge=1, description="Corrections of the weight, each with the factor noise over residual.")
 
     def denoise(self, noisy):
         import numpy as np

@@ -179,8 +179,7 @@ def _load(path: Path) -> None:
     try:
         spec.loader.exec_module(sys.modules[module])
         if _registered() == before:
-            kinds = " and no ".join(registry.kind for registry in _REGISTRIES)
-            raise PudleError(f'plugin {path} registers no {kinds}: decorate its class with @register("a-name")')
+            raise PudleError(f'plugin {path} registers nothing: decorate its class with @register("a-name")')
     except BaseException as error:
         del sys.modules[module]
         for registry, name in _registered() - before:
