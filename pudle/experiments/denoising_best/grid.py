@@ -28,3 +28,5 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
             refuse(sources, where, "stride", "kernel", cell, "pixels between the filters would not be covered")
         if cell["crop"] < cell["kernel"] or (cell["crop"] - cell["kernel"]) % cell["stride"]:
             refuse(sources, place, "crop", "stride", cell, f"crop must be kernel = {cell['kernel']} plus a multiple of stride")
+        if 2 * cell.get("margin", 0) >= cell["crop"]:
+            refuse(sources, place, "margin", "crop", cell, "the loss would be left with nothing of the crops")
