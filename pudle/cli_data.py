@@ -54,7 +54,9 @@ def check(name, root):
 @data.command()
 @click.argument("name")
 @ROOT
-@click.option("--source", help="Address of a folder of the files (ends in /) or of a tar archive, in place of the original one.")
+@click.option(
+    "--source", help="Address of a folder of the files (ends in /) or of a tar archive, in place of the original one."
+)
 def fetch(name, root, source):
     """Download data set NAME from its original source; goes on where it was cut off."""
     from pudle.data.fetch import fetch

@@ -1,4 +1,4 @@
-"""The commands about methods and denoisers: ``pudle methods``, ``new-method`` and ``check-method``, ``pudle denoisers`` and ``check-denoiser``."""
+"""The commands about plug-ins: ``pudle methods``, ``new-method``, ``check-method``, ``denoisers`` and ``check-denoiser``."""
 
 import sys
 from collections.abc import Iterable

@@ -65,7 +65,9 @@ def test_the_noise_is_estimated_unless_it_is_known(name):
     trial = _Trial(name, {})
 
     def quality(noise):
-        return psnr(trial.clean, denoisers.create(name, {"noise": noise}, SIGMA / 2, np.random.default_rng(0)).denoise(trial.noisy))
+        return psnr(
+            trial.clean, denoisers.create(name, {"noise": noise}, SIGMA / 2, np.random.default_rng(0)).denoise(trial.noisy)
+        )
 
     assert quality("estimated") > quality("known") + 1
 
@@ -99,7 +101,9 @@ def test_a_plugin_of_ones_own(tmp_path):
         denoisers.validate("mean-filter", {"widht": 3})
     grid = experiments.part("denoising", "grid")
     cell = {"denoiser": "mean-filter", "denoiser_settings": {"width": 3}}
-    assert grid.source_file(cell) == file and grid.fingerprint(cell) and not grid.fingerprint({}) and grid.source_file({}) is None
+    assert (
+        grid.source_file(cell) == file and grid.fingerprint(cell) and not grid.fingerprint({}) and grid.source_file({}) is None
+    )
 
 
 @pytest.mark.parametrize(

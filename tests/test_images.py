@@ -109,7 +109,9 @@ def _denoising(tmp_path: Path, **changes) -> dict:
 def test_one_pixel_is_refused_before_training(tmp_path):
     _save(tmp_path / "train" / "a.png", shape=(20, 20))
     _save(tmp_path / "test" / "tiny.png", shape=(1, 1))
-    with pytest.raises(PudleError, match=r"image 'tiny' of data set 'folder:.*' has 1 x 1 pixels: smaller than the filters of 9 x 9"):
+    with pytest.raises(
+        PudleError, match=r"image 'tiny' of data set 'folder:.*' has 1 x 1 pixels: smaller than the filters of 9 x 9"
+    ):
         load(_denoising(tmp_path))
     _save(tmp_path / "train" / "b.png", shape=(16, 30))
     with pytest.raises(PudleError, match=r"image 'b' .* has 16 x 30 pixels: smaller than the crop of 17 x 17"):
@@ -152,7 +154,9 @@ def test_a_test_image_among_the_training_images_is_refused_with_both_names(tmp_p
     for name in ("train/one.png", "test/other name.tif"):  # another name and format
         (tmp_path / name).parent.mkdir()
         imsave(tmp_path / name, pixels, check_contrast=False)
-    with pytest.raises(PudleError, match=r"image 'other name' of the test set '.*test' is image 'one' of the training set '.*train'"):
+    with pytest.raises(
+        PudleError, match=r"image 'other name' of the test set '.*test' is image 'one' of the training set '.*train'"
+    ):
         load(_denoising(tmp_path))
     train, test = (load_images(name, data_root()) for name in BUNDLED)
     refuse_overlap(train, test, *BUNDLED)
@@ -203,7 +207,12 @@ def test_check_tells_what_is_not_as_listed(toy_set):
     _save(toy_set / "d.png", 90)
     said = check("set12")
     assert said.exit_code == 1 and "set12: 3 images; pixels: 3 of 9 x 9" in said.output
-    for line in ("a.png is missing", "d.png does not belong there", "b.png is another file: 9 x 9", "b.png and c.png are the same picture"):
+    for line in (
+        "a.png is missing",
+        "d.png does not belong there",
+        "b.png is another file: 9 x 9",
+        "b.png and c.png are the same picture",
+    ):
         assert line in said.output
     own = check(f"folder:{toy_set}")
     assert own.exit_code == 1 and "the same picture" in own.output and "the folder is yours" in own.output
@@ -289,7 +298,11 @@ def test_fetch_goes_on_where_it_was_cut_off(toy_set, server, tmp_path):
 
 
 def test_fetch_refuses_what_has_no_source(tmp_path):
-    for name, message in (("skimage-test", "inside scikit-image"), ("folder:x", "unknown data set to fetch"), ("bsd86", "did you mean 'bsd68'")):
+    for name, message in (
+        ("skimage-test", "inside scikit-image"),
+        ("folder:x", "unknown data set to fetch"),
+        ("bsd86", "did you mean 'bsd68'"),
+    ):
         with pytest.raises(PudleError, match=message):
             fetch(name, tmp_path)
     assert set(SOURCES) == set(catalogue.FOLDERS) and not list(tmp_path.iterdir())

@@ -67,7 +67,8 @@ def find_folder(data_set: str, root: Path) -> Path | None:
     folder = Path(root, data_set)
     if not folder.is_dir():
         raise PudleError(
-            f"{folder}: the folder of the data set {data_set!r} is missing. It holds {FOLDERS[data_set]}. Put it there (`pudle data "
-            f"fetch {data_set}` may do so), or name the folder that holds it with data.root in the config or the environment variable PUDLE_DATA"
+            f"{folder}: the folder of the data set {data_set!r} is missing. It holds {FOLDERS[data_set]}. Put it there "
+            f"(`pudle data fetch {data_set}` may do so), or name the folder that holds it with data.root in the config or the environment "
+            "variable PUDLE_DATA"
         )
     return folder

@@ -47,7 +47,9 @@ def _retrieve(address: str, known_hash: str | None, path: Path) -> Path:
     try:
         pooch.retrieve(address, known_hash and f"sha256:{known_hash}", path.name, path.parent, downloader=_go_on(path))
     except requests.RequestException as error:
-        raise PudleError(f"{address}: {type(error).__name__}: {' '.join(str(error).split())[:200]}; what came is kept, try again") from None
+        raise PudleError(
+            f"{address}: {type(error).__name__}: {' '.join(str(error).split())[:200]}; what came is kept, try again"
+        ) from None
     except ValueError:  # pooch's word for another sum
         raise PudleError(f"{address}: not the file of the list, whose SHA-256 is {known_hash}; it is not kept") from None
     return path
@@ -60,7 +62,9 @@ def _go_on(path: Path) -> Callable[[str, str, object], None]:
     def download(url: str, output_file: str, _) -> None:
         begun = part.stat().st_size if part.exists() else 0
         with requests.get(url, headers={"Range": f"bytes={begun}-"} if begun else {}, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == requests.codes.requested_range_not_satisfiable:  # it is whole, or of another file: begin again
+            if (
+                response.status_code == requests.codes.requested_range_not_satisfiable
+            ):  # it is whole, or of another file: begin again
                 part.unlink()
                 return download(url, output_file, _)
             response.raise_for_status()
@@ -79,7 +83,9 @@ def _unpack(archive: Path, wanted: set[str], sums, folder: Path) -> None:
             files.write(folder / name, content)
             if files.sha256(folder / name) != sums[name]:
                 (folder / name).unlink()
-                raise PudleError(f"{archive.name}: {name} is not the file of the list, whose SHA-256 is {sums[name]}; it is not kept")
+                raise PudleError(
+                    f"{archive.name}: {name} is not the file of the list, whose SHA-256 is {sums[name]}; it is not kept"
+                )
             wanted.discard(name)
     if wanted:
         raise PudleError(f"{archive.name}: does not hold {len(wanted)} of the files: {', '.join(sorted(wanted)[:5])}")

@@ -39,7 +39,9 @@ def image_files(data_set: str, root: Path) -> list[Path]:
     there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     images = [path for path in there if path.is_file() and path.suffix.lower() in SUFFIXES]
     if not images:
-        raise PudleError(f"{folder}: no images in the folder of the data set {data_set!r}; their names end in {', '.join(SUFFIXES)}")
+        raise PudleError(
+            f"{folder}: no images in the folder of the data set {data_set!r}; their names end in {', '.join(SUFFIXES)}"
+        )
     others = [path.name for path in there if path not in images]
     if others:
         shown = ", ".join(others[:10]) + (", …" if len(others) > 10 else "")
@@ -47,7 +49,9 @@ def image_files(data_set: str, root: Path) -> list[Path]:
     by_stem: dict[str, Path] = {}
     for path in images:
         if by_stem.setdefault(path.stem, path) != path:
-            raise PudleError(f"{folder}: {by_stem[path.stem].name} and {path.name} have the same name but for the suffix: rename one")
+            raise PudleError(
+                f"{folder}: {by_stem[path.stem].name} and {path.name} have the same name but for the suffix: rename one"
+            )
     return images
 
 
@@ -60,7 +64,9 @@ def read_grey(path: Path) -> np.ndarray:
     except Exception as error:  # each of the readers behind imread has exceptions of its own
         raise PudleError(f"{path}: cannot be read as an image ({' '.join(str(error).split())[:200]})") from None
     if image is None:
-        raise PudleError(f"{path}: {size[0]} x {size[1]} pixels are more than the {MAX_PIXELS:,} that fit into memory as codes; cut it")
+        raise PudleError(
+            f"{path}: {size[0]} x {size[1]} pixels are more than the {MAX_PIXELS:,} that fit into memory as codes; cut it"
+        )
     if image.ndim == 3 and image.shape[2] == 2:  # grey with alpha
         image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
     if image.ndim == 3 and image.shape[2] == 4 and path.suffix.lower() not in _JPEG:  # four channels in a JPEG are inks

@@ -35,7 +35,9 @@ def describe(data_set: str, root: Path) -> pd.DataFrame:
     for path in image_files(data_set, root):
         image = read_grey(path)
         height, width = image.shape
-        rows.append({"file": path.name, "height": height, "width": width, "sha256": sha256(path), "content": content_hash(image)})
+        rows.append(
+            {"file": path.name, "height": height, "width": width, "sha256": sha256(path), "content": content_hash(image)}
+        )
     return pd.DataFrame(rows).set_index("file")
 
 

@@ -11,7 +11,9 @@ class ConvolutionalBpdn(Denoiser):
     """Lasso codes of the whole image in a convolutional dictionary without stride, by ADMM (SPORCO's ConvBPDN)."""
 
     source = "Wohlberg, IEEE TIP 2016; SciPy 2017 (SPORCO)"
-    note = "Needs SPORCO: pip install sporco. Codes of every pixel: some seconds an image, and memory for a copy of it per filter."
+    note = (
+        "Needs SPORCO: pip install sporco. Codes of every pixel: some seconds an image, and memory for a copy of it per filter."
+    )
 
     class Settings(Settings):
         n_filters: int = Field(32, ge=1, description="Filters of the dictionary.")

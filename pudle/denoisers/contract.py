@@ -68,7 +68,10 @@ def _shape(trial: _Trial) -> str:
 def _inputs(trial: _Trial) -> str:
     images, noisy = {name: image.copy() for name, image in trial.images.items()}, trial.noisy.copy()
     trial.run(images, noisy)
-    for what, now, before in [("the noisy image", noisy, trial.noisy), *((name, images[name], image) for name, image in trial.images.items())]:
+    for what, now, before in [
+        ("the noisy image", noisy, trial.noisy),
+        *((name, images[name], image) for name, image in trial.images.items()),
+    ]:
         if not np.array_equal(now, before):
             raise Broken(f"{what} was changed, by up to {np.abs(now - before).max():.2g}; work on a copy")
     return "training and noisy images are as they were"
@@ -77,12 +80,16 @@ def _inputs(trial: _Trial) -> str:
 def _deterministic(trial: _Trial) -> str:
     first, second = (trial.run(trial.images, trial.noisy.copy()) for _ in range(2))
     if not np.array_equal(first, second):
-        raise Broken(f"two runs with one seed differ by up to {np.abs(first - second).max():.2g}; draw random numbers from self.generator alone")
+        raise Broken(
+            f"two runs with one seed differ by up to {np.abs(first - second).max():.2g}; draw random numbers from self.generator alone"
+        )
     return "two runs are equal to the last bit"
 
 
 def _improves(trial: _Trial) -> str:
-    before, after = (float(np.mean((image - trial.clean) ** 2)) for image in (trial.noisy, trial.run(trial.images, trial.noisy.copy())))
+    before, after = (
+        float(np.mean((image - trial.clean) ** 2)) for image in (trial.noisy, trial.run(trial.images, trial.noisy.copy()))
+    )
     told = f"mean squared error {before:.2g} before and {after:.2g} after"
     if not after < before / 2 and denoisers.get(trial.name).improves:
         raise Broken(f"{told}: it must fall by half at least")

@@ -13,7 +13,9 @@ class NonLocalMeans(Blind):
     class Settings(Blind.Settings):
         patch: int = Field(5, ge=1, description="Height and width of the surroundings that are compared.")
         distance: int = Field(6, ge=1, description="How far, in pixels, similar surroundings are looked for.")
-        cut: float = Field(0.6, gt=0, description="Decay of the weights, as a multiple of the noise; 0.6 as scikit-image advises.")
+        cut: float = Field(
+            0.6, gt=0, description="Decay of the weights, as a multiple of the noise; 0.6 as scikit-image advises."
+        )
 
     def denoise(self, noisy):
         from skimage.restoration import denoise_nl_means

@@ -12,7 +12,9 @@ class Wavelet(Blind):
 
     class Settings(Blind.Settings):
         wavelet: str = Field("db2", min_length=1, description="Name of the wavelet, as PyWavelets has it.")
-        shifts: int = Field(0, ge=0, description="Averages over all shifts by up to so many pixels in each direction (cycle spinning).")
+        shifts: int = Field(
+            0, ge=0, description="Averages over all shifts by up to so many pixels in each direction (cycle spinning)."
+        )
 
     def denoise(self, noisy):
         from skimage.restoration import cycle_spin, denoise_wavelet

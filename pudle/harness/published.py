@@ -2,7 +2,8 @@
 
 ``published.csv`` holds a value a line: where it stands among our rows (question, settings, quantity, at which update), the value, how far
 ours may be from it, its source and how it was read, and where the protocols differ. In ``where``, ``min`` and ``max`` are the smallest
-and the largest value of a setting at this scale, and ``first`` is the one that comes first; ``at`` is the last update, or the lowest or highest value over the second half of them.
+and the largest value of a setting at this scale, and ``first`` is the one that comes first; ``at`` is the last update, or the lowest or
+highest value over the second half of them.
 
 What a comparison may say depends on the scale. Paper scale: *replicates*, if our mean is within the tolerance of the published value; else
 *cannot tell*, if the published value lies in the 95 % Student-t interval of ours over seeds; else *differs*. The tolerance is 25 % (0.3 dB for

@@ -12,7 +12,6 @@ from pudle.harness.style import Figure
 from pudle.harness.tables import Results
 
 QUANTITIES = {"psnr": "test PSNR (dB), peak 1", "psnr_as_published": "test PSNR (dB), as published"}
-_ABOUT = "dB; mean over images"
 
 
 def method(estimator: str, l1_weighting: str) -> str:
@@ -44,7 +43,9 @@ def psnr_over_lam(results: Results):
     if len(hard):
         style.draw_band(axes[1], hard, x="threshold", marker="o", markersize=3.5, **look("ae-ls"))
     soft = slices.soft(table)
-    axes[1].axhline(soft[soft.estimator == "ae-ls"]["mean"].max(), **look("ae-ls") | {"linestyle": ":", "label": "ae-ls, best λ"})
+    axes[1].axhline(
+        soft[soft.estimator == "ae-ls"]["mean"].max(), **look("ae-ls") | {"linestyle": ":", "label": "ae-ls, best λ"}
+    )
     axes[0].set(xlabel="sparsity level λ", ylabel="test PSNR (dB), peak 1")
     axes[1].set(xlabel="hard threshold b")
     style.legend_below(figure, axes, 3)
@@ -63,22 +64,31 @@ def psnr_over_sigma(results: Results):
             style.draw_band(axis, line, x="sigma", marker="o", markersize=3, **look_)
         for cited in _cited(data_set).itertuples():
             axis.plot(25, cited.published, "k_", markersize=9)
-            axis.annotate(f"{cited.name} (cited, not run)", (25, cited.published), xytext=(8, -2), textcoords="offset points", fontsize=5.5)
+            axis.annotate(
+                f"{cited.name} (cited, not run)",
+                (25, cited.published),
+                xytext=(8, -2),
+                textcoords="offset points",
+                fontsize=5.5,
+            )
         axis.set(xlabel="noise σ (of 255)", ylabel="test PSNR (dB), peak 1", title=data_set)
     style.legend_below(figure, axes, 3)
     return figure, shown
 
 
 def compared(results: Results) -> pd.DataFrame:
-    """The table of methods: for each data set, noise and method the mean PSNR with its interval over images (each the mean over seeds),
-    and how far it is from the best method, paired by image, with the p of a t-test after Holm's correction."""
-    table = slices.last(slices.columns(results.rows), "psnr")
-    counts = slices.columns(results.rows)
-    counts = counts[counts.quantity == "n_images"].groupby("data_set").value.first()
-    table = table[table.image != ""].assign(method=[slices.name(row) for row in table[table.image != ""].itertuples()])
-    chosen = table[_comparable(table)]
+    """The table of methods, soft thresholds at the λ that belongs to the noise.
+
+    For each data set, noise and method: the mean PSNR with its interval over images (each the mean over seeds), and how far it is from
+    the best method, paired by image, with the p of a t-test and after Holm's correction.
+    """
+    rows = slices.columns(results.rows)
+    counts = rows[rows.quantity == "n_images"].groupby("data_set").value.first()
+    table = slices.last(rows[rows.image != ""], "psnr")
+    table = table[~table.index.isin(slices.soft(table).index) | table.index.isin(slices.in_proportion(table).index)]
+    table = table.assign(method=[slices.name(row) for row in table.itertuples()])
     frames = []
-    for (data_set, sigma), group in chosen.groupby(["data_set", "sigma"], sort=False):
+    for (data_set, sigma), group in table.groupby(["data_set", "sigma"], sort=False):
         by_image = group.pivot_table(index="image", columns="method", values="value")
         best = by_image.mean().idxmax()
         rows = []
@@ -87,9 +97,20 @@ def compared(results: Results) -> pd.DataFrame:
             mean, apart = t_interval(values), t_interval(behind)
             n_seeds = group[group.method == column].seed.nunique()
             rows.append(
-                {"data_set": data_set, "sigma": sigma, "method": column, "n_images": len(values), "n_images_read": int(counts[data_set])}
+                {
+                    "data_set": data_set,
+                    "sigma": sigma,
+                    "method": column,
+                    "n_images": len(values),
+                    "n_images_read": int(counts[data_set]),
+                }
                 | {"n_seeds": n_seeds, "psnr": mean.mean, "low": mean.low, "high": mean.high, "best": best}
-                | {"difference": apart.mean, "difference_low": apart.low, "difference_high": apart.high, "p": t_test(behind.to_numpy(), 0)}
+                | {
+                    "difference": apart.mean,
+                    "difference_low": apart.low,
+                    "difference_high": apart.high,
+                    "p": t_test(behind.to_numpy(), 0),
+                }
             )
         frame = pd.DataFrame(rows)
         frames.append(frame.assign(p_holm=holm(frame.p.to_numpy())))
@@ -110,9 +131,11 @@ def methods(results: Results):
         axis.set_yticks(places, here.method)
     for cited in _cited(here.data_set.iloc[0]).itertuples():
         axes[0].axvline(cited.published, color="0.5", linewidth=0.8, linestyle="--")
-        axes[0].annotate(f"{cited.name} (cited)", (cited.published, places[-1] + 0.6), rotation=90, fontsize=5, ha="right", va="top")
-    axes[0].set(xlabel=f"test PSNR (dB), {here.data_set.iloc[0]}, σ = {here.sigma.iloc[0]:g}")
-    axes[1].set(xlabel="difference to the best (dB), paired")
+        axes[0].annotate(
+            f"{cited.name} (cited)", (cited.published, places[-1] + 0.6), rotation=90, fontsize=5, ha="right", va="top"
+        )
+    axes[0].set(xlabel="test PSNR (dB), peak 1", title=f"{here.data_set.iloc[0]}, σ = {here.sigma.iloc[0]:g}")
+    axes[1].set(xlabel="difference to the best (dB)")
     return figure, table
 
 
@@ -146,11 +169,6 @@ def _ends(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("step").groupby(cells, dropna=False, sort=False).tail(1)
 
 
-def _comparable(table: pd.DataFrame) -> pd.Series:
-    """Denoisers, variants, hard thresholds, and soft ones at the λ that belongs to the noise."""
-    return ~table.index.isin(slices.soft(table).index) | table.index.isin(slices.in_proportion(table).index)
-
-
 def _cited(data_set: str) -> pd.DataFrame:
     """Published PSNR (peak 1, σ = 25) of methods that are cited and not run; they hold for BSD68 alone."""
     table = published()
@@ -164,7 +182,11 @@ FIGURES = (
         "PSNR on the test images over updates, mean over images; left with peak 1, right with the paper's peak. Main σ and λ.",
         test_psnr,
     ),
-    Figure("psnr_over_lam", "PSNR after the last update against λ, for each gradient, and against the hard threshold.", psnr_over_lam),
+    Figure(
+        "psnr_over_lam",
+        "PSNR after the last update against λ, for each gradient, and against the hard threshold.",
+        psnr_over_lam,
+    ),
     Figure(
         "psnr_over_sigma",
         "PSNR against the noise: dec and ae-ls, trained for each noise with λ in proportion to it, and denoisers of other kinds.",
@@ -172,8 +194,9 @@ FIGURES = (
     ),
     Figure(
         "methods",
-        "All methods on the first data set, the best on top. Left: mean PSNR with its 95 % Student-t interval over images; right: difference to the "
-        "best method, paired by image (each the mean over seeds). The CSV has every data set and noise, p-values (Holm) and the number of images read.",
+        "All methods on the first data set, the best on top. Left: mean PSNR with its 95 % Student-t interval over images; right: "
+        "difference to the best method, paired by image (each the mean over seeds). The CSV has every data set and noise, p-values (Holm) "
+        "and the number of images read.",
         methods,
     ),
     Figure("per_image", "PSNR of ae-ls against that of dec, a point for each test image (mean over seeds).", per_image),

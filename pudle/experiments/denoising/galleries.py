@@ -32,14 +32,15 @@ def crops(results: Results):
     data_set, reference = _first_set(results), next(iter(shown.values()))
     names = sorted(key[2] for key in reference if key[:2] == ("clean", data_set))[:GALLERY]
     quality = _quality(results)
-    pictures = []
+    blocks = []
     for name in names:
-        pictures += [("clean", name, reference["clean", data_set, name], None)]
-        pictures += [("noisy input", name, reference["noisy", data_set, name], quality.get((data_set, name, "noisy input")))]
+        pictures = [("clean", name, reference["clean", data_set, name], None)]
+        pictures += [("noisy input", name, reference["noisy", data_set, name], quality[data_set, name, "noisy input"])]
         for method, arrays in shown.items():
             if ("denoised", data_set, name) in arrays and method != "noisy":
                 pictures.append((method, name, arrays["denoised", data_set, name], quality[data_set, name, method]))
-    return _wall(pictures)
+        blocks.append(pictures)
+    return _wall(blocks)
 
 
 def worst_and_best(results: Results):
@@ -51,13 +52,15 @@ def worst_and_best(results: Results):
             if there:
                 name = pick(there, key=there.get)
                 pictures.append((f"{method}: {word}", name, arrays["denoised", data_set, name], there[name]))
-    return _wall(pictures)
+    return _wall([pictures])
 
 
-def _wall(pictures: list[tuple[str, str, np.ndarray, float | None]]):
-    """Pictures (title, image, array, PSNR), each with its centre enlarged in a corner."""
-    figure, axes = style.panels(len(pictures), width=1.15, height=1.35, rows=-(-len(pictures) // COLUMNS))
-    for axis, (title, _, image, decibel) in _fill(axes, pictures):
+def _wall(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
+    """Pictures (title, image, array, PSNR), each with its centre enlarged in a corner; a block of them begins a row."""
+    filled = [[*block, *[None] * (-len(block) % COLUMNS)] for block in blocks]
+    pictures = [picture for block in filled for picture in block]
+    figure, axes = style.panels(len(pictures), width=1.15, height=1.35, rows=len(pictures) // COLUMNS)
+    for axis, (title, _, image, decibel) in ((axis, picture) for axis, picture in _fill(axes, pictures) if picture):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=5.5, pad=2)
         top, left = ((size - ZOOM) // 2 for size in image.shape)
@@ -69,7 +72,7 @@ def _wall(pictures: list[tuple[str, str, np.ndarray, float | None]]):
         if decibel is not None:
             box = {"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}
             axis.text(0.03, 0.03, f"{decibel:.2f} dB", transform=axis.transAxes, color="white", fontsize=5.5, bbox=box)
-    numbers = [{"title": title, "image": name, "psnr": decibel} for title, name, _, decibel in pictures]
+    numbers = [{"title": title, "image": name, "psnr": decibel} for title, name, _, decibel in filter(None, pictures)]
     return figure, pd.DataFrame(numbers)
 
 
@@ -86,8 +89,14 @@ def _shown(results: Results) -> dict[str, Mapping]:
     shown = {}
     for cell in results.finished():
         settings = pd.Series({key: cell.settings.get(key, "") for key in slices.VARIES})
-        if settings.sigma == sigma and (settings.lam in ("", lam) or settings.variant) and "arrays.npz" in results.told(cell)["outputs"]:
-            shown[slices.name(settings)] = {_parts(key): value for key, value in results.arrays(cell).items() if key.endswith(f"/{cell.seeds[0]}")}
+        if (
+            settings.sigma == sigma
+            and (settings.lam in ("", lam) or settings.variant)
+            and "arrays.npz" in results.told(cell)["outputs"]
+        ):
+            shown[slices.name(settings)] = {
+                _parts(key): value for key, value in results.arrays(cell).items() if key.endswith(f"/{cell.seeds[0]}")
+            }
     return shown
 
 
@@ -126,7 +135,7 @@ FIGURES = (
     ),
     Figure(
         "crops",
-        "The centre of test images with its middle enlarged: clean, noisy and denoised (first seed), with the PSNR (peak 1) of the whole image.",
+        "The centre of test images with its middle enlarged: clean, noisy and denoised (first seed); PSNR (peak 1) of the whole image.",
         crops,
     ),
     Figure(

@@ -1,4 +1,4 @@
-"""Trained filters, a cell for each gradient and level of sparsity, of noise, and each variant of ae-ls; and a cell for each denoiser and level of noise.
+"""A cell for each gradient and level of sparsity or of noise, for each variant of ae-ls, and for each denoiser at each level of noise.
 
 - at the noise ``sigma``: dec and ae-ls at each of ``lams``, ae-ls with each hard threshold of ``thresholds``, ae-lasso at ``lam`` with each
   ℓ1 weighting, and ae-ls at ``lam`` with what each of ``variants`` changes;
@@ -34,7 +34,9 @@ def _trained(settings: Mapping) -> Iterator[dict]:
     sigma, lam, estimators = settings["sigma"], settings["lam"], settings["estimators"]
     for estimator in estimators:
         if estimator == "ae-lasso":
-            yield from (base | {"estimator": estimator, "lam": lam, "l1_weighting": weight} for weight in settings["l1_weighting"])
+            yield from (
+                base | {"estimator": estimator, "lam": lam, "l1_weighting": weight} for weight in settings["l1_weighting"]
+            )
             continue
         yield from (base | {"estimator": estimator, "lam": value} for value in settings["lams"])
         for other in _sigmas(settings)[1:]:

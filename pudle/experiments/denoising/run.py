@@ -53,7 +53,9 @@ def load(settings: Mapping) -> tuple[dict[str, np.ndarray], Images]:
     return train, test
 
 
-def _train(settings: Mapping, train: Mapping, test: Images, noisy: Images, seed: int, record: Record, gradient: Callable) -> Images:
+def _train(
+    settings: Mapping, train: Mapping, test: Images, noisy: Images, seed: int, record: Record, gradient: Callable
+) -> Images:
     denoised: dict[str, dict[str, Tensor]] = {}
 
     def evaluate(denoiser: training.Denoiser, update: int) -> None:
