@@ -51,7 +51,7 @@ def worst_and_best(results: Results):
         for word, pick in (("worst", min), ("best", max)):
             if there:
                 name = pick(there, key=there.get)
-                pictures.append((f"{method}: {word}", name, arrays["denoised", data_set, name], there[name]))
+                pictures.append((f"{method}\n{word}", name, arrays["denoised", data_set, name], there[name]))
     return _wall([pictures])
 
 
@@ -59,7 +59,7 @@ def _wall(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
     """Pictures (title, image, array, PSNR), each with its centre enlarged in a corner; a block of them begins a row."""
     filled = [[*block, *[None] * (-len(block) % COLUMNS)] for block in blocks]
     pictures = [picture for block in filled for picture in block]
-    figure, axes = style.panels(len(pictures), width=1.15, height=1.35, rows=len(pictures) // COLUMNS)
+    figure, axes = style.panels(len(pictures), width=1.15, height=1.4, rows=len(pictures) // COLUMNS)
     for axis, (title, _, image, decibel) in ((axis, picture) for axis, picture in _fill(axes, pictures) if picture):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=5.5, pad=2)
@@ -72,7 +72,7 @@ def _wall(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
         if decibel is not None:
             box = {"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}
             axis.text(0.03, 0.03, f"{decibel:.2f} dB", transform=axis.transAxes, color="white", fontsize=5.5, bbox=box)
-    numbers = [{"title": title, "image": name, "psnr": decibel} for title, name, _, decibel in filter(None, pictures)]
+    numbers = [{"title": title.replace("\n", ", "), "image": name, "psnr": decibel} for title, name, _, decibel in filter(None, pictures)]
     return figure, pd.DataFrame(numbers)
 
 
