@@ -295,6 +295,15 @@ def test_fetch_goes_on_where_it_was_cut_off(toy_set, server, tmp_path):
     assert [asked for _, asked in server.asked] == [None, f"bytes={2 * 2**12}-"]
     assert inventory.check("set12", root).wrong == []
     assert [path.name for path in root.iterdir()] == ["set12"]
+    (root / "set12" / "a.png").unlink()
+    for content, message in (
+        (b"<html>", "not a tar archive"),
+        (packed.getvalue()[:15_000], "not a tar archive, or a damaged one"),
+    ):
+        (tmp_path / "served" / "all.tgz").write_bytes(content)
+        with pytest.raises(PudleError, match=message):
+            fetch("set12", root, f"{server.address}/all.tgz", lambda _: None)
+    assert [path.name for path in root.iterdir()] == ["set12"]
 
 
 def test_fetch_refuses_what_has_no_source(tmp_path):

@@ -1,9 +1,11 @@
 """Downloads of image sets from where their authors put them, with pooch: files that are there are kept, a download that was cut off goes
 on where it stopped, and every file must have the SHA-256 sum of the list (:mod:`pudle.data.inventory`)."""
 
+import hashlib
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pooch
@@ -38,8 +40,10 @@ def fetch(data_set: str, root: Path, source: str | None = None, say: Callable[[s
             say(name)
     elif missing:
         archive = _retrieve(source, None, Path(root, source.rsplit("/", 1)[1]))
-        _unpack(archive, set(missing), sums, folder)
-        archive.unlink()
+        try:
+            _unpack(archive, set(missing), sums, folder)
+        finally:
+            archive.unlink()
     return folder
 
 
@@ -76,23 +80,21 @@ def _go_on(path: Path) -> Callable[[str, str, object], None]:
     return download
 
 
-def _unpack(archive: Path, wanted: set[str], sums, folder: Path) -> None:
+def _unpack(archive: Path, wanted: set[str], sums: Mapping[str, str], folder: Path) -> None:
     """Write those members of a tar archive whose names (without folders) are ``wanted``; each must have its sum."""
-    with tarfile.open(archive) as tar:
-        for name, content in _members(tar, wanted):
-            files.write(folder / name, content)
-            if files.sha256(folder / name) != sums[name]:
-                (folder / name).unlink()
-                raise PudleError(
-                    f"{archive.name}: {name} is not the file of the list, whose SHA-256 is {sums[name]}; it is not kept"
-                )
-            wanted.discard(name)
-    if wanted:
-        raise PudleError(f"{archive.name}: does not hold {len(wanted)} of the files: {', '.join(sorted(wanted)[:5])}")
-
-
-def _members(tar: tarfile.TarFile, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    for member in tar:
-        name = Path(member.name).name
-        if member.isfile() and name in wanted:
-            yield name, tar.extractfile(member).read()
+    try:
+        with tarfile.open(archive) as tar:
+            members = {
+                name: tar.extractfile(member).read() for member in tar for name in [Path(member.name).name] if name in wanted
+            }
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise PudleError(f"{archive.name}: not a tar archive, or a damaged one ({error}); it is not kept") from None
+    for name, content in members.items():
+        if hashlib.sha256(content).hexdigest() != sums[name]:
+            raise PudleError(
+                f"{archive.name}: {name} is not the file of the list, whose SHA-256 is {sums[name]}; it is not kept"
+            )
+        files.write(folder / name, content)
+    lacking = sorted(wanted - set(members))
+    if lacking:
+        raise PudleError(f"{archive.name}: does not hold {len(lacking)} of the files: {', '.join(lacking[:5])}")

@@ -72,7 +72,10 @@ def _wall(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
         if decibel is not None:
             box = {"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}
             axis.text(0.03, 0.03, f"{decibel:.2f} dB", transform=axis.transAxes, color="white", fontsize=5.5, bbox=box)
-    numbers = [{"title": title.replace("\n", ", "), "image": name, "psnr": decibel} for title, name, _, decibel in filter(None, pictures)]
+    numbers = [
+        {"title": title.replace("\n", ", "), "image": name, "psnr": decibel}
+        for title, name, _, decibel in filter(None, pictures)
+    ]
     return figure, pd.DataFrame(numbers)
 
 
