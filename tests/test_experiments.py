@@ -31,13 +31,19 @@ _NETWORK = {
     "batch": 1,
     "updates": 3,
     "evaluate_every": 2,
-    "shift_average_every": 4,
     "learning_rate": 0.003,
     "adam_eps": 0.001,
 }
 _NETWORKS = {
     "ten-minutes": {},
-    "untied": {"untied": True, "learn_thresholds": True, "scaling": "operator-norm", "schedule": "cosine"},
+    "untied": {
+        "untied": True,
+        "learn_thresholds": True,
+        "scaling": "operator-norm",
+        "schedule": "cosine",
+        "margin": 4,
+        "shift_average_every": 4,
+    },
 }
 SMALL = {"n_samples": 40, "n_features": 10, "n_atoms": 12, "batch": 10, "evaluate_every": 2}
 TOY = {

@@ -21,7 +21,8 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
         noisy = training.with_noise(test, settings["sigma"], seed)
 
         def evaluate(denoiser: training.Denoiser, update: int, noisy=noisy) -> None:
-            averaged = update and (update % settings["shift_average_every"] == 0 or update == settings["updates"])
+            every = settings.get("shift_average_every")
+            averaged = every and update and (update % every == 0 or update == settings["updates"])
             for name in ("plain", "shift-averaged") if averaged else ("plain",):
                 chosen = replace(denoiser, shift_average=name == "shift-averaged")
                 estimates = {image: chosen(pixels) for image, pixels in noisy.items()}
