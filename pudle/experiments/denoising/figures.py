@@ -142,13 +142,14 @@ def methods(results: Results):
 def per_image(results: Results):
     """ae-ls against dec, a point for each image."""
     table = slices.last(slices.in_proportion(slices.columns(results.rows)), "psnr")
-    table = table[(table.image != "") & table.estimator.isin(["dec", "ae-ls"])]
-    wide = table.pivot_table(index=["data_set", "sigma", "image"], columns="estimator", values="value").dropna().reset_index()
+    wide = table[table.image != ""].pivot_table(index=["data_set", "sigma", "image"], columns="estimator", values="value")
+    wide = wide.reindex(columns=["dec", "ae-ls"]).dropna().reset_index()  # empty unless both were run
     figure, (axis,) = style.panels(1, width=3.6, height=3.4)
     for (data_set, sigma), group in wide.groupby(["data_set", "sigma"], sort=False):
         axis.scatter(group["dec"], group["ae-ls"], s=14, label=f"{data_set}, σ = {sigma:g}", alpha=0.8, linewidth=0)
-    ends = wide[["dec", "ae-ls"]].to_numpy().min(), wide[["dec", "ae-ls"]].to_numpy().max()
-    axis.plot(ends, ends, color="0.6", linewidth=0.8)
+    if len(wide):
+        ends = np.quantile(wide[["dec", "ae-ls"]], [0, 1])
+        axis.plot(ends, ends, color="0.6", linewidth=0.8)
     axis.set(xlabel="PSNR of dec (dB)", ylabel="PSNR of ae-ls (dB)")
     style.legend_below(figure, [axis], 2)
     return figure, wide
