@@ -62,15 +62,8 @@ def psnr_over_sigma(results: Results):
     for axis, data_set in zip(axes, sets, strict=True):
         for look_, line in lines(shown[shown.data_set == data_set], lambda *of: of[0] or of[1], "denoiser_name", "estimator"):
             style.draw_band(axis, line, x="sigma", marker="o", markersize=3, **look_)
-        for cited in _cited(data_set).itertuples():
-            axis.plot(25, cited.published, "k_", markersize=9)
-            axis.annotate(
-                f"{cited.name} (cited, not run)",
-                (25, cited.published),
-                xytext=(8, -2),
-                textcoords="offset points",
-                fontsize=5.5,
-            )
+        for cited, marker in zip(_cited(data_set).itertuples(), "sD^", strict=False):
+            axis.plot(25, cited.published, marker, color="black", mfc="none", markersize=4, label=cited.name)
         axis.set(xlabel="noise σ (of 255)", ylabel="test PSNR (dB), peak 1", title=data_set)
     style.legend_below(figure, axes, 3)
     return figure, shown
@@ -129,13 +122,11 @@ def methods(results: Results):
         spread = [(here[value] - here[low]).fillna(0), (here[high] - here[value]).fillna(0)]
         axis.errorbar(here[value], places, xerr=spread, fmt="o", color="black", markersize=3.5, linewidth=1)
         axis.set_yticks(places, here.method)
-    for cited in _cited(here.data_set.iloc[0]).itertuples():
-        axes[0].axvline(cited.published, color="0.5", linewidth=0.8, linestyle="--")
-        axes[0].annotate(
-            f"{cited.name} (cited)", (cited.published, places[-1] + 0.6), rotation=90, fontsize=5, ha="right", va="top"
-        )
+    for cited, line in zip(_cited(here.data_set.iloc[0]).itertuples(), ("--", ":", "-."), strict=False):
+        axes[0].axvline(cited.published, color="0.3", linewidth=0.9, linestyle=line, label=cited.name)
     axes[0].set(xlabel="test PSNR (dB), peak 1", title=f"{here.data_set.iloc[0]}, σ = {here.sigma.iloc[0]:g}")
     axes[1].set(xlabel="difference to the best (dB)")
+    style.legend_below(figure, axes, 3)
     return figure, table
 
 
@@ -174,7 +165,9 @@ def _cited(data_set: str) -> pd.DataFrame:
     """Published PSNR (peak 1, σ = 25) of methods that are cited and not run; they hold for BSD68 alone."""
     table = published()
     table = table[(table.group == "denoising-cited") & (data_set == "bsd68")]
-    return table.assign(name=table.id.str.removeprefix("denoising-cited-"), published=table.published.astype(float))
+    return table.assign(
+        name=table.id.str.removeprefix("denoising-cited-") + " (cited, not run)", published=table.published.astype(float)
+    )
 
 
 FIGURES = (
