@@ -13,7 +13,7 @@ class Wavelet(Blind):
     class Settings(Blind.Settings):
         wavelet: str = Field("db2", min_length=1, description="Name of the wavelet, as PyWavelets has it.")
         shifts: int = Field(
-            0, ge=0, description="Averages over all shifts by up to so many pixels in each direction (cycle spinning)."
+            0, ge=0, description="Averages over all shifts by up to so many pixels down and to the right (cycle spinning)."
         )
 
     def denoise(self, noisy):
