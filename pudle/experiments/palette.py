@@ -29,6 +29,9 @@ _LOOKS = {
     "gaussian": ("Gaussian", "#999933", "-"),
     "samples": ("samples", "#44AA99", "-"),
     "arora": ("Arora's pairs", "#8C564B", "-"),
+    "ten-minutes": ("ten minutes", "#009E73", "-"),
+    "thirty-minutes": ("thirty minutes", "#0072B2", "-"),
+    "untied": ("untied, learned thresholds", "#D55E00", "-"),
     "codes": ("codes", "#4D4D4D", "-"),
     "noisy": ("noisy input", "#999999", ":"),
 }
