@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: all setup test test-slow lint smoke paper clean help
+.PHONY: all setup test test-slow lint smoke paper denoising-best clean help
 
 all: setup ## every figure, table and verdict at the default scale, into results/default/
 	$(SNAKEMAKE)
@@ -14,6 +14,9 @@ smoke: setup ## the same in seconds, at toy size: does everything run?
 
 paper: setup ## the paper's sizes; needs its image sets (see README)
 	$(SNAKEMAKE) --configfile config/paper.yaml
+
+denoising-best: setup ## how far better training takes the paper's denoiser: hours; needs the paper's image sets
+	$(SNAKEMAKE) --configfile config/denoising-best.yaml
 
 setup: .venv/complete ## the virtual environment with every package at its pinned version
 

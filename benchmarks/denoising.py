@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from measuring import compare
 
 from pudle.coding import Unrolling, iterate
-from pudle.convolution import autograd_filter_gradient, encode, filter_gradient
+from pudle.convolution import encode
+from pudle.networks import autograd_filter_gradient, filter_gradient
 
 N_FILTERS, KERNEL, STRIDE = 64, 9, 4
 UNROLLING = Unrolling(lam=0.16, step=0.1, n_layers=15)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from pudle import __version__, cli_audit, cli_methods, experiments, methods
+from pudle import __version__, cli_audit, cli_data, cli_methods, experiments
 from pudle.errors import PudleError, one_of
 from pudle.harness import cells, files
+from pudle.harness.plugins import load as load_plugins
 
 ROOT = click.option(
     "--root",
@@ -44,7 +45,7 @@ def main():
     """Unrolled dictionary learning, replicated, checked and extended. `snakemake` regenerates everything; these are the pieces."""
 
 
-for command in cli_methods.COMMANDS + cli_audit.COMMANDS:
+for command in (*cli_methods.COMMANDS, cli_data.data, *cli_audit.COMMANDS):
     main.add_command(command)
 
 
@@ -134,7 +135,7 @@ def cell(question, values, seeds, varies, plugins, threads, fingerprint, output,
 
     _limit_threads(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
-    methods.load_plugins(plugins)
+    load_plugins(plugins)
     run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
     chosen = cells.Cell(question, json.loads(values), tuple(map(int, seeds.split(","))), tuple(filter(None, varies.split(","))))
     if failed:

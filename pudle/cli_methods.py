@@ -1,26 +1,41 @@
-"""The commands about methods: ``pudle methods``, ``pudle new-method`` and ``pudle check-method``."""
+"""The commands about plug-ins: ``pudle methods``, ``new-method``, ``check-method``, ``denoisers`` and ``check-denoiser``."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from pudle.methods import get, load_plugins, names
+from pudle import denoisers, methods
+from pudle.harness import plugins
+from pudle.harness.contract import Finding
 
 PLUGINS = click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file of methods of yours; may be given several times."
+    "--plugin", "files", multiple=True, metavar="FILE", help="A Python file of plug-ins of yours; may be given several times."
 )
 
 
 @click.command("methods")
 @PLUGINS
-def list_methods(plugins):
+def list_methods(files):
     """List all methods: name, what it does, who published it."""
+    _list(methods.REGISTRY, files)
+
+
+@click.command("denoisers")
+@PLUGINS
+def list_denoisers(files):
+    """List all denoisers to compare with: name, what it does, who published it."""
+    _list(denoisers.REGISTRY, files)
+
+
+def _list(registry: plugins.Registry, files: Iterable[str]) -> None:
     from tabulate import tabulate
 
-    load_plugins(plugins)
-    rows = [(name, " ".join(filter(None, [cls.description, cls.note])), cls.source) for name in names() for cls in [get(name)]]
-    click.echo(tabulate(rows, ["method", "description", "source"], maxcolwidths=[None, 64, 44]))
+    plugins.load(files)
+    classes = [registry.get(name) for name in registry.names()]
+    rows = [(cls.name, " ".join(filter(None, [cls.description, cls.note])), cls.source) for cls in classes]
+    click.echo(tabulate(rows, [registry.kind, "description", "source"], maxcolwidths=[None, 64, 44]))
 
 
 @click.command("new-method")
@@ -40,16 +55,31 @@ def new_method(name, folder):
 @click.command("check-method")
 @click.argument("name")
 @PLUGINS
-def check_method(name, plugins):
+def check_method(name, files):
     """Check that method NAME keeps the contract; exit with status 1 if it does not."""
     from pudle.methods.contract import findings
 
-    load_plugins(plugins)
+    plugins.load(files)
+    _tell(findings(name))
+
+
+@click.command("check-denoiser")
+@click.argument("name")
+@PLUGINS
+def check_denoiser(name, files):
+    """Check that denoiser NAME keeps the contract; exit with status 1 if it does not."""
+    from pudle.denoisers.contract import findings
+
+    plugins.load(files)
+    _tell(findings(name))
+
+
+def _tell(findings: Iterable[Finding]) -> None:
     broken = 0
-    for promise, kept, measured in findings(name):
+    for promise, kept, measured in findings:
         click.echo(f"{'pass' if kept else 'FAIL'}  {promise}: {measured}")
         broken += not kept
     sys.exit(int(broken > 0))
 
 
-COMMANDS = (list_methods, new_method, check_method)
+COMMANDS = (list_methods, new_method, check_method, list_denoisers, check_denoiser)

@@ -117,7 +117,7 @@ def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: 
     sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
     dense = _DenseLayers(transfer, unrolling, stop, share, min(n, _block(p, x.device)))
     loss, start = 0.0, 0
-    with _flushed_denormals(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with flushed_denormals(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         while start < n:
             some = step * x[start : start + 64] @ dictionary
             at_once = share > 0 and _share(unrolling.shrink(some, 0)) <= share
@@ -167,7 +167,7 @@ class _DenseLayers:
             if self._points is not None:
                 self._points[t, : len(drive)] = point
             torch.addmm(drive, point, self.transfer, out=following)
-            _shrink_in_place(following, self.unrolling, t)
+            shrink_in_place(following, self.unrolling, t)
             if self.share > 0 and _share(following) <= self.share:
                 last.copy_(z)
                 return t
@@ -209,7 +209,7 @@ def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, 
     return 0 if backward_layers is None else max(0, unrolling.n_layers - backward_layers)
 
 
-def _shrink_in_place(u: Tensor, unrolling: Unrolling, layer: int) -> Tensor:
+def shrink_in_place(u: Tensor, unrolling: Unrolling, layer: int) -> Tensor:
     """``unrolling.shrink`` without a new tensor."""
     level = unrolling.level(layer)
     if unrolling.hard:
@@ -242,7 +242,7 @@ def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unro
 
 
 @contextmanager
-def _flushed_denormals():
+def flushed_denormals():
     """Back-propagated errors decay into denormal numbers, which processors multiply many times slower: treat them as zero."""
     smallest = torch.tensor(5e-324, dtype=torch.float64)
     before = bool(smallest * 1 == 0)

@@ -6,6 +6,7 @@ import pytest
 
 from pudle import experiments
 from pudle.errors import PudleError
+from pudle.experiments.denoising.claims import CLAIMS as DENOISING
 from pudle.experiments.learning.claims import CLAIMS as LEARNING
 from pudle.experiments.unrolling.claims import CLAIMS as UNROLLING
 from pudle.harness.controls import Control, refuse_blind, verdicts
@@ -97,6 +98,38 @@ def test_learning_claims_on_the_published_errors(swap, verdict):
     judged = {claim.id: claim.judge(_learned(errors))["verdict"] for claim in LEARNING}
     assert judged["ae-ls-far-below"] == judged["order-ae-ls-ae-lasso"] == judged["order-ae-lasso-dec"] == verdict
     assert judged["more-layers-help-dec"] == judged["more-layers-help-ae-ls"] == "SUPPORTED"
+
+
+def _denoised(psnr: dict[tuple[str, str, float], float]) -> pd.DataFrame:
+    """Rows of three seeds on two data sets: ``psnr`` by estimator, ``lam`` or ``threshold``, and its value; at the last half of training."""
+    return pd.DataFrame(
+        [
+            {"sigma": 25, "estimator": estimator, "l1_weighting": "", "lam": "", "threshold": "", key: level, "variant": ""}
+            | {"denoiser_name": "", "data_set": data_set, "image": "", "seed": seed, "step": step, "quantity": "psnr"}
+            | {"value": value + 0.01 * seed * (estimator == "dec")}
+            for (estimator, key, level), value in psnr.items()
+            for data_set in ("bsd68", "set12")
+            for seed in range(3)
+            for step in (500, 1000)
+        ]
+    )
+
+
+@pytest.mark.parametrize(("swap", "verdict"), [(False, "SUPPORTED"), (True, "CONTRADICTED")])
+def test_denoising_claims_on_the_published_values(swap, verdict):
+    """PUDLE's own table supports the claims; dec and ae-ls swapped, or hard and soft thresholds, contradict them."""
+    dec, ae_ls = ("ae-ls", "dec") if swap else ("dec", "ae-ls")
+    table = {(dec, "lam", 0.08): 24.31, (dec, "lam", 0.16): 25.24, (dec, "lam", 0.24): 24.20}
+    table |= {(ae_ls, "lam", 0.08): 24.80, (ae_ls, "lam", 0.16): 25.67, (ae_ls, "lam", 0.24): 25.19}
+    table |= {("ae-ls", "threshold", 0.02): 22.86, ("ae-ls", "threshold", 0.08): 22.86 if swap else 24.68}
+    judged = {claim.id: claim.judge(_denoised(table))["verdict"] for claim in DENOISING}
+    assert (
+        judged["ae-ls-denoises-better"]
+        == judged["ordering-holds-everywhere"]
+        == judged["hard-thresholds-come-close"]
+        == verdict
+    )
+    assert judged["best-lam-inside"] == "SUPPORTED" and judged["ae-lasso-fails-released"] == "NOT RUN"
 
 
 def test_holm_corrects_in_steps_and_leaves_out_what_was_not_tested():

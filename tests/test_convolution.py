@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 
 import pudle
 from pudle.coding import Unrolling
-from pudle.convolution import autograd_filter_gradient, decode, encode, filter_gradient, fit_size
+from pudle.convolution import decode, encode, fit_size, operator_norm
 from pudle.errors import PudleError
 from pudle.gradients import ESTIMATORS
+from pudle.networks import (
+    Network,
+    autograd_filter_gradient,
+    autograd_network_gradient,
+    denoise,
+    filter_gradient,
+    network_gradient,
+)
 
 LEVELS = [{"lam": 0.1}, {"lam": 0.1, "decay": 0.9}, {"threshold": 0.15}]
 UNROLLINGS = [
@@ -31,6 +39,16 @@ def make(n=2, p=5, kernel=5, stride=2, rows=4, columns=3, seed=0, dtype=torch.fl
     filters = torch.randn(p, 1, kernel, kernel, generator=generator, dtype=torch.float64)
     filters /= filters.flatten(1).norm(dim=1)[:, None, None, None]
     return images.to(dtype), filters.to(dtype)
+
+
+def free_network(filters, names=("analysis", "decoder", "thresholds"), seed=1):
+    """A network around ``filters`` in which the arrays ``names`` are there, and differ from what they would be tied to."""
+    generator = torch.Generator().manual_seed(seed)
+    like = {
+        name: filters + 0.2 * torch.randn(filters.shape, generator=generator, dtype=torch.float64) for name in Network._fields
+    }
+    like["thresholds"] = 0.01 + 0.03 * torch.rand(len(filters), generator=generator, dtype=torch.float64)
+    return Network(filters, **{name: like[name].to(filters.dtype) for name in names})
 
 
 def matrix(filters, stride, rows, columns):
@@ -129,6 +147,108 @@ def test_closed_form_is_automatic_differentiation_and_finite_differences(estimat
     assert difference == pytest.approx(float((fast.gradient * direction).sum()), rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.parametrize(
+    "names", [(), ("thresholds",), ("analysis",), ("decoder",), ("analysis", "decoder", "thresholds")], ids=str
+)
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize(("backward_layers", "margin"), [(2, 0), (None, 3)])
+def test_the_gradient_of_every_array_of_a_network_is_that_of_automatic_differentiation(
+    names, nonnegative, backward_layers, margin
+):
+    images, filters = make(n=3)
+    network, unrolling = free_network(filters, names), Unrolling(lam=0.1, step=0.2, n_layers=4, nonnegative=nonnegative)
+    setting = {"stride": 2, "targets": images.flip(3), "backward_layers": backward_layers, "margin": margin}
+    fast, plain = (
+        gradient(images, network, "ae-ls", unrolling, **setting) for gradient in (network_gradient, autograd_network_gradient)
+    )
+    assert (fast.codes != 0).any() and (fast.codes == 0).any() and torch.equal(fast.codes != 0, plain.codes != 0)
+    assert fast.loss == pytest.approx(plain.loss, rel=1e-12)
+    for array, ours, theirs in zip(network, fast.gradient, plain.gradient, strict=True):
+        assert (array is None) == (ours is None) == (theirs is None)
+        if array is not None:
+            assert ours.shape == array.shape and relative(ours, theirs) < 1e-10
+
+
+def test_the_gradient_of_every_array_of_a_network_is_that_of_finite_differences():
+    images, filters = make()
+    network, targets = free_network(filters), images.flip(2)
+
+    def loss(network):
+        return network_gradient(images, network, "ae-ls", UNROLLINGS[0], stride=2, targets=targets).loss
+
+    found = network_gradient(images, network, "ae-ls", UNROLLINGS[0], stride=2, targets=targets).gradient
+    for name, array in network._asdict().items():
+        direction = 1e-6 * torch.randn(array.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        ends = [loss(network._replace(**{name: array + sign * direction})) for sign in (1, -1)]
+        assert ends[0] - ends[1] == pytest.approx(2 * float((getattr(found, name) * direction).sum()), rel=1e-5)
+
+
+def test_a_network_in_single_precision_at_the_size_of_the_denoising_experiment():
+    images, filters = make(n=6, p=64, kernel=9, stride=4, rows=15, columns=15, dtype=torch.float32)
+    network = free_network(filters)
+    unrolling = Unrolling(lam=0.16, step=0.05, n_layers=12)
+    fast, plain = (
+        gradient(images, network, "ae-ls", unrolling, stride=4, targets=images.flip(3))
+        for gradient in (network_gradient, autograd_network_gradient)
+    )
+    for ours, theirs in zip(fast.gradient, plain.gradient, strict=True):
+        assert relative(ours, theirs) < 1e-5
+
+
+def test_a_network_whose_arrays_are_all_the_same_is_the_tied_one():
+    images, filters = make()
+    unrolling = Unrolling(lam=0.1, step=0.2, n_layers=4)
+    tied = filter_gradient(images, filters, "ae-ls", unrolling, stride=2)
+    level = filters.new_full((len(filters),), unrolling.level(0))
+    free = network_gradient(images, Network(filters, filters.clone(), filters.clone(), level), "ae-ls", unrolling, stride=2)
+    torch.testing.assert_close(free.codes, tied.codes)
+    torch.testing.assert_close(sum(free.gradient[:3]), tied.gradient)
+
+
+@pytest.mark.parametrize("unrolling", UNROLLINGS, ids=str)
+def test_denoise_is_encode_and_decode(unrolling):
+    images, filters = make(n=3)
+    estimate = denoise(images, Network(filters), unrolling, stride=2)
+    torch.testing.assert_close(estimate, decode(encode(images, filters, **vars(unrolling), stride=2), filters, stride=2))
+    other = denoise(images, Network(filters, decoder=2 * filters), unrolling, stride=2)
+    torch.testing.assert_close(other, 2 * estimate)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(kernel=st.integers(1, 6), stride=st.integers(1, 5), height=st.integers(1, 9), width=st.integers(1, 9))
+def test_shift_averaging_takes_images_of_any_size_and_gives_each_pixel_its_full_share(kernel, stride, height, width):
+    """With one constant filter a constant image is estimated by how often pixels are covered: k² / stride² times on the average."""
+    images, filters = (
+        torch.ones(2, 1, height, width, dtype=torch.float64),
+        torch.ones(1, 1, kernel, kernel, dtype=torch.float64),
+    )
+    estimate = denoise(
+        images, Network(filters), Unrolling(lam=0, step=1 / kernel**2, n_layers=1), stride=stride, shift_average=True
+    )
+    torch.testing.assert_close(estimate, images * kernel**2 / stride**2)
+
+
+def test_shift_averaging_is_the_mean_over_shifted_images():
+    images, filters = make(n=1, p=5, kernel=5, stride=2, rows=6, columns=6)
+    found = denoise(images, Network(filters), UNROLLINGS[0], stride=2, shift_average=True)
+    padded = torch.nn.functional.pad(images, (5, 7, 5, 7), mode="reflect")
+    whole = []
+    for down, right in product(range(2), repeat=2):
+        moved = padded[..., down : down + 25, right : right + 25]
+        estimate = denoise(moved, Network(filters), UNROLLINGS[0], stride=2)
+        whole.append(estimate[..., 5 - down : 20 - down, 5 - right : 20 - right])
+    torch.testing.assert_close(found, torch.stack(whole).mean(0))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_operator_norm_is_the_largest_singular_value(stride):
+    _, filters = make(stride=stride)
+    dense = matrix(filters, stride, 6, 6)
+    assert float(operator_norm(filters, stride=stride, size=6, n_iter=2000)) == pytest.approx(
+        float(torch.linalg.matrix_norm(dense, 2)), rel=1e-4
+    )
+
+
 @pytest.mark.parametrize("estimator", ["ae-ls", "ae-lasso"])
 def test_truncated_back_propagation_stops_where_it_says(estimator):
     images, filters = make()
@@ -208,11 +328,26 @@ def test_bad_input_is_named():
         (images, filters, {"estimator": "ae-lasso", "unrolling": UNROLLINGS[-1]}, "needs lam"),
         (images, filters, {"backward_layers": 0}, "backward_layers must be from 1 to n_layers=4, not 0"),
         (images, filters, {"backward_layers": 5}, "not 5"),
+        (images, filters, {"margin": 5}, "margin=5 leaves nothing of images of 9 x 9"),
+        (images, filters, {"margin": -1}, "margin=-1"),
     ]
     for bad_images, bad_filters, other, message in cases:
         for gradient in (filter_gradient, autograd_filter_gradient):
             with pytest.raises(PudleError, match=message):
                 gradient(bad_images, bad_filters, **(good | other))
+    soft, hard = UNROLLINGS[0], UNROLLINGS[-1]
+    wrong = [
+        (Network(filters, analysis=filters[..., :3, :3]), "ae-ls", soft, "shape of the filters"),
+        (Network(filters, decoder=filters[:1]), "ae-ls", soft, "shape of the filters"),
+        (Network(filters, thresholds=filters[0, 0, 0, :2]), "ae-ls", soft, "one for each filter"),
+        (Network(filters, thresholds=filters[:, 0, 0, 0]), "ae-ls", hard, "soft ones"),
+        (Network(filters, decoder=filters), "dec", soft, "'ae-ls' only, not by 'dec'"),
+        (Network(filters, thresholds=filters[:, 0, 0, 0]), "ae-lasso", soft, "'ae-ls' only, not by 'ae-lasso'"),
+    ]
+    for network, estimator, unrolling, message in wrong:
+        for gradient in (network_gradient, autograd_network_gradient):
+            with pytest.raises(PudleError, match=message):
+                gradient(images, network, estimator, unrolling, stride=2)
     with pytest.raises(PudleError, match="fit_size"):
         encode(images[..., :-1], filters, lam=0.1, step=0.1, n_layers=1, stride=2)
     with pytest.raises(PudleError, match="smaller than the 9 x 9 filters"):

@@ -14,15 +14,37 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from pudle import convolution, experiments
+from pudle import convolution, experiments, networks
 from pudle.cli import main
 from pudle.coding import Unrolling
-from pudle.experiments.denoising.run import _l1_weight
+from pudle.experiments.training import l1_weight
 from pudle.harness import cells
 from pudle.harness.tables import Results
 from pudle.initialization import random_filters
 
 CONFIG = Path(__file__).parents[1] / "config"
+_NETWORK = {
+    "n_layers": 2,
+    "step": 0.1,
+    "lam": 0.1,
+    "crop": 17,
+    "batch": 1,
+    "updates": 3,
+    "evaluate_every": 2,
+    "learning_rate": 0.003,
+    "adam_eps": 0.001,
+}
+_NETWORKS = {
+    "ten-minutes": {},
+    "untied": {
+        "untied": True,
+        "learn_thresholds": True,
+        "scaling": "operator-norm",
+        "schedule": "cosine",
+        "margin": 4,
+        "shift_average_every": 4,
+    },
+}
 SMALL = {"n_samples": 40, "n_features": 10, "n_atoms": 12, "batch": 10, "evaluate_every": 2}
 TOY = {
     "baselines": SMALL | {"sparsity": [2], "methods": {"pudle-ae-ls": {"n_layers": 3}, "mod": {}, "mine": {"method": "noodl"}}},
@@ -79,7 +101,30 @@ TOY = {
         "learning_layers": 3,
     },
     "interpretability": {"n_atoms": 6, "n_layers": [3], "epochs": 4, "drop_epochs": [2], "evaluate_every": 2},
-    "denoising": {"seeds": 2, "n_filters": 4, "crop": 17, "batch": 1, "updates": 2, "evaluate_every": 2, "n_layers": 2},
+    "denoising": {
+        "seeds": 2,
+        "sigmas": [25, 50],
+        "n_filters": 4,
+        "lams": [0.1, 0.16, 0.2],
+        "thresholds": [0.05],
+        "variants": {"cscnet": {"untied": True, "learn_thresholds": True}},
+        "crop": 17,
+        "batch": 1,
+        "updates": 2,
+        "evaluate_every": 2,
+        "n_layers": 2,
+        "denoisers": {"noisy": {}, "wavelet": {}},
+    },
+    "denoising_best": {
+        "seeds": 2,
+        "train": "skimage-train",
+        "test": "skimage-test",
+        "sigma": 25,
+        "n_filters": 4,
+        "kernel": 9,
+        "stride": 4,
+        "networks": {name: _NETWORK | changes for name, changes in _NETWORKS.items()},
+    },
 }
 
 
@@ -87,7 +132,7 @@ TOY = {
 def config() -> dict:
     config = yaml.safe_load((CONFIG / "config.yaml").read_text()) | {"scale": "toy", "seeds": 2}
     for question, toy in TOY.items():
-        config["experiments"][question] |= toy
+        config["experiments"][question] = (config["experiments"][question] or {}) | toy
     return config
 
 
@@ -146,16 +191,14 @@ def test_released_weighting_averages_residuals_over_pixels_and_codes_over_positi
     settings = {"crop": 17, "kernel": 9, "stride": 4, "l1_weighting": "released"}
     images, filters = torch.rand(2, 1, 17, 17, dtype=torch.float64), random_filters(5, 9, 0, torch.float64)
     unrolling = Unrolling(lam=0.1, step=0.1, n_layers=3)
-    ours = convolution.filter_gradient(
-        images, filters, "ae-lasso", unrolling, stride=4, l1_weight=_l1_weight(settings)
-    ).gradient
+    ours = networks.filter_gradient(images, filters, "ae-lasso", unrolling, stride=4, l1_weight=l1_weight(settings)).gradient
     filters.requires_grad_()
     codes = convolution.encode(images, filters, lam=0.1, step=0.1, n_layers=3, stride=4)
     residual = (convolution.decode(codes, filters, stride=4) - images).square().mean() / 2
     released = residual + 0.1 * codes.abs().sum(1).mean()
     (theirs,) = torch.autograd.grad(17 * 17 * released, filters)
     np.testing.assert_allclose(ours, theirs, rtol=1e-8)
-    assert _l1_weight({"l1_weighting": "released", "crop": 129, "kernel": 9, "stride": 4}) == pytest.approx((129 / 31) ** 2)
+    assert l1_weight({"l1_weighting": "released", "crop": 129, "kernel": 9, "stride": 4}) == pytest.approx((129 / 31) ** 2)
 
 
 def _pudle(*words: str):

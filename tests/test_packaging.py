@@ -8,6 +8,7 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
+NOT_INSTALLED = {"bm3d"}  # its licence is for non-commercial use
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 
 
@@ -20,7 +21,7 @@ def _pins() -> dict[str, str]:
 
 def _direct() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    extras = [line for extra, lines in project["optional-dependencies"].items() for line in lines if extra not in NOT_INSTALLED]
     return [Requirement(line) for line in project["dependencies"] + extras]
 
 

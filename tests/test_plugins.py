@@ -36,7 +36,7 @@ class Mine(Method):
 
 def _forget(*names):
     """As if the plugins that registered ``names`` had never been loaded."""
-    for module in {methods._METHODS.pop(name).__module__ for name in names}:
+    for module in {methods.REGISTRY.classes.pop(name).__module__ for name in names}:
         sys.modules.pop(module, None)
 
 
@@ -88,7 +88,7 @@ def test_fingerprints_of_built_in_methods_reach_what_they_use():
         ("x = (\n", ["mine.py fails on import", "line 1", "SyntaxError"]),
         ("import nothing_like_this\n", ["fails on import", "line 1", "ModuleNotFoundError", "nothing_like_this"]),
         ("\n\n1 / 0\n", ["line 3: ZeroDivisionError: division by zero"]),
-        ("x = 1\n", ["registers no method", "@register"]),
+        ("x = 1\n", ["registers nothing", "@register"]),
         (MINE.replace('"mine"', '"noodl"'), ["mine.py, line", "already a method 'noodl'", "noodl.py, line"]),
         (MINE + MINE.replace("class Mine", "class Other"), ["mine.py, line", "already a method 'mine'"]),
         (MINE.replace('"mine"', '"My Method"'), ["'My Method' is no name"]),

@@ -67,8 +67,18 @@ def test_smallest_and_largest_settings_and_decibels():
     )
     table = published.compare({"baselines": rows}, "paper").set_index("id")
     assert table.loc[["baselines-10-pudle-ae-ls", "baselines-40-pudle-ae-ls"], "ratio"].tolist() == pytest.approx([1, 1])
-    image = {"image": "", "estimator": "dec", "quantity": "psnr_as_published", "step": 5}
+    image = {
+        "image": "",
+        "estimator": "dec",
+        "lam": 0.16,
+        "sigma": 25,
+        "variant": "",
+        "quantity": "psnr_as_published",
+        "step": 5,
+    }
+    image |= {"data_set": "mine"}
     rows = pd.DataFrame([image | {"seed": seed, "value": 25.0 + 0.1 * seed} for seed in range(3)])
+    rows = pd.concat([rows, rows.assign(data_set="another", value=0.0)])  # the first set counts
     found = published.compare({"denoising": rows}, "paper").set_index("id").loc["denoising-0.16-dec"]
     assert found.ratio == pytest.approx(25.1 - 25.24) and found.verdict == "replicates"
 

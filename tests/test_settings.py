@@ -20,6 +20,12 @@ def _merge(base: dict, overlay: dict) -> dict:
     return merged
 
 
+def _best(before: str, after: str) -> str:
+    """The overlay of denoising-best with its last ``before`` replaced: that of the network untied, if there are several."""
+    head, tail = (CONFIG / "denoising-best.yaml").read_text().rsplit(before, 1)
+    return head + after + tail
+
+
 def _validate(overlay: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(overlay)
@@ -27,9 +33,9 @@ def _validate(overlay: str, tmp_path: Path) -> None:
     experiments.validate(_merge(base, yaml.safe_load(overlay)), [CONFIG / "config.yaml", path])
 
 
-@pytest.mark.parametrize("name", ["config", "smoke", "paper"])
+@pytest.mark.parametrize("name", ["config", "smoke", "paper", "denoising-best"])
 def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
-    for folder in ("bsd68", "cbsd432"):
+    for folder in ("bsd68", "cbsd432", "set12"):
         (tmp_path / folder).mkdir()
     monkeypatch.setenv("PUDLE_DATA", str(tmp_path))
     _validate((CONFIG / f"{name}.yaml").read_text(), tmp_path)
@@ -65,12 +71,31 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ),
         ("experiments: {denoising: {crop: 64}}", ["crop = 64", "stride = 4", "multiple of stride"]),
         ("experiments: {denoising: {crop: 5}}", ["crop = 5", "kernel = 9"]),
-        ("experiments: {denoising: {train: skimage-test}}", ["train = skimage-test", "test = skimage-test"]),
+        ("experiments: {denoising: {train: skimage-test}}", ["train = skimage-test", "test = ['skimage-test']"]),
+        ("experiments: {denoising: {lam: 0.1}}", ["lam = 0.1", "lams = [0.08, 0.16, 0.24]", "one of the grid"]),
+        ("experiments: {denoising: {test: skimage-test}}", ["test", "'skimage-test', not of type array"]),
+        ("experiments: {denoising: {train: 'folder:nowhere'}}", ["mine.yaml, line 1", "no such folder in"]),
         (
-            "experiments: {denoising: {test: skimage-tst}}",
+            "experiments:\n  denoising:\n    variants:\n      small: {crop: 64}",
+            ["experiments.denoising.variants.small.crop = 64", "mine.yaml, line 4", "multiple of stride"],
+        ),
+        ("experiments: {denoising: {variants: {a: {untide: true}}}}", ["unknown key", "did you mean 'untied'"]),
+        (
+            "experiments: {denoising: {denoisers: {nml: {}}}}",
+            ["experiments.denoising.denoisers.nml", "unknown denoiser 'nml': did you mean 'nlm'"],
+        ),
+        ("experiments: {denoising: {denoisers: {tv: {round: 3}}}}", ["denoisers.tv.round", "did you mean 'rounds'"]),
+        (
+            "experiments: {denoising: {test: [skimage-tst]}}",
             ["mine.yaml, line 1", "unknown data set 'skimage-tst'", "did you mean 'skimage-test'"],
         ),
-        ("experiments: {denoising: {test: bsd68}}", ["bsd68", "is missing", "PUDLE_DATA"]),
+        ("experiments: {denoising: {test: [bsd68]}}", ["bsd68", "is missing", "PUDLE_DATA"]),
+        (_best("crop: 65", "crop: 64"), ["networks.untied.crop = 64", "stride = 4", "multiple of stride"]),
+        (_best("margin: 8", "margin: 33"), ["networks.untied.margin = 33", "crop = 65", "nothing"]),
+        (_best("test: bsd68", "test: cbsd432"), ["train = cbsd432", "test = cbsd432"]),
+        (_best("untied: true", "untyed: true"), ["unknown key", "networks.untied.untyed", "did you mean 'untied'"]),
+        (_best("step: 1.0", "step: 0"), ["networks.untied.step", "must be above 0"]),
+        (_best("schedule: cosine\n\n", "schedule: cosin\n\n"), ["'cosin'", "did you mean 'cosine'"]),
         (f"experiments: {{{', '.join(f'{question}: null' for question in experiments.QUESTIONS)}}}", ["no experiment to run"]),
         ("plugins: [nowhere.py]", ["nowhere.py", "no such file"]),
         (
@@ -95,6 +120,9 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
 )
 def test_errors_name_file_key_value_and_choice(overlay, words, tmp_path, monkeypatch):
     monkeypatch.setenv("PUDLE_DATA", str(tmp_path))
+    if "denoising_best" in overlay:
+        for folder in ("cbsd432", "bsd68"):
+            (tmp_path / folder).mkdir()
     with pytest.raises(PudleError) as error:
         _validate(overlay, tmp_path)
     for word in words:
@@ -111,8 +139,9 @@ def test_a_file_that_is_no_yaml(tmp_path):
 
 def test_a_section_of_null_switches_a_question_off():
     config = yaml.safe_load((CONFIG / "config.yaml").read_text())
+    assert config["experiments"].pop("denoising_best", "missing") is None, "hours of training are not for the default scale"
     config["experiments"]["denoising"] = None
-    assert {cell.question for cell in experiments.plan(config)} == set(experiments.QUESTIONS) - {"denoising"}
+    assert {cell.question for cell in experiments.plan(config)} == set(config["experiments"]) - {"denoising"}
 
 
 def test_config_readme_describes_every_key():

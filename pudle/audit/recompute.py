@@ -193,13 +193,11 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame]) -> Iterator[Finding]:
     """Student's t on each claim's effect per seed, the verdict from its interval, Holm's correction within each question."""
     expected = []
     for question in experiments.QUESTIONS:
-        judged = [
-            _judge(claim, rows.get(question, pd.DataFrame(columns=_KEYS)))
-            for claim in experiments.part(question, "claims").CLAIMS
-        ]
+        claims = experiments.part(question, "claims").CLAIMS
+        judged = [_judge(claim, rows.get(question, pd.DataFrame(columns=_KEYS))) for claim in claims]
+        controls = {claim.id: experiments.controls_of(question, claim) for claim in claims}
         for told, p in zip(judged, _holm([told["p"] for told in judged]), strict=True):
-            controls = " ".join(experiments.controls_of(question, told["claim"]))
-            expected.append({"question": question} | told | {"p_holm": p, "controls": controls})
+            expected.append({"question": question} | told | {"p_holm": p, "controls": controls[told["claim"]]})
     found = read(run.root / "claims.csv")
     yield from differences(
         "claims.csv", "verdict", read_text(pd.DataFrame(expected).to_csv(index=False)), found, ["question", "claim"]

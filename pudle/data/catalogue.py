@@ -1,13 +1,14 @@
 """Which image data sets there are, and where they lie. Light enough to import while a workflow is planned.
 
-No set is downloaded or redistributed here; a missing folder is an error that says where the set comes from.
+No set is redistributed here; a missing folder is an error that says where the set comes from. Beside the sets that have a name, any
+folder of images is one: ``folder:PATH``, relative to the working directory.
 """
 
 import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from pudle.errors import PudleError
+from pudle.errors import PudleError, one_of
 
 # The ordinary photographs inside scikit-image, in alphabetical order; every third one tests, so that no image is picked for its outcome.
 _BUNDLED = (
@@ -33,6 +34,7 @@ FOLDERS = {
     "set12": "12 grey images, widely used with DnCNN (Zhang et al., 2017)",
 }
 DATA_SETS = (*BUNDLED, *FOLDERS)
+OWN = "folder:"  # begins the name of a data set that is a folder of the user's
 
 
 def data_root() -> Path:
@@ -49,12 +51,31 @@ def roots() -> dict[str, Path]:
     return {"data": data_root()} | {name: Path(find_spec(name).origin).parent / folder for name, folder in packages.items()}
 
 
-def find_folder(data_set: str, root: Path) -> Path:
-    """The folder of ``data_set`` under ``root``, or a :class:`PudleError` that says what belongs there."""
+def check_name(data_set: str) -> None:
+    """Raise :class:`PudleError` with the nearest name unless ``data_set`` is one, or ``folder:PATH``."""
+    if not data_set.startswith(OWN):
+        one_of(data_set, (*DATA_SETS, f"{OWN}PATH"), "data set")
+
+
+def find_folder(data_set: str, root: Path) -> Path | None:
+    """The folder of ``data_set``, under ``root`` if it has a name; None for those inside scikit-image.
+
+    Raises :class:`PudleError` for an unknown name, and for a missing folder one that says what belongs there.
+    """
+    check_name(data_set)
+    if data_set in BUNDLED:
+        return None
+    if data_set.startswith(OWN):
+        folder = Path(data_set.removeprefix(OWN)).expanduser()
+        if not folder.is_dir():
+            where = "" if folder.is_absolute() else f" in {Path.cwd()}"
+            raise PudleError(f"data set {data_set!r}: there is no such folder{where}")
+        return folder
     folder = Path(root, data_set)
     if not folder.is_dir():
         raise PudleError(
-            f"{folder}: the folder of the data set {data_set!r} is missing. It holds {FOLDERS[data_set]}. Put it there, or name the "
-            "folder that holds it with data.root in the config or the environment variable PUDLE_DATA"
+            f"{folder}: the folder of the data set {data_set!r} is missing. It holds {FOLDERS[data_set]}. Put it there "
+            f"(`pudle data fetch {data_set}` may do so), or name the folder that holds it with data.root in the config or the environment "
+            "variable PUDLE_DATA"
         )
     return folder

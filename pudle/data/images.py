@@ -1,52 +1,116 @@
 """Grey photographs in [0, 1]: reading, checking, cropping."""
 
+import hashlib
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import skimage
-from imageio.v3 import imread
+from imageio.v3 import improps, imread
 from skimage.color import rgb2gray, rgba2rgb
 from skimage.util import img_as_float32
 
-from pudle.data.catalogue import BUNDLED, FOLDERS, find_folder
+from pudle.data.catalogue import BUNDLED, find_folder
 from pudle.errors import PudleError
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 40_000_000  # 64 filters at a stride of 4 make 16 bytes of codes a pixel, and some copies of them
+_JPEG = (".jpeg", ".jpg")
+_LOG = logging.getLogger(__name__)
 
 
 def load_images(data_set: str, root: Path) -> dict[str, np.ndarray]:
     """Every image of ``data_set`` as float32 (h, w) in [0, 1], by file name in alphabetical order; colour is read as grey.
 
-    Raises :class:`PudleError` naming the folder or file that is missing, empty or unreadable.
+    Raises :class:`PudleError` naming the folder or file that is missing, empty, unreadable or there twice. Other files are told in the log.
     """
-    if data_set in BUNDLED:
-        folder = Path(skimage.__file__).parent / "data"
-        return {Path(name).stem: read_grey(folder / name) for name in BUNDLED[data_set]}
+    return {path.stem: read_grey(path) for path in image_files(data_set, root)}
+
+
+def image_files(data_set: str, root: Path) -> list[Path]:
+    """The files of ``data_set`` in alphabetical order. Files that are no images by their names are left out, and told in the log.
+
+    Raises :class:`PudleError` if there are none, or two whose names differ in the suffix alone.
+    """
     folder = find_folder(data_set, root)
-    listed = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    for path in listed:
+    if folder is None:
+        return [Path(skimage.__file__).parent / "data" / name for name in BUNDLED[data_set]]
+    there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in there:
         if not path.exists():
             raise PudleError(f"{path}: a symbolic link that leads nowhere; mend or remove it")
-    files = [path for path in listed if path.is_file()]
-    if not files:
-        raise PudleError(f"{folder}: no images in the folder of the data set {data_set!r} ({FOLDERS[data_set]})")
-    return {path.stem: read_grey(path) for path in files}
+    images = [path for path in there if path.is_file() and path.suffix.lower() in SUFFIXES]
+    if not images:
+        raise PudleError(
+            f"{folder}: no images in the folder of the data set {data_set!r}; their names end in {', '.join(SUFFIXES)}"
+        )
+    others = [path.name for path in there if path not in images]
+    if others:
+        shown = ", ".join(others[:10]) + (", …" if len(others) > 10 else "")
+        _LOG.warning("%s: %d images; left out are %d that are none by their names: %s", folder, len(images), len(others), shown)
+    by_stem: dict[str, Path] = {}
+    for path in images:
+        if by_stem.setdefault(path.stem, path) != path:
+            raise PudleError(
+                f"{folder}: {by_stem[path.stem].name} and {path.name} have the same name but for the suffix: rename one"
+            )
+    return images
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """One image file as float32 (h, w) in [0, 1]."""
+    """One image file as float32 (h, w) in [0, 1]: 1, 8 or 16 bits, or floating-point values that are in [0, 1] already."""
+    content = path.read_bytes()
     try:
-        image = imread(path.read_bytes(), extension=path.suffix)
+        size = improps(content, extension=path.suffix).shape
+        image = imread(content, extension=path.suffix) if np.prod(size[:2]) <= MAX_PIXELS else None
     except Exception as error:  # each of the readers behind imread has exceptions of its own
         raise PudleError(f"{path}: cannot be read as an image ({' '.join(str(error).split())[:200]})") from None
-    if image.ndim == 3 and image.shape[2] == 4:
+    if image is None:
+        raise PudleError(
+            f"{path}: {size[0]} x {size[1]} pixels are more than the {MAX_PIXELS:,} that fit into memory as codes; cut it"
+        )
+    if image.ndim == 3 and image.shape[2] == 2:  # grey with alpha
+        image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
+    if image.ndim == 3 and image.shape[2] == 4 and path.suffix.lower() not in _JPEG:  # four channels in a JPEG are inks
         image = rgba2rgb(image)
     if image.ndim == 3 and image.shape[2] == 3:
         image = rgb2gray(image)
-    if image.ndim != 2 or not image.size or not np.isfinite(image).all():
-        raise PudleError(f"{path}: not a grey, RGB or RGBA image with finite values (its array has shape {image.shape})")
+    if image.ndim != 2 or not image.size:
+        raise PudleError(f"{path}: not a grey, RGB or RGBA image (its array has shape {image.shape})")
+    if image.dtype not in (np.bool_, np.uint8, np.uint16):
+        _check_values(image, path)
     return img_as_float32(image)
 
 
-def random_crops(images: dict[str, np.ndarray], size: int, count: int, draw: np.random.Generator) -> np.ndarray:
+def _check_values(image: np.ndarray, path: Path) -> None:
+    if image.dtype.kind != "f":
+        raise PudleError(f"{path}: values of type {image.dtype} have no white; save it with 8 or 16 bits")
+    wrong = ~np.isfinite(image)
+    if wrong.any():
+        raise PudleError(f"{path}: {wrong.sum()} values are not finite")
+    if image.min() < -1e-6 or image.max() > 1 + 1e-6:
+        raise PudleError(f"{path}: floating-point values must be in [0, 1], not from {image.min():.4g} to {image.max():.4g}")
+
+
+def content_hash(image: np.ndarray) -> str:
+    """SHA-256 of an image's size and pixels: the same for the same picture in another file or format without loss."""
+    return hashlib.sha256(f"{image.shape}{image.dtype}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def refuse_overlap(train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray], train_set: str, test_set: str) -> None:
+    """Raise :class:`PudleError` with both names if a test image is one of the training images."""
+    trained = {content_hash(image): name for name, image in train.items()}
+    for name, image in test.items():
+        twin = trained.get(content_hash(image))
+        if twin is not None:
+            raise PudleError(
+                f"image {name!r} of the test set {test_set!r} is image {twin!r} of the training set {train_set!r}, pixel by pixel: "
+                "no image may be in both"
+            )
+
+
+def random_crops(images: Mapping[str, np.ndarray], size: int, count: int, draw: np.random.Generator) -> np.ndarray:
     """``count`` random square crops (count, 1, size, size) with random flips, images drawn uniformly."""
     names = list(images)
     crops = np.empty((count, 1, size, size), np.float32)
@@ -57,11 +121,11 @@ def random_crops(images: dict[str, np.ndarray], size: int, count: int, draw: np.
     return crops
 
 
-def check_sizes(images: dict[str, np.ndarray], size: int, data_set: str) -> None:
-    """Raise :class:`PudleError` naming the first image smaller than ``size`` x ``size``."""
+def check_sizes(images: Mapping[str, np.ndarray], size: int, data_set: str, what: str = "crop") -> None:
+    """Raise :class:`PudleError` naming the first image smaller than ``size`` x ``size``, which is the size of ``what``."""
     for name, image in images.items():
         if min(image.shape) < size:
             height, width = image.shape
             raise PudleError(
-                f"image {name!r} of data set {data_set!r} has {height} x {width} pixels: smaller than the crop of {size} x {size}"
+                f"image {name!r} of data set {data_set!r} has {height} x {width} pixels: smaller than the {what} of {size} x {size}"
             )

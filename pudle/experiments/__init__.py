@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from pudle import methods
+from pudle import denoisers, methods  # noqa: F401 (both kinds of plug-ins are known from here on)
 from pudle.errors import PudleError
-from pudle.harness import provenance, settings
+from pudle.harness import plugins, provenance, settings
 from pudle.harness.cells import Cell
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
     """
     sources = settings.Sources(files)
     settings.validate(config, top_schema(), sources)
-    methods.load_plugins(config.get("plugins", ()))
+    plugins.load(config.get("plugins", ()))
     sections = {question: section for question, section in config["experiments"].items() if section is not None}
     if not sections:
         raise PudleError(f"{sources.where(['experiments'])}: 'experiments' holds no experiment to run")
@@ -75,7 +75,7 @@ def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
 
 def plan(config: Mapping) -> list[Cell]:
     """The cells of all questions of a valid configuration; a question whose section is null is switched off."""
-    methods.load_plugins(config.get("plugins", ()))
+    plugins.load(config.get("plugins", ()))
     planned = []
     for question, section in config["experiments"].items():
         if section is not None:
@@ -93,10 +93,17 @@ def fingerprint(cell: Cell) -> str:
     return f"{run}-{of_cell(cell.settings)}" if of_cell else run
 
 
+def source_file(cell: Cell) -> Path | None:
+    """The file of the plug-in that ``cell`` runs, if it runs one."""
+    of_cell = getattr(part(cell.question, "grid"), "source_file", None)
+    return of_cell(cell.settings) if of_cell else None
+
+
 def code(cell: Cell) -> dict[str, str]:
-    """SHA-256 of the source of each module that ``cell`` depends on."""
-    names = [f"pudle.experiments.{cell.question}.run"]
-    return provenance.code(*names, *([methods.get(cell.settings["method"]).__module__] if "method" in cell.settings else []))
+    """SHA-256 of the source of each module that ``cell`` depends on, its plug-in included."""
+    of_cell = getattr(part(cell.question, "grid"), "module", None)
+    plugin = of_cell(cell.settings) if of_cell else None
+    return provenance.code(f"pudle.experiments.{cell.question}.run", *filter(None, [plugin]))
 
 
 def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources, keys: list[str]) -> None:

@@ -29,8 +29,18 @@ _LOOKS = {
     "gaussian": ("Gaussian", "#999933", "-"),
     "samples": ("samples", "#44AA99", "-"),
     "arora": ("Arora's pairs", "#8C564B", "-"),
+    "ten-minutes": ("ten minutes", "#009E73", "-"),
+    "thirty-minutes": ("thirty minutes", "#0072B2", "-"),
+    "untied": ("untied, learned thresholds", "#D55E00", "-"),
     "codes": ("codes", "#4D4D4D", "-"),
     "noisy": ("noisy input", "#999999", ":"),
+    "nlm": ("non-local means", "#56B4E9", "--"),
+    "wavelet": ("wavelets", "#CC79A7", "--"),
+    "wavelet-shifts": ("wavelets, shifts averaged", "#CC79A7", ":"),
+    "tv": ("total variation", "#D55E00", "--"),
+    "patch-dictionary": ("patch dictionary", "#9467BD", "--"),
+    "cbpdn": ("convolutional BPDN", "#8C564B", "--"),
+    "bm3d": ("BM3D", "#4D4D4D", "--"),
 }
 _GUESTS = ("#000000", "#E377C2", "#17BECF", "#BCBD22")  # for methods that are not ours, in the order of their names
 

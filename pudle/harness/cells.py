@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pudle.harness import files, provenance
+from pudle.harness.checkpoints import Checkpoints
 from pudle.harness.record import Record, out_of_memory
 
 
@@ -61,13 +62,15 @@ def run(
 
     ``experiment(settings, seeds, record)`` fills the record. The status is "done" or the worst ending of a seed: "diverged", "stalled"
     or "failed", as where memory runs out. Errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is
-    written.
+    written but what the record was told to keep: a run that was stopped goes on from there.
 
     code : SHA-256 of the source of each module that the cell depends on, kept in ``cell.json``
     data : folders by name: of the files that are read from them, ``cell.json`` holds the SHA-256
     """
     started, clock = _now(), time.monotonic()
-    record = Record()
+    folder = Path(folder)
+    checkpoints = Checkpoints(folder, files.canonical_json([dict(cell.settings), fingerprint]))
+    record = Record(checkpoints)
     with provenance.reading(data or {}) as inputs:
         try:
             experiment(cell.settings, cell.seeds, record)
@@ -75,7 +78,6 @@ def run(
             if not out_of_memory(error):
                 raise
             record.fail(cell.seeds, f"out of memory: {error}")
-    folder = Path(folder)
     outputs = {"rows.csv": lambda path: record.rows().to_csv(path, index=False)}
     if len(record.timings()):
         outputs["timings.csv"] = lambda path: record.timings().to_csv(path, index=False)
@@ -104,6 +106,7 @@ def run(
         "provenance": provenance.describe(),
     }
     files.write(folder / "cell.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    checkpoints.remove()
     return record.status
 
 

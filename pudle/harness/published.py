@@ -2,7 +2,8 @@
 
 ``published.csv`` holds a value a line: where it stands among our rows (question, settings, quantity, at which update), the value, how far
 ours may be from it, its source and how it was read, and where the protocols differ. In ``where``, ``min`` and ``max`` are the smallest
-and the largest value of a setting at this scale; ``at`` is the last update, or the lowest or highest value over the second half of them.
+and the largest value of a setting at this scale, and ``first`` is the one that comes first; ``at`` is the last update, or the lowest or
+highest value over the second half of them.
 
 What a comparison may say depends on the scale. Paper scale: *replicates*, if our mean is within the tolerance of the published value; else
 *cannot tell*, if the published value lies in the 95 % Student-t interval of ours over seeds; else *differs*. The tolerance is 25 % (0.3 dB for
@@ -19,6 +20,7 @@ import pandas as pd
 from pudle.harness.statistics import Interval, t_interval
 
 PAPER = "paper"
+_PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
 RULE = (
     "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our "
     "95 % Student-t interval over seeds; else differs. "
@@ -93,7 +95,7 @@ def _ours(rows: pd.DataFrame, value) -> tuple[Interval, int]:
     for key, _, wanted in (part.partition("=") for part in value.where.split(";") if part):
         if key not in chosen or not len(chosen):
             return Interval(np.nan, np.nan, np.nan), 0
-        wanted = getattr(chosen[key], wanted)() if wanted in ("min", "max") else wanted
+        wanted = _PICK[wanted](chosen[key]) if wanted in _PICK else wanted
         chosen = chosen[chosen[key].astype(str) == str(wanted)]
     if not len(chosen):
         return Interval(np.nan, np.nan, np.nan), 0

@@ -5,7 +5,7 @@ A row is (labels…, seed, step, quantity, value). A seed that cannot go on ends
 """
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.errors import PudleError
+from pudle.harness.checkpoints import Checkpoints
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell of a spreadsheet that begins with one of them is computed
 ENDINGS = ("diverged", "stalled", "failed")  # the mildest first
@@ -27,14 +28,16 @@ class Stalled(Exception):
 
 
 class Record:
-    """Rows, timings and arrays of one cell."""
+    """Rows, timings and arrays of one cell. Without ``checkpoints`` no state is ever kept or found."""
 
-    def __init__(self):
+    def __init__(self, checkpoints: Checkpoints | None = None):
+        self._checkpoints = checkpoints
         self._rows: list[dict] = []
         self._timings: list[dict] = []
         self._seed: int | None = None
         self._labels: dict[str, str] = {}
         self._step = 0
+        self._first = 0, 0  # row and timing of the current seed
         self.arrays: dict[str, np.ndarray] = {}
         self.endings: list[dict] = []  # seed, labels, status and reason of each seed that did not end well
 
@@ -47,6 +50,7 @@ class Record:
             says that memory has run out
         """
         self._seed, self._labels, self._step = seed, labels, 0
+        self._first = len(self._rows), len(self._timings)
         try:
             with _alarm(limit):
                 yield
@@ -89,6 +93,21 @@ class Record:
     def time(self, step: int, seconds: float) -> None:
         """Record the seconds spent up to ``step``. Kept apart from the rows, which are the same in every run."""
         self._timings.append(self._row(step, "seconds", seconds, {}))
+
+    def keep(self, state: Callable[[], Mapping]) -> None:
+        """If it is time to, keep ``state()`` of the current seed (arrays, and what JSON can say) with its rows and timings so far."""
+        if self._checkpoints and self._checkpoints.due():
+            rows, timings = self._first
+            self._checkpoints.save(self._seed, {**state(), "rows": self._rows[rows:], "timings": self._timings[timings:]})
+
+    def resume(self) -> dict | None:
+        """What :meth:`keep` kept last of the current seed in a run of this cell that was stopped; its rows and timings are here again."""
+        kept = self._checkpoints and self._checkpoints.load(self._seed)
+        if not kept:
+            return None
+        rows, timings = self._first
+        self._rows[rows:], self._timings[timings:] = kept.pop("rows"), kept.pop("timings")
+        return kept
 
     def array(self, name: str, value) -> None:
         """Keep an array of the current seed, read back as ``<name>/<seed>``."""

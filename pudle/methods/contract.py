@@ -8,58 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pudle import methods
-from pudle.errors import PudleError
+from pudle.harness.contract import Broken, BrokenPromise, Finding, demand, examine
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+__all__ = ["PROMISES", "BrokenPromise", "Finding", "check", "findings"]
+
 N_ATOMS, SPARSITY, BATCH, UPDATES, INIT_NOISE = 32, 2, 50, 200, 0.03
 BRIEF = 16  # batches where less will do; enough for methods that gather them first
-
-
-class Finding(NamedTuple):
-    """One promise, whether it is kept, and what was measured."""
-
-    promise: str
-    kept: bool
-    measured: str
-
-
-class BrokenPromise(PudleError, AssertionError):
-    """A method does not keep the contract."""
-
-
-class Broken(Exception):
-    """What was measured, where a promise is not kept."""
 
 
 def check(name: str, plugins: Iterable[str | Path] = (), settings: Mapping | None = None) -> list[Finding]:
     """Run all checks on method ``name``; raises :class:`BrokenPromise` with all that was found wrong."""
     methods.load_plugins(plugins)
-    found = list(findings(name, settings))
-    broken = [f"{finding.promise}: {finding.measured}" for finding in found if not finding.kept]
-    if broken:
-        raise BrokenPromise(f"method {name!r} breaks its contract. {'; '.join(broken)}")
-    return found
+    return demand("method", name, findings(name, settings))
 
 
 def findings(name: str, settings: Mapping | None = None) -> Iterator[Finding]:
     """The findings on method ``name``, one after the other."""
-    trial = _Trial(name, settings or {})
-    for promise, examine in PROMISES.items():
-        try:
-            yield Finding(promise, True, examine(trial))
-        except Broken as reason:
-            yield Finding(promise, False, str(reason))
-        except PudleError:  # not the method's fault: a wrong setting, a missing package
-            raise
-        except Exception as error:
-            file = methods.source_file(name)
-            yield Finding(promise, False, f"it raised an error; {file.name}, {methods.told(error, file)}")
+    return examine(methods.REGISTRY, name, _Trial(name, settings or {}), PROMISES)
 
 
 class _Trial:

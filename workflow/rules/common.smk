@@ -12,7 +12,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
 import job_server
-from pudle import experiments, methods
+from pudle import experiments
 from pudle.errors import PudleError
 from pudle.harness import files, provenance
 
@@ -40,8 +40,8 @@ def cell(question, wildcards):
 
 
 def plugin(cell):
-    """The option that names the file of a user's method, for the cells that need one."""
-    file = methods.source_file(cell.settings["method"]) if "method" in cell.settings else None
+    """The option that names the file of a user's plug-in, for the cells that need one."""
+    file = experiments.source_file(cell)
     return [f"--plugin={path}" for path in config.get("plugins", []) if file == Path(path).expanduser().resolve()]
 
 

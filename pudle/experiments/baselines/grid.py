@@ -1,19 +1,23 @@
 """A cell for each sparsity and each method."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
-from pudle.experiments import recovery_grid as recovery
+from pudle import methods
+from pudle.experiments import plugin_grid
 from pudle.harness.settings import Sources, refuse
 
 VARIES = ("sparsity", "method_name")
-fingerprint = recovery.fingerprint
+fingerprint, source_file, module = (
+    partial(find, methods.REGISTRY) for find in (plugin_grid.fingerprint, plugin_grid.source_file, plugin_grid.module)
+)
 
 
 def plan(settings: Mapping) -> Iterator[dict]:
     problem = {key: value for key, value in settings.items() if key not in ("methods", "sparsity")}
     for sparsity in settings["sparsity"]:
-        for name, chosen in recovery.chosen_methods(settings["methods"]).items():
-            yield problem | {"sparsity": sparsity} | recovery.method(name, chosen)
+        for name, chosen in plugin_grid.chosen(settings["methods"]).items():
+            yield problem | {"sparsity": sparsity} | plugin_grid.cell(methods.REGISTRY, name, chosen)
 
 
 def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
@@ -21,4 +25,4 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
         refuse(sources, where, "sparsity", "n_atoms", settings, "a code cannot have more non-zeros than atoms")
     if settings["batch"] > settings["n_samples"]:
         refuse(sources, where, "batch", "n_samples", settings, "there are not enough samples for one batch")
-    recovery.check_methods(settings["methods"], sources, [*where, "methods"])
+    plugin_grid.check(methods.REGISTRY, settings["methods"], sources, [*where, "methods"])

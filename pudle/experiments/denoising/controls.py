@@ -1,14 +1,18 @@
-"""A gradient of the wrong sign, on few and small crops."""
+"""Gradients of the wrong sign or under another's name, and a grid of λ that is too large throughout; on few and small crops."""
 
-from pudle.convolution import filter_gradient
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+
+from pudle.experiments.denoising.grid import VARIES
 from pudle.experiments.denoising.run import run
 from pudle.experiments.spoil import wrong_sign
-from pudle.harness.cells import grid
 from pudle.harness.controls import Control, measure
+from pudle.networks import network_gradient
 
 SETTINGS = {
     "train": "skimage-train",
-    "test": "skimage-test",
+    "test": ["skimage-test"],
     "sigma": 25,
     "n_filters": 16,
     "kernel": 9,
@@ -16,27 +20,74 @@ SETTINGS = {
     "n_layers": 5,
     "step": 0.1,
     "lam": 0.16,
-    "l1_weighting": "",
-    "estimators": ["dec", "ae-ls"],
     "crop": 65,
     "batch": 2,
     "updates": 50,
-    "evaluate_every": 50,
+    "evaluate_every": 25,
     "learning_rate": 0.003,
     "adam_eps": 0.001,
 }
+HARD = {key: value for key, value in SETTINGS.items() if key != "lam"} | {"threshold": 0.02}
+NOISES = ({}, {"sigma": 50, "lam": 0.32})
+
+
+def _measure(cells: Iterable[dict], gradient: Callable = network_gradient) -> pd.DataFrame:
+    return measure(run, cells, range(3), VARIES, gradient=gradient)
+
+
+def _orderings(spoil: bool) -> pd.DataFrame:
+    cells = [SETTINGS | noise | {"estimator": estimator} for noise in NOISES for estimator in ("dec", "ae-ls")]
+    return _measure(cells, wrong_sign(network_gradient, "ae-ls") if spoil else network_gradient)
+
+
+def _thresholds(spoil: bool) -> pd.DataFrame:
+    hard = _measure([HARD | {"estimator": "ae-ls"}], wrong_sign(network_gradient, "ae-ls") if spoil else network_gradient)
+    return pd.concat([_measure([SETTINGS | {"estimator": "ae-ls"}]), hard], ignore_index=True)
+
+
+def _lams(spoil: bool) -> pd.DataFrame:
+    """After so few updates a small λ is best."""
+    lams = (2.0, 4.0, 8.0) if spoil else (0.001, 0.02, 8.0)
+    return _measure(SETTINGS | {"estimator": "ae-ls", "lam": lam, "evaluate_every": SETTINGS["updates"]} for lam in lams)
+
+
+def _ae_lasso(spoil: bool) -> pd.DataFrame:
+    cells = [SETTINGS | {"estimator": "ae-lasso", "l1_weighting": weighting} for weighting in ("objective", "released")]
+    return _measure([SETTINGS | {"estimator": "ae-ls"}, *cells], _renamed(network_gradient) if spoil else network_gradient)
+
+
+def _renamed(gradient: Callable) -> Callable:
+    """``gradient(…)`` with ae-ls in place of ae-lasso."""
+
+    def wrong(images, network, estimator, *arguments, **options):
+        return gradient(images, network, "ae-ls" if estimator == "ae-lasso" else estimator, *arguments, **options)
+
+    return wrong
+
 
 CONTROLS = (
     Control(
         id="wrong-sign-ae-ls",
-        claims=("ae-ls-denoises-better",),
+        claims=("ae-ls-denoises-better", "ordering-holds-everywhere"),
         statement="ae-ls has the wrong sign.",
-        rows=lambda spoil: measure(
-            run,
-            grid(SETTINGS, estimator="estimators"),
-            range(3),
-            ("estimator", "l1_weighting"),
-            gradient=wrong_sign(filter_gradient, "ae-ls") if spoil else filter_gradient,
-        ),
+        rows=_orderings,
+    ),
+    Control(
+        id="wrong-sign-hard",
+        claims=("hard-thresholds-come-close",),
+        statement="ae-ls has the wrong sign where its threshold is hard.",
+        rows=_thresholds,
+    ),
+    Control(
+        id="lams-too-large",
+        claims=("best-lam-inside",),
+        statement="Every λ is far above the size of the codes.",
+        rows=_lams,
+    ),
+    Control(
+        id="ae-ls-for-ae-lasso",
+        claims=("ae-lasso-fails-objective", "ae-lasso-fails-released"),
+        statement="ae-ls is taken for ae-lasso.",
+        rows=_ae_lasso,
     ),
 )

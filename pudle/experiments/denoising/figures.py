@@ -1,124 +1,198 @@
-"""Test quality over training, the filters, and what the denoised images look like."""
+"""Test quality over training, λ and noise; methods against each other, image by image. The pictures themselves: galleries.py."""
 
 import numpy as np
 import pandas as pd
 
+from pudle.experiments.denoising import galleries, slices
 from pudle.experiments.palette import lines, look
 from pudle.harness import style
-from pudle.harness.cells import Cell
+from pudle.harness.published import values as published
+from pudle.harness.statistics import holm, t_interval, t_test
 from pudle.harness.style import Figure
 from pudle.harness.tables import Results
 
+QUANTITIES = {"psnr": "test PSNR (dB), peak 1", "psnr_as_published": "test PSNR (dB), as published"}
+
 
 def method(estimator: str, l1_weighting: str) -> str:
-    """The name under which the palette knows a cell."""
+    """The name under which the palette knows a gradient."""
     return "ae-lasso released" if l1_weighting == "released" else estimator
 
 
 def test_psnr(results: Results):
-    table = results.summary[results.summary.image == ""]
-    quantities = {"psnr": "test PSNR (dB), peak 1", "psnr_as_published": "test PSNR (dB), as published"}
+    table = _means(results)
+    table = slices.in_proportion(table[table.sigma == slices.main_sigma(table)])
     figure, axes = style.panels(2, width=2.9, height=3.0)
-    for axis, (quantity, label) in zip(axes, quantities.items(), strict=True):
+    for axis, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
         for look_, line in lines(table[table.quantity == quantity], method, "estimator", "l1_weighting"):
             style.draw_band(axis, line, **look_)
-        noisy = table[table.quantity == f"noisy_{quantity}"]["mean"].mean()
-        axis.axhline(noisy, **look("noisy"))
+        axis.axhline(table[table.quantity == f"noisy_{quantity}"]["mean"].mean(), **look("noisy"))
         axis.set(xlabel="update", ylabel=label)
     style.legend_below(figure, axes, 3)
-    shown = [*quantities, *(f"noisy_{quantity}" for quantity in quantities)]
-    return figure, table[table.quantity.isin(shown)]
+    return figure, table[table.quantity.isin([*QUANTITIES, *(f"noisy_{quantity}" for quantity in QUANTITIES)])]
 
 
-def filters(results: Results):
-    finished = [(cell, results.arrays(cell)) for cell in results.finished() if "arrays.npz" in results.told(cell)["outputs"]]
-    figure, axes = style.panels(max(1, len(finished)), width=1.9, height=2.1)
+def psnr_over_lam(results: Results):
+    """Left: soft thresholds, each gradient; right: hard ones."""
+    table = _ends(_means(results))
+    table = table[table.sigma == slices.main_sigma(table)]
+    figure, axes = style.panels(2, width=2.9, height=3.0, sharey=True)
+    for look_, line in lines(slices.soft(table), method, "estimator", "l1_weighting"):
+        style.draw_band(axes[0], line, x="lam", marker="o", markersize=3.5, **look_)
+    hard = table[(table.estimator == "ae-ls") & table.threshold.notna()]
+    if len(hard):
+        style.draw_band(axes[1], hard, x="threshold", marker="o", markersize=3.5, **look("ae-ls"))
+    soft = slices.soft(table)
+    axes[1].axhline(
+        soft[soft.estimator == "ae-ls"]["mean"].max(), **look("ae-ls") | {"linestyle": ":", "label": "ae-ls, best λ"}
+    )
+    axes[0].set(xlabel="sparsity level λ", ylabel="test PSNR (dB), peak 1")
+    axes[1].set(xlabel="hard threshold b")
+    style.legend_below(figure, axes, 3)
+    return figure, pd.concat([slices.soft(table), hard])
+
+
+def psnr_over_sigma(results: Results):
+    """A panel for each data set."""
+    table = _ends(_means(results, first=False))
+    shown = pd.concat([slices.in_proportion(table), table[table.denoiser_name != ""]])
+    shown = shown[shown.estimator != "ae-lasso"]
+    sets = list(shown.data_set.unique())
+    figure, axes = style.panels(len(sets), width=3.6, height=3.4)
+    for axis, data_set in zip(axes, sets, strict=True):
+        for look_, line in lines(shown[shown.data_set == data_set], lambda *of: of[0] or of[1], "denoiser_name", "estimator"):
+            style.draw_band(axis, line, x="sigma", marker="o", markersize=3, **look_)
+        for cited, marker in zip(_cited(data_set).itertuples(), "sD^", strict=False):
+            axis.plot(25, cited.published, marker, color="black", mfc="none", markersize=4, label=cited.name)
+        axis.set(xlabel="noise σ (of 255)", ylabel="test PSNR (dB), peak 1", title=data_set)
+    style.legend_below(figure, axes, 3)
+    return figure, shown
+
+
+def compared(results: Results) -> pd.DataFrame:
+    """The table of methods, soft thresholds at the λ that belongs to the noise.
+
+    For each data set, noise and method: the mean PSNR with its interval over images (each the mean over seeds), and how far it is from
+    the best method, paired by image, with the p of a t-test and after Holm's correction.
+    """
+    rows = slices.columns(results.rows)
+    counts = rows[rows.quantity == "n_images"].groupby("data_set").value.first()
+    table = slices.last(rows[rows.image != ""], "psnr")
+    table = table[~table.index.isin(slices.soft(table).index) | table.index.isin(slices.in_proportion(table).index)]
+    table = table.assign(method=[slices.name(row) for row in table.itertuples()])
     frames = []
-    for axis, (cell, arrays) in zip(axes, finished, strict=False):
-        key = f"filters/{cell.seeds[0]}"
-        if key in arrays:
-            axis.imshow(style.mosaic(_smoothest_first(arrays[key])), cmap="gray", vmin=-1, vmax=1)
-            frames.append(_long(arrays[key], _name(cell)))
-        axis.set_title(look(_name(cell))["label"].replace(", ", ",\n"))
-        axis.axis("off")
-    return figure, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
-def crops(results: Results):
-    """One row per test image: clean, noisy, and each method's estimate, with its PSNR over the whole image."""
-    finished = [cell for cell in results.finished() if "arrays.npz" in results.told(cell)["outputs"]]
-    arrays = {_name(cell): results.arrays(cell) for cell in finished}
-    seed = finished[0].seeds[0]
-    names = sorted(
-        key.split("/")[1] for key in arrays[_name(finished[0])] if key.startswith("clean/") and key.endswith(f"/{seed}")
-    )[:4]
-    figure, axes = style.panels(len(names) * (len(finished) + 2), width=1.15, height=1.2, rows=len(names))
-    numbers = []
-    grid = axes.reshape(len(names), -1)
-    for first, row, name in zip([True, *[False] * len(names)], grid, names, strict=False):
-        reference = arrays[_name(finished[0])]
-        shown = [
-            ("clean", reference[f"clean/{name}/{seed}"], None),
-            ("noisy", reference[f"noisy/{name}/{seed}"], _psnr(results, name, seed)),
-        ]
-        for cell in finished:
-            found = arrays[_name(cell)].get(f"denoised/{name}/{seed}")
-            shown.append((_name(cell), found, _psnr(results, name, seed, cell)))
-        for axis, (title, image, decibel) in zip(row, shown, strict=True):
-            if image is not None:
-                axis.imshow(image, cmap="gray", vmin=0, vmax=1)
-            label = "clean" if title == "clean" else look(title)["label"] if title != "noisy" else "noisy"
-            if first:
-                axis.set_title(label.replace(", ", ",\n").replace(" ℓ₁ weight", " ℓ₁"), fontsize=6.5)
-            axis.text(
-                0.03,
-                0.03,
-                "" if decibel is None else f"{decibel:.2f} dB",
-                transform=axis.transAxes,
-                color="white",
-                fontsize=5.5,
-                bbox={"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0},
+    for (data_set, sigma), group in table.groupby(["data_set", "sigma"], sort=False):
+        by_image = group.pivot_table(index="image", columns="method", values="value")
+        best = by_image.mean().idxmax()
+        rows = []
+        for column in by_image.mean().sort_values(ascending=False).index:
+            values, behind = by_image[column].dropna(), (by_image[column] - by_image[best]).dropna()
+            mean, apart = t_interval(values), t_interval(behind)
+            n_seeds = group[group.method == column].seed.nunique()
+            rows.append(
+                {
+                    "data_set": data_set,
+                    "sigma": sigma,
+                    "method": column,
+                    "n_images": len(values),
+                    "n_images_read": int(counts[data_set]),
+                }
+                | {"n_seeds": n_seeds, "psnr": mean.mean, "low": mean.low, "high": mean.high, "best": best}
+                | {
+                    "difference": apart.mean,
+                    "difference_low": apart.low,
+                    "difference_high": apart.high,
+                    "p": t_test(behind.to_numpy(), 0),
+                }
             )
-            axis.axis("off")
-            numbers.append({"image": name, "method": title, "seed": seed, "psnr": decibel})
-    return figure, pd.DataFrame(numbers)
+        frame = pd.DataFrame(rows)
+        frames.append(frame.assign(p_holm=holm(frame.p.to_numpy())))
+    return pd.concat(frames, ignore_index=True)
 
 
-def _name(cell: Cell) -> str:
-    return method(cell.settings["estimator"], cell.settings.get("l1_weighting", ""))
+def methods(results: Results):
+    table = compared(results)
+    here = slices.first_set(table)
+    here = here[here.sigma == slices.main_sigma(slices.columns(results.rows))].iloc[::-1]
+    places = np.arange(len(here))
+    figure, axes = style.panels(2, width=3.0, height=0.8 + 0.2 * len(here), sharey=True)
+    for axis, (value, low, high) in zip(
+        axes, (("psnr", "low", "high"), ("difference", "difference_low", "difference_high")), strict=True
+    ):
+        spread = [(here[value] - here[low]).fillna(0), (here[high] - here[value]).fillna(0)]
+        axis.errorbar(here[value], places, xerr=spread, fmt="o", color="black", markersize=3.5, linewidth=1)
+        axis.set_yticks(places, here.method)
+    for cited, line in zip(_cited(here.data_set.iloc[0]).itertuples(), ("--", ":", "-."), strict=False):
+        axes[0].axvline(cited.published, color="0.3", linewidth=0.9, linestyle=line, label=cited.name)
+    axes[0].set(xlabel="test PSNR (dB), peak 1", title=f"{here.data_set.iloc[0]}, σ = {here.sigma.iloc[0]:g}")
+    axes[1].set(xlabel="difference to the best (dB)")
+    style.legend_below(figure, axes, 3)
+    return figure, table
 
 
-def _psnr(results: Results, image: str, seed: int, cell: Cell | None = None) -> float | None:
-    rows = results.rows
-    chosen = rows[(rows.image == image) & (rows.seed == seed) & (rows.quantity == ("psnr" if cell else "noisy_psnr"))]
-    if cell:
-        for key in cell.varies:
-            chosen = chosen[chosen[key] == cell.settings.get(key, "")]
-    return float(chosen.sort_values("step").value.iloc[-1]) if len(chosen) else None
+def per_image(results: Results):
+    """ae-ls against dec, a point for each image."""
+    table = slices.last(slices.in_proportion(slices.columns(results.rows)), "psnr")
+    wide = table[table.image != ""].pivot_table(index=["data_set", "sigma", "image"], columns="estimator", values="value")
+    wide = wide.reindex(columns=["dec", "ae-ls"]).dropna().reset_index()  # empty unless both were run
+    figure, (axis,) = style.panels(1, width=3.6, height=3.4)
+    for (data_set, sigma), group in wide.groupby(["data_set", "sigma"], sort=False):
+        axis.scatter(group["dec"], group["ae-ls"], s=14, label=f"{data_set}, σ = {sigma:g}", alpha=0.8, linewidth=0)
+    if len(wide):
+        ends = np.quantile(wide[["dec", "ae-ls"]], [0, 1])
+        axis.plot(ends, ends, color="0.6", linewidth=0.8)
+    axis.set(xlabel="PSNR of dec (dB)", ylabel="PSNR of ae-ls (dB)")
+    style.legend_below(figure, [axis], 2)
+    return figure, wide
 
 
-def _smoothest_first(filters: np.ndarray) -> np.ndarray:
-    """Filters (p, k, k) in the order of their total variation."""
-    return filters[np.argsort(np.abs(np.diff(filters, axis=1)).sum((1, 2)) + np.abs(np.diff(filters, axis=2)).sum((1, 2)))]
+def _means(results: Results, *, first: bool = True) -> pd.DataFrame:
+    """Means over images with their bands over seeds, on the first data set or on all of them."""
+    table = slices.columns(results.summary)
+    if first:
+        table = table[table.data_set == results.rows.data_set.iloc[0]]
+    return table[table.image == ""]
 
 
-def _long(filters: np.ndarray, name: str) -> pd.DataFrame:
-    index = np.indices(filters.shape).reshape(3, -1)
-    return pd.DataFrame({"method": name, "filter": index[0], "row": index[1], "column": index[2], "value": filters.ravel()})
+def _ends(table: pd.DataFrame) -> pd.DataFrame:
+    """PSNR (peak 1) after the last update of each cell."""
+    table = table[table.quantity == "psnr"]
+    cells = ["data_set", *(key for key in slices.VARIES if key in table)]
+    return table.sort_values("step").groupby(cells, dropna=False, sort=False).tail(1)
+
+
+def _cited(data_set: str) -> pd.DataFrame:
+    """Published PSNR (peak 1, σ = 25) of methods that are cited and not run; they hold for BSD68 alone."""
+    table = published()
+    table = table[(table.group == "denoising-cited") & (data_set == "bsd68")]
+    return table.assign(
+        name=table.id.str.removeprefix("denoising-cited-") + " (cited, not run)", published=table.published.astype(float)
+    )
 
 
 FIGURES = (
     Figure(
         "test_psnr",
-        "PSNR on the test images over updates, mean over images; left with peak 1, right with the paper's peak.",
+        "PSNR on the test images over updates, mean over images; left with peak 1, right with the paper's peak. Main σ and λ.",
         test_psnr,
     ),
     Figure(
-        "filters", "Learned filters of the first seed, the smoothest first, each scaled to its largest absolute value.", filters
+        "psnr_over_lam",
+        "PSNR after the last update against λ, for each gradient, and against the hard threshold.",
+        psnr_over_lam,
     ),
     Figure(
-        "crops",
-        "The centre of test images: clean, noisy and denoised (first seed), with the PSNR (peak 1) of the whole image.",
-        crops,
+        "psnr_over_sigma",
+        "PSNR against the noise: dec and ae-ls, trained for each noise with λ in proportion to it, and denoisers of other kinds.",
+        psnr_over_sigma,
     ),
+    Figure(
+        "methods",
+        "All methods on the first data set, the best on top. Left: mean PSNR with its 95 % Student-t interval over images; right: "
+        "difference to the best method, paired by image (each the mean over seeds). The CSV has every data set and noise, p-values (Holm) "
+        "and the number of images read.",
+        methods,
+    ),
+    Figure("per_image", "PSNR of ae-ls against that of dec, a point for each test image (mean over seeds).", per_image),
+    *galleries.FIGURES,
 )

@@ -1,29 +1,73 @@
-"""A cell for each gradient, and for ae-lasso one for each ℓ1 weighting."""
+"""A cell for each gradient and level of sparsity or of noise, for each variant of ae-ls, and for each denoiser at each level of noise.
+
+- at the noise ``sigma``: dec and ae-ls at each of ``lams``, ae-ls with each hard threshold of ``thresholds``, ae-lasso at ``lam`` with each
+  ℓ1 weighting, and ae-ls at ``lam`` with what each of ``variants`` changes;
+- at the other noises of ``sigmas``: dec and ae-ls, with λ in proportion to the noise;
+- at each noise: every denoiser of ``denoisers``.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
+from pudle import denoisers
 from pudle.data import catalogue
-from pudle.harness.cells import grid
-from pudle.harness.settings import Sources, choose, refuse
+from pudle.errors import PudleError
+from pudle.experiments import plugin_grid
+from pudle.harness.settings import Sources, refuse
 
-VARIES = ("estimator", "l1_weighting")
+VARIES = ("sigma", "estimator", "l1_weighting", "lam", "threshold", "variant", "denoiser_name")
+LISTS = ("estimators", "l1_weighting", "lams", "thresholds", "sigmas", "variants", "denoisers")
+FOR_DENOISERS = ("train", "test", "kernel", "stride", "time_limit")  # kernel and stride say to which size test images are cut
+fingerprint, source_file, module = (
+    partial(find, denoisers.REGISTRY) for find in (plugin_grid.fingerprint, plugin_grid.source_file, plugin_grid.module)
+)
 
 
 def plan(settings: Mapping) -> Iterator[dict]:
-    for cell in grid(settings, estimator="estimators"):
-        if cell["estimator"] == "ae-lasso":
-            yield from grid(cell, l1_weighting="l1_weighting")
-        else:
-            yield {key: value for key, value in cell.items() if key != "l1_weighting"}
+    yield from _trained(settings)
+    shared = {key: settings[key] for key in FOR_DENOISERS}
+    for label, chosen in plugin_grid.chosen(settings["denoisers"]).items():
+        for sigma in chosen.get("sigmas", _sigmas(settings)):
+            yield shared | {"sigma": sigma} | plugin_grid.cell(denoisers.REGISTRY, label, _without_sigmas(chosen))
+
+
+def _trained(settings: Mapping) -> Iterator[dict]:
+    base = {key: value for key, value in settings.items() if key not in (*LISTS, "lam", "time_limit")}
+    sigma, lam, estimators = settings["sigma"], settings["lam"], settings["estimators"]
+    for estimator in estimators:
+        if estimator == "ae-lasso":
+            yield from (
+                base | {"estimator": estimator, "lam": lam, "l1_weighting": weight} for weight in settings["l1_weighting"]
+            )
+            continue
+        yield from (base | {"estimator": estimator, "lam": value} for value in settings["lams"])
+        for other in _sigmas(settings)[1:]:
+            yield base | {"estimator": estimator, "sigma": other, "lam": round(lam * other / sigma, 6)}
+    if "ae-ls" in estimators:
+        ae_ls = base | {"estimator": "ae-ls"}
+        yield from (ae_ls | {"threshold": value} for value in settings["thresholds"])
+        yield from (ae_ls | {"lam": lam, "variant": name} | changes for name, changes in _variants(settings).items())
 
 
 def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
-    for which in ("train", "test"):
-        choose(sources, where, which, settings, catalogue.DATA_SETS, "data set")
-        if settings[which] in catalogue.FOLDERS:
-            catalogue.find_folder(settings[which], catalogue.data_root())
-    if settings["train"] == settings["test"]:
+    for key, names in (("train", [settings["train"]]), ("test", settings["test"])):
+        for name in names:
+            try:
+                catalogue.find_folder(name, catalogue.data_root())
+            except PudleError as error:
+                raise PudleError(f"{sources.where([*where, key])}: {'.'.join([*where, key])!r}: {error}") from None
+    if settings["train"] in settings["test"]:
         refuse(sources, where, "train", "test", settings, "the test images must not be those trained on")
+    if settings["lam"] not in settings["lams"]:
+        refuse(sources, where, "lam", "lams", settings, "λ of what is compared at one λ must be one of the grid")
+    for name, changes in {"": {}, **_variants(settings)}.items():
+        place = [*where, "variants", name] if name else where
+        _check_sizes(dict(settings) | changes, sources, place)
+    chosen = {label: _without_sigmas(own) for label, own in plugin_grid.chosen(settings["denoisers"]).items()}
+    plugin_grid.check(denoisers.REGISTRY, chosen, sources, [*where, "denoisers"])
+
+
+def _check_sizes(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     if settings["crop"] < settings["kernel"]:
         refuse(sources, where, "crop", "kernel", settings, "the crops are smaller than the filters")
     if (settings["crop"] - settings["kernel"]) % settings["stride"]:
@@ -32,3 +76,17 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
         )
     if settings["stride"] > settings["kernel"]:
         refuse(sources, where, "stride", "kernel", settings, "pixels between the filters would not be covered")
+
+
+def _sigmas(settings: Mapping) -> list[float]:
+    """``sigma``, and then the others."""
+    return list(dict.fromkeys([settings["sigma"], *settings["sigmas"]]))
+
+
+def _without_sigmas(denoiser: Mapping) -> dict:
+    return {key: value for key, value in denoiser.items() if key != "sigmas"}
+
+
+def _variants(settings: Mapping) -> dict[str, dict]:
+    """Those that are not null."""
+    return {name: dict(changes) for name, changes in settings["variants"].items() if changes is not None}

@@ -1,99 +1,99 @@
-"""Learn filters that denoise: codes from noisy crops, loss against the clean ones; tested on whole images after so many updates."""
+"""Filters learned to denoise, or a denoiser of another kind, tested on whole images.
 
-import sys
+Test images are cut to a size that the filters cover, for all alike, and their noise is a stream of the seed alone, so that methods
+are compared on the same noisy images.
+"""
+
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from pudle import convolution
-from pudle.coding import Unrolling
+from pudle import convolution, denoisers, networks
 from pudle.data.catalogue import data_root
-from pudle.data.images import check_sizes, load_images, random_crops
+from pudle.data.images import check_sizes, load_images, refuse_overlap
 from pudle.data.streams import stream
+from pudle.errors import PudleError
+from pudle.experiments import training
 from pudle.harness.record import Record
-from pudle.initialization import random_filters
-from pudle.metrics import psnr, psnr_as_published, ssim
 
-METRICS = {"psnr": psnr, "psnr_as_published": psnr_as_published, "ssim": ssim}
 GALLERY_CROP = 128  # pixels
+GALLERY = 4  # images of each set that are always in the galleries, beside the worst and the best
+Images = Mapping[str, Mapping[str, Tensor]]  # data set → name → (h, w)
 
 
-def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = convolution.filter_gradient) -> None:
+def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = networks.network_gradient) -> None:
     """``gradient`` is only ever another one in negative controls."""
-    train, test = (load_images(settings[which], data_root()) for which in ("train", "test"))
-    check_sizes(train, settings["crop"], settings["train"])
-    kernel, stride = settings["kernel"], settings["stride"]
-    test = {name: convolution.fit_size(torch.from_numpy(image), kernel, stride) for name, image in test.items()}
+    train, test = load(settings)
     for seed in seeds:
-        with record.seed(seed):
-            _train(settings, train, test, seed, record, gradient)
+        limit, trained = settings.get("time_limit"), "denoiser" not in settings
+        with record.seed(seed, limit=limit, guard=not trained):
+            noisy = {name: training.with_noise(images, settings["sigma"], seed) for name, images in test.items()}
+            for name, images in test.items():
+                record.add(0, {"n_images": len(images), "n_train_images": len(train)}, data_set=name)
+                training.score(images, noisy[name], 0, record, prefix="noisy_", data_set=name)
+            work = _train if trained else _denoise
+            denoised = work(settings, train, test, noisy, seed, record, gradient)
+            if seed == seeds[0]:
+                _keep_gallery(test, noisy, denoised, record)
+
+
+def load(settings: Mapping) -> tuple[dict[str, np.ndarray], Images]:
+    """Training images, and test images cut to kernel plus a multiple of stride; refuses what is too small or in both."""
+    kernel, stride, root = settings["kernel"], settings["stride"], data_root()
+    train = load_images(settings["train"], root)
+    check_sizes(train, settings.get("crop", kernel), settings["train"])
+    test = {}
+    for name in settings["test"]:
+        images = load_images(name, root)
+        check_sizes(images, kernel, name, "filters")
+        refuse_overlap(train, images, settings["train"], name)
+        test[name] = {key: convolution.fit_size(torch.from_numpy(image), kernel, stride) for key, image in images.items()}
+    return train, test
 
 
 def _train(
-    settings: Mapping,
-    train: Mapping[str, np.ndarray],
-    test: Mapping[str, Tensor],
-    seed: int,
-    record: Record,
-    gradient: Callable,
-) -> None:
-    sigma, stride = settings["sigma"] / 255, settings["stride"]
-    unrolling = Unrolling(lam=settings["lam"], step=settings["step"], n_layers=settings["n_layers"])
-    filters = random_filters(settings["n_filters"], settings["kernel"], seed)
-    adam = torch.optim.Adam([filters], lr=settings["learning_rate"], eps=settings["adam_eps"])
-    noisy_test = {name: image + sigma * _normal(image.shape, seed, f"test noise {name}") for name, image in test.items()}
-    batches, noise = stream(seed, "batches"), stream(seed, "noise")
-    _score(test, noisy_test, 0, record, prefix="noisy_")
-    for update in tqdm(range(settings["updates"] + 1), desc=f"seed {seed}", mininterval=10, file=sys.stderr):
-        if update % settings["evaluate_every"] == 0 or update == settings["updates"]:
-            denoised = {name: _denoise(image, filters, unrolling, stride) for name, image in noisy_test.items()}
-            _score(test, denoised, update, record)
-        if update == settings["updates"]:
-            break
-        clean = torch.from_numpy(random_crops(train, settings["crop"], settings["batch"], batches))
-        noisy = clean + sigma * torch.from_numpy(noise.standard_normal(clean.shape, dtype=np.float32))
-        filters.grad, _, loss = gradient(
-            noisy, filters, settings["estimator"], unrolling, stride=stride, targets=clean, l1_weight=_l1_weight(settings)
-        )
-        record.check(loss=loss, step=update)
-        adam.step()
-        filters /= torch.linalg.vector_norm(filters, dim=(1, 2, 3), keepdim=True)
-    record.array("filters", filters[:, 0])
-    for name in test:
-        for kind, images in (("clean", test), ("noisy", noisy_test), ("denoised", denoised)):
-            record.array(f"{kind}/{name}", _centre(images[name]))
+    settings: Mapping, train: Mapping, test: Images, noisy: Images, seed: int, record: Record, gradient: Callable
+) -> Images:
+    denoised: dict[str, dict[str, Tensor]] = {}
+
+    def evaluate(denoiser: training.Denoiser, update: int) -> None:
+        for name, images in noisy.items():
+            denoised[name] = {key: denoiser(image) for key, image in images.items()}
+            training.score(test[name], denoised[name], update, record, data_set=name)
+
+    denoiser = training.train(settings, train, seed, record, evaluate, gradient)
+    record.array("filters", denoiser.network.filters[:, 0])
+    return denoised
 
 
-def _l1_weight(settings: Mapping) -> float:
-    """``released``: residual averaged over pixels, ℓ1 norm over code positions, the whole then scaled to a sum over pixels."""
-    if settings.get("l1_weighting", "objective") == "objective":
-        return 1.0
-    positions = (settings["crop"] - settings["kernel"]) // settings["stride"] + 1
-    return (settings["crop"] / positions) ** 2
-
-
-def _denoise(image: Tensor, filters: Tensor, unrolling: Unrolling, stride: int) -> Tensor:
-    codes = convolution.encode(image[None, None], filters, **vars(unrolling), stride=stride)
-    return convolution.decode(codes, filters, stride=stride)[0, 0]
-
-
-def _score(clean: Mapping[str, Tensor], estimates: Mapping[str, Tensor], step: int, record: Record, prefix: str = "") -> None:
-    """Every metric for each image, and its mean over the images (the rows without an image)."""
-    scores = {
-        name: {prefix + metric: score(clean[name], estimates[name]) for metric, score in METRICS.items()} for name in clean
-    }
-    for name, values in scores.items():
-        record.add(step, values, image=name)
-    record.add(
-        step, {metric: np.mean([values[metric] for values in scores.values()]) for metric in next(iter(scores.values()))}
+def _denoise(settings: Mapping, train: Mapping, test: Images, noisy: Images, seed: int, record: Record, _) -> Images:
+    denoiser = denoisers.create(
+        settings["denoiser"], settings["denoiser_settings"], settings["sigma"] / 255, stream(seed, "denoiser")
     )
+    denoiser.fit(train)
+    denoised = {}
+    for name, images in noisy.items():
+        denoised[name] = {key: _checked(denoiser.denoise(image.numpy().copy()), image, key) for key, image in images.items()}
+        training.score(test[name], denoised[name], 0, record, data_set=name)
+    return denoised
 
 
-def _normal(shape: Sequence[int], seed: int, purpose: str) -> Tensor:
-    return torch.from_numpy(stream(seed, purpose).standard_normal(shape, dtype=np.float32))
+def _checked(estimate: np.ndarray, noisy: Tensor, name: str) -> Tensor:
+    if np.shape(estimate) != tuple(noisy.shape):
+        raise PudleError(f"the estimate of image {name!r} has shape {np.shape(estimate)}, the noisy image {tuple(noisy.shape)}")
+    return torch.from_numpy(np.asarray(estimate, np.float32))
+
+
+def _keep_gallery(test: Images, noisy: Images, denoised: Images, record: Record) -> None:
+    """The centres of the first images of each set, and of those denoised worst and best."""
+    for name, images in test.items():
+        quality = {key: training.METRICS["psnr"](image, denoised[name][key]) for key, image in images.items()}
+        shown = {*list(images)[:GALLERY], min(quality, key=quality.get), max(quality, key=quality.get)}
+        for key in shown:
+            for kind, found in (("clean", test), ("noisy", noisy), ("denoised", denoised)):
+                record.array(f"{kind}/{name}/{key}", _centre(found[name][key]))
 
 
 def _centre(image: Tensor) -> Tensor:

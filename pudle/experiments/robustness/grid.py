@@ -1,12 +1,16 @@
 """A cell for each variant and each method."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
-from pudle.experiments import recovery_grid as recovery
+from pudle import methods
+from pudle.experiments import plugin_grid
 from pudle.harness.settings import Sources, refuse
 
 VARIES = ("variant", "method_name")
-fingerprint = recovery.fingerprint
+fingerprint, source_file, module = (
+    partial(find, methods.REGISTRY) for find in (plugin_grid.fingerprint, plugin_grid.source_file, plugin_grid.module)
+)
 
 
 def plan(settings: Mapping) -> Iterator[dict]:
@@ -14,20 +18,20 @@ def plan(settings: Mapping) -> Iterator[dict]:
     for variant, changes in settings["variants"].items():
         changed = {key: value for key, value in changes.items() if key != "method_settings"}
         for label, chosen in _methods(settings, changes).items():
-            yield problem | {"variant": variant} | changed | recovery.method(label, chosen)
+            yield problem | {"variant": variant} | changed | plugin_grid.cell(methods.REGISTRY, label, chosen)
 
 
 def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
-    recovery.check_methods(settings["methods"], sources, [*where, "methods"])
+    plugin_grid.check(methods.REGISTRY, settings["methods"], sources, [*where, "methods"])
     for variant, changes in settings["variants"].items():
         place, problem = [*where, "variants", variant], dict(settings) | changes
         if problem["sparsity"] > problem["n_atoms"]:
             refuse(sources, place, "sparsity", "n_atoms", problem, "a code cannot have more non-zeros than atoms")
         if problem["batch"] > problem["n_samples"]:
             refuse(sources, place, "batch", "n_samples", problem, "there are not enough samples for one batch")
-        recovery.check_methods(_methods(settings, changes), sources, [*place, "method_settings"])
+        plugin_grid.check(methods.REGISTRY, _methods(settings, changes), sources, [*place, "method_settings"])
 
 
 def _methods(settings: Mapping, changes: Mapping) -> dict[str, dict]:
     changed = changes.get("method_settings", {})
-    return {label: chosen | changed for label, chosen in recovery.chosen_methods(settings["methods"]).items()}
+    return {label: chosen | changed for label, chosen in plugin_grid.chosen(settings["methods"]).items()}

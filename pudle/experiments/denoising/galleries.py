@@ -1,0 +1,149 @@
+"""The filters, and what denoised images look like. Pictures are of the first seed."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from pudle.experiments.denoising import slices
+from pudle.experiments.denoising.run import GALLERY
+from pudle.harness import style
+from pudle.harness.style import Figure
+from pudle.harness.tables import Results
+
+ZOOM = 32  # pixels of the inset
+COLUMNS = 6
+
+
+def filters(results: Results):
+    shown = [(name, arrays) for name, arrays in _shown(results).items() if "filters" in arrays]
+    figure, axes = style.panels(max(1, len(shown)), width=1.5, height=1.7, rows=max(1, -(-len(shown) // COLUMNS)))
+    frames = []
+    for axis, (name, arrays) in _fill(axes, shown):
+        axis.imshow(style.mosaic(_smoothest_first(arrays["filters"])), cmap="gray", vmin=-1, vmax=1)
+        axis.set_title(name, fontsize=7)
+        frames.append(_long(arrays["filters"], name))
+    return figure, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def crops(results: Results):
+    """The first images of the first data set: clean, noisy, and each method's estimate."""
+    shown = _shown(results)
+    data_set, reference = _first_set(results), next(iter(shown.values()))
+    names = sorted(key[2] for key in reference if key[:2] == ("clean", data_set))[:GALLERY]
+    quality = _quality(results)
+    blocks = []
+    for name in names:
+        pictures = [("clean", name, reference["clean", data_set, name], None)]
+        pictures += [("noisy input", name, reference["noisy", data_set, name], quality[data_set, name, "noisy input"])]
+        for method, arrays in shown.items():
+            if ("denoised", data_set, name) in arrays and method != "noisy":
+                pictures.append((method, name, arrays["denoised", data_set, name], quality[data_set, name, method]))
+        blocks.append(pictures)
+    return _wall(blocks)
+
+
+def worst_and_best(results: Results):
+    """For each method the image of the first data set with the lowest and with the highest PSNR."""
+    data_set, quality, pictures = _first_set(results), _quality(results), []
+    for method, arrays in _shown(results).items():
+        there = {key[2]: quality[data_set, key[2], method] for key in arrays if key[:2] == ("denoised", data_set)}
+        for word, pick in (("worst", min), ("best", max)):
+            if there:
+                name = pick(there, key=there.get)
+                pictures.append((f"{method}\n{word}", name, arrays["denoised", data_set, name], there[name]))
+    return _wall([pictures])
+
+
+def _wall(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
+    """Pictures (title, image, array, PSNR), each with its centre enlarged in a corner; a block of them begins a row."""
+    filled = [[*block, *[None] * (-len(block) % COLUMNS)] for block in blocks]
+    pictures = [picture for block in filled for picture in block]
+    figure, axes = style.panels(len(pictures), width=1.15, height=1.4, rows=len(pictures) // COLUMNS)
+    for axis, (title, _, image, decibel) in ((axis, picture) for axis, picture in _fill(axes, pictures) if picture):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+        axis.set_title(title, fontsize=5.5, pad=2)
+        top, left = ((size - ZOOM) // 2 for size in image.shape)
+        inset = axis.inset_axes([0.58, 0.58, 0.42, 0.42])
+        inset.imshow(image[max(0, top) : top + ZOOM, max(0, left) : left + ZOOM], cmap="gray", vmin=0, vmax=1)
+        inset.set(xticks=[], yticks=[])
+        for spine in inset.spines.values():
+            spine.set(visible=True, color="white", linewidth=0.8)
+        if decibel is not None:
+            box = {"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}
+            axis.text(0.03, 0.03, f"{decibel:.2f} dB", transform=axis.transAxes, color="white", fontsize=5.5, bbox=box)
+    numbers = [
+        {"title": title.replace("\n", ", "), "image": name, "psnr": decibel}
+        for title, name, _, decibel in filter(None, pictures)
+    ]
+    return figure, pd.DataFrame(numbers)
+
+
+def _fill(axes, shown: Iterable):
+    """Panels with what they show; those that are left over stay empty."""
+    for axis in axes:
+        axis.axis("off")
+    return zip(axes, shown, strict=False)
+
+
+def _shown(results: Results) -> dict[str, Mapping]:
+    """Name and arrays, by their parts, of the finished cells at the main noise and λ, the first seed's."""
+    sigma, lam = (find(slices.columns(results.rows)) for find in (slices.main_sigma, slices.main_lam))
+    shown = {}
+    for cell in results.finished():
+        settings = pd.Series({key: cell.settings.get(key, "") for key in slices.VARIES})
+        if (
+            settings.sigma == sigma
+            and (settings.lam in ("", lam) or settings.variant)
+            and "arrays.npz" in results.told(cell)["outputs"]
+        ):
+            shown[slices.name(settings)] = {
+                _parts(key): value for key, value in results.arrays(cell).items() if key.endswith(f"/{cell.seeds[0]}")
+            }
+    return shown
+
+
+def _parts(key: str):
+    """``kind/data set/image/seed`` as (kind, data set, image), and ``filters/seed`` as "filters"; a data set may have a / in it."""
+    kind, *middle = key.split("/")[:-1]
+    return (kind, "/".join(middle[:-1]), middle[-1]) if middle else kind
+
+
+def _quality(results: Results) -> dict[tuple[str, str, str], float]:
+    """(data set, image, method) → PSNR of the first seed at the main noise and λ."""
+    rows = slices.columns(results.rows)
+    rows = rows[(rows.seed == results.cells[0].seeds[0]) & (rows.sigma == slices.main_sigma(rows)) & (rows.image != "")]
+    rows = rows[rows.lam.isna() | (rows.lam == slices.main_lam(slices.columns(results.rows))) | (rows.variant != "")]
+    found = {(row.data_set, row.image, slices.name(row)): row.value for row in slices.last(rows, "psnr").itertuples()}
+    return found | {(row.data_set, row.image, "noisy input"): row.value for row in slices.last(rows, "noisy_psnr").itertuples()}
+
+
+def _first_set(results: Results) -> str:
+    return results.rows.data_set.iloc[0]
+
+
+def _smoothest_first(filters: np.ndarray) -> np.ndarray:
+    """Filters (p, k, k) in the order of their total variation."""
+    return filters[np.argsort(np.abs(np.diff(filters, axis=1)).sum((1, 2)) + np.abs(np.diff(filters, axis=2)).sum((1, 2)))]
+
+
+def _long(filters: np.ndarray, name: str) -> pd.DataFrame:
+    index = np.indices(filters.shape).reshape(3, -1)
+    return pd.DataFrame({"method": name, "filter": index[0], "row": index[1], "column": index[2], "value": filters.ravel()})
+
+
+FIGURES = (
+    Figure(
+        "filters", "Learned filters of the first seed, the smoothest first, each scaled to its largest absolute value.", filters
+    ),
+    Figure(
+        "crops",
+        "The centre of test images with its middle enlarged: clean, noisy and denoised (first seed); PSNR (peak 1) of the whole image.",
+        crops,
+    ),
+    Figure(
+        "worst_and_best",
+        "For each method the test image with the lowest PSNR and the one with the highest (first seed); the centre, its middle enlarged.",
+        worst_and_best,
+    ),
+)

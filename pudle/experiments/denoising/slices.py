@@ -1,0 +1,62 @@
+"""Which part of the grid claims and figures look at, read off the rows themselves.
+
+The noise that settings are compared at is the one with the most λ; the λ that is carried to other noises is the one whose ratio to σ
+occurs at the most of them. Rows may lack columns of the grid, as those of negative controls do: these are empty then.
+"""
+
+import pandas as pd
+
+from pudle.experiments.denoising.grid import VARIES
+
+
+def columns(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with every column of the grid, σ, λ and thresholds as numbers (NaN where there is none), other ones as text."""
+    table = table.assign(**{key: "" for key in (*VARIES, "image", "data_set") if key not in table})
+    return table.assign(**{key: pd.to_numeric(table[key], errors="coerce") for key in ("sigma", "lam", "threshold")})
+
+
+def soft(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of dec, ae-ls and ae-lasso with a fixed λ, without variants."""
+    return table[(table.denoiser_name == "") & (table.variant == "") & table.lam.notna()]
+
+
+def main_sigma(table: pd.DataFrame) -> float:
+    """The noise at which settings are compared."""
+    return soft(table).groupby("sigma").lam.nunique().idxmax()
+
+
+def main_lam(table: pd.DataFrame) -> float:
+    """The λ at that noise which is in proportion to those of the other noises; the middle one, if there are no others."""
+    chosen, sigma = soft(table), main_sigma(table)
+    ratio = (chosen.lam / chosen.sigma).round(6)
+    noises = chosen.groupby(ratio).sigma.nunique()
+    here = chosen[chosen.sigma == sigma]
+    common = here[ratio[here.index].map(noises) == noises.max()]
+    return float(common.lam.median() if noises.max() > 1 else sorted(here.lam.unique())[(here.lam.nunique() - 1) // 2])
+
+
+def first_set(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the data set that comes first."""
+    return table[table.data_set == table.data_set.iloc[0]] if len(table) else table
+
+
+def in_proportion(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`soft` whose λ is to their σ as the main ones are."""
+    chosen = soft(table)
+    return chosen[((chosen.lam / chosen.sigma) / (main_lam(table) / main_sigma(table)) - 1).abs() < 1e-3]
+
+
+def last(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """The last value of ``quantity`` of every cell, image and seed."""
+    keys = [column for column in table.columns if column not in ("step", "value", "quantity")]
+    chosen = table[table.quantity == quantity].sort_values("step", kind="stable")
+    return chosen.groupby(keys, dropna=False, sort=False).value.last().reset_index()
+
+
+def name(row) -> str:
+    """The method of a row, or of anything else with the columns of the grid as attributes: what figures and tables call it."""
+    if row.denoiser_name:
+        return row.denoiser_name
+    if row.threshold == row.threshold and row.threshold != "":  # neither NaN nor empty
+        return f"{row.estimator}-ht {row.threshold:g}"
+    return " ".join(filter(None, [row.estimator, row.variant, "released" if row.l1_weighting == "released" else ""]))

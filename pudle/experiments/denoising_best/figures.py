@@ -1,0 +1,78 @@
+"""PSNR over training, against updates and against the processor's seconds; and the filters that were learned."""
+
+import pandas as pd
+
+from pudle.experiments.palette import lines
+from pudle.harness import published, style
+from pudle.harness.style import Figure
+from pudle.harness.tables import Results
+
+# What each quantity is held against, by the id of the published value.
+BARS = {
+    "psnr_as_published": {"PUDLE, published": "denoising-0.16-ae-ls"},
+    "psnr": {"BM3D, cited": "denoising-cited-BM3D", "CSCNet, cited": "denoising-cited-CSCNet"},
+}
+LABELS = {"psnr_as_published": "test PSNR (dB), as published", "psnr": "test PSNR (dB), peak 1"}
+
+
+def psnr(results: Results):
+    table = _with_seconds(results)
+    values = published.values().set_index("id").published
+    figure, axes = style.panels(4, width=2.9, height=2.4, rows=2)
+    for axis, (quantity, x) in zip(axes, [(quantity, x) for quantity in BARS for x in ("step", "seconds")], strict=True):
+        for averaged in (False, True):
+            estimate = "shift-averaged" if averaged else "plain"
+            shown = table[(table.quantity == quantity) & (table.estimate == estimate) & (table.step > 0)]
+            for drawn, network in lines(shown, str, "network"):
+                if averaged:
+                    drawn |= {
+                        "label": f"{drawn['label']}, averaged over shifts",
+                        "linestyle": "--",
+                        "marker": "o",
+                        "markersize": 3,
+                    }
+                style.draw_band(axis, network, x=x, **drawn)
+        for (label, name), line in zip(BARS[quantity].items(), (":", "-."), strict=False):
+            axis.axhline(values[name], color="0.4", linestyle=line, linewidth=1, label=f"{label} {values[name]:.2f} dB")
+        axis.set(xlabel="update" if x == "step" else "CPU seconds of training", ylabel=LABELS[quantity])
+    style.legend_below(figure, axes, 2)
+    return figure, table
+
+
+def filters(results: Results):
+    """D of each network, the filters of the greatest norm first."""
+    finished = [cell for cell in results.finished() if "arrays.npz" in results.told(cell)["outputs"]]
+    figure, axes = style.panels(max(1, len(finished)), width=2.2, height=2.4)
+    frames = []
+    for axis, cell in zip(axes, finished, strict=False):
+        arrays, name, seed = results.arrays(cell), cell.settings["network"], cell.seeds[0]
+        axis.axis("off")
+        axis.set_title(name)
+        if f"filters/{seed}" in arrays:
+            found = arrays[f"filters/{seed}"][:, 0]
+            norms = (found**2).sum((1, 2)) ** 0.5
+            axis.imshow(style.mosaic(found[(-norms).argsort()]), cmap="gray", vmin=-1, vmax=1)
+            thresholds = arrays.get(f"thresholds/{seed}", [float("nan")] * len(norms))
+            frames.append(pd.DataFrame({"network": name, "filter": range(len(norms)), "norm": norms, "threshold": thresholds}))
+    return figure, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _with_seconds(results: Results) -> pd.DataFrame:
+    """The means over images, with the seconds of training so far (mean over seeds)."""
+    table = results.summary[results.summary.image == ""]
+    seconds = results.timings.groupby(["network", "step"]).value.mean().rename("seconds").reset_index()
+    return table.merge(seconds, on=["network", "step"])
+
+
+FIGURES = (
+    Figure(
+        "psnr",
+        "PSNR on the test images over training, mean over images, against updates (left) and against the processor's seconds over all "
+        "threads, evaluations left out (right); above as published, below with peak 1. A network whose loss left out the border of its crops "
+        "is only good averaged over shifts.",
+        psnr,
+    ),
+    Figure(
+        "filters", "Learned filters of the first seed, the largest first, each scaled to its largest absolute value.", filters
+    ),
+)

@@ -1,0 +1,32 @@
+"""A cell for each network with its training."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pudle.data import catalogue
+from pudle.harness.settings import Sources, choose, refuse
+
+VARIES = ("network",)
+
+
+def plan(settings: Mapping) -> Iterator[dict]:
+    shared = {key: value for key, value in settings.items() if key != "networks"}
+    for name, network in settings["networks"].items():
+        if network is not None:
+            yield shared | {"network": name} | network
+
+
+def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
+    for which in ("train", "test"):
+        choose(sources, where, which, settings, catalogue.DATA_SETS, "data set")
+        if settings[which] in catalogue.FOLDERS:
+            catalogue.find_folder(settings[which], catalogue.data_root())
+    if settings["train"] == settings["test"]:
+        refuse(sources, where, "train", "test", settings, "the test images must not be those trained on")
+    for cell in plan(settings):
+        place = [*where, "networks", cell["network"]]
+        if cell["stride"] > cell["kernel"]:
+            refuse(sources, where, "stride", "kernel", cell, "pixels between the filters would not be covered")
+        if cell["crop"] < cell["kernel"] or (cell["crop"] - cell["kernel"]) % cell["stride"]:
+            refuse(sources, place, "crop", "stride", cell, f"crop must be kernel = {cell['kernel']} plus a multiple of stride")
+        if 2 * cell.get("margin", 0) >= cell["crop"]:
+            refuse(sources, place, "margin", "crop", cell, "the loss would be left with nothing of the crops")

@@ -1,0 +1,56 @@
+"""Plug-ins in a configuration: ``name: {…settings}``, or ``label: {method: registered name, …settings}`` for a variant of a method (a
+denoiser likewise); null leaves one out, as an overlay may want to.
+
+In the settings of a cell they are ``method_name`` (the label), ``method`` and ``method_settings``, or the same with ``denoiser``.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pudle.errors import PudleError
+from pudle.harness.plugins import Registry
+from pudle.harness.settings import Sources
+
+
+def chosen(plugins: Mapping[str, Mapping | None]) -> dict[str, dict]:
+    """Those that are not null."""
+    return {label: dict(settings) for label, settings in plugins.items() if settings is not None}
+
+
+def cell(registry: Registry, label: str, settings: Mapping) -> dict:
+    """The part of a cell's settings that says which plug-in runs and how, with all defaults filled in."""
+    name, settings = _split(registry, label, settings)
+    kind = registry.kind
+    return {f"{kind}_name": label, kind: name, f"{kind}_settings": registry.validate(name, settings)}
+
+
+def check(registry: Registry, plugins: Mapping, sources: Sources, where: Sequence[str]) -> None:
+    """Raise :class:`PudleError` with the place of the first plug-in or setting that does not exist."""
+    for label, settings in chosen(plugins).items():
+        name, settings = _split(registry, label, settings)
+        try:
+            registry.validate(name, settings)
+        except PudleError as error:
+            key = getattr(error, "key", None)
+            keys = [*where, label, key] if key in settings else [*where, label]
+            raise PudleError(f"{sources.where(keys)}: {'.'.join(keys)!r}: {error}") from None
+
+
+def fingerprint(registry: Registry, settings: Mapping) -> str:
+    """Changes with the code of the cell's plug-in; nothing for a cell without one."""
+    return registry.fingerprint(settings[registry.kind]) if registry.kind in settings else ""
+
+
+def source_file(registry: Registry, settings: Mapping) -> Path | None:
+    """The file of the cell's plug-in."""
+    return registry.source_file(settings[registry.kind]) if registry.kind in settings else None
+
+
+def module(registry: Registry, settings: Mapping) -> str | None:
+    """The name of the module that defines the cell's plug-in."""
+    return registry.get(settings[registry.kind]).__module__ if registry.kind in settings else None
+
+
+def _split(registry: Registry, label: str, chosen: Mapping) -> tuple[str, dict]:
+    settings = dict(chosen)
+    return settings.pop(registry.kind, label), settings

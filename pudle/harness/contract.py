@@ -1,0 +1,46 @@
+"""What plug-ins promise, checked one promise after the other; each kind of plug-in has promises of its own."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pudle.errors import PudleError
+from pudle.harness.plugins import Registry, told
+
+
+class Finding(NamedTuple):
+    """One promise, whether it is kept, and what was measured."""
+
+    promise: str
+    kept: bool
+    measured: str
+
+
+class BrokenPromise(PudleError, AssertionError):
+    """A plug-in does not keep its contract."""
+
+
+class Broken(Exception):
+    """What was measured, where a promise is not kept."""
+
+
+def examine(registry: Registry, name: str, trial: Any, promises: Mapping[str, Callable[[Any], str]]) -> Iterator[Finding]:
+    """The findings on plug-in ``name``: each promise is a function of ``trial`` that tells what it measured, or raises :class:`Broken`."""
+    for promise, measure in promises.items():
+        try:
+            yield Finding(promise, True, measure(trial))
+        except Broken as reason:
+            yield Finding(promise, False, str(reason))
+        except PudleError:  # not the plug-in's fault: a wrong setting, a missing package
+            raise
+        except Exception as error:
+            file = registry.source_file(name)
+            yield Finding(promise, False, f"it raised an error; {file.name}, {told(error, file)}")
+
+
+def demand(kind: str, name: str, findings: Iterable[Finding]) -> list[Finding]:
+    """The findings; raises :class:`BrokenPromise` with all that was found wrong."""
+    found = list(findings)
+    broken = [f"{finding.promise}: {finding.measured}" for finding in found if not finding.kept]
+    if broken:
+        raise BrokenPromise(f"{kind} {name!r} breaks its contract. {'; '.join(broken)}")
+    return found

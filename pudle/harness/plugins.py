@@ -1,0 +1,206 @@
+"""Plug-ins by name: what methods and denoisers share. A plug-in is a class in a file of its kind's folder, in a file of the user's
+(:func:`load`), or in an installed package (an entry point whose group is the name of the kind's package).
+
+Planning a workflow imports every plug-in, so that names and settings can be checked, and must not wait for torch: a plug-in imports
+what is heavy inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import re
+import sys
+import traceback
+from abc import ABC
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pudle.errors import PudleError, nearest, one_of, shown
+from pudle.harness import provenance
+from pudle.harness.settings import yaml_hint
+
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_REGISTRIES: list[Registry] = []
+
+
+class Settings(BaseModel):
+    """What a plug-in's ``Settings`` are made from: typed fields with a description; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SettingsError(PudleError):
+    """A plug-in's settings are wrong; ``key`` is the one to blame, None for all of them together."""
+
+    def __init__(self, message: str, key: str | None):
+        super().__init__(message)
+        self.key = key
+
+
+class Plugin(ABC):
+    """What every plug-in says of itself."""
+
+    Settings: ClassVar[type[Settings]] = Settings
+    name: ClassVar[str]  # set by `register`
+    description: ClassVar[str]  # set by `register`: the first line of the docstring
+    source: ClassVar[str]  # who published it, where
+    note: ClassVar[str] = ""  # what a user must know before a large run
+
+
+class Registry:
+    """All plug-ins of one kind.
+
+    kind : the word for one of them, such as "method"; `pudle <kind>s` lists them
+    base : the subclass of :class:`Plugin` that they derive from
+    package : the package whose modules hold the built-in ones
+    """
+
+    def __init__(self, kind: str, base: type[Plugin], package: str):
+        self.kind, self.base, self.package = kind, base, package
+        self.classes: dict[str, type[Plugin]] = {}
+        self.discover = cache(self._discover)
+        _REGISTRIES.append(self)
+
+    def register(self, name: str) -> Callable[[type], type]:
+        """Class decorator: makes a plug-in known by ``name`` (lower-case words with hyphens between them)."""
+
+        def add(cls: type) -> type:
+            place, kind = _place(cls), self.kind
+            if not NAME.fullmatch(name):
+                raise PudleError(f"{place}: {name!r} is no name for a {kind}: lower-case words with hyphens between them are")
+            if name in self.classes:
+                raise PudleError(
+                    f"{place}: there is already a {kind} {name!r}, in {_place(self.classes[name])}: choose another name"
+                )
+            if not issubclass(cls, self.base):
+                raise PudleError(f"{place}: {kind} {name!r} must be a subclass of {self.package}.{self.base.__name__}")
+            if not cls.__dict__.get("__doc__"):
+                raise PudleError(f"{place}: {kind} {name!r} lacks a docstring; its first line is what `pudle {kind}s` shows")
+            if not getattr(cls, "source", None):
+                raise PudleError(f'{place}: {kind} {name!r} lacks `source = "who published it, where"`')
+            for field, info in cls.Settings.model_fields.items():
+                if not info.description:
+                    raise PudleError(f"{place}: setting {field!r} of {kind} {name!r} lacks a description")
+            cls.name, cls.description = name, inspect.cleandoc(cls.__doc__).splitlines()[0]
+            self.classes[name] = cls
+            return cls
+
+        return add
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all that are known here, sorted."""
+        self.discover()
+        return tuple(sorted(self.classes))
+
+    def get(self, name: str) -> type:
+        """The class registered as ``name``; an unknown one is a :class:`PudleError` with the nearest."""
+        return self.classes[one_of(name, self.names(), self.kind)]
+
+    def settings(self, name: str, settings: Mapping) -> Settings:
+        """``settings`` of plug-in ``name``, checked and with all defaults filled in. Raises :class:`SettingsError`."""
+        cls = self.get(name)
+        try:
+            return cls.Settings.model_validate(dict(settings))
+        except ValidationError as failure:
+            error = failure.errors()[0]
+        what, key = f"{self.kind} {name!r}", str(error["loc"][0]) if error["loc"] else None
+        message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        if error["type"] == "extra_forbidden":
+            raise SettingsError(f"{what}: unknown setting {key!r}{nearest(key, cls.Settings.model_fields)}", key)
+        if error["type"] == "missing":
+            raise SettingsError(f"{what} needs the setting {key!r}: {cls.Settings.model_fields[key].description}", key)
+        if key is None:
+            raise SettingsError(f"{what}: {message}", key)
+        raise SettingsError(f"{what}: {key!r} is {shown(error['input'])}: {message}{yaml_hint(error['input'])}", key)
+
+    def validate(self, name: str, settings: Mapping) -> dict:
+        """The same as plain JSON values."""
+        return self.settings(name, settings).model_dump(mode="json")
+
+    def source_file(self, name: str) -> Path:
+        """The file that defines plug-in ``name``."""
+        return Path(inspect.getfile(self.get(name)))
+
+    def fingerprint(self, name: str) -> str:
+        """Changes with the code of plug-in ``name`` and of everything of pudle, or of its own package, that it imports."""
+        return provenance.fingerprint(self.get(name).__module__)
+
+    def _discover(self) -> None:
+        for module in pkgutil.iter_modules(sys.modules[self.package].__path__):
+            import_module(f"{self.package}.{module.name}")
+        for point in entry_points(group=self.package):
+            try:
+                point.load()
+            except PudleError:
+                raise
+            except (Exception, SystemExit) as error:
+                package = point.dist.name if point.dist else "an installed package"
+                raise PudleError(
+                    f"the {self.kind}s of {package} (entry point {point.name} = {point.value}) fail on import: "
+                    f"{type(error).__name__}: {' '.join(str(error).split())}; mend or uninstall it"
+                ) from None
+
+
+def load(paths: Iterable[str | Path]) -> None:
+    """Import files of plug-ins, of any kind; a file that is already loaded is left as it is.
+
+    Relative paths start from the working directory. Raises :class:`PudleError` for a file that is missing, fails on import,
+    registers nothing, or takes a name that is taken.
+    """
+    for registry in _REGISTRIES:
+        registry.discover()
+    for path in paths:
+        _load(Path(path))
+
+
+def _load(path: Path) -> None:
+    file = path.expanduser().resolve()
+    module = (
+        f"pudle_plugin_{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"  # without the folder: fingerprints hold wherever it lies
+    )
+    if module in sys.modules:
+        if Path(sys.modules[module].__file__) != file:
+            raise PudleError(f"plugin {path}: {sys.modules[module].__file__} is a plugin of the same name: rename one")
+        return
+    if not file.is_file() or file.suffix != ".py":
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise PudleError(f"plugin {path}: {'not a Python file' if file.exists() else f'there is no such file{where}'}")
+    before = _registered()
+    spec = spec_from_file_location(module, file)
+    sys.modules[module] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(sys.modules[module])
+        if _registered() == before:
+            raise PudleError(f'plugin {path} registers nothing: decorate its class with @register("a-name")')
+    except BaseException as error:
+        del sys.modules[module]
+        for registry, name in _registered() - before:
+            del registry.classes[name]
+        if isinstance(error, PudleError) or not isinstance(error, Exception | SystemExit):
+            raise
+        raise PudleError(f"plugin {path} fails on import: {told(error, file)}") from None
+
+
+def told(error: BaseException, file: Path) -> str:
+    """One line for people about ``error``: the line of ``file`` it came from, its type and message."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        lines.append(error.lineno)
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _registered() -> set[tuple[Registry, str]]:
+    return {(registry, name) for registry in _REGISTRIES for name in registry.classes}
+
+
+def _place(cls: type) -> str:
+    return f"{inspect.getfile(cls)}, line {inspect.getsourcelines(cls)[1]}"

@@ -1,0 +1,323 @@
+"""Image files are read with care: every kind is read as grey, or refused by name; sets are checked against lists, fetched and kept apart."""
+
+import http.server
+import io
+import logging
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from click.testing import CliRunner
+from PIL import Image
+from skimage.io import imsave
+
+from pudle.cli import main
+from pudle.data import catalogue, images, inventory
+from pudle.data.catalogue import BUNDLED, DATA_SETS, FOLDERS, data_root
+from pudle.data.fetch import SOURCES, fetch
+from pudle.data.images import content_hash, load_images, read_grey, refuse_overlap
+from pudle.errors import PudleError
+from pudle.experiments.denoising.run import load
+
+
+def _save(path: Path, value: int = 100, shape=(9, 9)) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    imsave(path, np.full(shape, value, np.uint8), check_contrast=False)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (6, 7, 3), (6, 7, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_colour_and_depth_are_read_alike(tmp_path, shape, dtype):
+    image = np.full(shape, np.iinfo(dtype).max // 2, dtype)
+    if shape[-1] == 4:
+        image[..., 3] = np.iinfo(dtype).max
+    path = tmp_path / ("image.tif" if dtype is np.uint16 and len(shape) == 3 else "image.png")
+    imsave(path, image, check_contrast=False)
+    np.testing.assert_allclose(read_grey(path), 0.5, atol=0.003)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_every_mode_of_png_is_read_as_grey(tmp_path, mode):
+    """A white square on black: palette, transparency, one bit and sixteen bits make no difference."""
+    square = np.zeros((8, 9), np.uint8)
+    square[2:5, 3:6] = 255
+    picture = Image.fromarray(square.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(square).convert(mode)
+    picture.save(tmp_path / "square.png")
+    np.testing.assert_allclose(read_grey(tmp_path / "square.png"), square / 255, atol=1e-6)
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(tmp_path / "clear.png")
+    np.testing.assert_allclose(read_grey(tmp_path / "clear.png"), 1)
+
+
+def test_floating_point_images_are_taken_as_they_are(tmp_path):
+    values = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
+    tifffile.imwrite(tmp_path / "float.tif", values)
+    assert np.array_equal(read_grey(tmp_path / "float.tif"), values)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((4, 4), np.nan, np.float32), "16 values are not finite"),
+        (np.full((4, 4), 200.0, np.float32), "must be in \\[0, 1\\], not from 200 to 200"),
+        (np.full((4, 4), 5, np.int32), "type int32 have no white"),
+        (np.zeros((3, 4, 4, 5), np.uint8), "not a grey, RGB or RGBA image"),
+    ],
+)
+def test_tiff_files_without_a_scale_are_refused(tmp_path, array, message):
+    tifffile.imwrite(tmp_path / "odd.tif", array, photometric="minisblack")
+    with pytest.raises(PudleError, match=rf"odd\.tif: .*{message}"):
+        read_grey(tmp_path / "odd.tif")
+
+
+def test_four_inks_in_a_jpeg_are_no_transparency(tmp_path):
+    Image.fromarray(np.zeros((8, 8, 4), np.uint8), mode="CMYK").save(tmp_path / "inks.jpg")
+    with pytest.raises(PudleError, match=r"inks\.jpg: not a grey, RGB or RGBA image"):
+        read_grey(tmp_path / "inks.jpg")
+
+
+@pytest.mark.parametrize("name", ["cut.png", "cut.jpg", "cut.tif"])
+@pytest.mark.parametrize("keep", [0, 0.6])
+def test_truncated_and_empty_files_are_refused_by_name(tmp_path, name, keep):
+    imsave(tmp_path / name, np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), check_contrast=False)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(PudleError, match=rf"{name}: cannot be read as an image"):
+        read_grey(tmp_path / name)
+
+
+def test_huge_images_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    _save(tmp_path / "huge.png", shape=(30, 40))
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(images, "imread", None)
+    with pytest.raises(PudleError, match=r"huge\.png: 30 x 40 pixels are more than the 1,000"):
+        read_grey(tmp_path / "huge.png")
+
+
+def _denoising(tmp_path: Path, **changes) -> dict:
+    own = f"folder:{tmp_path}"
+    return {"train": f"{own}/train", "test": [f"{own}/test"], "kernel": 9, "stride": 4, "crop": 17} | changes
+
+
+def test_one_pixel_is_refused_before_training(tmp_path):
+    _save(tmp_path / "train" / "a.png", shape=(20, 20))
+    _save(tmp_path / "test" / "tiny.png", shape=(1, 1))
+    with pytest.raises(
+        PudleError, match=r"image 'tiny' of data set 'folder:.*' has 1 x 1 pixels: smaller than the filters of 9 x 9"
+    ):
+        load(_denoising(tmp_path))
+    _save(tmp_path / "train" / "b.png", shape=(16, 30))
+    with pytest.raises(PudleError, match=r"image 'b' .* has 16 x 30 pixels: smaller than the crop of 17 x 17"):
+        load(_denoising(tmp_path))
+
+
+def test_folders_of_any_images(tmp_path, caplog, monkeypatch):
+    folder = tmp_path / "mine"
+    for name in ("b.png", "a.jpg", "c.TIFF"):
+        _save(folder / name)
+    (folder / "read me.txt").write_text("hello")
+    (folder / ".hidden").write_text("hello")
+    (folder / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert list(load_images("folder:mine", Path("nowhere"))) == ["a", "b", "c"]
+    assert "mine: 3 images; left out are 2 that are none by their names: deeper, read me.txt" in caplog.text
+    (folder / "c.png").write_bytes(b"not a picture")
+    with pytest.raises(PudleError, match=r"c\.TIFF and c\.png have the same name but for the suffix"):
+        load_images("folder:mine", tmp_path)
+    (folder / "c.TIFF").unlink()
+    with pytest.raises(PudleError, match=r"c\.png: cannot be read as an image"):
+        load_images("folder:mine", tmp_path)
+
+
+def test_missing_and_empty_folders_say_what_belongs_there(tmp_path):
+    with pytest.raises(PudleError, match=r"cbsd432: .* is missing.*Berkeley.*PUDLE_DATA"):
+        load_images("cbsd432", tmp_path)
+    with pytest.raises(PudleError, match="there is no such folder"):
+        load_images(f"folder:{tmp_path}/nowhere", tmp_path)
+    with pytest.raises(PudleError, match="did you mean 'bsd68'"):
+        load_images("bsd86", tmp_path)
+    (tmp_path / "set12").mkdir()
+    with pytest.raises(PudleError, match="no images"):
+        load_images("set12", tmp_path)
+
+
+def test_a_test_image_among_the_training_images_is_refused_with_both_names(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
+    for name in ("train/one.png", "test/other name.tif"):  # another name and format
+        (tmp_path / name).parent.mkdir()
+        imsave(tmp_path / name, pixels, check_contrast=False)
+    with pytest.raises(
+        PudleError, match=r"image 'other name' of the test set '.*test' is image 'one' of the training set '.*train'"
+    ):
+        load(_denoising(tmp_path))
+    train, test = (load_images(name, data_root()) for name in BUNDLED)
+    refuse_overlap(train, test, *BUNDLED)
+    assert content_hash(pixels) != content_hash(pixels.reshape(24, 20))
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_real_folders_where_they_are(name):
+    if not (data_root() / name).is_dir():
+        pytest.skip(f"the data set {name} is not under PUDLE_DATA")
+    found = inventory.check(name, data_root())
+    assert found.count == {"bsd68": 68, "cbsd432": 432, "set12": 12}[name] and not found.wrong
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_lists_have_a_line_for_each_image(name):
+    table = inventory.listed(name)
+    assert len(table) == {"skimage-train": 8, "skimage-test": 3, "bsd68": 68, "cbsd432": 432, "set12": 12}[name]
+    assert table.index.is_unique and table.sha256.is_unique and (table.sha256.str.len() == 64).all()
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_bundled_photographs_are_as_listed(name):
+    done = CliRunner().invoke(main, ["data", "check", name])
+    assert done.exit_code == 0 and "every file is as listed" in done.output
+
+
+@pytest.fixture
+def toy_set(tmp_path, monkeypatch):
+    """A data set "set12" of three small images: their folder, and the list that says so."""
+    folder = tmp_path / "there" / "set12"
+    folder.parent.mkdir()
+    for i, name in enumerate("abc"):
+        _save(folder / f"{name}.png", 50 + i)
+    table = inventory.describe("set12", folder.parent).drop(columns="content")
+    monkeypatch.setattr(inventory, "listed", lambda data_set: table if data_set in DATA_SETS else None)
+    monkeypatch.setattr("pudle.data.fetch.listed", lambda data_set: table)
+    return folder
+
+
+def test_check_tells_what_is_not_as_listed(toy_set):
+    def check(*words):
+        return CliRunner().invoke(main, ["data", "check", *words, "--root", str(toy_set.parent)])
+
+    assert check("set12").exit_code == 0
+    (toy_set / "a.png").unlink()
+    _save(toy_set / "b.png", 52)  # the picture that c is
+    _save(toy_set / "d.png", 90)
+    said = check("set12")
+    assert said.exit_code == 1 and "set12: 3 images; pixels: 3 of 9 x 9" in said.output
+    for line in (
+        "a.png is missing",
+        "d.png does not belong there",
+        "b.png is another file: 9 x 9",
+        "b.png and c.png are the same picture",
+    ):
+        assert line in said.output
+    own = check(f"folder:{toy_set}")
+    assert own.exit_code == 1 and "the same picture" in own.output and "the folder is yours" in own.output
+    assert check("set13").exit_code == 2
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """Serves the files of a folder on the loopback address, ranges too; cuts off answers after ``limit`` bytes."""
+
+    def __init__(self, folder: Path):
+        server = self
+        self.limit, self.asked = None, []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.asked.append((self.path, self.headers.get("Range")))
+                path = folder / self.path.lstrip("/")
+                if not path.is_file():
+                    return self.send_error(404)
+                start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+                content = path.read_bytes()[start:]
+                self.send_response(206 if start else 200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: server.limit])
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture
+def server(tmp_path):
+    (tmp_path / "served").mkdir()
+    with _Server(tmp_path / "served") as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_fetch_takes_what_is_missing_and_checks_it(toy_set, server, tmp_path):
+    served = tmp_path / "served"
+    for path in toy_set.iterdir():
+        (served / path.name).write_bytes(path.read_bytes())
+    root, said = tmp_path / "root", []
+    fetch("set12", root, f"{server.address}/", said.append)
+    assert inventory.check("set12", root) == inventory.check("set12", toy_set.parent)
+    assert said == ["set12: 0 of 3 files are there", "a.png", "b.png", "c.png"]
+    (root / "set12" / "b.png").unlink()
+    server.asked.clear()
+    fetch("set12", root, f"{server.address}/", said.append)
+    assert [path for path, _ in server.asked] == ["/b.png"]
+    (root / "set12" / "b.png").unlink()
+    _save(served / "b.png", 99)
+    with pytest.raises(PudleError, match=r"b\.png: not the file of the list"):
+        fetch("set12", root, f"{server.address}/", said.append)
+    assert not (root / "set12" / "b.png").exists()
+    with pytest.raises(PudleError, match="404"):
+        fetch("set12", tmp_path / "other", f"{server.address}/nowhere/", said.append)
+
+
+def test_fetch_goes_on_where_it_was_cut_off(toy_set, server, tmp_path):
+    """An archive comes in two pieces; the second request asks for what the first did not bring."""
+    packed = io.BytesIO()
+    (tmp_path / "bulk").write_bytes(np.random.default_rng(0).bytes(20_000))
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(tmp_path / "bulk", arcname="bulk")
+        for path in toy_set.iterdir():
+            tar.add(path, arcname=f"deep/folder/{path.name}")
+    (tmp_path / "served" / "all.tgz").write_bytes(packed.getvalue())
+    root, server.limit = tmp_path / "root", 10_000
+    with pytest.raises(PudleError, match="what came is kept, try again"):
+        fetch("set12", root, f"{server.address}/all.tgz", lambda _: None)
+    server.limit = None
+    fetch("set12", root, f"{server.address}/all.tgz", lambda _: None)
+    assert [asked for _, asked in server.asked] == [None, f"bytes={2 * 2**12}-"]
+    assert inventory.check("set12", root).wrong == []
+    assert [path.name for path in root.iterdir()] == ["set12"]
+    (root / "set12" / "a.png").unlink()
+    for content, message in (
+        (b"<html>", "not a tar archive"),
+        (packed.getvalue()[:15_000], "not a tar archive, or a damaged one"),
+    ):
+        (tmp_path / "served" / "all.tgz").write_bytes(content)
+        with pytest.raises(PudleError, match=message):
+            fetch("set12", root, f"{server.address}/all.tgz", lambda _: None)
+    assert [path.name for path in root.iterdir()] == ["set12"]
+
+
+def test_fetch_refuses_what_has_no_source(tmp_path):
+    for name, message in (
+        ("skimage-test", "inside scikit-image"),
+        ("folder:x", "unknown data set to fetch"),
+        ("bsd86", "did you mean 'bsd68'"),
+    ):
+        with pytest.raises(PudleError, match=message):
+            fetch(name, tmp_path)
+    assert set(SOURCES) == set(catalogue.FOLDERS) and not list(tmp_path.iterdir())
+
+
+def test_list_shows_every_set(tmp_path):
+    said = CliRunner().invoke(main, ["data", "list", "--root", str(tmp_path)]).output
+    assert all(name in said for name in DATA_SETS) and said.count("missing") == 3
+    assert isinstance(inventory.listed("set12"), pd.DataFrame)

@@ -1,0 +1,149 @@
+"""Training of denoisers: it resumes to the same numbers, learns what it should and keeps to its constraints."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pudle.convolution import operator_norm
+from pudle.errors import PudleError
+from pudle.experiments import training
+from pudle.harness import cells, checkpoints
+from pudle.harness.record import Record
+from pudle.networks import network_gradient
+
+SETTINGS = {
+    "n_filters": 4,
+    "kernel": 5,
+    "stride": 2,
+    "n_layers": 3,
+    "step": 0.1,
+    "lam": 0.2,
+    "sigma": 25,
+    "estimator": "ae-ls",
+    "crop": 11,
+    "batch": 2,
+    "updates": 9,
+    "evaluate_every": 2,
+    "learning_rate": 0.01,
+    "adam_eps": 1e-3,
+    "schedule": "cosine",
+}
+FREE = {"untied": True, "learn_thresholds": True, "scaling": "operator-norm"}
+
+
+def images():
+    draw = np.random.default_rng(0)
+    return {name: draw.random((20, 24), np.float32) for name in "ab"}
+
+
+def experiment(settings, seeds, record, gradient=network_gradient):
+    test = {name: torch.from_numpy(image[:19, :23]) for name, image in images().items()}
+    for seed in seeds:
+        noisy = training.with_noise(test, settings["sigma"], seed)
+        with record.seed(seed):
+            training.score(test, noisy, 0, record, prefix="noisy_")
+
+            def evaluate(denoiser, update, noisy=noisy):
+                training.score(test, {name: denoiser(image) for name, image in noisy.items()}, update, record)
+
+            denoiser = training.train(settings, images(), seed, record, evaluate, gradient)
+            for name, array in denoiser.network._asdict().items():
+                if array is not None:
+                    record.array(name, array)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopping(after: int):
+    """A gradient that ends the run at the call after ``after``."""
+    left = iter(range(after))
+
+    def gradient(*arguments, **options):
+        if next(left, None) is None:
+            raise Stopped
+        return network_gradient(*arguments, **options)
+
+    return gradient
+
+
+@pytest.mark.parametrize("changes", [{}, FREE], ids=["tied", "free"])
+def test_a_run_that_is_stopped_twice_ends_with_the_same_bytes(changes, tmp_path, monkeypatch):
+    cell = cells.Cell("toy", SETTINGS | changes, (0, 1), ())
+    cells.run(cell, tmp_path / "whole", experiment, fingerprint="f")
+    monkeypatch.setattr(checkpoints, "EVERY", 0)
+    for after in (4, 9):  # in the first seed; in the second
+        with pytest.raises(Stopped):
+            cells.run(cell, tmp_path / "parts", lambda *a, n=after: experiment(*a, stopping(n)), fingerprint="f")
+        assert list((tmp_path / "parts").glob("checkpoint-*.npz")) and not (tmp_path / "parts" / "cell.json").exists()
+    calls = []
+
+    def counted(*arguments, **options):
+        calls.append(1)
+        return network_gradient(*arguments, **options)
+
+    cells.run(cell, tmp_path / "parts", lambda *a: experiment(*a, counted), fingerprint="f")
+    assert len(calls) < 9, "the second seed must go on where it was, and the first must not run again"
+    for name in ("rows.csv", "arrays.npz"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [
+        "arrays.npz",
+        "cell.json",
+        "rows.csv",
+        "timings.csv",
+    ]
+
+
+def test_a_state_of_other_code_or_settings_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "EVERY", 0)
+    cell = cells.Cell("toy", SETTINGS, (0,), ())
+    with pytest.raises(Stopped):
+        cells.run(cell, tmp_path, lambda *a: experiment(*a, stopping(5)), fingerprint="f")
+    found = checkpoints.Checkpoints(tmp_path, json.dumps([SETTINGS, "f"], sort_keys=True, separators=(",", ":")))
+    assert found.load(0)["update"] == 5
+    assert checkpoints.Checkpoints(tmp_path, "other").load(0) is None and found.load(1) is None
+
+
+def test_constraints_hold_after_every_update():
+    norms, thresholds = [], []
+
+    def evaluate(denoiser, update):
+        norms.append(torch.linalg.vector_norm(torch.stack(denoiser.network[:3]), dim=(2, 3, 4)))
+        thresholds.append(denoiser.network.thresholds.clone())
+
+    settings = SETTINGS | {"untied": True, "learn_thresholds": True, "learning_rate": 0.1, "evaluate_every": 1}
+    training.train(settings, images(), 0, Record(), evaluate)
+    torch.testing.assert_close(torch.stack(norms), torch.ones(10, 3, 4))
+    assert (thresholds[0] == 0.02).all() and not torch.equal(thresholds[0], thresholds[-1])
+    assert all((level >= 0).all() for level in thresholds) and (torch.stack(thresholds) == 0).any()
+
+
+def test_operator_norm_scaling_starts_from_a_norm_of_one_and_is_free_afterwards():
+    denoiser = training.untrained(SETTINGS | FREE, 0)
+    assert float(operator_norm(denoiser.network.filters, stride=2)) == pytest.approx(1)
+    assert all(torch.equal(array, denoiser.network.filters) for array in denoiser.network[1:3])
+    trained = training.train(SETTINGS | FREE, images(), 0, Record(), lambda *_: None)
+    norms = torch.linalg.vector_norm(trained.network.filters, dim=(1, 2, 3))
+    assert (norms - norms.mean()).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("level", [{"lam": 0.2}, {"lam": None, "threshold": 0.05}])
+def test_training_lowers_the_loss(level):
+    losses = []
+
+    def recorded(*arguments, **options):
+        found = network_gradient(*arguments, **options)
+        losses.append(found.loss)
+        return found
+
+    training.train(SETTINGS | level | {"updates": 60}, images(), 0, Record(), lambda *_: None, recorded)
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
+
+
+def test_hard_thresholds_are_not_learned():
+    with pytest.raises(PudleError, match="thresholds are soft ones"):
+        settings = SETTINGS | {"lam": None, "threshold": 0.05, "learn_thresholds": True}
+        training.train(settings, images(), 0, Record(), lambda *_: None)
