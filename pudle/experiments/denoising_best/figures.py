@@ -7,10 +7,10 @@ from pudle.harness import published, style
 from pudle.harness.style import Figure
 from pudle.harness.tables import Results
 
-# What each quantity is held against, by the id of the published value.
+# What each quantity is held against: label → id of the published value, line style.
 BARS = {
-    "psnr_as_published": {"PUDLE, published": "denoising-0.16-ae-ls"},
-    "psnr": {"BM3D, cited": "denoising-cited-BM3D", "CSCNet, cited": "denoising-cited-CSCNet"},
+    "psnr_as_published": {"PUDLE, published": ("denoising-0.16-ae-ls", (0, (5, 2)))},
+    "psnr": {"BM3D, cited": ("denoising-cited-BM3D", ":"), "CSCNet, cited": ("denoising-cited-CSCNet", "-.")},
 }
 LABELS = {"psnr_as_published": "test PSNR (dB), as published", "psnr": "test PSNR (dB), peak 1"}
 
@@ -18,7 +18,7 @@ LABELS = {"psnr_as_published": "test PSNR (dB), as published", "psnr": "test PSN
 def psnr(results: Results):
     table = _with_seconds(results)
     values = published.values().set_index("id").published
-    figure, axes = style.panels(4, width=2.9, height=2.4, rows=2)
+    figure, axes = style.panels(4, width=2.9, height=2.6, rows=2)
     for axis, (quantity, x) in zip(axes, [(quantity, x) for quantity in BARS for x in ("step", "seconds")], strict=True):
         for averaged in (False, True):
             estimate = "shift-averaged" if averaged else "plain"
@@ -32,7 +32,7 @@ def psnr(results: Results):
                         "markersize": 3,
                     }
                 style.draw_band(axis, network, x=x, **drawn)
-        for (label, name), line in zip(BARS[quantity].items(), (":", "-."), strict=False):
+        for label, (name, line) in BARS[quantity].items():
             axis.axhline(values[name], color="0.4", linestyle=line, linewidth=1, label=f"{label} {values[name]:.2f} dB")
         axis.set(xlabel="update" if x == "step" else "CPU seconds of training", ylabel=LABELS[quantity])
     style.legend_below(figure, axes, 2)
