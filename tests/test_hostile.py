@@ -249,7 +249,7 @@ def test_a_full_disk_and_a_folder_without_leave_are_one_line(small_run, monkeypa
         ("plugins: [mine.py]\n", "import os; os.nothing", "line 1: AttributeError"),
         ("experiments: {baselines: {methods: {../../up: {method: mod}}}}\n", "", "'../../up'"),
         ("scale: ../../up\n", "", "'../../up'"),
-        ("seeds: 3\n  x: [\n", "", "mine.yaml"),
+        ("seeds: 3\n  x: [\n", "", "not valid JSON or YAML"),  # Snakemake's own word: it reads the file before we do
     ],
 )
 def test_the_workflow_refuses_in_words_and_writes_nothing(checkout, tmp_path, overlay, plugin, says):
