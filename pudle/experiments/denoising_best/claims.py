@@ -2,6 +2,8 @@
 
 from pudle.harness.verdicts import Claim, NotRun, final
 
+_UNCONTROLLED = "its bar is a number on BSD68 that only a long training reaches: any run of a control's size would miss it, spoiled or not"
+
 
 def _last(rows, quantity, network, estimate):
     table = final(rows, quantity, by="network", image="", network=network, estimate=estimate)
@@ -22,6 +24,7 @@ CLAIMS = (
         why="published for ae-ls with λ = 0.16 on BSD68 with σ = 25: 25.67 dB",
         rows="psnr_as_published, mean over images, of the network ten-minutes without shift-averaging",
         figure="psnr",
+        uncontrolled=_UNCONTROLLED,
     ),
     Claim(
         id="cscnet-additions-reach-28",
@@ -33,5 +36,6 @@ CLAIMS = (
         why="a round number between the published 25.67 dB of the paper's network and CSCNet's 29.11 dB; set before the first run",
         rows="psnr, mean over images, of the network untied, averaged over shifts",
         figure="psnr",
+        uncontrolled=_UNCONTROLLED,
     ),
 )

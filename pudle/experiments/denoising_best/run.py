@@ -7,7 +7,7 @@ import torch
 
 from pudle import convolution
 from pudle.data.catalogue import data_root
-from pudle.data.images import check_sizes, load_images
+from pudle.data.images import check_sizes, load_images, refuse_overlap
 from pudle.experiments import training
 from pudle.harness.record import Record
 
@@ -15,6 +15,7 @@ from pudle.harness.record import Record
 def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
     train, test = (load_images(settings[which], data_root()) for which in ("train", "test"))
     check_sizes(train, settings["crop"], settings["train"])
+    refuse_overlap(train, test, settings["train"], settings["test"])
     kernel, stride = settings["kernel"], settings["stride"]
     test = {name: convolution.fit_size(torch.from_numpy(image), kernel, stride) for name, image in test.items()}
     for seed in seeds:
