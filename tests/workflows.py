@@ -106,7 +106,7 @@ def pudle(*words: object, status: int = 0) -> str:
 
 
 def make_small_run(root: Path) -> Path:
-    """All steps of the workflow for four small cells of one question that has no controls, by the commands of the rules."""
+    """All steps of the workflow for four small cells of one question, by the commands of the rules."""
     merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"scale": root.name, "seeds": 3}
     merged["experiments"] = {"robustness": merged["experiments"]["robustness"] | SMALL}
     root.mkdir(parents=True)
@@ -114,7 +114,8 @@ def make_small_run(root: Path) -> Path:
     for cell in experiments.plan(merged):
         pudle("cell", cell.question, "--settings", json.dumps(dict(cell.settings)), "--seeds", "0,1,2", "--varies",
               ",".join(cell.varies), "--fingerprint", experiments.fingerprint(cell), "--output", cell.folder(root))  # fmt: skip
-    for words in (["tables", "robustness"], ["coverage"], ["figures", "robustness"], ["verdicts"], ["published"], ["report"]):
+    of_question = [[stage, "robustness"] for stage in ("controls", "tables", "figures")]
+    for words in (*of_question, ["coverage"], ["verdicts"], ["published"], ["report"]):
         pudle(*words, "--root", root)
     pudle("manifest", "--root", root, "--snakefile", ROOT / "Snakefile")
     return root
