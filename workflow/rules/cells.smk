@@ -8,6 +8,7 @@ for question in QUESTIONS:
             multiext(f"{ROOT}/cells/{question}/{{cell}}/", "rows.csv", "cell.json"),
         log:
             f"{ROOT}/logs/{question}/{{cell}}.log",
+        priority: 1  # before controls, so that figures do not wait for the last cell
         conda:
             "../../environment.yml"
         threads: config["threads"]
