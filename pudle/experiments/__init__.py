@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -89,8 +90,13 @@ def plan(config: Mapping) -> list[Cell]:
 def fingerprint(cell: Cell) -> str:
     """Changes with the code that ``cell`` depends on: how its question runs, and, where its grid says so, more."""
     of_cell = getattr(part(cell.question, "grid"), "fingerprint", None)
-    run = provenance.fingerprint(f"pudle.experiments.{cell.question}.run")
+    run = _fingerprint_of_run(cell.question)
     return f"{run}-{of_cell(cell.settings)}" if of_cell else run
+
+
+@cache
+def _fingerprint_of_run(question: str) -> str:
+    return provenance.fingerprint(f"pudle.experiments.{question}.run")
 
 
 def source_file(cell: Cell) -> Path | None:

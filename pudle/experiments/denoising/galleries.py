@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from pudle.experiments.denoising import slices
-from pudle.experiments.denoising.run import GALLERY
+from pudle.experiments.denoising import GALLERY, slices
 from pudle.harness import style
 from pudle.harness.style import Figure
 from pudle.harness.tables import Results

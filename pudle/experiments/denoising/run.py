@@ -16,10 +16,10 @@ from pudle.data.images import check_sizes, load_images, refuse_overlap
 from pudle.data.streams import stream
 from pudle.errors import PudleError
 from pudle.experiments import training
+from pudle.experiments.denoising import GALLERY
 from pudle.harness.record import Record
 
 GALLERY_CROP = 128  # pixels
-GALLERY = 4  # images of each set that are always in the galleries, beside the worst and the best
 Images = Mapping[str, Mapping[str, Tensor]]  # data set → name → (h, w)
 
 

@@ -2,7 +2,9 @@
 
 from pudle.harness.verdicts import Claim, NotRun, final
 
-_UNCONTROLLED = "its bar is a number on BSD68 that only a long training reaches: any run of a control's size would miss it, spoiled or not"
+_UNCONTROLLED = (
+    "its bar is a number on BSD68 that only a long training reaches: any run of a control's size would miss it, spoiled or not"
+)
 
 
 def _last(rows, quantity, network, estimate):
