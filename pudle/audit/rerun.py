@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pudle import experiments
 from pudle.audit.checks import Finding
 from pudle.audit.layout import Run, name_of
 from pudle.audit.recompute import read
@@ -53,7 +54,13 @@ def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
         ",".join(map(str, cell.seeds)),
     ]
     words += ["--varies", ",".join(cell.varies), "--threads", str(run.config.get("threads", 1)), "--output", output]
-    return [sys.executable, "-m", "pudle", *words, *(f"--plugin={path}" for path in run.plugins if "method" in cell.settings)]
+    return [
+        sys.executable,
+        "-m",
+        "pudle",
+        *words,
+        *(f"--plugin={path}" for path in run.plugins if experiments.source_file(cell)),
+    ]
 
 
 def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], str]:
@@ -92,6 +99,11 @@ def unlike(then: Mapping, now: Mapping) -> list[str]:
                 for name in sorted({*old, *new})
                 if old.get(name) != new.get(name)
             ]
-        elif old != new:
+        elif old != new and not _further_libraries(old, new):
             told.append(f"{key} ({old}, now {new})")
     return told
+
+
+def _further_libraries(old: object, new: object) -> bool:
+    """Whether one process had merely loaded more libraries than the other."""
+    return isinstance(old, list) and isinstance(new, list) and (set(old) <= set(new) or set(new) <= set(old))

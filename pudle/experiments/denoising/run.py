@@ -91,7 +91,7 @@ def _keep_gallery(test: Images, noisy: Images, denoised: Images, record: Record)
     for name, images in test.items():
         quality = {key: training.METRICS["psnr"](image, denoised[name][key]) for key, image in images.items()}
         shown = {*list(images)[:GALLERY], min(quality, key=quality.get), max(quality, key=quality.get)}
-        for key in shown:
+        for key in sorted(shown):
             for kind, found in (("clean", test), ("noisy", noisy), ("denoised", denoised)):
                 record.array(f"{kind}/{name}/{key}", _centre(found[name][key]))
 
