@@ -73,7 +73,7 @@ def backward_narrow(bar, problem, history, scratch, products, total_error, t):
     """``backward`` through the layers before z_t that share its working set; returns the index of the codes it ends at."""
     r, end, gram, errors = history.row[t], t, scratch.gram, scratch.errors
     index, count, members, places = history.index[r], history.count[r], scratch.members, scratch.places
-    width = padded(count)
+    width, zero = padded(count), problem.levels[0] * 0
     back, total, row, used = scratch.back[:width], scratch.anchor[:width], scratch.row[:width], scratch.used[:width]
     if scratch.gathered[0] != r:
         scratch.gathered[0] = r
@@ -87,7 +87,7 @@ def backward_narrow(bar, problem, history, scratch, products, total_error, t):
     while t - 1 >= problem.stop and history.row[t - 1] == r:
         u, z, before = errors[t - 1][:width], history.values[t], history.values[t - 1]
         for k in range(width):
-            u[k] = back[k] if z[k] != 0 else back[k] * 0
+            u[k] = back[k] if z[k] != 0 else zero  # also where back is infinite
             total[k] += u[k]
             used[k] += abs(before[k])
         add_few_rows(back, scratch.nothing, gram, places, u, pick(places, scratch.identity, z[:width]))
