@@ -1,7 +1,9 @@
 """What a person types: ``pudle claims``; and what the workflow runs: one command for each of its stages."""
 
 import json
+import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
@@ -124,10 +126,13 @@ def keys_table() -> str:
 @click.option("--varies", default="", help="Settings that vary over the grid, with commas between them.")
 @click.option("--plugin", "plugins", multiple=True, help="A file with a method that the cell runs.")
 @click.option("--threads", default=1, show_default=True, help="Threads of this process.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True, help="Where to compute."
+)
 @click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cell's folder.")
 @click.option("--failed", help="Do not run it: write it down as failed, for this reason.")
-def cell(question, values, seeds, varies, plugins, threads, fingerprint, output, failed):
+def cell(question, values, seeds, varies, plugins, threads, device, fingerprint, output, failed):
     """Run one cell of QUESTION and write its folder."""
     import torch
 
@@ -143,7 +148,8 @@ def cell(question, values, seeds, varies, plugins, threads, fingerprint, output,
         def run(settings, seeds, record):
             record.fail(seeds, failed)
 
-    status = cells.run(chosen, output, run, fingerprint=fingerprint, code=experiments.code(chosen), data=catalogue.roots())
+    with _computing_on(device):
+        status = cells.run(chosen, output, run, fingerprint=fingerprint, code=experiments.code(chosen), data=catalogue.roots())
     click.echo(f"{question} {chosen.id}: {status}", err=True)
 
 
@@ -253,6 +259,20 @@ def _limit_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     threadpool_limits(threads)
+
+
+def _computing_on(device: str) -> AbstractContextManager:
+    """Torch's default device while a cell runs. CUDA is started here and nowhere before: the processes of jobs are forks, which could not
+    use it otherwise. On a GPU as on the processor, the same run gives the same numbers, in the full precision of float32."""
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        if device == "cuda":
+            raise PudleError("--device cuda: torch finds no GPU that it can use here; give cpu, or auto")
+        return nullcontext()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products are not deterministic
+    torch.backends.fp32_precision = "ieee"  # else convolutions are in TF32, with ten bits
+    return torch.device("cuda")
 
 
 def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:

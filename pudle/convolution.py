@@ -90,7 +90,7 @@ def operator_norm(filters: Tensor, *, stride: int, size: int = 16, n_iter: int =
     """‖D‖ on images with ``size`` x ``size`` places of codes, by ``n_iter`` steps of the power method: from below, from a fixed start."""
     dictionary = Dictionary(filters, stride)
     side = (size - 1) * stride + filters.shape[-1]
-    start = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    start = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     image = dictionary.pad(start.to(filters))
     squared = image.new_zeros(())
     for _ in range(n_iter):

@@ -244,7 +244,7 @@ def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unro
 @contextmanager
 def flushed_denormals():
     """Back-propagated errors decay into denormal numbers, which processors multiply many times slower: treat them as zero."""
-    smallest = torch.tensor(5e-324, dtype=torch.float64)
+    smallest = torch.tensor(5e-324, dtype=torch.float64, device="cpu")
     before = bool(smallest * 1 == 0)
     torch.set_flush_denormal(True)
     try:

@@ -34,7 +34,7 @@ def perturb_dictionary(dictionary: Tensor, init_noise: float, seed: int) -> Tens
 
 def gaussian_dictionary(n_features: int, n_atoms: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Gaussian atoms of unit norm, (m, p)."""
-    return unit_norm(torch.from_numpy(stream(seed, "initial dictionary").standard_normal((n_features, n_atoms)))).to(dtype)
+    return unit_norm(torch.as_tensor(stream(seed, "initial dictionary").standard_normal((n_features, n_atoms)))).to(dtype)
 
 
 def sample_dictionary(x: Tensor, n_atoms: int, seed: int) -> Tensor:
@@ -47,7 +47,7 @@ def sample_dictionary(x: Tensor, n_atoms: int, seed: int) -> Tensor:
 
 def random_filters(n_filters: int, kernel: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Gaussian filters of unit norm, (p, 1, k, k)."""
-    filters = torch.from_numpy(stream(seed, "initial dictionary").standard_normal((n_filters, 1, kernel, kernel)))
+    filters = torch.as_tensor(stream(seed, "initial dictionary").standard_normal((n_filters, 1, kernel, kernel)))
     return (filters / torch.linalg.vector_norm(filters, dim=(1, 2, 3), keepdim=True)).to(dtype)
 
 

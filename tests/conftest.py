@@ -11,6 +11,16 @@ import yaml
 from workflows import ROOT, TOY, Workflow, copy_of_the_repository, make_small_run
 
 
+def pytest_collection_modifyitems(items):
+    """Tests marked ``cuda`` are for machines with a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="torch finds no GPU here"))
+
+
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory) -> Path:
     """A copy of the repository."""

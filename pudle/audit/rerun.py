@@ -44,7 +44,8 @@ def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = Non
 
 
 def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
-    """What runs a cell again, into the folder ``output``."""
+    """What runs a cell again, into the folder ``output``; one of a GPU on a GPU, if there is one here."""
+    used = run.told[name_of(cell)]["provenance"].get("device", "cpu")
     words = [
         "cell",
         cell.question,
@@ -53,7 +54,8 @@ def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
         "--seeds",
         ",".join(map(str, cell.seeds)),
     ]
-    words += ["--varies", ",".join(cell.varies), "--threads", str(run.config.get("threads", 1)), "--output", output]
+    words += ["--varies", ",".join(cell.varies), "--threads", str(run.config.get("threads", 1))]
+    words += ["--device", "cpu" if used == "cpu" else "auto", "--output", output]
     return [
         sys.executable,
         "-m",

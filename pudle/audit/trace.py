@@ -92,7 +92,8 @@ def _cell(run: Run, cell: cells.Cell) -> Iterator[str]:
     more = f" and {len(data) - _MOST} more, in cell.json" if len(data) > _MOST else ""
     yield f"  data      {', '.join(data[:_MOST]) or 'drawn from the seeds'}{more}"
     torch = made.get("packages", {}).get("torch")
-    yield f"  machine   {made.get('processor')}, {made.get('threads')} threads, Python {made.get('python')}, torch {torch}"
+    computed = f"device {made.get('device')}, {made.get('threads')} threads"
+    yield f"  machine   {made.get('processor')}, {computed}, Python {made.get('python')}, torch {torch}"
     where = f"PUDLE_DATA={shlex.quote(run.data)} " if any(name.startswith("data/") for name in told["inputs"]) else ""
     words = ["pudle", *rerun.command(run, cell, "again")[3:]]
     yield f"  again     {where}{shlex.join(words)} && cmp again/rows.csv {shlex.quote(str(run.root / run.path(cell, 'rows.csv')))}"

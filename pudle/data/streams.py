@@ -1,8 +1,8 @@
 """Random numbers in separate streams, so that methods are compared on the same draws.
 
 A seed of an experiment gives one independent stream for each purpose (PCG64 through ``numpy.random.SeedSequence``): asking
-for more samples, say, changes neither the true dictionary nor the initial one. Draws are made in float64 on the CPU, so that they do
-not depend on the device.
+for more samples, say, changes neither the true dictionary nor the initial one. Draws are numpy's, made on the CPU, so that they do not
+depend on the device; ``torch.as_tensor`` then makes a tensor of them on torch's default device, where experiments compute.
 """
 
 import zlib

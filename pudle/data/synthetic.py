@@ -44,7 +44,8 @@ def make_sparse_data(
         "independent": a random sign each, as the theory assumes
     noise : standard deviation of Gaussian noise on every entry of x
 
-    Dictionary, supports, amplitudes, signs and noise come from separate streams of ``seed``. Raises :class:`PudleError` for a
+    Dictionary, supports, amplitudes, signs and noise come from separate streams of ``seed``. All is worked out in float64 on the CPU, to be
+    the same on every device, and then moved to torch's default device. Raises :class:`PudleError` for a
     sparsity above the number of atoms and for unknown names. Source: PUDLE, Section 5 and Appendix.
     """
     one_of(amplitudes, AMPLITUDES, "amplitudes")
@@ -57,12 +58,12 @@ def make_sparse_data(
     shape = (n_samples, sparsity)
     values = draw.uniform(low, high, shape) if amplitudes == "uniform" else draw.normal(mean, std, shape)
     values *= stream(seed, "signs").choice([-1.0, 1.0], (n_samples, 1) if signs == "shared" else shape)
-    codes = torch.zeros(n_samples, n_atoms, dtype=torch.float64)
+    codes = torch.zeros(n_samples, n_atoms, dtype=torch.float64, device="cpu")
     codes.scatter_(1, torch.from_numpy(supports), torch.from_numpy(values))
     x = codes @ dictionary.T
     if noise:
         x += noise * torch.from_numpy(stream(seed, "noise").standard_normal(x.shape))
-    return SparseData(x.to(dtype), codes.to(dtype), dictionary.to(dtype))
+    return SparseData(*(tensor.to(torch.get_default_device(), dtype) for tensor in (x, codes, dictionary)))
 
 
 def unit_norm(dictionary: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ A new folder is a new question: nothing else lists them."""
 from __future__ import annotations
 
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
@@ -62,6 +64,8 @@ def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
     """
     sources = settings.Sources(files)
     settings.validate(config, top_schema(), sources)
+    if config["device"] == "cuda":
+        _refuse_without_gpu(sources)
     plugins.load(config.get("plugins", ()))
     sections = {question: section for question, section in config["experiments"].items() if section is not None}
     if not sections:
@@ -115,6 +119,18 @@ def code(cell: Cell) -> dict[str, str]:
 def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources, keys: list[str]) -> None:
     if isinstance(seeds, int) and seeds > MOST_SEEDS:
         raise PudleError(f"{sources.where(keys)}: {'.'.join(keys)!r} is {seeds}, above the largest allowed value {MOST_SEEDS}")
+
+
+def _refuse_without_gpu(sources: settings.Sources) -> None:
+    """Tried in another process: planning does not wait for torch, and jobs are forks, which could not use CUDA if it was started before."""
+    tried = subprocess.run(
+        [sys.executable, "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
+    )
+    if tried.returncode:
+        reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise PudleError(
+            f"{sources.where(['device'])}: 'device' is 'cuda', but torch cannot use a GPU here ({reason}); write cpu, or auto"
+        )
 
 
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:

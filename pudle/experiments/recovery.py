@@ -36,13 +36,20 @@ def learn(settings: Mapping, seed: int, record: Record, create: Callable = metho
         _score(method, true_dictionary, update, record)
         batches = _batches(len(x), settings["batch"], settings["epochs"], seed)
         for update, batch in enumerate(batches, start=1):
-            samples = x[torch.from_numpy(batch)]
-            clock = time.perf_counter()
+            samples = x[torch.as_tensor(batch)]
+            clock = _now(samples)
             method.update(samples)
-            seconds += time.perf_counter() - clock
+            seconds += _now(samples) - clock
             if update % settings["evaluate_every"] == 0 or update == len(batches):
                 _score(method, true_dictionary, update, record)
                 record.time(update, seconds)
+
+
+def _now(samples: torch.Tensor) -> float:
+    """Seconds on a clock, read when the GPU that holds ``samples``, if one does, has nothing left to do."""
+    if samples.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _score(method: methods.Method, true_dictionary: torch.Tensor, update: int, record: Record) -> None:

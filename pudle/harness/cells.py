@@ -69,7 +69,7 @@ def run(
     """
     started, clock = _now(), time.monotonic()
     folder = Path(folder)
-    checkpoints = Checkpoints(folder, files.canonical_json([dict(cell.settings), fingerprint]))
+    checkpoints = Checkpoints(folder, files.canonical_json([dict(cell.settings), fingerprint, provenance.device()]))
     record = Record(checkpoints)
     with provenance.reading(data or {}) as inputs:
         try:

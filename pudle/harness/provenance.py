@@ -128,10 +128,19 @@ def describe() -> dict:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads() if torch else None,
         "blas": _blas(),
-        "device": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else "cpu",
+        "device": device(),
         "dtype": str(torch.get_default_dtype()) if torch else None,
         "deterministic": bool(torch and torch.get_deterministic_debug_mode()),
     }
+
+
+def device() -> str:
+    """What is computed on, torch's default device: "cpu", or the name of the GPU."""
+    torch = sys.modules.get("torch")
+    used = torch and torch.get_default_device()
+    if used and used.type == "cuda":
+        return torch.cuda.get_device_name(used)
+    return used.type if used else "cpu"
 
 
 @cache

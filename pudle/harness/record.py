@@ -110,8 +110,8 @@ class Record:
         return kept
 
     def array(self, name: str, value) -> None:
-        """Keep an array of the current seed, read back as ``<name>/<seed>``."""
-        self.arrays[f"{name}/{self._seed}"] = np.asarray(value)
+        """Keep an array of the current seed, or a tensor on any device, read back as ``<name>/<seed>``."""
+        self.arrays[f"{name}/{self._seed}"] = np.asarray(value.cpu() if hasattr(value, "cpu") else value)
 
     def rows(self) -> pd.DataFrame:
         """All rows; labels that a row does not have are empty."""

@@ -14,6 +14,7 @@ for question in QUESTIONS:
         threads: config["threads"]
         params:
             question=question,
+            device=config["device"],
             settings=lambda wildcards, question=question: files.canonical_json(dict(cell(question, wildcards).settings)),
             seeds=lambda wildcards, question=question: ",".join(map(str, cell(question, wildcards).seeds)),
             varies=lambda wildcards, question=question: ",".join(cell(question, wildcards).varies),
@@ -22,4 +23,4 @@ for question in QUESTIONS:
             folder=lambda wildcards, output: os.path.dirname(output[0]),
         shell:
             "pudle cell {params.question} --settings {params.settings:q} --seeds {params.seeds} --varies '{params.varies}'"
-            " --threads {threads} {params.plugin:q} --fingerprint {params.fingerprint} --output {params.folder:q} 2> {log:q}"
+            " --threads {threads} --device {params.device} {params.plugin:q} --fingerprint {params.fingerprint} --output {params.folder:q} 2> {log:q}"

@@ -49,7 +49,7 @@ def load(settings: Mapping) -> tuple[dict[str, np.ndarray], Images]:
         images = load_images(name, root)
         check_sizes(images, kernel, name, "filters")
         refuse_overlap(train, images, settings["train"], name)
-        test[name] = {key: convolution.fit_size(torch.from_numpy(image), kernel, stride) for key, image in images.items()}
+        test[name] = {key: convolution.fit_size(torch.as_tensor(image), kernel, stride) for key, image in images.items()}
     return train, test
 
 
@@ -75,7 +75,9 @@ def _denoise(settings: Mapping, train: Mapping, test: Images, noisy: Images, see
     denoiser.fit(train)
     denoised = {}
     for name, images in noisy.items():
-        denoised[name] = {key: _checked(denoiser.denoise(image.numpy().copy()), image, key) for key, image in images.items()}
+        denoised[name] = {
+            key: _checked(denoiser.denoise(image.numpy(force=True).copy()), image, key) for key, image in images.items()
+        }
         training.score(test[name], denoised[name], 0, record, data_set=name)
     return denoised
 
@@ -83,7 +85,7 @@ def _denoise(settings: Mapping, train: Mapping, test: Images, noisy: Images, see
 def _checked(estimate: np.ndarray, noisy: Tensor, name: str) -> Tensor:
     if np.shape(estimate) != tuple(noisy.shape):
         raise PudleError(f"the estimate of image {name!r} has shape {np.shape(estimate)}, the noisy image {tuple(noisy.shape)}")
-    return torch.from_numpy(np.asarray(estimate, np.float32))
+    return torch.as_tensor(np.asarray(estimate, np.float32))
 
 
 def _keep_gallery(test: Images, noisy: Images, denoised: Images, record: Record) -> None:

@@ -17,7 +17,7 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
     check_sizes(train, settings["crop"], settings["train"])
     refuse_overlap(train, test, settings["train"], settings["test"])
     kernel, stride = settings["kernel"], settings["stride"]
-    test = {name: convolution.fit_size(torch.from_numpy(image), kernel, stride) for name, image in test.items()}
+    test = {name: convolution.fit_size(torch.as_tensor(image), kernel, stride) for name, image in test.items()}
     for seed in seeds:
         noisy = training.with_noise(test, settings["sigma"], seed)
 

@@ -24,7 +24,7 @@ KEPT = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # contributors
 def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
     (train, labels), (test, new_labels) = load_digits(settings["data_set"], settings["classes"], data_root())
     shape = train.shape[1:]
-    x, new = (torch.from_numpy(images.reshape(len(images), -1)) for images in (train, test))
+    x, new = (torch.as_tensor(images.reshape(len(images), -1)) for images in (train, test))
     for seed in seeds:
         with record.seed(seed):
             dictionary = _train(settings, x, seed, record)
@@ -39,7 +39,7 @@ def _train(settings: Mapping, x: Tensor, seed: int, record: Record) -> Tensor:
     """Adam on the loss with weight decay; records the relation over epochs, on all training images."""
     decay, unrolling = settings["weight_decay"], _unrolling(settings)
     start = stream(seed, "initial dictionary").standard_normal((x.shape[1], settings["n_atoms"]), dtype=np.float32)
-    dictionary = torch.from_numpy(start)
+    dictionary = torch.as_tensor(start)
     dictionary /= torch.linalg.matrix_norm(dictionary, 2)
     adam = torch.optim.Adam([dictionary], settings["learning_rate"], eps=settings["adam_eps"])
     schedule = torch.optim.lr_scheduler.MultiStepLR(adam, settings["drop_epochs"])
@@ -52,7 +52,7 @@ def _train(settings: Mapping, x: Tensor, seed: int, record: Record) -> Tensor:
             record.add(epoch, {"relation_residual": residual, "reconstruction_loss": loss})
         if epoch == settings["epochs"]:
             return dictionary
-        order = torch.from_numpy(batches.permutation(len(x)))
+        order = torch.as_tensor(batches.permutation(len(x)))
         for chosen in order.split(settings["batch"]):
             gradient, _, loss = unrolled_gradient(x[chosen], dictionary, settings["estimator"], unrolling)
             record.check(epoch, loss=loss)
@@ -93,12 +93,12 @@ def _some(x: Tensor, labels: np.ndarray, count: int | None, draw: np.random.Gene
     if count is None or count >= len(x):
         return x, labels
     chosen = np.sort(draw.choice(len(x), count, replace=False))
-    return x[torch.from_numpy(chosen)], labels[chosen]
+    return x[torch.as_tensor(chosen)], labels[chosen]
 
 
 def _variants(codes: Tensor, draw: np.random.Generator) -> dict[str, Tensor]:
     """The codes; divided by their norms; and, to see what chance does, each atom's entries shuffled across the images on their own."""
-    shuffled = torch.stack([column[torch.from_numpy(draw.permutation(len(column)))] for column in codes.T], 1)
+    shuffled = torch.stack([column[torch.as_tensor(draw.permutation(len(column)))] for column in codes.T], 1)
     return {"raw": codes, "normalised": _normalised(codes), "shuffled": shuffled}
 
 
@@ -108,7 +108,7 @@ def _normalised(codes: Tensor) -> Tensor:
 
 def _purity(weights: Tensor, labels: np.ndarray, new_labels: np.ndarray) -> float:
     """Share of the ``TOP`` training images with the largest weights (q, n) that are of the class of the new image, mean over these."""
-    best = weights.topk(min(TOP, weights.shape[1]), dim=1).indices.numpy()
+    best = weights.topk(min(TOP, weights.shape[1]), dim=1).indices.numpy(force=True)
     return float((labels[best] == new_labels[:, None]).mean())
 
 
@@ -133,7 +133,7 @@ def _remove(x: Tensor, codes: Tensor, ridge: float, draw: np.random.Generator, r
     contributions = atom_contributions(codes, ridge)
     for rank, atom in enumerate(codes.sum(0).topk(min(10, codes.shape[1])).indices.tolist()):
         leans_on = contributions[:, atom].abs().topk(count).indices
-        for name, gone in (("top", leans_on), ("random", torch.from_numpy(draw.choice(len(x), count, replace=False)))):
+        for name, gone in (("top", leans_on), ("random", torch.as_tensor(draw.choice(len(x), count, replace=False)))):
             left = torch.ones(len(x), dtype=torch.bool).index_fill(0, gone, False)
             moved = explained_dictionary(x[left], codes[left], ridge)[:, atom] - whole[:, atom]
             record.add(rank, {f"moved_{name}": moved.norm() / whole[:, atom].norm().clamp_min(1e-12)})
@@ -158,11 +158,11 @@ def _keep_pictures(dictionary, train, test, beta, likeness, ridge, shape, record
         best = weights[firsts].topk(8, dim=1)
         record.array(f"output/{name}/images", images[best.indices])
         record.array(f"output/{name}/weights", best.values)
-        record.array(f"output/{name}/labels", labels[best.indices.numpy()])
+        record.array(f"output/{name}/labels", labels[best.indices.numpy(force=True)])
     record.array("output/new", new[firsts].reshape(-1, *shape))
     record.array("output/outputs", outputs[firsts].reshape(-1, *shape))
     record.array("output/labels", new_labels[firsts])
-    counts, edges = np.histogram(beta.numpy(), bins=np.linspace(-1, 1, 2001) * float(beta.abs().max()))
+    counts, edges = np.histogram(beta.numpy(force=True), bins=np.linspace(-1, 1, 2001) * float(beta.abs().max()))
     record.array("histogram/counts", counts)
     record.array("histogram/edges", edges)
     by_class = np.concatenate([np.flatnonzero(labels == label)[:30] for label in np.unique(labels)])

@@ -71,10 +71,10 @@ def _measure(settings: Mapping, seed: int, record: Record, target: Callable, set
 def _problem(settings: Mapping, seed: int) -> tuple[Tensor, Tensor]:
     """A Gaussian dictionary of unit atoms (m, p), and samples (n, m) of Bernoulli-Gaussian codes with noise, in float64."""
     n, m, p = (settings[key] for key in ("n_samples", "n_features", "n_atoms"))
-    dictionary = unit_norm(torch.from_numpy(stream(seed, "dictionary").standard_normal((m, p))))
+    dictionary = unit_norm(torch.as_tensor(stream(seed, "dictionary").standard_normal((m, p))))
     draw = stream(seed, "codes")
-    codes = torch.from_numpy((draw.random((n, p)) < settings["active"]) * draw.standard_normal((n, p)))
-    noise = torch.from_numpy(stream(seed, "noise").standard_normal((n, m)))
+    codes = torch.as_tensor((draw.random((n, p)) < settings["active"]) * draw.standard_normal((n, p)))
+    noise = torch.as_tensor(stream(seed, "noise").standard_normal((n, m)))
     return dictionary, codes @ dictionary.T + settings["noise"] * noise
 
 

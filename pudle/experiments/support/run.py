@@ -36,7 +36,7 @@ def _codes(settings: Mapping, sparsity: int, seed: int) -> tuple[Tensor, Tensor]
         return data.dictionary, data.codes
     turn = np.linalg.qr(stream(seed, "rotation").standard_normal((m, m)))[0]
     bases = np.hstack([np.eye(m), scipy.linalg.hadamard(m) / np.sqrt(m)])
-    return unit_norm(torch.from_numpy(turn @ bases)), data.codes
+    return unit_norm(torch.as_tensor(turn @ bases)), data.codes
 
 
 def _measure(settings, sparsity: int, noise: float, true: Tensor, codes: Tensor, seed: int, record: Record) -> None:

@@ -1,0 +1,234 @@
+"""Every experiment computes on the device that it is told to. Tests marked ``cuda`` need a GPU; the others pretend to have one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from pretend_device import pretended
+from test_experiments import TOY
+from test_methods import EVERY
+from workflows import ROOT, pudle
+
+from pudle import cli, convolution, experiments, make_sparse_data, perturb_dictionary
+from pudle.audit import rerun
+from pudle.audit.layout import Run, name_of
+from pudle.coding import Unrolling, encode
+from pudle.data import synthetic
+from pudle.errors import PudleError
+from pudle.experiments.recovery import learn
+from pudle.gradients import unrolled_gradient
+from pudle.harness import cells, provenance
+from pudle.harness.record import Record
+from pudle.initialization import random_filters
+from pudle.networks import Network, network_gradient
+
+SMALLER = {  # than TOY, as a pretended device is slow
+    "baselines": {"methods": {"mod": {}}},
+    "denoising": {"sigmas": [25], "lams": [0.16], "denoisers": {"noisy": {}}},
+    "stability": {"steps": [0.5], "n_layers": [2]},
+}
+
+
+def _cells(question: str) -> list[cells.Cell]:
+    section = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["experiments"][question] or {}
+    return experiments.plan({"experiments": {question: section | TOY[question] | SMALLER.get(question, {}) | {"seeds": 1}}})
+
+
+def _same(here: Record, there: Record, rtol: float) -> None:
+    """The same rows, endings and arrays, whatever device they are from."""
+    assert here.endings == there.endings
+    keys = [column for column in here.rows() if column != "value"]
+    pd.testing.assert_frame_equal(here.rows()[keys], there.rows()[keys])
+    np.testing.assert_allclose(there.rows().value, here.rows().value, rtol=rtol, atol=1e-9)
+    assert here.arrays.keys() == there.arrays.keys()
+    for name, array in here.arrays.items():
+        np.testing.assert_allclose(there.arrays[name], array, rtol=rtol, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("question", experiments.QUESTIONS)
+def test_an_experiment_computes_on_the_device(question, monkeypatch):
+    """Only true codes are multiplied on the CPU, with the true dictionary: data have the same bits everywhere."""
+    run, drawn = experiments.part(question, "run").run, []
+    kept = synthetic.SparseData
+    monkeypatch.setattr(synthetic, "SparseData", lambda *parts: drawn.append(parts) or kept(*parts))
+    for cell in _cells(question):
+        here, there = Record(), Record()
+        run(cell.settings, cell.seeds, here)
+        drawn.clear()
+        with pretended() as products:
+            run(cell.settings, cell.seeds, there)
+        assert products["cpu"] == len(drawn)
+        assert products["device"] or "denoiser" in cell.settings
+        _same(here, there, 1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_method_learns_on_the_device(name):
+    """Or in a library that knows the CPU alone; its dictionary is on the device again."""
+    settings = {"n_samples": 80, "n_features": 10, "n_atoms": 12, "sparsity": 2, "signs": "shared", "init_noise": 0.02}
+    settings |= {"batch": 40, "epochs": 1, "evaluate_every": 1, "method": name, "method_settings": {}}
+    here, there = Record(), Record()
+    learn(settings, 0, here)
+    with pretended():
+        learn(settings, 0, there)
+    assert here.status == "done"
+    _same(here, there, 1e-4)
+
+
+def test_the_pretended_device_is_as_strict_as_a_gpu():
+    with pretended():
+        there, here = torch.ones(2, 3), torch.ones(2, 3, device="cpu")
+        for mix in (
+            lambda: there + here,
+            lambda: here @ there.T,
+            lambda: here[there[0].long()],
+            lambda: there.copy_(here) * here,
+        ):
+            with pytest.raises(RuntimeError, match="same device"):
+                mix()
+        for take in (lambda: there.numpy(), lambda: np.asarray(there)):
+            with pytest.raises((RuntimeError, TypeError), match="numpy"):
+                take()
+        assert there[torch.tensor([1], device="cpu")].cpu().tolist() == [[1, 1, 1]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_data_and_starts_are_the_same_to_the_last_bit(dtype):
+    here = make_sparse_data(20, 5, 8, 2, noise=0.1, seed=0, dtype=dtype)
+    with pretended():
+        there = make_sparse_data(20, 5, 8, 2, noise=0.1, seed=0, dtype=dtype)
+        start = perturb_dictionary(there.dictionary, 0.1, 0).cpu()
+        filters = random_filters(3, 5, 0, dtype).cpu()
+        moved = [part.cpu() for part in there]
+    assert all(map(torch.equal, here, moved))
+    assert start.equal(perturb_dictionary(here.dictionary, 0.1, 0)) and filters.equal(random_filters(3, 5, 0, dtype))
+
+
+WORDS = ["cell", "learning", "--settings", json.dumps({
+    "n_samples": 30, "n_features": 8, "n_atoms": 10, "sparsity": 2, "signs": "shared", "init_noise": 0.05, "lam": 0.2, "step": 0.2,
+    "n_layers": 4, "estimator": "ae-ls", "updates": 3, "learning_rate": 0.01, "adam_eps": 1e-8}), "--seeds", "0,1"]  # fmt: skip
+
+
+def test_without_a_gpu_auto_is_the_processor_and_cuda_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    pudle(*WORDS, "--device", "auto", "--output", tmp_path / "cell")
+    assert cells.read(tmp_path / "cell")["provenance"]["device"] == "cpu"
+    assert "finds no GPU" in pudle(*WORDS, "--device", "cuda", "--output", tmp_path / "none", status=2)
+    assert "'gpu' is not one of" in pudle(*WORDS, "--device", "gpu", "--output", tmp_path / "none", status=2)
+    assert not (tmp_path / "none").exists()
+
+
+def test_on_a_gpu_products_are_deterministic_and_in_full_precision(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    before = torch.backends.fp32_precision
+    try:
+        assert [cli._computing_on(name) for name in ("cuda", "auto")] == [torch.device("cuda")] * 2
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
+    finally:
+        torch.backends.fp32_precision = before
+
+
+def test_a_configuration_for_a_gpu_is_refused_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    path = tmp_path / "mine.yaml"
+    path.write_text("scale: mine\ndevice: cuda\n")
+    merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"device": "cuda"}
+    with pytest.raises(
+        PudleError, match=r"mine\.yaml, line 2: 'device' is 'cuda', but torch cannot use a GPU here \(.+\); write"
+    ):
+        experiments.validate(merged, [path])
+
+
+def test_the_device_is_recorded_and_counts_for_kept_states_but_not_for_names():
+    with pretended():
+        assert provenance.device() == "meta" and provenance.describe()["device"] == "meta"
+    assert provenance.device() == provenance.describe()["device"] == "cpu"
+
+
+def test_a_cell_of_a_gpu_is_run_again_on_a_gpu_if_there_is_one(small_run):
+    run = Run(small_run)
+    first, second = run.cells[:2]
+    run.told[name_of(second)]["provenance"]["device"] = "NVIDIA H100"
+    for cell, device in ((first, "cpu"), (second, "auto")):
+        words = rerun.command(run, cell, "again")
+        assert words[words.index("--device") + 1] == device
+    assert rerun.unlike({"device": "NVIDIA H100"}, {"device": "cpu"}) == ["device (NVIDIA H100, now cpu)"]
+
+
+def test_the_job_server_starts_no_cuda():
+    """Not even to ask whether there is a GPU: its forks could not use CUDA then."""
+    script = (
+        "import sys, torch\n"
+        "def refuse(*arguments): raise AssertionError('CUDA was started before the fork')\n"
+        "torch.cuda._lazy_init = torch.cuda.is_available = torch.cuda.device_count = torch._C._cuda_getDeviceCount = refuse\n"
+        f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'workflow')!r}]\n"
+        "import job_server\njob_server.preload()\nprint('well')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "well", done.stderr
+
+
+@pytest.fixture
+def gpu():
+    """As a cell computes on a GPU."""
+    with cli._computing_on("cuda"):
+        yield torch.device("cuda")
+
+
+KINDS = [{"lam": 0.2}, {"lam": 0.2, "decay": 0.95}, {"threshold": 0.1}, {"lam": 0.2, "nonnegative": True}]
+KINDS += [{"lam": 0.2, "acceleration": "fista"}]
+
+
+def _close(there: torch.Tensor, here: torch.Tensor) -> bool:
+    """Within 1e-5 of the largest entry."""
+    return there.is_cuda and bool((there.cpu() - here).abs().max() <= 1e-5 * here.abs().max())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("estimator", ["dec", "ae-lasso", "ae-ls"])
+def test_gradients_and_codes_are_those_of_the_processor(gpu, estimator, kind):
+    if estimator == "ae-lasso" and "threshold" in kind:
+        pytest.skip("not defined")
+    data = make_sparse_data(200, 50, 100, 5, seed=0)
+    start, unrolling = perturb_dictionary(data.dictionary, 0.02, 0), Unrolling(step=0.2, n_layers=50, **kind)
+    here = unrolled_gradient(data.x.cpu(), start.cpu(), estimator, unrolling)
+    there = unrolled_gradient(data.x, start, estimator, unrolling)
+    assert _close(there.gradient, here.gradient) and _close(there.codes, here.codes)
+    assert _close(encode(data.x, start, **vars(unrolling)), here.codes)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("estimator", ["dec", "ae-lasso", "ae-ls"])
+def test_filter_gradients_are_those_of_the_processor(gpu, estimator):
+    filters, unrolling = random_filters(16, 9, 0), Unrolling(lam=0.16, step=0.1, n_layers=15)
+    images = torch.as_tensor(np.random.default_rng(0).random((4, 1, 65, 65), np.float32))
+    here = network_gradient(images.cpu(), Network(filters.cpu()), estimator, unrolling, stride=4)
+    there = network_gradient(images, Network(filters), estimator, unrolling, stride=4)
+    assert _close(there.gradient.filters, here.gradient.filters) and _close(there.codes, here.codes)
+    assert _close(convolution.encode(images, filters, **vars(unrolling), stride=4), here.codes)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("question", experiments.QUESTIONS)
+def test_cells_of_a_gpu_have_the_rows_of_the_processors(question, tmp_path):
+    for cell in _cells(question):
+        found = {}
+        for device in ("cpu", "cuda"):
+            words = ["--settings", json.dumps(dict(cell.settings)), "--seeds", "0", "--device", device]
+            pudle("cell", question, *words, "--output", tmp_path / cell.id / device)
+            found[device] = pd.read_csv(tmp_path / cell.id / device / "rows.csv")
+            used = cells.read(tmp_path / cell.id / device)["provenance"]["device"]
+            assert used == (torch.cuda.get_device_name() if device == "cuda" else "cpu")
+        keys = [column for column in found["cpu"] if column != "value"]
+        pd.testing.assert_frame_equal(found["cpu"][keys], found["cuda"][keys])
+        np.testing.assert_allclose(found["cuda"].value, found["cpu"].value, rtol=1e-3, atol=1e-5)
