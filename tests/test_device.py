@@ -37,7 +37,8 @@ SMALLER = {  # than TOY, as a pretended device is slow
 
 def _cells(question: str) -> list[cells.Cell]:
     section = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["experiments"][question] or {}
-    return experiments.plan({"experiments": {question: section | TOY[question] | SMALLER.get(question, {}) | {"seeds": 1}}})
+    section |= TOY[question] | SMALLER.get(question, {}) | {"seeds": 1}
+    return experiments.plan({"seeds": 1, "experiments": {question: section}})
 
 
 def _same(here: Record, there: Record, rtol: float) -> None:
@@ -48,7 +49,8 @@ def _same(here: Record, there: Record, rtol: float) -> None:
     np.testing.assert_allclose(there.rows().value, here.rows().value, rtol=rtol, atol=1e-9)
     assert here.arrays.keys() == there.arrays.keys()
     for name, array in here.arrays.items():
-        np.testing.assert_allclose(there.arrays[name], array, rtol=rtol, atol=1e-5, err_msg=name)
+        rounding = 1 if name.startswith("histogram/counts") else 1e-5  # the last bit moves a value into the next bin
+        np.testing.assert_allclose(there.arrays[name], array, rtol=rtol, atol=rounding, err_msg=name)
 
 
 @pytest.mark.parametrize("question", experiments.QUESTIONS)
@@ -169,7 +171,7 @@ def test_the_job_server_starts_no_cuda():
     script = (
         "import sys, torch\n"
         "def refuse(*arguments): raise AssertionError('CUDA was started before the fork')\n"
-        "torch.cuda._lazy_init = torch.cuda.is_available = torch.cuda.device_count = torch._C._cuda_getDeviceCount = refuse\n"
+        "torch.cuda._lazy_init = torch.cuda.is_available = torch.cuda.device_count = torch.cuda.get_device_properties = refuse\n"
         f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'workflow')!r}]\n"
         "import job_server\njob_server.preload()\nprint('well')"
     )
