@@ -12,8 +12,8 @@ is the gradient of :math:`\sum x ⊙ Dz` in the filters. Layer t computes :math:
     \bar A = −α \textstyle\sum_t ⟨r_t, \bar u_t⟩, \qquad \bar D = −α \textstyle\sum_t ⟨q_t, z_t⟩, \qquad
     \bar θ = −\textstyle\sum_t \mathrm{sign}(z_{t+1}) ⊙ \bar u_t \text{ (summed over samples and places)},
 
-and :math:`\bar C = ⟨C z_T − x, z_T⟩`; what is tied has the sum of its parts. :func:`autograd_network_gradient` is the plain path, and
-the oracle in the tests.
+and :math:`\bar C = ⟨C z_T − x, z_T⟩`; what is tied has the sum of its parts. On a CPU this is done by :mod:`pudle.image_layers`, elsewhere by
+torch's convolutions here. :func:`autograd_network_gradient` is the plain path, and the oracle in the tests.
 """
 
 from collections.abc import Callable
@@ -76,25 +76,13 @@ def network_gradient(
         images, network, estimator, unrolling, stride=stride, targets=targets, backward_layers=backward_layers, margin=margin
     )
     penalty = l1_weight * unrolling.lam if estimator == "ae-lasso" else 0.0
-    layers, inside = _Layers(network, unrolling, stride), _inside(images, margin)
-    gradient, loss, codes = network.map(torch.zeros_like), 0.0, []
-    size = _block(images, network.filters, stride)
-    with flushed_denormals():
-        for block, target in zip(images.split(size), targets.split(size), strict=True):
-            z, history = layers.run(layers.synthesis.pad(block), n_back)
-            residual = layers.decoder.synthesize(z).sub_(layers.decoder.pad(target))
-            residual = residual if inside is None else residual.mul_(layers.decoder.pad(inside))
-            loss += float(residual.square().sum()) / 2
-            direct = gradient.filters if gradient.decoder is None else gradient.decoder
-            direct += layers.decoder.product(residual, z)
-            if history:
-                back = layers.decoder.correlate(residual)
-                if penalty:
-                    loss += penalty * float(z.abs().sum())
-                    back.add_(z.sign(), alpha=penalty)
-                layers.back_propagate(back, z, history, gradient)
-            codes.append(z)
-    return Gradient(gradient.map(lambda array: array / len(images)), torch.cat(codes), loss / len(images))
+    parts, codes, loss = _run(images, targets, network, unrolling, stride, n_back, penalty, _inside(images, margin))
+    synthesis, analysis, decoder, thresholds = (part / len(images) for part in parts)
+    gradient = Network(
+        synthesis + (analysis if network.analysis is None else 0) + (decoder if network.decoder is None else 0),
+        *(None if array is None else part for array, part in zip(network[1:], (analysis, decoder, thresholds), strict=True)),
+    )
+    return Gradient(gradient, codes, loss / len(images))
 
 
 def autograd_network_gradient(
@@ -161,12 +149,71 @@ def denoise(images: Tensor, network: Network, unrolling: Unrolling, *, stride: i
             images, network.filters.shape[-1], stride, lambda moved: denoise(moved, network, unrolling, stride=stride)
         )
     _check(images, network, "ae-ls", unrolling, stride=stride, targets=images)
-    layers = _Layers(network, unrolling, stride)
+    decoder = Dictionary(network.filters if network.decoder is None else network.decoder, stride)
     height, width = images.shape[-2:]
+    codes = (
+        _run(block, block, network, unrolling, stride)[1] for block in images.split(_block(images, network.filters, stride))
+    )
+    return torch.cat([decoder.synthesize(z)[..., :height, :width] for z in codes])
+
+
+def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, inside=None):
+    """Parts of the gradient that D, A, C and θ have from their places, summed over images; codes; and the sum of the losses.
+
+    Compiled on a CPU, where filters are as small as usual; by torch's convolutions elsewhere.
+    """
+    network = network.map(torch.detach)
+    settings = {"stride": stride, "stop": unrolling.n_layers - n_back, "penalty": penalty, "inside": inside}
+    run = run_network
+    if images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64):
+        from pudle.image_layers import run_network as run  # numba is slow to import, and needed here only
     with flushed_denormals():
-        blocks = images.split(_block(images, network.filters, stride))
-        codes = (layers.run(layers.synthesis.pad(block), 0)[0] for block in blocks)
-        return torch.cat([layers.decoder.synthesize(z)[..., :height, :width] for z in codes])
+        return run(images.detach(), targets.detach(), (*_tied(network), network.thresholds), unrolling, **settings)
+
+
+def run_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
+    """:func:`pudle.image_layers.run_network` for tensors on any device."""
+    *arrays, thresholds = network
+    synthesis, analysis, decoder = (Dictionary(array, stride) for array in arrays)
+    parts = [torch.zeros_like(array) for array in arrays] + [images.new_zeros(len(arrays[0]))]
+    loss, codes = 0.0, []
+    size = _block(images, arrays[0], stride)
+    for block, target in zip(images.split(size), targets.split(size), strict=True):
+        block, z, history = synthesis.pad(block), None, []
+        for t in range(unrolling.n_layers):
+            residual = -block if z is None else synthesis.synthesize(z).sub_(block)
+            if t >= stop:
+                history.append((z, residual))
+            u = analysis.correlate(residual)
+            u = u.mul_(-unrolling.step) if z is None else torch.add(z, u, alpha=-unrolling.step, out=u)
+            z = shrink_in_place(u, unrolling, t) if thresholds is None else _shrink(u, thresholds[:, None, None], unrolling)
+        error = decoder.synthesize(z).sub_(decoder.pad(target))
+        error = error if inside is None else error.mul_(decoder.pad(inside))
+        loss += float(error.square().sum()) / 2 + (penalty * float(z.abs().sum()) if penalty else 0.0)
+        parts[2] += decoder.product(error, z)
+        codes.append(z)
+        if history:
+            back = decoder.correlate(error).add_(z.sign(), alpha=penalty)
+            _back_propagate(back, z, history, synthesis, analysis, unrolling.step, parts)
+    return parts, torch.cat(codes), loss
+
+
+def _shrink(u: Tensor, levels: Tensor, unrolling: Unrolling) -> Tensor:
+    return u.sub_(levels).relu_() if unrolling.nonnegative else u.sub_(u.clamp(-levels, levels))
+
+
+def _back_propagate(back, codes, history, synthesis, analysis, step, parts):
+    """Add to ``parts`` what the layers in ``history``, (z_t, r_t) each and z_0 = None, give, from z̄_T = ``back`` and z_T; both are lost."""
+    while history:
+        # z̄ where the codes are not 0, in one pass
+        error = torch.ops.aten.softshrink_backward.grad_input(back, codes, 0.0, grad_input=back)
+        parts[3] -= (codes.sign() * error).sum((0, 2, 3))
+        codes, residual = history.pop()
+        parts[1].sub_(analysis.product(residual, error), alpha=step)
+        if codes is not None:
+            image = analysis.synthesize(error)
+            parts[0].sub_(synthesis.product(image, codes), alpha=step)
+            back = error.sub_(synthesis.correlate(image), alpha=step)
 
 
 def _inside(images: Tensor, margin: int) -> Tensor | None:
@@ -179,62 +226,6 @@ def _tied(network: Network) -> tuple[Tensor, Tensor, Tensor]:
     """D, A and C."""
     filters, analysis, decoder, _ = network
     return filters, filters if analysis is None else analysis, filters if decoder is None else decoder
-
-
-class _Layers:
-    """The layers of a network, forwards and backwards, on padded images."""
-
-    def __init__(self, network: Network, unrolling: Unrolling, stride: int):
-        self.unrolling = unrolling
-        self.synthesis = Dictionary(network.filters, stride)
-        filters, analysis, decoder = _tied(network)
-        self.analysis = self.synthesis if analysis is filters else Dictionary(analysis, stride)
-        self.decoder = self.synthesis if decoder is filters else Dictionary(decoder, stride)
-        self.levels = None if network.thresholds is None else network.thresholds.detach()[:, None, None]
-
-    def run(self, images: Tensor, n_back: int) -> tuple[Tensor, list[tuple[Tensor | None, Tensor]]]:
-        """z_T, and (z_t, r_t) of the last ``n_back`` layers, where z_0 = 0 is None."""
-        step, n_layers = self.unrolling.step, self.unrolling.n_layers
-        codes, history = None, []
-        for t in range(n_layers):
-            residual = -images if codes is None else self.synthesis.synthesize(codes).sub_(images)
-            if t >= n_layers - n_back:
-                history.append((codes, residual))
-            u = self.analysis.correlate(residual)
-            u = u.mul_(-step) if codes is None else torch.add(codes, u, alpha=-step, out=u)
-            codes = self._shrink(u, t)
-        return codes, history
-
-    def _shrink(self, u: Tensor, layer: int) -> Tensor:
-        if self.levels is None:
-            return shrink_in_place(u, self.unrolling, layer)
-        if self.unrolling.nonnegative:
-            return u.sub_(self.levels).relu_()
-        return u.sub_(u.clamp(-self.levels, self.levels))
-
-    def back_propagate(
-        self, back: Tensor, codes: Tensor, history: list[tuple[Tensor | None, Tensor]], gradient: Network
-    ) -> None:
-        """Add to ``gradient`` what the layers in ``history`` (emptied) give, from z̄_T (overwritten) and z_T."""
-        step, tied = self.unrolling.step, self.analysis is self.synthesis
-        analysis = gradient.filters if tied else gradient.analysis
-        while history:
-            # z̄ where the codes are not 0, in one pass
-            error = torch.ops.aten.softshrink_backward.grad_input(back, codes, 0.0, grad_input=back)
-            if self.levels is not None:
-                gradient.thresholds.sub_((codes.sign() * error).sum((0, 2, 3)))
-            codes, residual = history.pop()
-            if codes is None:
-                analysis.sub_(self.analysis.product(residual, error), alpha=step)
-                return
-            image = self.analysis.synthesize(error)
-            if tied:  # one product of twice the length is faster than two
-                both = self.synthesis.product(torch.cat([residual, image]), torch.cat([error, codes]))
-                gradient.filters.sub_(both, alpha=step)
-            else:
-                analysis.sub_(self.analysis.product(residual, error), alpha=step)
-                gradient.filters.sub_(self.synthesis.product(image, codes), alpha=step)
-            back = error.sub_(self.synthesis.correlate(image), alpha=step)
 
 
 def _block(images: Tensor, filters: Tensor, stride: int) -> int:

@@ -7,6 +7,9 @@ the few entries of them that are not 0, are written as vector instructions. All 
 multiples of 16.
 """
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -16,6 +19,23 @@ from numba.extending import intrinsic
 LANES = 16  # all widths are multiples of it; a vector that LLVM cuts to the machine's width
 # _nrt: nothing is allocated here, and counting references to the arrays passed around would take longer than the sums
 OPTIONS = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
+
+
+def forget_stale_code(loops, *modules):
+    """Remove the compiled loops of ``modules`` where they are older than the source of any of these; ``loops`` is one of them.
+
+    numba compiles a function anew when its own file changes, but not when that of a function which it calls does.
+    """
+    folder = Path(loops.stats.cache_path)
+    sources = [Path(module.__file__) for module in modules]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    stamp = folder / f"{sources[-1].stem}.sha256"
+    if not stamp.exists() or stamp.read_text() != digest:
+        for source in sources:
+            for compiled in folder.glob(f"{source.stem}.*.nb[ci]"):
+                compiled.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(digest)
 
 
 @njit(forceinline=True, **OPTIONS)

@@ -1,38 +1,19 @@
 """Unrolled layers on sparse codes for blocks of samples, in threads: the tensor side of :mod:`pudle.working_sets`."""
 
-import hashlib
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from pudle import back_propagation, rows, working_sets
 from pudle.back_propagation import RING, run_samples
-from pudle.rows import LANES, padded
+from pudle.rows import LANES, forget_stale_code, padded
 from pudle.working_sets import WIDTH, History, Problem, Scratch
 
 LINE = 64  # bytes of a cache line
 
 
-def forget_stale_code(modules=(rows, working_sets, back_propagation)) -> None:
-    """Remove compiled loops that are older than the source of any of the ``modules``.
-
-    numba compiles a function anew when its own file changes, but not when that of a function which it calls does.
-    """
-    folder = Path(run_samples.stats.cache_path)
-    sources = [Path(module.__file__) for module in modules]
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    stamp = folder / "compiled-loops.sha256"
-    if not stamp.exists() or stamp.read_text() != digest:
-        for source in sources:
-            for compiled in folder.glob(f"{source.stem}.*.nb[ci]"):
-                compiled.unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(digest)
-
-
-forget_stale_code()
+forget_stale_code(run_samples, rows, working_sets, back_propagation)
 
 
 class SparseLayers:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pudle
+from pudle import networks
 from pudle.coding import Unrolling
 from pudle.convolution import decode, encode, fit_size, operator_norm
 from pudle.errors import PudleError
@@ -167,6 +168,49 @@ def test_the_gradient_of_every_array_of_a_network_is_that_of_automatic_different
         assert (array is None) == (ours is None) == (theirs is None)
         if array is not None:
             assert ours.shape == array.shape and relative(ours, theirs) < 1e-10
+
+
+@pytest.mark.parametrize("estimator, unrolling", CASES, ids=str)
+@pytest.mark.parametrize(("backward_layers", "margin"), [(2, 0), (None, 3)])
+def test_the_path_for_other_devices_is_the_compiled_one(estimator, unrolling, backward_layers, margin, monkeypatch):
+    images, filters = make(n=3)
+    soft = not unrolling.hard and unrolling.decay == 1
+    network = free_network(filters) if estimator == "ae-ls" and soft else Network(filters)
+    setting = {"stride": 2, "targets": images.flip(3), "backward_layers": backward_layers, "margin": margin, "l1_weight": 1.7}
+    compiled = network_gradient(images, network, estimator, unrolling, **setting)
+    estimate = denoise(images, network, unrolling, stride=2)
+    monkeypatch.setattr("pudle.image_layers.run_network", networks.run_network)
+    monkeypatch.setattr("pudle.networks._block", lambda *_: 2)
+    other = network_gradient(images, network, estimator, unrolling, **setting)
+    torch.testing.assert_close(other.codes, compiled.codes)
+    torch.testing.assert_close(denoise(images, network, unrolling, stride=2), estimate)
+    assert other.loss == pytest.approx(compiled.loss, rel=1e-12)
+    for array, ours, theirs in zip(network, other.gradient, compiled.gradient, strict=True):
+        assert (array is None) == (ours is None) == (theirs is None)
+        if array is not None:
+            assert relative(ours, theirs) < 1e-10
+
+
+@pytest.mark.parametrize("p", [16, 17, 70, 130])
+def test_any_number_of_filters_in_both_precisions(p):
+    """Strips of all widths, and remainders of rows."""
+    for dtype, limit in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+        images, filters = make(p=p, rows=7, columns=5, dtype=dtype)
+        fast, plain = (
+            gradient(images, filters, "ae-ls", UNROLLINGS[0], stride=2)
+            for gradient in (filter_gradient, autograd_filter_gradient)
+        )
+        assert relative(fast.gradient, plain.gradient) < limit and relative(fast.codes, plain.codes) < limit
+
+
+def test_threads_do_not_change_the_gradient():
+    images, filters = make(n=10)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(filter_gradient(images, filters, "ae-ls", UNROLLINGS[0], stride=2))
+    torch.set_num_threads(before)
+    assert torch.equal(found[0].gradient, found[1].gradient) and torch.equal(found[0].codes, found[1].codes)
 
 
 def test_the_gradient_of_every_array_of_a_network_is_that_of_finite_differences():

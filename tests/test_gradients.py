@@ -172,11 +172,11 @@ def test_wrong_words_are_refused(estimator, settings_, message):
         pudle.dictionary_gradient(*_problem(), estimator, step=0.1, n_layers=3, **settings_)
 
 
-def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path, monkeypatch):
+def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path):
     """numba alone would go on with a loop compiled before a function that it calls was changed in another file."""
     from types import SimpleNamespace
 
-    from pudle import sparse_layers
+    from pudle import rows
 
     source, other = tmp_path / "rows.py", tmp_path / "working_sets.py"
     source.write_text("1")
@@ -184,13 +184,13 @@ def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path, monkeyp
     kept, compiled = tmp_path / "metrics.f-1.py311.nbi", tmp_path / "working_sets.f-1.py311.nbi"
     for file in (kept, compiled):
         file.touch()
-    monkeypatch.setattr(sparse_layers, "run_samples", SimpleNamespace(stats=SimpleNamespace(cache_path=tmp_path)))
+    loops = SimpleNamespace(stats=SimpleNamespace(cache_path=tmp_path))
     modules = [SimpleNamespace(__file__=str(source)), SimpleNamespace(__file__=str(other))]
-    sparse_layers.forget_stale_code(modules)
+    rows.forget_stale_code(loops, *modules)
     assert kept.exists() and not compiled.exists()
     compiled.touch()
-    sparse_layers.forget_stale_code(modules)
+    rows.forget_stale_code(loops, *modules)
     assert compiled.exists()
     source.write_text("2")
-    sparse_layers.forget_stale_code(modules)
+    rows.forget_stale_code(loops, *modules)
     assert not compiled.exists()

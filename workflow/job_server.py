@@ -110,7 +110,8 @@ def preload() -> None:
     import sklearn.decomposition
     import torch
 
-    from pudle import cli, dictionary_gradient, experiments
+    from pudle import cli, dictionary_gradient, experiments, networks
+    from pudle.coding import Unrolling
     from pudle.harness import provenance, style
 
     for question in experiments.QUESTIONS:
@@ -120,9 +121,18 @@ def preload() -> None:
     assert cli and scipy and skimage and sklearn
     torch.set_num_threads(1)  # a fork could not use threads that were started here
     torch.optim.Adam([torch.zeros(1)])
-    x, dictionary = torch.eye(2), torch.eye(2)
+    x, dictionary, image = torch.eye(2), torch.eye(2), torch.ones(1, 1, 2, 2)
+
+    def load_loops():
+        networks.filter_gradient(image, image, "ae-ls", Unrolling(lam=0.1, step=0.1, n_layers=2), stride=1)
+
+    if not (compiling := os.fork()):  # beside the others, where they are not compiled yet
+        load_loops()
+        os._exit(0)
     for estimator in ("dec", "ae-ls"):
         dictionary_gradient(x, dictionary, estimator, lam=0.1, step=0.1, n_layers=2)
+    os.waitpid(compiling, 0)
+    load_loops()
     figure, (axis,) = style.panels()
     axis.set(yscale="log", xlabel="$x$")
     for kind in ("pdf", "png", "svg"):
