@@ -1,6 +1,6 @@
 """Filter gradients and codes at the size of the denoising experiment: the fast path against automatic differentiation.
 
-    python benchmarks/denoising.py [--threads 2] [--repeats 5]
+    python benchmarks/denoising.py [--threads 2] [--device cuda] [--repeats 5]
 
 How it is measured: measuring.py. The table goes to benchmarks/out/denoising.csv as well.
 """
@@ -22,8 +22,8 @@ CASES = [(name, *size) for name in ("dec", "ae-ls", "ae-lasso") for size in SIZE
 def call(path: str, name: str, n: int, height: int, width: int):
     """A function of nothing to time."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(n, 1, height, width, generator=generator)
-    filters = torch.randn(N_FILTERS, 1, KERNEL, KERNEL, generator=generator)
+    images = torch.rand(n, 1, height, width, generator=generator, device="cpu").to(torch.get_default_device())
+    filters = torch.randn(N_FILTERS, 1, KERNEL, KERNEL, generator=generator, device="cpu").to(images)
     filters /= filters.flatten(1).norm(dim=1)[:, None, None, None]
     if name == "encode":
         return lambda: codes(path, images, filters)

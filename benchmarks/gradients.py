@@ -1,6 +1,6 @@
 """Dictionary gradients at the paper's sizes: the fast path against automatic differentiation of the whole batch at once.
 
-    python benchmarks/gradients.py [--threads 2] [--repeats 5] [--only learning]
+    python benchmarks/gradients.py [--threads 2] [--device cuda] [--repeats 5] [--only learning]
 
 How it is measured: measuring.py. The table goes to benchmarks/out/gradients.csv as well.
 """

@@ -1,8 +1,9 @@
 """How the benchmarks measure: two implementations in turn, in one process.
 
-Other work on the machine then slows both, and a ratio is the median over the pairs. Peak memory is what one call adds to the largest
-resident set of a child process (Linux only). The floor is the time of the multiplications of the dense layers alone, at the measured
-rate of a large matrix product: what skips zeros can be below it.
+Other work on the machine then slows both, and a ratio is the median over the pairs. Clocks are read when a GPU has nothing left to do.
+Peak memory is what one call adds to the largest resident set of a child process (Linux only), or on a GPU to the memory of its tensors.
+The floor is the time of the multiplications of the dense layers alone, at the measured rate of a large matrix product: what skips zeros
+can be below it.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -24,22 +26,42 @@ def compare(script: str, description: str, cases: Sequence[tuple], call: Callabl
     call : (path, *case) → a function of nothing to time, for both ``PATHS``
     operations : (*case) → floating-point operations of the dense layers
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = arguments(description)
     parser.add_argument("--only", default="", help="measure only cases whose name holds this")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    with computing_on(options):
+        if options.child:
+            print(_peak_memory(call(options.child[0], *cases[int(options.child[1])])))
+        else:
+            _compare(script, options, cases, call, operations)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--repeats", type=int, default=5)
+    return parser
+
+
+def computing_on(options: argparse.Namespace) -> AbstractContextManager:
+    """Torch's threads and its default device."""
     torch.set_num_threads(options.threads)
-    if options.child:
-        print(_peak_memory(call(options.child[0], *cases[int(options.child[1])])))
-        return
-    rate = matrix_rate()
+    if options.device == "cpu":
+        return nullcontext()
+    torch.backends.fp32_precision = "ieee"  # no TF32
+    return torch.device(options.device)
+
+
+def _compare(script: str, options: argparse.Namespace, cases: Sequence[tuple], call: Callable, operations: Callable) -> None:
+    rate = matrix_rate(1024 if options.device == "cpu" else 8192)
     rows = []
     for number, case in enumerate(cases):
         if options.only in " ".join(map(str, case)):
             times = _in_turn({path: call(path, *case) for path in PATHS}, options.repeats)
-            memory = {path: _child_memory(script, path, number, options.threads) for path in PATHS}
+            memory = {path: _child_memory(script, path, number, options) for path in PATHS}
             rows.append(
                 {
                     "case": " ".join(map(str, case)),
@@ -51,15 +73,19 @@ def compare(script: str, description: str, cases: Sequence[tuple], call: Callabl
                 }
             )
     table = pd.DataFrame(rows)
-    print(f"{options.threads} threads, {rate / 1e9:.0f} GFLOP/s\n")
+    print(f"{device_name()}, {options.threads} threads, {rate / 1e9:.0f} GFLOP/s\n")
     print(table.to_markdown(index=False, floatfmt=".3g"))
     out = Path(script).parent / "out" / f"{Path(script).stem}.csv"
     out.parent.mkdir(exist_ok=True)
-    table.assign(threads=options.threads).to_csv(out, index=False)
+    table.assign(device=device_name(), threads=options.threads).to_csv(out, index=False)
 
 
-def matrix_rate(size: int = 1024) -> float:
-    """Floating-point operations a second of a float32 matrix product."""
+def device_name() -> str:
+    return torch.cuda.get_device_name() if _on_gpu() else "processor"
+
+
+def matrix_rate(size: int) -> float:
+    """Floating-point operations a second of a float32 product of ``size`` x ``size`` matrices."""
     a = torch.rand(size, size)
     return 2 * size**3 / min(timed(lambda: a @ a) for _ in range(20))
 
@@ -71,24 +97,48 @@ def _in_turn(calls: dict[str, Callable], repeats: int) -> pd.DataFrame:
 
 def timed(run: Callable) -> float:
     """Seconds that ``run()`` takes."""
-    start = time.perf_counter()
+    start = _now()
     run()
-    return time.perf_counter() - start
+    return _now() - start
 
 
-def _child_memory(script: str, path: str, number: int, threads: int) -> float:
-    command = [sys.executable, script, "--threads", str(threads), "--child", path, str(number)]
+def _now() -> float:
+    if _on_gpu():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _on_gpu() -> bool:
+    return torch.get_default_device().type == "cuda"
+
+
+def _child_memory(script: str, path: str, number: int, options: argparse.Namespace) -> float:
+    command = [
+        sys.executable,
+        script,
+        "--threads",
+        str(options.threads),
+        "--device",
+        options.device,
+        "--child",
+        path,
+        str(number),
+    ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def _peak_memory(run: Callable) -> float:
     """MiB that a call adds to the peak of this process; the data are there already."""
-    before = _resident_peak()
+    if _on_gpu():
+        torch.cuda.reset_peak_memory_stats()
+    before = _peak()
     run()
-    return _resident_peak() - before
+    return _peak() - before
 
 
-def _resident_peak() -> float:
+def _peak() -> float:
     """MiB. Not ru_maxrss of resource.getrusage: a child inherits that from its parent."""
+    if _on_gpu():
+        return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024

@@ -1,20 +1,19 @@
 """How the time of an update grows with n, p, s and T: medians, and the exponents of power laws fitted to them.
 
-    python benchmarks/scaling.py [--threads 2] [--repeats 5]
+    python benchmarks/scaling.py [--threads 2] [--device cuda] [--repeats 5]
 
 One size varies at a time around the experiment `learning`; m is p / 2 throughout. The exponent is the slope of ln(time) on ln(size); the
 table also has the mean number of entries of a code that are not 0 (over layers and samples), as it is that which the work follows.
 Tables and the plot go to benchmarks/out/scaling.csv and scaling.png.
 """
 
-import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from measuring import timed
+from measuring import arguments, computing_on, timed
 
 import pudle
 from pudle.coding import Unrolling
@@ -44,16 +43,13 @@ def measure(n: int, p: int, s: int, T: int, repeats: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    rows = [
-        {"varies": name, "size": size} | measure(**CENTRE | {name: size}, repeats=options.repeats)
-        for name, sizes in RANGES.items()
-        for size in sizes
-    ]
+    options = arguments(__doc__).parse_args()
+    with computing_on(options):
+        rows = [
+            {"varies": name, "size": size} | measure(**CENTRE | {name: size}, repeats=options.repeats)
+            for name, sizes in RANGES.items()
+            for size in sizes
+        ]
     table = pd.DataFrame(rows)
     out = Path(__file__).parent / "out"
     out.mkdir(exist_ok=True)

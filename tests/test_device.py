@@ -31,6 +31,7 @@ from pudle.networks import Network, network_gradient
 SMALLER = {  # than TOY, as a pretended device is slow
     "baselines": {"methods": {"mod": {}}},
     "denoising": {"sigmas": [25], "lams": [0.16], "denoisers": {"noisy": {}}},
+    "bias": {"lams": [0.2]},
     "stability": {"steps": [0.5], "n_layers": [2]},
 }
 

@@ -33,6 +33,14 @@ def test_a_changed_setting_runs_exactly_its_cells(finished):
     assert {"tables", "figures_learning", "verdicts", "coverage"} <= set(jobs) and "figures_unrolling" not in jobs
 
 
+def test_another_device_runs_the_same_cells_again(finished):
+    finished.configure(TOY | {"device": "auto"})
+    jobs = finished.jobs()
+    finished.configure(TOY)
+    assert (jobs["cell_learning"], jobs["cell_unrolling"]) == (4, 1)
+    assert finished.jobs() == {}
+
+
 @pytest.mark.parametrize(
     ("module", "runs", "spares"),
     [
