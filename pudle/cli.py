@@ -262,8 +262,10 @@ def _limit_threads(threads: int) -> None:
 
 
 def _computing_on(device: str) -> AbstractContextManager:
-    """Torch's default device while a cell runs. CUDA is started here and nowhere before: the processes of jobs are forks, which could not
-    use it otherwise. On a GPU as on the processor, the same run gives the same numbers, in the full precision of float32."""
+    """Torch's default device while a cell runs; on a GPU, too, in full precision and the same in every run.
+
+    CUDA is started here and nowhere before: it does not survive a fork, and a job is one.
+    """
     import torch
 
     if device == "cpu" or not torch.cuda.is_available():

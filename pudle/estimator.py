@@ -20,7 +20,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     """Learn a dictionary by back-propagation through unrolled sparse coding.
 
     Samples are rows of arrays, data frames or tensors (n_samples, n_features) of float32 or float64, which is the type of all results;
-    other numbers are taken as float64. Results are numpy arrays.
+    other numbers are taken as float64. Results are numpy arrays, computed on the CPU.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """Codes (n, p) of ``X`` (n, m)."""
         check_is_fitted(self)
         x = self._check(X, reset=False)
-        D = torch.as_tensor(self.components_.T).to(x.dtype)
+        D = torch.as_tensor(self.components_.T, device="cpu").to(x.dtype)
         return encode(x, D, **vars(self._unrolling(D))).numpy()
 
     def inverse_transform(self, X):
@@ -176,7 +176,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _start(self, x: torch.Tensor) -> None:
         self._random = check_random_state(self.random_state)
         if self.dict_init is not None:
-            atoms = torch.as_tensor(self.dict_init).to(x.dtype)
+            atoms = torch.as_tensor(self.dict_init, device="cpu").to(x.dtype)
             if atoms.shape != (self.n_components, x.shape[1]):
                 raise ValueError(f"dict_init must be ({self.n_components}, {x.shape[1]}), not {tuple(atoms.shape)}")
         else:

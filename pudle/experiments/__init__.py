@@ -122,7 +122,7 @@ def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources,
 
 
 def _refuse_without_gpu(sources: settings.Sources) -> None:
-    """Tried in another process: planning does not wait for torch, and jobs are forks, which could not use CUDA if it was started before."""
+    """Tried in another process, as planning does not import torch."""
     tried = subprocess.run(
         [sys.executable, "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
     )
