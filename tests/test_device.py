@@ -102,7 +102,7 @@ def test_the_pretended_device_is_as_strict_as_a_gpu():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_data_and_starts_are_the_same_to_the_last_bit(dtype):
+def test_data_and_draws_are_the_same_to_the_last_bit(dtype):
     here = make_sparse_data(20, 5, 8, 2, noise=0.1, seed=0, dtype=dtype)
     with pretended():
         there = make_sparse_data(20, 5, 8, 2, noise=0.1, seed=0, dtype=dtype)
