@@ -140,6 +140,7 @@ def cell(question, values, seeds, varies, plugins, threads, device, fingerprint,
 
     _limit_threads(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
+    torch.utils.deterministic.fill_uninitialized_memory = False  # filling what is written next anyway takes as long as the work
     load_plugins(plugins)
     run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
     chosen = cells.Cell(question, json.loads(values), tuple(map(int, seeds.split(","))), tuple(filter(None, varies.split(","))))

@@ -3,9 +3,11 @@
 import json
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from skimage.io import imsave
 from workflows import TOY, Workflow
 
 from pudle.experiments import QUESTIONS
@@ -150,6 +152,38 @@ def test_a_users_method_runs_exactly_the_new_cells_and_its_faults_are_rows(check
     assert set(drawn.method_name) == set(status)
     (tmp_path / "mine.py").write_text(PLUGIN + "\nCHANGED = True\n")
     assert workflow.jobs()["cell_baselines"] == 4
+
+
+def test_other_images_in_a_folder_run_its_cells_again_and_copies_of_the_same_do_not(checkout, tmp_path):
+    for folder, images in (("seen", ("a", "b")), ("held_out", ("c",))):
+        (tmp_path / folder).mkdir()
+        for name in images:
+            save(tmp_path / folder / f"{name}.png", name)
+    defaults = yaml.safe_load((checkout / "config/config.yaml").read_text())["experiments"]["denoising"]
+    denoising = {
+        "train": "folder:seen",
+        "test": ["folder:held_out"],
+        "n_filters": 4,
+        "kernel": 5,
+        "stride": 2,
+        "n_layers": 2,
+        "crop": 9,
+    }
+    denoising |= {"sigmas": [25], "lams": [0.16], "thresholds": [], "estimators": ["dec"], "updates": 1, "evaluate_every": 1}
+    denoising |= {key: dict.fromkeys(defaults[key]) for key in ("variants", "denoisers")}
+    workflow = Workflow(
+        checkout, tmp_path, {"scale": "toy", "seeds": 1, "experiments": dict.fromkeys(QUESTIONS) | {"denoising": denoising}}
+    )
+    workflow("--until", "cell_denoising")
+    save(tmp_path / "seen" / "a.png", "a")
+    assert "cell_denoising" not in workflow.jobs()
+    save(tmp_path / "seen" / "a.png", "d")
+    assert workflow.jobs()["cell_denoising"] == 1
+
+
+def save(path, name: str) -> None:
+    """An image of noise that is a function of ``name``."""
+    imsave(path, np.random.default_rng(ord(name)).integers(0, 255, (24, 24), dtype=np.uint8), check_contrast=False)
 
 
 def test_divergence_is_a_result(checkout, tmp_path):

@@ -4,11 +4,13 @@ No set is redistributed here; a missing folder is an error that says where the s
 folder of images is one: ``folder:PATH``, relative to the working directory.
 """
 
+import hashlib
 import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from pudle.errors import PudleError, one_of
+from pudle.harness.files import sha256
 
 # The ordinary photographs inside scikit-image, in alphabetical order; every third one tests, so that no image is picked for its outcome.
 _BUNDLED = (
@@ -79,3 +81,12 @@ def find_folder(data_set: str, root: Path) -> Path | None:
             "variable PUDLE_DATA"
         )
     return folder
+
+
+def digest(data_set: str, root: Path) -> str:
+    """Changes with the names and the bytes of the files in the folder of ``data_set``; "" for one that comes inside a package."""
+    folder = Path(data_set.removeprefix(OWN)).expanduser() if data_set.startswith(OWN) else Path(root, data_set)
+    if data_set in BUNDLED or not folder.is_dir():
+        return ""
+    found = [f"{path.name} {sha256(path)}" for path in sorted(folder.iterdir()) if path.is_file()]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]

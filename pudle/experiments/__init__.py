@@ -109,6 +109,12 @@ def source_file(cell: Cell) -> Path | None:
     return of_cell(cell.settings) if of_cell else None
 
 
+def data_sets(cell: Cell) -> list[str]:
+    """The names of the data sets that ``cell`` reads."""
+    of_cell = getattr(part(cell.question, "grid"), "data_sets", None)
+    return of_cell(cell.settings) if of_cell else []
+
+
 def code(cell: Cell) -> dict[str, str]:
     """SHA-256 of the source of each module that ``cell`` depends on, its plug-in included."""
     of_cell = getattr(part(cell.question, "grid"), "module", None)

@@ -20,6 +20,9 @@ for question in QUESTIONS:
             varies=lambda wildcards, question=question: ",".join(cell(question, wildcards).varies),
             plugin=lambda wildcards, question=question: plugin(cell(question, wildcards)),
             fingerprint=lambda wildcards, question=question: experiments.fingerprint(cell(question, wildcards)),
+            data=lambda wildcards, question=question: [
+                digest(name) for name in experiments.data_sets(cell(question, wildcards))
+            ],
             folder=lambda wildcards, output: os.path.dirname(output[0]),
         shell:
             "pudle cell {params.question} --settings {params.settings:q} --seeds {params.seeds} --varies '{params.varies}'"

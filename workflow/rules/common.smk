@@ -1,4 +1,5 @@
 # Checks the configuration, plans the cells, and keeps a second run out of the same results folder.
+import functools
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from snakemake.exceptions import WorkflowError
 sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
 import job_server
 from pudle import experiments
+from pudle.data import catalogue
 from pudle.errors import PudleError
 from pudle.harness import files, provenance
 
@@ -43,6 +45,11 @@ def plugin(cell):
     """The option that names the file of a user's plug-in, for the cells that need one."""
     file = experiments.source_file(cell)
     return [f"--plugin={path}" for path in config.get("plugins", []) if file == Path(path).expanduser().resolve()]
+
+
+@functools.cache
+def digest(data_set):
+    return catalogue.digest(data_set, catalogue.data_root())
 
 
 def cell_files(question=None):

@@ -49,6 +49,11 @@ def _trained(settings: Mapping) -> Iterator[dict]:
         yield from (ae_ls | {"lam": lam, "variant": name} | changes for name, changes in _variants(settings).items())
 
 
+def data_sets(settings: Mapping) -> list[str]:
+    """Those that a cell reads."""
+    return [settings["train"], *settings["test"]]
+
+
 def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     for key, names in (("train", [settings["train"]]), ("test", settings["test"])):
         for name in names:

@@ -15,6 +15,11 @@ def plan(settings: Mapping) -> Iterator[dict]:
             yield shared | {"network": name} | network
 
 
+def data_sets(settings: Mapping) -> list[str]:
+    """Those that a cell reads."""
+    return [settings["train"], settings["test"]]
+
+
 def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     for which in ("train", "test"):
         choose(sources, where, which, settings, catalogue.DATA_SETS, "data set")

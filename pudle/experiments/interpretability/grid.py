@@ -12,6 +12,11 @@ def plan(settings: Mapping) -> Iterator[dict]:
     yield from grid(settings, n_layers="n_layers")
 
 
+def data_sets(settings: Mapping) -> list[str]:
+    """Those that a cell reads."""
+    return [settings["data_set"]]
+
+
 def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     for epoch in settings["drop_epochs"]:
         if epoch >= settings["epochs"]:
