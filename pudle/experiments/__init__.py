@@ -45,12 +45,12 @@ def controls_of(question: str, claim: Claim, tell: str = "statement") -> str:
 
 def schema(question: str) -> dict:
     """JSON schema of a question's section in the config."""
-    return yaml.safe_load((Path(__file__).parent / question / "settings.yaml").read_text())
+    return yaml.load((Path(__file__).parent / question / "settings.yaml").read_text(), settings.YAML)
 
 
 def top_schema() -> dict:
     """JSON schema of the configuration without the sections of the questions."""
-    top = yaml.safe_load((Path(__file__).parent / "settings.yaml").read_text())
+    top = yaml.load((Path(__file__).parent / "settings.yaml").read_text(), settings.YAML)
     top["properties"]["experiments"]["properties"] = {question: {"type": ["object", "null"]} for question in QUESTIONS}
     return top
 

@@ -24,7 +24,7 @@ def fingerprint(*names: str) -> str:
     """
     digest = hashlib.sha256()
     for module in sorted(set().union(*map(modules, names))):
-        digest.update(f"{module}\n{_parse(_source(module).read_text())[0]}\n".encode())
+        digest.update(f"{module}\n{_read(module)[0]}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -41,10 +41,15 @@ def modules(name: str) -> set[str]:
         module = waiting.pop()
         if module not in seen:
             seen.add(module)
-            packages = {module.split(".")[0], __name__.split(".")[0]}
-            imported = _parse(_source(module).read_text())[1]
-            waiting += [name for name in imported if "." in name and name.split(".")[0] in packages and _source(name)]
+            waiting += _read(module)[1]
     return seen
+
+
+def _read(module: str) -> tuple[str, frozenset[str]]:
+    """The source of ``module`` without layout and comments, and which modules of its package and of this one it imports."""
+    path = _source(module)
+    state = os.stat(path)
+    return _parse(module, path, state.st_mtime_ns, state.st_size)
 
 
 def _source(module: str) -> Path | None:
@@ -66,16 +71,23 @@ def _within(home: Path, name: str) -> Path | None:
 
 
 @cache
-def _parse(source: str) -> tuple[str, frozenset[str]]:
-    """``source`` without layout and comments, and what it imports anywhere (all imports are absolute: the linter sees to it)."""
-    tree = ast.parse(source)
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+def _parse(module: str, path: Path, modified: int, size: int) -> tuple[str, frozenset[str]]:
+    """What :func:`_read` says of a file in the state that ``modified`` and ``size`` tell: planning asks for it thousands of times."""
+    tree = ast.parse(path.read_text())
+    packages = {module.split(".")[0], __name__.split(".")[0]}
+    found = {name for name in _imports(tree) if "." in name and name.split(".")[0] in packages and _source(name)}
     return ast.unparse(tree), frozenset(found)
+
+
+def _imports(statement: ast.AST) -> Iterator[str]:
+    """What is imported in ``statement`` or anywhere below it (all imports are absolute: the linter sees to it)."""
+    if isinstance(statement, ast.Import):
+        yield from (alias.name for alias in statement.names)
+    elif isinstance(statement, ast.ImportFrom) and statement.module:
+        yield from (statement.module, *(f"{statement.module}.{alias.name}" for alias in statement.names))
+    for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in getattr(statement, part, ()):
+            yield from _imports(inner)
 
 
 _READ: ContextVar[set[str] | None] = ContextVar("read", default=None)

@@ -87,3 +87,5 @@ onstart:
     except OSError as error:
         raise WorkflowError(f"{ROOT} cannot be written to: {error.strerror}; nothing was run") from None
     SOCKET.server = job_server.start(SOCKET.name)
+    # With a limit of jobs in a second, each round of Snakemake's scheduler starts a timer that starts another round: they pile up.
+    workflow.scheduler.job_rate_limiter = None
