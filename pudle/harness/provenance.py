@@ -52,28 +52,29 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
     return _parse(module, path, state.st_mtime_ns, state.st_size)
 
 
-def _source(module: str) -> Path | None:
+def _source(module: str) -> str | None:
     """The file of a module; nothing is imported to find it, as planning must not wait for torch."""
     package, _, name = module.rpartition(".")
     if not package:
         spec = importlib.util.find_spec(name)
-        return Path(spec.origin) if spec and spec.origin else None
+        return spec.origin if spec else None
     home = _source(package)
     return _within(home, name) if home else None
 
 
 @cache
-def _within(home: Path, name: str) -> Path | None:
+def _within(home: str, name: str) -> str | None:
     """The file of the module ``name`` in the package of ``home``."""
-    if home.name != "__init__.py":
+    folder, file = os.path.split(home)
+    if file != "__init__.py":
         return None
-    return next(filter(Path.is_file, (home.parent / name / "__init__.py", home.parent / f"{name}.py")), None)
+    return next(filter(os.path.isfile, (os.path.join(folder, name, file), os.path.join(folder, f"{name}.py"))), None)
 
 
 @cache
-def _parse(module: str, path: Path, modified: int, size: int) -> tuple[str, frozenset[str]]:
+def _parse(module: str, path: str, modified: int, size: int) -> tuple[str, frozenset[str]]:
     """What :func:`_read` says of a file in the state that ``modified`` and ``size`` tell: planning asks for it thousands of times."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(Path(path).read_text())
     packages = {module.split(".")[0], __name__.split(".")[0]}
     found = {name for name in _imports(tree) if "." in name and name.split(".")[0] in packages and _source(name)}
     return ast.unparse(tree), frozenset(found)

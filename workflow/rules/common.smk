@@ -1,4 +1,5 @@
 # Checks the configuration, plans the cells, and keeps a second run out of the same results folder.
+import gc
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ import job_server
 from pudle import experiments
 from pudle.errors import PudleError
 from pudle.harness import files, provenance
+
+gc.freeze()  # what is loaded by now stays: planning makes much that is collected soon, each time past all of that
 
 # Jobs use the interpreter and the code that planned them; `pudle` is a fork of the job server, which saves its imports.
 BIN, HERE = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(workflow.basedir)
