@@ -111,8 +111,9 @@ def preload() -> None:
     import torch
 
     from pudle import cli, dictionary_gradient, experiments
-    from pudle.harness import provenance, style
+    from pudle.harness import plugins, provenance, style
 
+    plugins.load([])
     for question in experiments.QUESTIONS:
         for part in ("run", "figures", "claims"):
             experiments.part(question, part)
