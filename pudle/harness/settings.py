@@ -13,6 +13,11 @@ LARGEST = 10**12  # of a whole number
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML has it: planning reads a dozen files
 
 
+def read(path: Path) -> object:
+    """What a YAML file of plain values holds."""
+    return YAML(path.read_text()).get_single_data()
+
+
 def _integer(checker: object, value: object) -> bool:
     """1.0 is no count, whatever JSON Schema says."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST

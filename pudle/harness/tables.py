@@ -60,7 +60,9 @@ class Results:
         table = pd.concat(frames, ignore_index=True)
         diverged = self.rows[self.rows.quantity.isin(ENDINGS)].groupby(labels).seed.nunique() if labels else None
         if diverged is not None and len(diverged):
-            table = table.merge(diverged.rename("n_ended").reset_index(), on=labels, how="left")
+            keys = dict.fromkeys(labels, object)  # a label that some cells lack is text there, and a number elsewhere
+            ended = diverged.rename("n_ended").reset_index().astype(keys)
+            table = table.astype(keys).merge(ended, on=labels, how="left")
             table["n_ended"] = table["n_ended"].fillna(0).astype(int)
         else:
             table["n_ended"] = 0
