@@ -78,6 +78,15 @@ def test_divergence_ends_one_seed_with_a_row_that_says_so(tmp_path):
     assert "seed 1: error is nan at step 2" in listed.endings[0]
 
 
+def test_cells_that_ended_are_told_apart_by_labels_that_others_lack(tmp_path):
+    results = Results("toy", [], tmp_path)
+    keys = ["lam", "seed", "step", "quantity", "value"]
+    results.rows = pd.DataFrame(
+        [("", 0, 0, "error", 1.0), (0.5, 0, 0, "error", 2.0), (0.5, 1, 0, "diverged", 1.0)], columns=keys
+    )
+    assert results.summarise().set_index("lam").n_ended.to_dict() == {"": 0, 0.5: 1}
+
+
 def test_a_failure_leaves_nothing_behind(tmp_path):
     def broken(settings, seeds, record):
         _toy(settings, seeds, record)

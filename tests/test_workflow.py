@@ -197,6 +197,11 @@ def test_divergence_is_a_result(checkout, tmp_path):
     assert workflow.jobs() == {}
 
 
+def test_the_scheduler_sleeps_until_a_job_ends(checkout, tmp_path):
+    said = Workflow(checkout, tmp_path, TOY)("--verbose")
+    assert 10 < said.count("Ready jobs: ") <= said.count("Finished jobid") + 1
+
+
 def test_a_second_run_on_the_same_results_is_refused(checkout, tmp_path):
     workflow = Workflow(checkout, tmp_path, TOY)
     with workflow.start() as first:

@@ -112,8 +112,9 @@ def preload() -> None:
 
     from pudle import cli, dictionary_gradient, experiments, networks
     from pudle.coding import Unrolling
-    from pudle.harness import provenance, style
+    from pudle.harness import plugins, provenance, style
 
+    plugins.load([])
     for question in experiments.QUESTIONS:
         for part in ("run", "figures", "claims"):
             experiments.part(question, part)

@@ -14,8 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import yaml
-
 from pudle import denoisers, methods  # noqa: F401 (both kinds of plug-ins are known from here on)
 from pudle.errors import PudleError
 from pudle.harness import plugins, provenance, settings
@@ -47,12 +45,12 @@ def controls_of(question: str, claim: Claim, tell: str = "statement") -> str:
 
 def schema(question: str) -> dict:
     """JSON schema of a question's section in the config."""
-    return yaml.safe_load((Path(__file__).parent / question / "settings.yaml").read_text())
+    return settings.read(Path(__file__).parent / question / "settings.yaml")
 
 
 def top_schema() -> dict:
     """JSON schema of the configuration without the sections of the questions."""
-    top = yaml.safe_load((Path(__file__).parent / "settings.yaml").read_text())
+    top = settings.read(Path(__file__).parent / "settings.yaml")
     top["properties"]["experiments"]["properties"] = {question: {"type": ["object", "null"]} for question in QUESTIONS}
     return top
 

@@ -24,7 +24,7 @@ def fingerprint(*names: str) -> str:
     """
     digest = hashlib.sha256()
     for module in sorted(set().union(*map(modules, names))):
-        digest.update(f"{module}\n{_parse(_source(module).read_text())[0]}\n".encode())
+        digest.update(f"{module}\n{_read(module)[0]}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -41,41 +41,54 @@ def modules(name: str) -> set[str]:
         module = waiting.pop()
         if module not in seen:
             seen.add(module)
-            packages = {module.split(".")[0], __name__.split(".")[0]}
-            imported = _parse(_source(module).read_text())[1]
-            waiting += [name for name in imported if "." in name and name.split(".")[0] in packages and _source(name)]
+            waiting += _read(module)[1]
     return seen
 
 
-def _source(module: str) -> Path | None:
+def _read(module: str) -> tuple[str, frozenset[str]]:
+    """The source of ``module`` without layout and comments, and which modules of its package and of this one it imports."""
+    path = _source(module)
+    state = os.stat(path)
+    return _parse(module, path, state.st_mtime_ns, state.st_size)
+
+
+def _source(module: str) -> str | None:
     """The file of a module; nothing is imported to find it, as planning must not wait for torch."""
     package, _, name = module.rpartition(".")
     if not package:
         spec = importlib.util.find_spec(name)
-        return Path(spec.origin) if spec and spec.origin else None
+        return spec.origin if spec else None
     home = _source(package)
     return _within(home, name) if home else None
 
 
 @cache
-def _within(home: Path, name: str) -> Path | None:
+def _within(home: str, name: str) -> str | None:
     """The file of the module ``name`` in the package of ``home``."""
-    if home.name != "__init__.py":
+    folder, file = os.path.split(home)
+    if file != "__init__.py":
         return None
-    return next(filter(Path.is_file, (home.parent / name / "__init__.py", home.parent / f"{name}.py")), None)
+    return next(filter(os.path.isfile, (os.path.join(folder, name, file), os.path.join(folder, f"{name}.py"))), None)
 
 
 @cache
-def _parse(source: str) -> tuple[str, frozenset[str]]:
-    """``source`` without layout and comments, and what it imports anywhere (all imports are absolute: the linter sees to it)."""
-    tree = ast.parse(source)
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+def _parse(module: str, path: str, modified: int, size: int) -> tuple[str, frozenset[str]]:
+    """What :func:`_read` says of a file in the state that ``modified`` and ``size`` tell: planning asks for it thousands of times."""
+    tree = ast.parse(Path(path).read_text())
+    packages = {module.split(".")[0], __name__.split(".")[0]}
+    found = {name for name in _imports(tree) if "." in name and name.split(".")[0] in packages and _source(name)}
     return ast.unparse(tree), frozenset(found)
+
+
+def _imports(statement: ast.AST) -> Iterator[str]:
+    """What is imported in ``statement`` or anywhere below it (all imports are absolute: the linter sees to it)."""
+    if isinstance(statement, ast.Import):
+        yield from (alias.name for alias in statement.names)
+    elif isinstance(statement, ast.ImportFrom) and statement.module:
+        yield from (statement.module, *(f"{statement.module}.{alias.name}" for alias in statement.names))
+    for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in getattr(statement, part, ()):
+            yield from _imports(inner)
 
 
 _READ: ContextVar[set[str] | None] = ContextVar("read", default=None)

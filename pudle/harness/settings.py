@@ -10,6 +10,12 @@ import yaml
 from pudle.errors import PudleError, nearest, one_of, shown
 
 LARGEST = 10**12  # of a whole number
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML has it: planning reads a dozen files
+
+
+def read(path: Path) -> object:
+    """What a YAML file of plain values holds."""
+    return YAML(path.read_text()).get_single_data()
 
 
 def _integer(checker: object, value: object) -> bool:
@@ -35,7 +41,7 @@ class Sources:
         for path in paths:
             path = Path(path)
             try:
-                tree = yaml.compose(path.read_text(), yaml.SafeLoader)
+                tree = yaml.compose(path.read_text(), YAML)
             except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
                 raise PudleError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
             self._files.append((path, tree))

@@ -12,6 +12,7 @@ from pudle.harness.record import ENDINGS
 from pudle.harness.statistics import bootstrap_band
 
 _KEYS = ["seed", "step", "quantity", "value"]
+_BLOCK = 500  # points whose resamples fit the cache
 
 
 class Results:
@@ -44,24 +45,24 @@ class Results:
         """Mean, 95 % bootstrap band, number of seeds and of seeds that ended early for each point and quantity."""
         rows = self.rows[~self.rows.quantity.isin(ENDINGS)]
         labels = [column for column in rows.columns if column not in _KEYS]
+        points = rows.pivot_table(index=[*labels, "quantity", "step"], columns="seed", values="value")
+        patterns, of_point = np.unique(points.notna().to_numpy(), axis=0, return_inverse=True)
         frames = []
-        for key, group in rows.groupby([*labels, "quantity"], sort=True):
-            by_seed = group.pivot_table(index="step", columns="seed", values="value", sort=True)
-            for present, steps in by_seed.groupby(by_seed.notna().apply(tuple, axis=1)):
-                values = steps.to_numpy()[:, list(present)].T
-                mean, low, high = bootstrap_band(values)
-                frames.append(
-                    pd.DataFrame(
-                        dict(zip([*labels, "quantity"], key, strict=True))
-                        | {"step": steps.index, "mean": mean, "low": low, "high": high, "n_seeds": sum(present)}
-                    )
-                )
+        for i, present in enumerate(patterns):
+            alike = points.loc[of_point == i, present]
+            for start in range(0, len(alike), _BLOCK):
+                block = alike.iloc[start : start + _BLOCK]
+                mean, low, high = bootstrap_band(block.to_numpy().T)
+                bands = {"mean": mean, "low": low, "high": high, "n_seeds": present.sum()}
+                frames.append(pd.DataFrame(bands, index=block.index).reset_index())
         if not frames:
             return pd.DataFrame(columns=["quantity", "step", "mean", "low", "high", "n_seeds", "n_ended"])
         table = pd.concat(frames, ignore_index=True)
         diverged = self.rows[self.rows.quantity.isin(ENDINGS)].groupby(labels).seed.nunique() if labels else None
         if diverged is not None and len(diverged):
-            table = table.merge(diverged.rename("n_ended").reset_index(), on=labels, how="left")
+            keys = dict.fromkeys(labels, object)  # a label that some cells lack is text there, and a number elsewhere
+            ended = diverged.rename("n_ended").reset_index().astype(keys)
+            table = table.astype(keys).merge(ended, on=labels, how="left")
             table["n_ended"] = table["n_ended"].fillna(0).astype(int)
         else:
             table["n_ended"] = 0

@@ -8,7 +8,7 @@ for question in QUESTIONS:
             multiext(f"{ROOT}/cells/{question}/{{cell}}/", "rows.csv", "cell.json"),
         log:
             f"{ROOT}/logs/{question}/{{cell}}.log",
-        priority: 1  # before controls, so that figures do not wait for the last cell
+        priority: 1  # before tables and figures, which wait for the last cell of their question
         conda:
             "../../environment.yml"
         threads: config["threads"]

@@ -53,6 +53,7 @@ for question in filter(experiments.has_controls, QUESTIONS):
             f"{ROOT}/controls/{question}.csv",
         log:
             f"{ROOT}/logs/controls/{question}.log",
+        priority: 2  # first: they wait for nothing, and the longest would else be all that runs at the end
         conda:
             "../../environment.yml"
         params:

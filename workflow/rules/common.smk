@@ -1,5 +1,6 @@
 # Checks the configuration, plans the cells, and keeps a second run out of the same results folder.
 import functools
+import gc
 import hashlib
 import json
 import os
@@ -17,6 +18,8 @@ from pudle import experiments
 from pudle.data import catalogue
 from pudle.errors import PudleError
 from pudle.harness import files, provenance
+
+gc.freeze()  # what is loaded by now stays: planning makes much that is collected soon, each time past all of that
 
 # Jobs use the interpreter and the code that planned them; `pudle` is a fork of the job server, which saves its imports.
 BIN, HERE = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(workflow.basedir)
@@ -94,3 +97,5 @@ onstart:
     except OSError as error:
         raise WorkflowError(f"{ROOT} cannot be written to: {error.strerror}; nothing was run") from None
     SOCKET.server = job_server.start(SOCKET.name)
+    # With a limit of jobs in a second, each round of Snakemake's scheduler starts a timer that starts another round: they pile up.
+    workflow.scheduler.job_rate_limiter = None

@@ -82,6 +82,7 @@ def _fill(axes, shown: Iterable):
     """Panels with what they show; those that are left over stay empty."""
     for axis in axes:
         axis.axis("off")
+        axis.set(xticks=[], yticks=[])  # else ticks that nobody sees are laid out
     return zip(axes, shown, strict=False)
 
 
