@@ -105,19 +105,25 @@ def unrolled_gradient(
     return _unrolled_gradient(x.detach(), dictionary.detach(), estimator, unrolling, stop)[0]
 
 
-def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: float | None = None):
-    """The gradient, and how many layers of samples ran dense, wide and narrow; ``sparse_share`` as in :func:`_sparse_share`."""
+def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: float | None = None, lifted: bool | None = None):
+    """The gradient, and how many layers of samples ran dense, wide and narrow.
+
+    sparse_share, lifted : None for what :func:`_sparse_share` and :func:`_lifting_pays` find
+    """
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
     lam = unrolling.lam if estimator == "ae-lasso" else 0.0
     share = _sparse_share(dictionary) if sparse_share is None else sparse_share
     share = 0.0 if unrolling.accelerated else share  # y_t is as dense as two codes together
-    transfer = torch.eye(p, dtype=x.dtype, device=x.device) - step * dictionary.T @ dictionary  # W
-    codes, direct = x.new_empty(n, p), x.new_zeros(m, p)
-    products, inputs = x.new_zeros(p, p), x.new_zeros(m, p)  # S, xᵀ Σ ū
+    transfer = _transfer(dictionary, step)
     sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
-    dense = _DenseLayers(transfer, unrolling, stop, share, min(n, _block(p, x.device)))
-    loss, start = 0.0, 0
+    dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
+    codes, loss, start = x.new_empty(n, p), 0.0, 0
     with flushed_denormals(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        sums = [x.new_zeros(p, p)] if stop < n_layers and not sparse else []
+        if stop < n_layers and sparse:
+            lifted = _lifting_pays(x, dictionary, unrolling, sparse, pool) if lifted is None else lifted
+            sums = sparse.sums(lifted)
+        total = sums[0].T if sums and lifted else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ and the other terms of −D̄ / α
         while start < n:
             some = step * x[start : start + 64] @ dictionary
             at_once = share > 0 and _share(unrolling.shrink(some, 0)) <= share
@@ -130,18 +136,19 @@ def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: 
                 residual, errors = last @ dictionary.T - block, 0.0
                 back = residual @ dictionary + lam * last.sign() if stop < n_layers else None
             loss += float(residual.square().sum()) / 2 + (lam * float(last.abs().sum()) if lam else 0.0)
-            direct.addmm_(residual.T, last)
+            total.addmm_(residual.T, last, alpha=-1 / step)
             if stop < n_layers:
                 if stop < first:
-                    errors = errors + dense.backward(back, first, products)
-                inputs.addmm_(block.T, errors)
+                    errors = errors + dense.backward(back, first, sums[0], dictionary if lifted else None)
+                total.addmm_(block.T, errors, alpha=-1)
             start += len(block)
-    if stop < n_layers:
-        if sparse:
-            products += sparse.products
-        direct -= step * (dictionary @ (products + products.T) - inputs)
-    counts = {"dense": dense.count, **(sparse.layers if sparse else {})}
-    return Gradient(direct / n, codes, loss / n), counts
+    counts = {"dense": dense.count, **(sparse.counts if sparse else {})}
+    del transfer, dense, sparse  # what follows needs their memory
+    for part in sums[1:]:
+        sums[0] += part
+    if sums and not lifted:
+        total.addmm_(dictionary, sums[0] + sums[0].T)
+    return Gradient(torch.mul(total, -step / n, out=x.new_empty(m, p)), codes, loss / n), counts
 
 
 class _DenseLayers:
@@ -175,8 +182,8 @@ class _DenseLayers:
         last.copy_(following)
         return self.unrolling.n_layers
 
-    def backward(self, back: Tensor, first: int, products: Tensor) -> Tensor:
-        """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), and returns Σ ū (n, p)."""
+    def backward(self, back: Tensor, first: int, sums: Tensor, dictionary: Tensor | None) -> Tensor:
+        """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), or with D (m, p) to (S + Sᵀ)Dᵀ (p, m); returns Σ ū (n, p)."""
         codes, errors = self._codes[:, : len(back)], self._errors[: first - self.stop, : len(back)]
         carried = None  # what y_{t+1} adds to z̄_t
         for t in reversed(range(self.stop, first)):
@@ -188,7 +195,11 @@ class _DenseLayers:
                 back += 0 if carried is None else carried
                 carried = beyond
         points = codes if self._points is None else self._points[:, : len(back)]
-        products.addmm_(points[self.stop : first].flatten(0, 1).T, errors.flatten(0, 1))
+        before, after = points[self.stop : first].flatten(0, 1), errors.flatten(0, 1)
+        if dictionary is None:
+            sums.addmm_(before.T, after)
+        else:
+            sums.addmm_(before.T, after @ dictionary.T).addmm_(after.T, before @ dictionary.T)
         return errors.sum(0)
 
 
@@ -232,13 +243,38 @@ def _sparse_share(dictionary: Tensor) -> float:
     return 0.8 if dictionary.shape[1] ** 2 * dictionary.element_size() < 500_000 else 0.4
 
 
+def _transfer(dictionary: Tensor, step: float, size: int = 128) -> Tensor:
+    """W = I − αDᵀD in rows and columns of zeros up to a multiple of 16: products below the diagonal, as it is symmetric."""
+    p = dictionary.shape[1]
+    transfer = dictionary.new_zeros(-(-p // 16) * 16, -(-p // 16) * 16)
+    for start in range(0, p, size):
+        stop = min(start + size, p)
+        torch.mm(-step * dictionary[:, start:stop].T, dictionary[:, :stop], out=transfer[start:stop, :stop])
+        transfer[:start, start:stop] = transfer[start:stop, :start].T
+    transfer.diagonal()[:p] += 1
+    return transfer
+
+
 def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unrolling, lam: float, stop: int):
     """:class:`pudle.sparse_layers.SparseLayers` for n samples, in tasks that are worth a thread each."""
     from pudle.sparse_layers import SparseLayers  # numba is slow to import, and needed here only
 
     n_atoms = dictionary.shape[1]
-    tasks = min(8, max(1, n * n_atoms // 12_500), max(2, 4_000_000 // n_atoms**2))
+    tasks = min(8, max(1, n * n_atoms // 8_000), max(2, 4_000_000 // n_atoms**2))
     return SparseLayers(dictionary, transfer, unrolling, lam=lam, stop=stop, tasks=tasks)
+
+
+def _lifting_pays(x: Tensor, dictionary: Tensor, unrolling: Unrolling, sparse, pool) -> bool:
+    """Whether (S + Sᵀ)Dᵀ is added up layer by layer, or S: in the first case an active entry of a layer takes 4 m operations.
+
+    In the second it takes p, and at the end D (S + Sᵀ) m p². The layers of a few samples show how many entries are active.
+    """
+    (m, p), n, some = dictionary.shape, len(x), x[:4]
+    at_the_end = m * p**2 / max(n, 1)
+    if 4 * m * unrolling.n_layers >= p * unrolling.n_layers + at_the_end:  # even with one active entry
+        return False
+    rows = sparse.rows(some, unrolling.step * some @ dictionary, pool)
+    return m * rows < p * rows / 4 + at_the_end
 
 
 @contextmanager
