@@ -117,21 +117,20 @@ def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: 
     transfer = _transfer(dictionary, step)
     sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
     dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
-    codes, loss, start = x.new_empty(n, p), 0.0, 0
+    drive, codes, loss, start = (x @ dictionary).mul_(step), x.new_empty(n, p), 0.0, 0
     with flushed_denormals(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         sums = [x.new_zeros(p, p)] if stop < n_layers and not sparse else []
         if stop < n_layers and sparse:
-            lifted = _lifting_pays(x, dictionary, unrolling, sparse, pool) if lifted is None else lifted
+            lifted = _lifting_pays(x, drive, sparse, n_layers, pool) if lifted is None else lifted
             sums = sparse.sums(lifted)
         total = sums[0].T if sums and lifted else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ and the other terms of −D̄ / α
         while start < n:
-            some = step * x[start : start + 64] @ dictionary
-            at_once = share > 0 and _share(unrolling.shrink(some, 0)) <= share
-            block = x[start : start + dense.size * (10 if at_once else 1)]
-            last, drive = codes[start : start + len(block)], step * block @ dictionary
-            first = 0 if at_once else dense.forward(drive, last)
+            at_once = share > 0 and _share(unrolling.shrink(drive[start : start + 64], 0)) <= share
+            some = slice(start, start + dense.size * (10 if at_once else 1))
+            block, last = x[some], codes[some]
+            first = 0 if at_once else dense.forward(drive[some], last)
             if first < n_layers:
-                residual, back, errors = sparse.run(block, drive, last, first, pool)
+                residual, back, errors = sparse.run(block, drive[some], last, first, pool)
             else:
                 residual, errors = last @ dictionary.T - block, 0.0
                 back = residual @ dictionary + lam * last.sign() if stop < n_layers else None
@@ -264,16 +263,16 @@ def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unro
     return SparseLayers(dictionary, transfer, unrolling, lam=lam, stop=stop, tasks=tasks)
 
 
-def _lifting_pays(x: Tensor, dictionary: Tensor, unrolling: Unrolling, sparse, pool) -> bool:
+def _lifting_pays(x: Tensor, drive: Tensor, sparse, n_layers: int, pool) -> bool:
     """Whether (S + Sᵀ)Dᵀ is added up layer by layer, or S: in the first case an active entry of a layer takes 4 m operations.
 
     In the second it takes p, and at the end D (S + Sᵀ) m p². The layers of a few samples show how many entries are active.
     """
-    (m, p), n, some = dictionary.shape, len(x), x[:4]
+    (n, m), p = x.shape, drive.shape[1]
     at_the_end = m * p**2 / max(n, 1)
-    if 4 * m * unrolling.n_layers >= p * unrolling.n_layers + at_the_end:  # even with one active entry
+    if 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry
         return False
-    rows = sparse.rows(some, unrolling.step * some @ dictionary, pool)
+    rows = sparse.rows(x[:4], drive[:4], pool)
     return m * rows < p * rows / 4 + at_the_end
 
 

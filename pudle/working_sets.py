@@ -54,7 +54,7 @@ History = namedtuple("History", "index values row count shared")
 Scratch = namedtuple(
     "Scratch",
     "drive inputs codes bar residual nothing identity places ratio ratio_bits gram inside members gathered anchor back row used errors"
-    " anchor_input ring_codes ring_errors ring_lifted ring_held sums atoms",
+    " anchor_input ring_codes ring_errors ring_lifted ring_index ring_counts ring_held sums atoms",
 )
 
 
