@@ -1,11 +1,12 @@
 """How the benchmarks measure: two implementations in turn, in one process.
 
-Other work on the machine then slows both, and a ratio is the median over the pairs. Peak memory is what one call adds to the largest
-resident set of a child process (Linux only). The floor is the time of the multiplications of the dense layers alone, at the measured
+Other work on the machine then slows both, and a ratio is the median over the pairs. Peak memory is what one call adds to what a child
+process holds (Linux with glibc only). The floor is the time of the multiplications of the dense layers alone, at the measured
 rate of a large matrix product: what skips zeros can be below it.
 """
 
 import argparse
+import ctypes
 import subprocess
 import sys
 import time
@@ -82,13 +83,15 @@ def _child_memory(script: str, path: str, number: int, threads: int) -> float:
 
 
 def _peak_memory(run: Callable) -> float:
-    """MiB that a call adds to the peak of this process; the data are there already."""
-    before = _resident_peak()
+    """MiB that a call adds at its peak; the data are there already, and what earlier calls have freed is given back first."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+    before = _resident("VmRSS")
     run()
-    return _resident_peak() - before
+    return _resident("VmHWM") - before
 
 
-def _resident_peak() -> float:
+def _resident(field: str) -> float:
     """MiB. Not ru_maxrss of resource.getrusage: a child inherits that from its parent."""
     status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return int(status.split(f"{field}:")[1].split()[0]) / 1024

@@ -119,11 +119,14 @@ def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: 
     dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
     drive, codes, loss, start = (x @ dictionary).mul_(step), x.new_empty(n, p), 0.0, 0
     with flushed_denormals(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        sums = [x.new_zeros(p, p)] if stop < n_layers and not sparse else []
-        if stop < n_layers and sparse:
+        if stop == n_layers:
+            sums, lifted = [], False
+        elif sparse:
             lifted = _lifting_pays(x, drive, sparse, n_layers, pool) if lifted is None else lifted
             sums = sparse.sums(lifted)
-        total = sums[0].T if sums and lifted else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ and the other terms of −D̄ / α
+        else:
+            sums, lifted = [x.new_zeros(p, p)], False
+        total = sums[0].T if lifted else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ transposed, and the other terms of −D̄ / α
         while start < n:
             at_once = share > 0 and _share(unrolling.shrink(drive[start : start + 64], 0)) <= share
             some = slice(start, start + dense.size * (10 if at_once else 1))

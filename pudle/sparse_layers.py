@@ -71,10 +71,10 @@ class SparseLayers:
 
     def sums(self, lifted):
         """From now on go back as well, and add up S, or the lifted sums; returns them, (p, p) or (p, m) for each task."""
-        n_atoms, width, depth = self._problem.n_atoms, len(self._problem.transfer), self._problem.atoms.shape[1]
         self._problem = self._problem._replace(backward=True, lifted=lifted)
-        self._sums = [_zeros((n_atoms, depth if lifted else width), self._problem.atoms.dtype) for _ in self._memory]
-        return [torch.from_numpy(part)[:, : self._m if lifted else n_atoms] for part in self._sums]
+        like, n_atoms = self._problem.atoms if lifted else self._problem.transfer, self._problem.n_atoms
+        self._sums = [_zeros(like.shape, like.dtype) for _ in self._memory]  # padded: what is not a number comes up there too
+        return [torch.from_numpy(part)[:n_atoms, : self._m if lifted else n_atoms] for part in self._sums]
 
     def rows(self, x, drive, pool):
         """Rows of D that lifted sums would take a sample, as the layers of a few samples show; to be asked before ``sums``."""
