@@ -11,7 +11,7 @@ import math
 
 from numba import njit
 
-from pudle.rows import OPTIONS, add_each, add_few_rows, add_products, add_rows, add_spread, clear, copy, padded, pick, pick_padded
+from pudle.rows import OPTIONS, add_few_rows, add_products, add_rows, add_spread, clear, copy, padded, pick, pick_padded
 from pudle.working_sets import forward, gather, keep
 
 RING = 16  # layers held back
@@ -23,32 +23,29 @@ def flush(products, problem, scratch):
     held, codes, errors = scratch.ring_held[0], scratch.ring_codes, scratch.ring_errors
     if problem.lifted:
         lift(scratch.ring_lifted, problem, scratch, codes, held)
-        add_ring(products, scratch, errors, scratch.ring_lifted, held)
+        add_products(products, support(scratch.ratio, errors, held), scratch.ring_lifted, scratch.identity, errors, held)
         lift(scratch.ring_lifted, problem, scratch, errors, held)
-        add_ring(products, scratch, codes, scratch.ring_lifted, held)
+        add_products(products, support(scratch.ratio, codes, held), scratch.ring_lifted, scratch.identity, codes, held)
     else:
-        add_ring(products, scratch, codes, errors, held)
+        add_products(products, support(scratch.ratio, codes, held), errors, scratch.identity, codes, held)
     scratch.ring_held[0] = 0
 
 
 @njit(forceinline=True, **OPTIONS)
 def lift(out, problem, scratch, rows, held):
     """out (held, M) = ``rows`` (held, P) Dᵀ."""
-    index, counts = scratch.ring_index, scratch.ring_counts[:held]
     for k in range(held):
-        counts[k] = pick(index[k], scratch.identity, rows[k])
-    add_each(out, scratch.nothing, problem.atoms, index, rows, counts)
+        add_rows(out[k], scratch.nothing, problem.atoms, scratch.places, rows[k], pick(scratch.places, scratch.identity, rows[k]))
 
 
 @njit(forceinline=True, **OPTIONS)
-def add_ring(products, scratch, rows, others, held):
-    """products += rowsᵀ others, for ``rows`` (held, P) and ``others`` (held, P) or (held, M)."""
-    used = scratch.ratio
-    clear(used)
+def support(out, rows, held):
+    """out (P,), not 0 where one of ``rows`` (held, P) is not 0; returns it."""
+    clear(out)
     for k in range(held):
-        for j in range(used.shape[0]):
-            used[j] += abs(rows[k, j])
-    add_products(products, scratch.places, pick(scratch.places, scratch.identity, used), others, scratch.identity, rows, held)
+        for j in range(out.shape[0]):
+            out[j] += abs(rows[k, j])
+    return out
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -67,7 +64,7 @@ def spread(out, history, t):
 def backward(bar, problem, history, scratch, products, total_error):
     """Back through one sample's layers: adds to the sums and Σ ū (P,), and turns ``bar`` from z̄_T into z̄_stop, all (P,).
 
-    products : S (p, P), or the lifted sums (p, M)
+    products : S (P, P), or the lifted sums (P, M)
     """
     t = problem.levels.shape[0]
     while t > problem.stop:

@@ -12,8 +12,9 @@ With :math:`L_{ls} = \text{mean}\, ½‖x − Dz‖²` and :math:`L_{lasso} = L_
     \bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0], \qquad \bar z_t = \bar u_t W, \qquad
     \bar D = −α \bigl( D (S + Sᵀ) − xᵀ \textstyle\sum_t \bar u_t \bigr), \quad S = \textstyle\sum_t z_tᵀ \bar u_t,
 
-plus the direct term (D z_T − x) z_Tᵀ. With FISTA layers u_t and S have y_t in the place of z_t, and :math:`\bar z_t` is
-:math:`(1 + β_t) \bar u_t W - β_{t+1} \bar u_{t+1} W`. :func:`autograd_gradient` is the plain path, and the oracle in the tests.
+plus the direct term (D z_T − x) z_Tᵀ; where few entries are active, D (S + Sᵀ) is added up itself. With FISTA layers u_t and S have
+y_t in the place of z_t, and :math:`\bar z_t` is :math:`(1 + β_t) \bar u_t W - β_{t+1} \bar u_{t+1} W`. :func:`autograd_gradient` is
+the plain path, and the oracle in the tests.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -105,7 +106,9 @@ def unrolled_gradient(
     return _unrolled_gradient(x.detach(), dictionary.detach(), estimator, unrolling, stop)[0]
 
 
-def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: float | None = None, lifted: bool | None = None):
+def _unrolled_gradient(
+    x, dictionary, estimator, unrolling, stop, sparse_share: float | None = None, lifted: bool | None = None
+):
     """The gradient, and how many layers of samples ran dense, wide and narrow.
 
     sparse_share, lifted : None for what :func:`_sparse_share` and :func:`_lifting_pays` find
@@ -122,7 +125,7 @@ def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: 
         if stop == n_layers:
             sums, lifted = [], False
         elif sparse:
-            lifted = _lifting_pays(x, drive, sparse, n_layers, pool) if lifted is None else lifted
+            lifted = _lifting_pays(x, drive, sparse, n_layers - stop, pool) if lifted is None else lifted
             sums = sparse.sums(lifted)
         else:
             sums, lifted = [x.new_zeros(p, p)], False
@@ -267,13 +270,14 @@ def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unro
 
 
 def _lifting_pays(x: Tensor, drive: Tensor, sparse, n_layers: int, pool) -> bool:
-    """Whether (S + Sᵀ)Dᵀ is added up layer by layer, or S: in the first case an active entry of a layer takes 4 m operations.
+    """Whether (S + Sᵀ)Dᵀ is added up layer by layer, or S: the first takes 4 m operations for an active entry of a layer.
 
-    In the second it takes p, and at the end D (S + Sᵀ) m p². The layers of a few samples show how many entries are active.
+    The second takes p, and m p² at the end. The layers of a few samples show how many entries are active; n_layers : back
+    through how many
     """
     (n, m), p = x.shape, drive.shape[1]
     at_the_end = m * p**2 / max(n, 1)
-    if 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry
+    if 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry a layer
         return False
     rows = sparse.rows(x[:4], drive[:4], pool)
     return m * rows < p * rows / 4 + at_the_end

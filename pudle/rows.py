@@ -14,7 +14,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 16  # all widths are multiples of it; a vector that LLVM cuts to the machine's width
-STRIP = 128  # columns that stay in registers
 # _nrt: nothing is allocated here, and counting references to the arrays passed around would take longer than the sums
 OPTIONS = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
 
@@ -197,21 +196,11 @@ def add_rows(out, base, matrix, index, values, count):
 
 
 @njit(**OPTIONS)
-def add_each(out, base, matrix, index, values, counts):
-    """out[k] (w,) = base (w,) + Σ_i values[k, i] matrix[i] over i in index[k, :counts[k]], for each k."""
-    for at in range(0, out.shape[1], STRIP):  # the columns that several sums load stay in the cache
-        end = min(at + STRIP, out.shape[1])
-        for k in range(counts.shape[0]):
-            add_strips(out[k, at:end], base[at:end], matrix[:, at:end], index[k], values[k], counts[k])
-
-
-@njit(**OPTIONS)
-def add_products(out, rows, n_rows, matrix, index, values, count):
-    """out[i] (w,) += Σ_k values[k, i] matrix[k] over k in index[:count], for each i in rows[:n_rows]."""
-    for at in range(0, out.shape[1], STRIP):
-        end = min(at + STRIP, out.shape[1])
-        for i in rows[:n_rows]:
-            add_strips(out[i, at:end], out[i, at:end], matrix[:, at:end], index, values[:, i], count)
+def add_products(out, used, matrix, index, values, count):
+    """out[i] (w,) += Σ_k values[k, i] matrix[k] over k in index[:count], for each i with used[i] ≠ 0."""
+    for i in range(out.shape[0]):
+        if used[i] != 0:
+            add_strips(out[i], out[i], matrix, index, values[:, i], count)
 
 
 @njit(forceinline=True, **OPTIONS)

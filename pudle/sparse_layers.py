@@ -160,8 +160,6 @@ def _memory(n_layers, depth, width, dtype):
         ring_codes=_zeros((RING, width), number),
         ring_errors=_zeros((RING, width), number),
         ring_lifted=_zeros((RING, depth), number),
-        ring_index=_zeros((RING, width + LANES), np.uint32),
-        ring_counts=_zeros((RING,), np.int64),
         ring_held=_zeros((1,), np.int64),
         sums=_zeros((WIDTH, WIDTH), number),
         atoms=_zeros((WIDTH + LANES,), np.uint32),

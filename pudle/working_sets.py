@@ -51,10 +51,11 @@ Problem = namedtuple("Problem", "transfer atoms levels hard nonnegative norms ep
 History = namedtuple("History", "index values row count shared")
 # drive and bar are (P,), inputs (u) and codes (2, P): two layers by turns. Of the working set last chosen: gram W_BB, and inside, which
 # is drive on B; members (P,) is 1 for its entries, and gathered its row in the history. nothing: zeros. identity: 0, 1, 2, …
+# sums: S_BB, and atoms, which of its entries are not 0, both for lifted sums.
 Scratch = namedtuple(
     "Scratch",
     "drive inputs codes bar residual nothing identity places ratio ratio_bits gram inside members gathered anchor back row used errors"
-    " anchor_input ring_codes ring_errors ring_lifted ring_index ring_counts ring_held sums atoms",
+    " anchor_input ring_codes ring_errors ring_lifted ring_held sums atoms",
 )
 
 
@@ -218,7 +219,7 @@ def forward(problem, history, scratch, tally):
         if not stays:
             active = keep(problem, history, scratch.identity, t, after, earlier)
             width = min(padded(active + SPARE), widest)
-        tally[3] += 4 * active
+        tally[3] += 4 * active * (t > problem.stop)
         if t == n_layers or active + LEAST > width:
             continue
         level = problem.levels[last_layer(problem, t) - 1]
