@@ -35,7 +35,9 @@ def flush(products, problem, scratch):
 def lift(out, problem, scratch, rows, held):
     """out (held, M) = ``rows`` (held, P) Dᵀ."""
     for k in range(held):
-        add_rows(out[k], scratch.nothing, problem.atoms, scratch.places, rows[k], pick(scratch.places, scratch.identity, rows[k]))
+        add_rows(
+            out[k], scratch.nothing, problem.atoms, scratch.places, rows[k], pick(scratch.places, scratch.identity, rows[k])
+        )
 
 
 @njit(forceinline=True, **OPTIONS)
