@@ -1,12 +1,13 @@
 """How the benchmarks measure: two implementations in turn, in one process.
 
 Other work on the machine then slows both, and a ratio is the median over the pairs. Clocks are read when a GPU has nothing left to do.
-Peak memory is what one call adds to the largest resident set of a child process (Linux only), or on a GPU to the memory of its tensors.
+Peak memory is what one call adds to what a child process holds (Linux with glibc only), or on a GPU to the memory of its tensors.
 The floor is the time of the multiplications of the dense layers alone, at the measured rate of a large matrix product: what skips zeros
 can be below it.
 """
 
 import argparse
+import ctypes
 import subprocess
 import sys
 import time
@@ -129,17 +130,20 @@ def _child_memory(script: str, path: str, number: int, options: argparse.Namespa
 
 
 def _peak_memory(run: Callable) -> float:
-    """MiB that a call adds to the peak of this process; the data are there already."""
+    """MiB that a call adds at its peak; the data are there already, and what earlier calls have freed is given back first."""
     if _on_gpu():
         torch.cuda.reset_peak_memory_stats()
-    before = _peak()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+    before = _resident("VmRSS")
     run()
-    return _peak() - before
+    return _resident("VmHWM") - before
 
 
-def _peak() -> float:
+def _resident(field: str) -> float:
     """MiB. Not ru_maxrss of resource.getrusage: a child inherits that from its parent."""
-    if _on_gpu():
-        return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return int(status.split(f"{field}:")[1].split()[0]) / 1024

@@ -1,9 +1,10 @@
 r"""Back through the layers of :mod:`pudle.working_sets`, and both directions for a block of samples.
 
 With :math:`\bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0]` and :math:`\bar z_t = \bar u_t W`, wanted are :math:`\sum_t \bar u_t` of
-each sample and :math:`S = \sum_t z_tᵀ \bar u_t` over all. Nothing has to be watched, as it is known which entries are not 0.
-Layers with one working set collect S_BB in narrow sums. Of the others the latest are held in a ring, to be added to S several
-at a time, as the rows of S come from further away than the vectors.
+each sample and :math:`S = \sum_t z_tᵀ \bar u_t` over all, or at once :math:`(S + Sᵀ) Dᵀ = \sum_t \bar u_tᵀ (z_t Dᵀ) + z_tᵀ (\bar u_t Dᵀ)`,
+the **lifted** sums. Nothing has to be watched, as it is known which entries are not 0. Layers with one working set collect S_BB in
+narrow sums. Of the others the latest are held in a ring, to be added to the sums several at a time, as the rows of these come from
+further away than the vectors.
 """
 
 import math
@@ -17,17 +18,36 @@ RING = 16  # layers held back
 
 
 @njit(**OPTIONS)
-def flush(products, scratch):
-    """S (p, P) += Σ_k z_kᵀ ū_k over the layers held back in the ring."""
-    codes, used = scratch.ring_codes, scratch.ratio
-    clear(used)
-    for k in range(RING):
-        for j in range(used.shape[0]):
-            used[j] += abs(codes[k, j])
-    add_products(products, used, scratch.ring_errors, scratch.identity, codes, RING)
-    for k in range(RING):
-        clear(codes[k])
+def flush(products, problem, scratch):
+    """Add the layers held back in the ring to the sums."""
+    held, codes, errors = scratch.ring_held[0], scratch.ring_codes, scratch.ring_errors
+    if problem.lifted:
+        lift(scratch.ring_lifted, problem, scratch, codes, held)
+        add_products(products, support(scratch.ratio, errors, held), scratch.ring_lifted, scratch.identity, errors, held)
+        lift(scratch.ring_lifted, problem, scratch, errors, held)
+        add_products(products, support(scratch.ratio, codes, held), scratch.ring_lifted, scratch.identity, codes, held)
+    else:
+        add_products(products, support(scratch.ratio, codes, held), errors, scratch.identity, codes, held)
     scratch.ring_held[0] = 0
+
+
+@njit(forceinline=True, **OPTIONS)
+def lift(out, problem, scratch, rows, held):
+    """out (held, M) = ``rows`` (held, P) Dᵀ."""
+    for k in range(held):
+        add_rows(
+            out[k], scratch.nothing, problem.atoms, scratch.places, rows[k], pick(scratch.places, scratch.identity, rows[k])
+        )
+
+
+@njit(forceinline=True, **OPTIONS)
+def support(out, rows, held):
+    """out (P,), not 0 where one of ``rows`` (held, P) is not 0; returns it."""
+    clear(out)
+    for k in range(held):
+        for j in range(out.shape[0]):
+            out[j] += abs(rows[k, j])
+    return out
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -44,7 +64,10 @@ def spread(out, history, t):
 
 @njit(**OPTIONS)
 def backward(bar, problem, history, scratch, products, total_error):
-    """Back through one sample's layers: adds to S (p, P) and Σ ū (P,), and turns ``bar`` from z̄_T into z̄_stop, all (P,)."""
+    """Back through one sample's layers: adds to the sums and Σ ū (P,), and turns ``bar`` from z̄_T into z̄_stop, all (P,).
+
+    products : S (P, P), or the lifted sums (P, M)
+    """
     t = problem.levels.shape[0]
     while t > problem.stop:
         r = history.row[t]
@@ -65,7 +88,7 @@ def backward(bar, problem, history, scratch, products, total_error):
         spread(scratch.ring_codes[slot], history, t)
         scratch.ring_held[0] = slot + 1
         if slot + 1 == RING:
-            flush(products, scratch)
+            flush(products, problem, scratch)
 
 
 @njit(**OPTIONS)
@@ -89,17 +112,34 @@ def backward_narrow(bar, problem, history, scratch, products, total_error, t):
         for k in range(width):
             u[k] = back[k] if z[k] != 0 else zero  # also where back is infinite
             total[k] += u[k]
-            used[k] += abs(before[k])
+            used[k] += abs(before[k]) + abs(u[k])
         add_few_rows(back, scratch.nothing, gram, places, u, pick(places, scratch.identity, z[:width]))
         t -= 1
     for a in range(count):
         if used[a] != 0:
-            add_few_rows(row, scratch.nothing, errors, scratch.identity[t:], history.values[:, a], end - t)
-            add_spread(products[index[a]], scratch.row, members)
+            out = scratch.sums[a][:width] if problem.lifted else row
+            add_few_rows(out, scratch.nothing, errors, scratch.identity[t:], history.values[:, a], end - t)
+            if not problem.lifted:
+                add_spread(products[index[a]], scratch.row, members)
+    if problem.lifted:
+        add_lifted(products, problem, scratch, index, used, width)
     add_spread(total_error, total, members)
     clear(bar)
     add_spread(bar, scratch.back, members)
     return t
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_lifted(products, problem, scratch, index, used, width):
+    """(S + Sᵀ) Dᵀ for S_BB in scratch.sums, where only entries with ``used`` (K,) ≠ 0 are not 0."""
+    places, sums, weights = scratch.places, scratch.sums, scratch.inputs[0]
+    count = pick(places, scratch.identity, used)
+    n_atoms = pick(scratch.atoms, index[:width], used)
+    for a in range(count):
+        for b in range(count):
+            weights[scratch.atoms[b]] = sums[places[a], places[b]] + sums[places[b], places[a]]
+        out = products[scratch.atoms[a]]
+        add_rows(out, out, problem.atoms, scratch.atoms, weights, n_atoms)
 
 
 @njit(**OPTIONS)
@@ -136,4 +176,4 @@ def run_samples(x, drive, codes, residual, back, errors, problem, history, scrat
             if first:
                 copy(back[i], bar)
     if problem.backward:
-        flush(products, scratch)
+        flush(products, problem, scratch)

@@ -12,8 +12,9 @@ With :math:`L_{ls} = \text{mean}\, ½‖x − Dz‖²` and :math:`L_{lasso} = L_
     \bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0], \qquad \bar z_t = \bar u_t W, \qquad
     \bar D = −α \bigl( D (S + Sᵀ) − xᵀ \textstyle\sum_t \bar u_t \bigr), \quad S = \textstyle\sum_t z_tᵀ \bar u_t,
 
-plus the direct term (D z_T − x) z_Tᵀ. With FISTA layers u_t and S have y_t in the place of z_t, and :math:`\bar z_t` is
-:math:`(1 + β_t) \bar u_t W - β_{t+1} \bar u_{t+1} W`. :func:`autograd_gradient` is the plain path, and the oracle in the tests.
+plus the direct term (D z_T − x) z_Tᵀ; where few entries are active, D (S + Sᵀ) is added up itself. With FISTA layers u_t and S have
+y_t in the place of z_t, and :math:`\bar z_t` is :math:`(1 + β_t) \bar u_t W - β_{t+1} \bar u_{t+1} W`. :func:`autograd_gradient` is
+the plain path, and the oracle in the tests.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -105,43 +106,54 @@ def unrolled_gradient(
     return _unrolled_gradient(x.detach(), dictionary.detach(), estimator, unrolling, stop)[0]
 
 
-def _unrolled_gradient(x, dictionary, estimator, unrolling, stop, sparse_share: float | None = None):
-    """The gradient, and how many layers of samples ran dense, wide and narrow; ``sparse_share`` as in :func:`_sparse_share`."""
+def _unrolled_gradient(
+    x, dictionary, estimator, unrolling, stop, sparse_share: float | None = None, lifted: bool | None = None
+):
+    """The gradient, and how many layers of samples ran dense, wide and narrow.
+
+    sparse_share, lifted : None for what :func:`_sparse_share` and :func:`_lifting_pays` find
+    """
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
     lam = unrolling.lam if estimator == "ae-lasso" else 0.0
     share = _sparse_share(dictionary) if sparse_share is None else sparse_share
     share = 0.0 if unrolling.accelerated else share  # y_t is as dense as two codes together
-    transfer = torch.eye(p, dtype=x.dtype, device=x.device) - step * dictionary.T @ dictionary  # W
-    codes, direct = x.new_empty(n, p), x.new_zeros(m, p)
-    products, inputs = x.new_zeros(p, p), x.new_zeros(m, p)  # S, xᵀ Σ ū
+    transfer = _transfer(dictionary, step)
     sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
-    dense = _DenseLayers(transfer, unrolling, stop, share, min(n, _block(p, x.device)))
-    loss, start = 0.0, 0
+    dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
+    drive, codes, loss, start = (x @ dictionary).mul_(step), x.new_empty(n, p), 0.0, 0
     with flushed_denormals(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        if stop == n_layers:
+            sums, lifted = [], False
+        elif sparse:
+            lifted = _lifting_pays(x, drive, sparse, n_layers - stop, pool) if lifted is None else lifted
+            sums = sparse.sums(lifted)
+        else:
+            sums, lifted = [x.new_zeros(p, p)], False
+        total = sums[0].T if lifted else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ transposed, and the other terms of −D̄ / α
         while start < n:
-            some = step * x[start : start + 64] @ dictionary
-            at_once = share > 0 and _share(unrolling.shrink(some, 0)) <= share
-            block = x[start : start + dense.size * (10 if at_once else 1)]
-            last, drive = codes[start : start + len(block)], step * block @ dictionary
-            first = 0 if at_once else dense.forward(drive, last)
+            at_once = share > 0 and _share(unrolling.shrink(drive[start : start + 64], 0)) <= share
+            some = slice(start, start + dense.size * (10 if at_once else 1))
+            block, last = x[some], codes[some]
+            first = 0 if at_once else dense.forward(drive[some], last)
             if first < n_layers:
-                residual, back, errors = sparse.run(block, drive, last, first, pool)
+                residual, back, errors = sparse.run(block, drive[some], last, first, pool)
             else:
                 residual, errors = last @ dictionary.T - block, 0.0
                 back = residual @ dictionary + lam * last.sign() if stop < n_layers else None
             loss += float(residual.square().sum()) / 2 + (lam * float(last.abs().sum()) if lam else 0.0)
-            direct.addmm_(residual.T, last)
+            total.addmm_(residual.T, last, alpha=-1 / step)
             if stop < n_layers:
                 if stop < first:
-                    errors = errors + dense.backward(back, first, products)
-                inputs.addmm_(block.T, errors)
+                    errors = errors + dense.backward(back, first, sums[0], dictionary if lifted else None)
+                total.addmm_(block.T, errors, alpha=-1)
             start += len(block)
-    if stop < n_layers:
-        if sparse:
-            products += sparse.products
-        direct -= step * (dictionary @ (products + products.T) - inputs)
-    counts = {"dense": dense.count, **(sparse.layers if sparse else {})}
-    return Gradient(direct / n, codes, loss / n), counts
+    counts = {"dense": dense.count, **(sparse.counts if sparse else {})}
+    del transfer, dense, sparse  # what follows needs their memory
+    for part in sums[1:]:
+        sums[0] += part
+    if sums and not lifted:
+        total.addmm_(dictionary, sums[0] + sums[0].T)
+    return Gradient(torch.mul(total, -step / n, out=x.new_empty(m, p)), codes, loss / n), counts
 
 
 class _DenseLayers:
@@ -175,8 +187,8 @@ class _DenseLayers:
         last.copy_(following)
         return self.unrolling.n_layers
 
-    def backward(self, back: Tensor, first: int, products: Tensor) -> Tensor:
-        """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), and returns Σ ū (n, p)."""
+    def backward(self, back: Tensor, first: int, sums: Tensor, dictionary: Tensor | None) -> Tensor:
+        """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), or with D (m, p) to (S + Sᵀ)Dᵀ (p, m); returns Σ ū (n, p)."""
         codes, errors = self._codes[:, : len(back)], self._errors[: first - self.stop, : len(back)]
         carried = None  # what y_{t+1} adds to z̄_t
         for t in reversed(range(self.stop, first)):
@@ -188,7 +200,11 @@ class _DenseLayers:
                 back += 0 if carried is None else carried
                 carried = beyond
         points = codes if self._points is None else self._points[:, : len(back)]
-        products.addmm_(points[self.stop : first].flatten(0, 1).T, errors.flatten(0, 1))
+        before, after = points[self.stop : first].flatten(0, 1), errors.flatten(0, 1)
+        if dictionary is None:
+            sums.addmm_(before.T, after)
+        else:
+            sums.addmm_(before.T, after @ dictionary.T).addmm_(after.T, before @ dictionary.T)
         return errors.sum(0)
 
 
@@ -232,13 +248,39 @@ def _sparse_share(dictionary: Tensor) -> float:
     return 0.8 if dictionary.shape[1] ** 2 * dictionary.element_size() < 500_000 else 0.4
 
 
+def _transfer(dictionary: Tensor, step: float, size: int = 128) -> Tensor:
+    """W = I − αDᵀD in rows and columns of zeros up to a multiple of 16: products below the diagonal, as it is symmetric."""
+    p = dictionary.shape[1]
+    transfer = dictionary.new_zeros(-(-p // 16) * 16, -(-p // 16) * 16)
+    for start in range(0, p, size):
+        stop = min(start + size, p)
+        torch.mm(-step * dictionary[:, start:stop].T, dictionary[:, :stop], out=transfer[start:stop, :stop])
+        transfer[:start, start:stop] = transfer[start:stop, :start].T
+    transfer.diagonal()[:p] += 1
+    return transfer
+
+
 def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unrolling, lam: float, stop: int):
     """:class:`pudle.sparse_layers.SparseLayers` for n samples, in tasks that are worth a thread each."""
     from pudle.sparse_layers import SparseLayers  # numba is slow to import, and needed here only
 
     n_atoms = dictionary.shape[1]
-    tasks = min(8, max(1, n * n_atoms // 12_500), max(2, 4_000_000 // n_atoms**2))
+    tasks = min(8, max(1, n * n_atoms // 8_000), max(2, 4_000_000 // n_atoms**2))
     return SparseLayers(dictionary, transfer, unrolling, lam=lam, stop=stop, tasks=tasks)
+
+
+def _lifting_pays(x: Tensor, drive: Tensor, sparse, n_layers: int, pool) -> bool:
+    """Whether (S + Sᵀ)Dᵀ is added up layer by layer, or S: the first takes 4 m operations for an active entry of a layer.
+
+    The second takes p, and m p² at the end. The layers of a few samples show how many entries are active; n_layers : back
+    through how many
+    """
+    (n, m), p = x.shape, drive.shape[1]
+    at_the_end = m * p**2 / max(n, 1)
+    if 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry a layer
+        return False
+    rows = sparse.rows(x[:4], drive[:4], pool)
+    return m * rows < p * rows / 4 + at_the_end
 
 
 @contextmanager

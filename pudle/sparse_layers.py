@@ -20,7 +20,7 @@ class SparseLayers:
     """The layers of one call of :func:`pudle.gradients.unrolled_gradient`, for its blocks of samples one after the other.
 
     dictionary : (m, p)
-    transfer : W (p, p)
+    transfer : W (P, P), with rows and columns of zeros up to a multiple P of 16
     lam : λ of the loss
     stop : back-propagation goes from the last layer to this one
     tasks : parts of a block, each with its own memory and its own part of the sums: threads do not change the results
@@ -28,11 +28,10 @@ class SparseLayers:
 
     def __init__(self, dictionary, transfer, unrolling, *, lam, stop, tasks):
         (m, p), n_layers, dtype = dictionary.shape, unrolling.n_layers, dictionary.numpy().dtype
-        number, width = dtype.type, padded.py_func(p)
-        self._stop, self._backward, self._p = stop, stop < n_layers, p
-        padded_transfer = _pad(transfer)
+        number, width, depth = dtype.type, len(transfer), padded.py_func(m)
+        self._stop, self._m = stop, m
         self._problem = Problem(
-            transfer=padded_transfer,
+            transfer=transfer.numpy(),
             atoms=_pad(dictionary.T),
             levels=np.array([unrolling.level(t) for t in range(n_layers)], dtype),
             hard=unrolling.hard,
@@ -44,30 +43,40 @@ class SparseLayers:
             n_atoms=p,
             first=0,
             stop=stop,
-            backward=self._backward,
+            backward=False,
+            lifted=False,
         )
-        self._memory = [_memory(n_layers, m, width, dtype) for _ in range(tasks)]
-        self._products = [_zeros((p if self._backward else 0, width), dtype) for _ in range(tasks)]
-        self._tallies = np.zeros((tasks, 3), np.int64)
+        self._memory = [_memory(n_layers, depth, width, dtype) for _ in range(tasks)]
+        self._sums = [_zeros((0, 0), dtype)] * tasks
+        self._tallies = np.zeros((tasks, 4), np.int64)
+
+    def sums(self, lifted):
+        """From now on go back as well, and add up S, or the lifted sums; returns them, (p, p) or (p, m) for each task."""
+        self._problem = self._problem._replace(backward=True, lifted=lifted)
+        like, n_atoms = self._problem.atoms if lifted else self._problem.transfer, self._problem.n_atoms
+        self._sums = [_zeros(like.shape, like.dtype) for _ in self._memory]  # padded: what is not a number comes up there too
+        return [torch.from_numpy(part)[:n_atoms, : self._m if lifted else n_atoms] for part in self._sums]
+
+    def rows(self, x, drive, pool):
+        """Rows of D that lifted sums would take a sample, as the layers of a few samples show; to be asked before ``sums``."""
+        self.run(x, drive, torch.empty_like(drive), 0, pool)
+        rows = int(self._tallies[:, 3].sum()) / len(x)
+        self._tallies[:] = 0
+        return rows
 
     @property
-    def products(self):
-        """S (p, p) so far."""
-        return torch.stack([torch.from_numpy(part) for part in self._products])[:, :, : self._p].sum(0)
-
-    @property
-    def layers(self):
+    def counts(self):
         """How many layers ran wide and how many narrow so far, and how many working sets were chosen."""
-        return dict(zip(("wide", "narrow", "sets"), self._tallies.sum(0).tolist(), strict=True))
+        return dict(zip(("wide", "narrow", "sets"), self._tallies.sum(0).tolist(), strict=False))
 
     def run(self, x, drive, codes, first, pool):
-        """Residual D z_T − x (n, m), and where back-propagated z̄ (n, p) at layer ``first`` and Σ ū (n, p), of a block.
+        """Residual D z_T − x (n, m), and on the way back z̄ (n, p) at layer ``first`` and Σ ū (n, p), of a block.
 
         x : (n, m); drive : α x D (n, p); codes : z_first (n, p), which becomes z_T; pool : threads
         """
-        rows = len(x) if self._backward else 0
-        residual, back = torch.empty_like(x), x.new_empty(rows if first else 0, self._p)
-        errors = x.new_zeros(rows, self._problem.transfer.shape[1])
+        n_atoms, rows = self._problem.n_atoms, len(x) if self._problem.backward else 0
+        residual, back = torch.empty_like(x), x.new_empty(rows if first else 0, n_atoms)
+        errors = x.new_zeros(rows, len(self._problem.transfer))
         problem = self._problem._replace(first=first, stop=max(first, self._stop))
         arrays = [tensor.numpy() for tensor in (x, drive, codes, residual, back, errors)]
         tasks = range(len(self._memory))
@@ -76,10 +85,10 @@ class SparseLayers:
         def run(task):
             torch.set_flush_denormal(True)
             block = [array[cuts[task] : cuts[task + 1]] for array in arrays]
-            run_samples(*block, problem, *self._memory[task], self._products[task], self._tallies[task])
+            run_samples(*block, problem, *self._memory[task], self._sums[task], self._tallies[task])
 
         list(map(run, tasks) if len(tasks) == 1 or torch.get_num_threads() == 1 else pool.map(run, tasks))
-        return residual, back, errors[:, : self._p]
+        return residual, back, errors[:, :n_atoms]
 
 
 def _zeros(shape, dtype):
@@ -97,7 +106,7 @@ def _pad(matrix):
     return array
 
 
-def _memory(n_layers, m, width, dtype):
+def _memory(n_layers, depth, width, dtype):
     """What one task works on. Most of a history is never touched, and so takes no memory."""
     n, number = n_layers + 1, dtype
     history = History(
@@ -113,8 +122,8 @@ def _memory(n_layers, m, width, dtype):
         inputs=_zeros((2, width), number),
         codes=_zeros((2, width), number),
         bar=_zeros((width,), number),
-        residual=_zeros((padded.py_func(m),), number),
-        nothing=_zeros((max(width, padded.py_func(m), WIDTH),), number),
+        residual=_zeros((depth,), number),
+        nothing=_zeros((max(width, depth, WIDTH),), number),
         identity=np.arange(max(n, width, WIDTH, RING), dtype=np.uint32),
         places=_zeros((max(width, WIDTH) + LANES,), np.uint32),
         ratio=ratio,
@@ -131,6 +140,9 @@ def _memory(n_layers, m, width, dtype):
         errors=_zeros((n_layers, WIDTH), number),
         ring_codes=_zeros((RING, width), number),
         ring_errors=_zeros((RING, width), number),
+        ring_lifted=_zeros((RING, depth), number),
         ring_held=_zeros((1,), np.int64),
+        sums=_zeros((WIDTH, WIDTH), number),
+        atoms=_zeros((WIDTH + LANES,), np.uint32),
     )
     return history, scratch

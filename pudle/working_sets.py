@@ -44,16 +44,20 @@ HORIZON = 16  # layers that a ball may hold for where decay lowers the level
 ROUNDING = 32  # rounding errors of an entry of u, in epsilons of ‖u‖
 
 # W and Dᵀ (atoms) are padded with zeros: p to P and m to M, multiples of 16. norms: α‖d_i‖² (P,), which is 1 − W_ii.
-Problem = namedtuple("Problem", "transfer atoms levels hard nonnegative norms epsilon infinity lam n_atoms first stop backward")
+# lifted: whether the way back adds up (S + Sᵀ)Dᵀ in place of S.
+Problem = namedtuple(
+    "Problem", "transfer atoms levels hard nonnegative norms epsilon infinity lam n_atoms first stop backward lifted"
+)
 # z_t of one sample is 0 outside index[r, :count[r]], r = row[t]. Where shared[r] these entries are a working set, r is the row of
 # all its layers, and values[t, k] belongs to entry index[r, k]. Elsewhere r is t, and values[t] is z_t itself.
 History = namedtuple("History", "index values row count shared")
 # drive and bar are (P,), inputs (u) and codes (2, P): two layers by turns. Of the working set last chosen: gram W_BB, and inside, which
 # is drive on B; members (P,) is 1 for its entries, and gathered its row in the history. nothing: zeros. identity: 0, 1, 2, …
+# sums: S_BB, and atoms, which of its entries are not 0, both for lifted sums.
 Scratch = namedtuple(
     "Scratch",
     "drive inputs codes bar residual nothing identity places ratio ratio_bits gram inside members gathered anchor back row used errors"
-    " anchor_input ring_codes ring_errors ring_held",
+    " anchor_input ring_codes ring_errors ring_lifted ring_held sums atoms",
 )
 
 
@@ -188,7 +192,10 @@ def squared_change(codes, anchor, u, anchor_u, error):
 
 @njit(**OPTIONS)
 def forward(problem, history, scratch, tally):
-    """All layers of one sample from ``first`` on, where codes[first % 2] and row ``first`` of the history hold its codes."""
+    """All layers of one sample from ``first`` on, where codes[first % 2] and row ``first`` of the history hold its codes.
+
+    tally : counts wide layers, narrow ones, working sets, and the operations on rows of D that lifted sums would take
+    """
     n_layers, t = problem.levels.shape[0], problem.first
     widest, pace = (
         min(WIDTH, scratch.bar.shape[0] * 3 // 5 // LANES * LANES),
@@ -214,6 +221,7 @@ def forward(problem, history, scratch, tally):
         if not stays:
             active = keep(problem, history, scratch.identity, t, after, earlier)
             width = min(padded(active + SPARE), widest)
+        tally[3] += 4 * active * (t > problem.stop)
         if t == n_layers or active + LEAST > width:
             continue
         level = problem.levels[last_layer(problem, t) - 1]
@@ -231,6 +239,7 @@ def forward(problem, history, scratch, tally):
                 keep(problem, history, scratch.identity, t, after, earlier)
                 continue
             tally[2] += 1
+            tally[3] += active * active
             index, count = history.index[t], history.count[t]
             gather(problem.transfer, index, count, scratch.members, scratch.gram)
             pick_padded(scratch.inside, scratch.drive, scratch.members)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pudle
+from pudle import gradients
 from pudle.coding import Unrolling
 from pudle.errors import PudleError
 from pudle.gradients import ESTIMATORS, _unrolled_gradient, autograd_gradient, decoder_gradient, unrolled_gradient
@@ -71,19 +72,20 @@ def test_dec_holds_the_codes_constant():
         assert (dec - pudle.dictionary_gradient(x, D, other, **settings_)).norm() > 0.01 * dec.norm()
 
 
-@pytest.mark.parametrize("path", ["dense", "sparse"])
+@pytest.mark.parametrize("path", ["dense", "sparse", "lifted"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_dense_and_the_compiled_path_agree_with_autograd(name, path):
-    """Both paths are forced, and it is checked that they ran. Under a decay to zero no working set holds for long; else some must.
+    """All paths are forced, and it is checked that they ran. Under a decay to zero no working set holds for long; else some must.
 
     FISTA's layers have no compiled path.
     """
     path = "dense" if "fista" in name else path
     x, D = _problem(n=50, m=50, p=100, s=3, init_noise=0.02)
     unrolling = Unrolling(step=0.2, n_layers=100, **SETTINGS[name])
-    ours, layers = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=0.8 if path == "sparse" else 0.0)
-    assert (layers["dense"] == 0) == (path == "sparse")
-    if path == "sparse" and name != "decay":
+    share = 0.0 if path == "dense" else 0.8
+    ours, layers = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=share, lifted=path == "lifted")
+    assert (layers["dense"] == 0) == (path != "dense")
+    if path != "dense" and name != "decay":
         assert layers["narrow"] > layers["wide"]
     _same(ours, autograd_gradient(x, D, "ae-ls", unrolling), torch.float64)
 
@@ -115,7 +117,9 @@ def test_any_shape(n, m, p, s, n_layers, name, estimator, seed, data):
     x, D = _problem(n, m, p, min(s, p), seed)
     unrolling = Unrolling(step=0.05, n_layers=n_layers, **SETTINGS[name])
     last = None if estimator == "dec" else data.draw(st.none() | st.integers(1, n_layers + 2))
-    ours = unrolled_gradient(x, D, estimator, unrolling, backward_layers=last)
+    stop = n_layers if estimator == "dec" else max(0, n_layers - (last or n_layers))
+    share, lifted = data.draw(st.none() | st.floats(0, 0.5)), data.draw(st.none() | st.booleans())
+    ours, _ = _unrolled_gradient(x, D, estimator, unrolling, stop, sparse_share=share, lifted=lifted)
     theirs = autograd_gradient(x, D, estimator, unrolling, backward_layers=last)
     torch.testing.assert_close(ours.gradient, theirs.gradient, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(ours.codes, theirs.codes, rtol=1e-9, atol=1e-11)
@@ -134,6 +138,22 @@ def test_blocks_and_threads_do_not_matter():
         torch.set_num_threads(before)
 
 
+def test_sums_are_lifted_where_that_takes_fewer_operations():
+    """Few samples with few active entries beside many atoms: yes. Many samples, or codes that a low level makes dense: no."""
+    asked = []
+    for n, lam in ((100, 0.3), (2000, 0.3), (100, 0.001)):
+        x, D = _problem(n=n, m=100, p=300, s=2)
+
+        def ask(*arguments, was=gradients._lifting_pays):
+            asked.append(was(*arguments))
+            return asked[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gradients, "_lifting_pays", ask)
+            unrolled_gradient(x, D, "ae-ls", Unrolling(lam=lam, step=0.1, n_layers=30))
+    assert asked == [True, False, False]
+
+
 def test_truncation_to_all_layers_is_none_at_all_and_to_one_is_another():
     x, D = _problem()
     unrolling = Unrolling(lam=0.2, step=0.2, n_layers=20)
@@ -141,13 +161,15 @@ def test_truncation_to_all_layers_is_none_at_all_and_to_one_is_another():
     assert torch.equal(full, all_) and (full - one).norm() > 1e-3 * full.norm()
 
 
+@pytest.mark.parametrize("lifted", [False, True])
 @pytest.mark.parametrize("step", [0.2, 5.0])
-def test_what_is_not_a_number_stays_so_and_ends(step):
+def test_what_is_not_a_number_stays_so_and_ends(step, lifted):
     """Divergence (step 5) and broken samples must show, not hang or be repaired."""
     x, D = _problem(n=20, m=50, p=100)
     if step == 0.2:
         x[3, 2] = float("nan")
-    result = unrolled_gradient(x, D, "ae-ls", Unrolling(lam=0.2, step=step, n_layers=1000))
+    unrolling = Unrolling(lam=0.2, step=step, n_layers=1000)
+    result, _ = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, lifted=lifted)
     assert not torch.isfinite(result.gradient).all()
 
 
