@@ -117,11 +117,11 @@ def _unrolled_gradient(
     lam = unrolling.lam if estimator == "ae-lasso" else 0.0
     share = _sparse_share(dictionary) if sparse_share is None else sparse_share
     share = 0.0 if unrolling.accelerated else share  # y_t is as dense as two codes together
-    transfer = _transfer(dictionary, step)
-    sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
-    dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
-    drive, codes, loss, start = (x @ dictionary).mul_(step), x.new_empty(n, p), 0.0, 0
-    with flushed_denormals(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with flushed_denormals(), _workers(alone=share > 0 and _cached(dictionary)) as pool:
+        transfer = _transfer(dictionary, step)
+        sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
+        dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
+        drive, codes, loss, start = (x @ dictionary).mul_(step), x.new_empty(n, p), 0.0, 0
         if stop == n_layers:
             sums, lifted = [], False
         elif sparse:
@@ -245,7 +245,31 @@ def _sparse_share(dictionary: Tensor) -> float:
     """
     if dictionary.device.type != "cpu" or dictionary.dtype not in (torch.float32, torch.float64):
         return 0.0
-    return 0.8 if dictionary.shape[1] ** 2 * dictionary.element_size() < 500_000 else 0.4
+    return 0.8 if _cached(dictionary) else 0.4
+
+
+def _cached(dictionary: Tensor) -> bool:
+    """Whether W stays in the second-level cache."""
+    return dictionary.shape[1] ** 2 * dictionary.element_size() < 500_000
+
+
+@contextmanager
+def _workers(alone: bool):
+    """A pool of as many threads as torch has; None if that is one.
+
+    ``alone``: torch has one meanwhile. After each product its others wait for the next one in a loop, for milliseconds, on the
+    processors that the workers want. That pays where products are as small as they are with a W in the cache.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield None
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        torch.set_num_threads(1 if alone else threads)
+        try:
+            yield pool
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _transfer(dictionary: Tensor, step: float, size: int = 128) -> Tensor:

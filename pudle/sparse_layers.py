@@ -72,7 +72,7 @@ class SparseLayers:
     def run(self, x, drive, codes, first, pool):
         """Residual D z_T − x (n, m), and on the way back z̄ (n, p) at layer ``first`` and Σ ū (n, p), of a block.
 
-        x : (n, m); drive : α x D (n, p); codes : z_first (n, p), which becomes z_T; pool : threads
+        x : (n, m); drive : α x D (n, p); codes : z_first (n, p), which becomes z_T; pool : threads, or None
         """
         n_atoms, rows = self._problem.n_atoms, len(x) if self._problem.backward else 0
         residual, back = torch.empty_like(x), x.new_empty(rows if first else 0, n_atoms)
@@ -87,7 +87,7 @@ class SparseLayers:
             block = [array[cuts[task] : cuts[task + 1]] for array in arrays]
             run_samples(*block, problem, *self._memory[task], self._sums[task], self._tallies[task])
 
-        list(map(run, tasks) if len(tasks) == 1 or torch.get_num_threads() == 1 else pool.map(run, tasks))
+        list(map(run, tasks) if len(tasks) == 1 or pool is None else pool.map(run, tasks))
         return residual, back, errors[:, :n_atoms]
 
 
