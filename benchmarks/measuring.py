@@ -52,6 +52,8 @@ def computing_on(options: argparse.Namespace) -> AbstractContextManager:
     torch.set_num_threads(options.threads)
     if options.device == "cpu":
         return nullcontext()
+    if not torch.cuda.is_available():
+        raise SystemExit("--device cuda: torch finds no GPU that it can use here")
     torch.backends.fp32_precision = "ieee"  # no TF32
     return torch.device(options.device)
 

@@ -22,11 +22,13 @@ TASKS = 8  # parts of a batch at most, each with its own memory and its own part
 
 # Filters both ways: taps (k², P), a row for each pixel of them, and atoms (P, K), K = k² padded.
 Filters = namedtuple("Filters", "taps atoms")
-# D, A and C are Filters; levels (T, P). places (positions,) are the pixels at which filters start, across of them in a row of an image;
-# under (k²,) the pixels under a filter, from there; starts (positions,) and entries (P,) where in codes a row starts, and its entries.
+# D, A and C are Filters; levels (T, P); scored: whether estimates are compared with targets. places (positions,) are the pixels at which
+# filters start, across of them in a row of an image; under (k²,) the pixels under a filter, from there; starts (positions,) and entries (P,)
+# where in codes a row starts, and its entries.
 Problem = namedtuple(
     "Problem",
-    "synthesis analysis decoder levels hard nonnegative step penalty stop places under starts entries across kernel width inside infinity",
+    "synthesis analysis decoder levels hard nonnegative step penalty stop scored places under starts entries across kernel width inside"
+    " infinity",
 )
 # codes (T − stop + 1, positions, P) and residuals (T − stop, pixels): z_t and r_t of the layers to go back through, and the last codes.
 Memory = namedtuple("Memory", "codes residuals bar image of_codes of_pixels of_filters")
@@ -129,11 +131,15 @@ def backward(problem, memory, sums):
 
 @njit(**OPTIONS)
 def run_images(x, targets, codes, losses, problem, memory, sums):
-    """All of x (n, pixels): z_T to codes (n, positions, P), losses (n,), and what the gradients of all arrays have of them to ``sums``."""
+    """All of x (n, pixels): z_T to codes (n, positions, P), and where scored losses (n,), and their parts of all gradients to ``sums``."""
     error, zero, learns = memory.image, problem.step * 0, problem.stop < problem.levels.shape[0]
     final = memory.codes[memory.codes.shape[0] - 1]
     for i in range(x.shape[0]):
         forward(x[i], problem, memory)
+        for j in range(final.shape[0]):
+            copy(codes[i, j], final[j])
+        if not problem.scored:
+            continue
         for pixel in range(error.shape[1]):
             error[0, pixel] = -targets[i, pixel]
         add_image(error, final, problem.decoder, problem, memory)
@@ -142,8 +148,6 @@ def run_images(x, targets, codes, losses, problem, memory, sums):
             error[0, pixel] = error[0, pixel] if problem.inside[pixel] else zero
             loss += error[0, pixel] * error[0, pixel] / 2
         add_product(sums.decoder, error, final, problem, memory, zero + 1)
-        for j in range(final.shape[0]):
-            copy(codes[i, j], final[j])
         if learns:
             bar = memory.bar
             for j in range(bar.shape[0]):
@@ -163,7 +167,7 @@ forget_stale_code(run_images, rows, tiles, sys.modules[__name__])
 def run_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
     """Sums over images of the gradients of D, A, C (p, 1, k, k) and θ (p,); z_T (n, p, h', w'); and the sum of the losses.
 
-    images, targets : (n, 1, h, w)
+    images, targets : (n, 1, h, w); without targets codes alone are worked out, and all else is 0
     network : D, A, C (p, 1, k, k) and θ (p,), or None in the place of θ: then the levels are those of ``unrolling``
     stop : back-propagation goes from the last layer to this one
     penalty : factor of ‖z‖₁ in the loss
@@ -194,6 +198,7 @@ def run_network(images, targets, network, unrolling, *, stride, stop, penalty, i
         step=number(unrolling.step),
         penalty=number(penalty),
         stop=stop,
+        scored=targets is not None,
         places=places,
         under=pixel[:kernel, :kernel].ravel(),
         starts=np.arange(len(places)) * n_atoms,
@@ -204,8 +209,8 @@ def run_network(images, targets, network, unrolling, *, stride, stop, penalty, i
         inside=np.ones(height * width, bool) if inside is None else inside.numpy().ravel() != 0,
         infinity=number(np.inf),
     )
-    x, wanted = (array.reshape(n, -1).numpy() for array in (images, targets))
-    codes, losses = new(n, len(places), n_atoms), np.empty(n)
+    x, wanted = (array.reshape(n, -1).numpy() for array in (images, images if targets is None else targets))
+    codes, losses = new(n, len(places), n_atoms), np.zeros(n)
     tasks = min(n, TASKS)
     sums = [images.new_zeros(tasks, *shape) for shape in 3 * [(n_pixels, n_atoms)] + [(n_atoms,)]]
     cuts = np.linspace(0, n, tasks + 1).astype(int)

@@ -151,24 +151,24 @@ def denoise(images: Tensor, network: Network, unrolling: Unrolling, *, stride: i
     _check(images, network, "ae-ls", unrolling, stride=stride, targets=images)
     decoder = Dictionary(network.filters if network.decoder is None else network.decoder, stride)
     height, width = images.shape[-2:]
-    codes = (
-        _run(block, block, network, unrolling, stride)[1] for block in images.split(_block(images, network.filters, stride))
-    )
+    size = max(_block(images, network.filters, stride), torch.get_num_threads())
+    codes = (_run(block, None, network, unrolling, stride)[1] for block in images.split(size))
     return torch.cat([decoder.synthesize(z)[..., :height, :width] for z in codes])
 
 
 def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, inside=None):
     """Parts of the gradient that D, A, C and θ have from their places, summed over images; codes; and the sum of the losses.
 
-    Compiled on a CPU, where filters are as small as usual; by torch's convolutions elsewhere.
+    By compiled loops on a CPU, in single and in double precision; by torch's convolutions elsewhere. Without ``targets`` codes alone.
     """
     network = network.map(torch.detach)
+    targets = None if targets is None else targets.detach()
     settings = {"stride": stride, "stop": unrolling.n_layers - n_back, "penalty": penalty, "inside": inside}
     run = run_network
     if images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64):
         from pudle.image_layers import run_network as run  # numba is slow to import, and needed here only
     with flushed_denormals():
-        return run(images.detach(), targets.detach(), (*_tied(network), network.thresholds), unrolling, **settings)
+        return run(images.detach(), targets, (*_tied(network), network.thresholds), unrolling, **settings)
 
 
 def run_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
@@ -178,8 +178,8 @@ def run_network(images, targets, network, unrolling, *, stride, stop, penalty, i
     parts = [torch.zeros_like(array) for array in arrays] + [images.new_zeros(len(arrays[0]))]
     loss, codes = 0.0, []
     size = _block(images, arrays[0], stride)
-    for block, target in zip(images.split(size), targets.split(size), strict=True):
-        block, z, history = synthesis.pad(block), None, []
+    for start in range(0, len(images), size):
+        block, z, history = synthesis.pad(images[start : start + size]), None, []
         for t in range(unrolling.n_layers):
             residual = -block if z is None else synthesis.synthesize(z).sub_(block)
             if t >= stop:
@@ -187,11 +187,13 @@ def run_network(images, targets, network, unrolling, *, stride, stop, penalty, i
             u = analysis.correlate(residual)
             u = u.mul_(-unrolling.step) if z is None else torch.add(z, u, alpha=-unrolling.step, out=u)
             z = shrink_in_place(u, unrolling, t) if thresholds is None else _shrink(u, thresholds[:, None, None], unrolling)
-        error = decoder.synthesize(z).sub_(decoder.pad(target))
+        codes.append(z)
+        if targets is None:
+            continue
+        error = decoder.synthesize(z).sub_(decoder.pad(targets[start : start + size]))
         error = error if inside is None else error.mul_(decoder.pad(inside))
         loss += float(error.square().sum()) / 2 + (penalty * float(z.abs().sum()) if penalty else 0.0)
         parts[2] += decoder.product(error, z)
-        codes.append(z)
         if history:
             back = decoder.correlate(error).add_(z.sign(), alpha=penalty)
             _back_propagate(back, z, history, synthesis, analysis, unrolling.step, parts)

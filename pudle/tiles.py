@@ -14,9 +14,8 @@ from numba.extending import intrinsic
 
 from pudle.rows import LANES, OPTIONS
 
-ROWS = (
-    6 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 2
-)  # of a tile: with four vectors a row, in the registers there are
+# Of a tile: as many as fit the registers with four vectors each.
+ROWS = 6 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 2
 
 
 @intrinsic(prefer_literal=True)

@@ -128,8 +128,10 @@ def preload() -> None:
         networks.filter_gradient(image, image, "ae-ls", Unrolling(lam=0.1, step=0.1, n_layers=2), stride=1)
 
     if not (compiling := os.fork()):  # beside the others, where they are not compiled yet
-        load_loops()
-        os._exit(0)
+        try:
+            load_loops()
+        finally:
+            os._exit(0)
     for estimator in ("dec", "ae-ls"):
         dictionary_gradient(x, dictionary, estimator, lam=0.1, step=0.1, n_layers=2)
     os.waitpid(compiling, 0)

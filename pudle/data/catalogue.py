@@ -67,13 +67,12 @@ def find_folder(data_set: str, root: Path) -> Path | None:
     check_name(data_set)
     if data_set in BUNDLED:
         return None
+    folder = _place(data_set, root)
     if data_set.startswith(OWN):
-        folder = Path(data_set.removeprefix(OWN)).expanduser()
         if not folder.is_dir():
             where = "" if folder.is_absolute() else f" in {Path.cwd()}"
             raise PudleError(f"data set {data_set!r}: there is no such folder{where}")
         return folder
-    folder = Path(root, data_set)
     if not folder.is_dir():
         raise PudleError(
             f"{folder}: the folder of the data set {data_set!r} is missing. It holds {FOLDERS[data_set]}. Put it there "
@@ -83,9 +82,14 @@ def find_folder(data_set: str, root: Path) -> Path | None:
     return folder
 
 
+def _place(data_set: str, root: Path) -> Path:
+    """Where the folder of ``data_set`` is, or would be."""
+    return Path(data_set.removeprefix(OWN)).expanduser() if data_set.startswith(OWN) else Path(root, data_set)
+
+
 def digest(data_set: str, root: Path) -> str:
     """Changes with the names and the bytes of the files in the folder of ``data_set``; "" for one that comes inside a package."""
-    folder = Path(data_set.removeprefix(OWN)).expanduser() if data_set.startswith(OWN) else Path(root, data_set)
+    folder = _place(data_set, root)
     if data_set in BUNDLED or not folder.is_dir():
         return ""
     found = [f"{path.name} {sha256(path)}" for path in sorted(folder.iterdir()) if path.is_file()]
