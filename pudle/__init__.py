@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "encode": "coding",
-    "lasso": "coding",
+    "lasso": "lasso_codes",
     "dictionary_gradient": "gradients",
     "make_sparse_data": "data.synthetic",
     "perturb_dictionary": "initialization",

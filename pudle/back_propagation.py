@@ -148,10 +148,9 @@ def run_samples(x, drive, codes, residual, back, errors, problem, history, scrat
     n_layers, n, first = problem.levels.shape[0], problem.n_atoms, problem.first
     z, error, bar = scratch.codes[first % 2], scratch.residual, scratch.bar
     for i in range(x.shape[0]):
-        clear(z)
         copy(scratch.drive[:n], drive[i])
-        if first:
-            copy(z[:n], codes[i])
+        clear(z[n:])
+        copy(z[:n], codes[i])
         scratch.gathered[0] = -1
         history.count[first] = n  # no row to look in first
         keep(problem, history, scratch.identity, first, z, first)

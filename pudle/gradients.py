@@ -106,12 +106,27 @@ def unrolled_gradient(
     return _unrolled_gradient(x.detach(), dictionary.detach(), estimator, unrolling, stop)[0]
 
 
+@torch.no_grad()
+def unrolled_codes(x: Tensor, dictionary: Tensor, unrolling: Unrolling, start: Tensor | None = None) -> Tensor:
+    """Codes z_T (n, p) of ``x`` (n, m) as :func:`pudle.encode` gives them, on the fast path; from ``start`` (n, p) where it is given."""
+    check_shapes(x, dictionary)
+    return _unrolled_gradient(x.detach(), dictionary.detach(), "dec", unrolling, unrolling.n_layers, start=start)[0].codes
+
+
 def _unrolled_gradient(
-    x, dictionary, estimator, unrolling, stop, sparse_share: float | None = None, lifted: bool | None = None
+    x,
+    dictionary,
+    estimator,
+    unrolling,
+    stop,
+    sparse_share: float | None = None,
+    lifted: bool | None = None,
+    start: Tensor | None = None,
 ):
     """The gradient, and how many layers of samples ran dense, wide and narrow.
 
     sparse_share, lifted : None for what :func:`_sparse_share` and :func:`_lifting_pays` find
+    start : codes (n, p) before the first layer, held constant; None: 0
     """
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
     lam = unrolling.lam if estimator == "ae-lasso" else 0.0
@@ -121,7 +136,7 @@ def _unrolled_gradient(
         transfer = _transfer(dictionary, step)
         sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
         dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
-        drive, codes, loss, start = (x @ dictionary).mul_(step), x.new_empty(n, p), 0.0, 0
+        drive, codes, loss, done = (x @ dictionary).mul_(step), x.new_zeros(n, p) if start is None else start.clone(), 0.0, 0
         if stop == n_layers:
             sums, lifted = [], False
         elif sparse:
@@ -130,9 +145,10 @@ def _unrolled_gradient(
         else:
             sums, lifted = [x.new_zeros(p, p)], False
         total = sums[0].T if lifted else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ transposed, and the other terms of −D̄ / α
-        while start < n:
-            at_once = share > 0 and _share(unrolling.shrink(drive[start : start + 64], 0)) <= share
-            some = slice(start, start + dense.size * (10 if at_once else 1))
+        while done < n:
+            few = slice(done, done + 64)
+            at_once = share > 0 and _share(unrolling.shrink(drive[few], 0) if start is None else codes[few]) <= share
+            some = slice(done, done + dense.size * (10 if at_once else 1))
             block, last = x[some], codes[some]
             first = 0 if at_once else dense.forward(drive[some], last)
             if first < n_layers:
@@ -146,7 +162,7 @@ def _unrolled_gradient(
                 if stop < first:
                     errors = errors + dense.backward(back, first, sums[0], dictionary if lifted else None)
                 total.addmm_(block.T, errors, alpha=-1)
-            start += len(block)
+            done += len(block)
     counts = {"dense": dense.count, **(sparse.counts if sparse else {})}
     del transfer, dense, sparse  # what follows needs their memory
     for part in sums[1:]:
@@ -168,9 +184,9 @@ class _DenseLayers:
         self._errors = transfer.new_empty(n_layers - stop, size, p)
 
     def forward(self, drive: Tensor, last: Tensor) -> int:
-        """Run layers until at most ``share`` of the next codes is not 0; returns how many, and their codes in ``last`` (n, p)."""
+        """Run layers from ``last`` (n, p) until at most ``share`` of the next codes is not 0; returns how many, and their codes in it."""
         codes = self._codes[:, : len(drive)]
-        codes[0] = 0
+        codes[0] = last
         for t in range(self.unrolling.n_layers):
             z, following = codes[t % len(codes)], codes[(t + 1) % len(codes)]
             point = z

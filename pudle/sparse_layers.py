@@ -59,7 +59,7 @@ class SparseLayers:
 
     def rows(self, x, drive, pool):
         """Rows of D that lifted sums would take a sample, as the layers of a few samples show; to be asked before ``sums``."""
-        self.run(x, drive, torch.empty_like(drive), 0, pool)
+        self.run(x, drive, torch.zeros_like(drive), 0, pool)
         rows = int(self._tallies[:, 3].sum()) / len(x)
         self._tallies[:] = 0
         return rows

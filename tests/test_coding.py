@@ -6,8 +6,8 @@ import torch
 from sklearn.linear_model import Lasso
 
 import pudle
-from pudle.coding import kkt_residual
 from pudle.errors import PudleError
+from pudle.lasso_codes import kkt_residual
 
 
 @pytest.fixture

@@ -7,9 +7,16 @@ from hypothesis import strategies as st
 
 import pudle
 from pudle import gradients
-from pudle.coding import Unrolling
+from pudle.coding import Unrolling, iterate
 from pudle.errors import PudleError
-from pudle.gradients import ESTIMATORS, _unrolled_gradient, autograd_gradient, decoder_gradient, unrolled_gradient
+from pudle.gradients import (
+    ESTIMATORS,
+    _unrolled_gradient,
+    autograd_gradient,
+    decoder_gradient,
+    unrolled_codes,
+    unrolled_gradient,
+)
 
 SETTINGS = {
     "soft": {"lam": 0.2},
@@ -123,6 +130,20 @@ def test_any_shape(n, m, p, s, n_layers, name, estimator, seed, data):
     theirs = autograd_gradient(x, D, estimator, unrolling, backward_layers=last)
     torch.testing.assert_close(ours.gradient, theirs.gradient, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(ours.codes, theirs.codes, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("p", [30, 1000], ids=["cached", "far"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_codes_from_any_start(name, p):
+    """Dense and sparse starts, in blocks: what the layers of :func:`pudle.coding.iterate` give."""
+    x, D = _problem(n=300, m=20, p=p, s=2, dtype=torch.float64)
+    unrolling = Unrolling(step=0.02, n_layers=30, **SETTINGS[name])
+    dense = torch.linspace(-1, 1, 300 * p, dtype=x.dtype).reshape(300, p)
+    for start in (None, dense, dense * ((x @ D).abs() > 0.8)):
+        kept = None if start is None else start.clone()
+        expected = iterate(unrolling, torch.zeros_like(dense) if start is None else start, lambda z: (z @ D.T - x) @ D)
+        torch.testing.assert_close(unrolled_codes(x, D, unrolling, start), expected, rtol=1e-9, atol=1e-11)
+        assert start is None or start.equal(kept)
 
 
 def test_blocks_and_threads_do_not_matter():

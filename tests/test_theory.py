@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import pudle
 from pudle import theory
-from pudle.coding import lasso
+from pudle.lasso_codes import lasso
 
 
 def _problem(n=50, m=64, p=64, s=2, seed=0, delta=0.0):

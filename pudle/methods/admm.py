@@ -31,7 +31,7 @@ class Admm(Gathered):
         self.move_to(torch.from_numpy(learned).to(x))
 
     def encode(self, x):
-        from pudle.coding import lasso
+        from pudle.lasso_codes import lasso
 
         return lasso(x, self.dictionary, self.settings.lam)
 

@@ -14,7 +14,7 @@ class Alternating(Descent):
         lam: float = Field(0.2, gt=0, description="Sparsity level λ.")
 
     def encode(self, x):
-        from pudle.coding import lasso
+        from pudle.lasso_codes import lasso
 
         return lasso(x, self.dictionary, self.settings.lam)
 

@@ -22,10 +22,11 @@ class Noodl(SignDescent):
         return super().encode(x)
 
     def encode(self, x):
-        from pudle.coding import Unrolling, iterate
+        from pudle.coding import Unrolling
+        from pudle.gradients import unrolled_codes
 
         unrolling = Unrolling(threshold=self.settings.threshold, step=self.settings.step, n_layers=self.settings.n_layers)
-        return iterate(unrolling, self.start(x), lambda codes: (codes @ self.dictionary.T - x) @ self.dictionary)
+        return unrolled_codes(x, self.dictionary, unrolling, self.start(x))
 
 
 @register("noodl-as-published")

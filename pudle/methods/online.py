@@ -37,6 +37,6 @@ class Online(Method):
         self.move_to(torch.from_numpy(self._model.components_.T).to(self.dictionary))  # there norms are only at most 1
 
     def encode(self, x):
-        from pudle.coding import lasso
+        from pudle.lasso_codes import lasso
 
         return lasso(x, self.dictionary, self.settings.lam)

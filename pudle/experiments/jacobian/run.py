@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from pudle import theory
-from pudle.coding import Unrolling, iterate, lasso
+from pudle.coding import Unrolling, iterate
 from pudle.data.streams import stream
 from pudle.data.synthetic import unit_norm
 from pudle.harness.record import Record
+from pudle.lasso_codes import lasso
 
 
 def run(
