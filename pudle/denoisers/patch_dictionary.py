@@ -1,4 +1,4 @@
-"""Sparse codes of overlapping patches, by scikit-learn."""
+"""Sparse codes of overlapping patches."""
 
 import warnings
 from typing import Self
@@ -14,7 +14,6 @@ class PatchDictionary(Denoiser):
     """Each patch from as few atoms as the noise allows; overlapping patches are averaged (MiniBatchDictionaryLearning, OMP)."""
 
     source = "Elad & Aharon, IEEE TIP 2006; the dictionary: Mairal et al., JMLR 2010"
-    note = "Pursuit takes about 0.1 ms for a patch."
 
     class Settings(Settings):
         patch: int = Field(8, ge=2, description="Height and width of a patch.")
@@ -62,19 +61,12 @@ class PatchDictionary(Denoiser):
 
     def _pursue(self, patches: np.ndarray) -> np.ndarray:
         """Patches (n, patch²) from as few atoms as leave no more than the noise."""
-        from sklearn.linear_model import orthogonal_mp_gram
+        import torch
 
-        tolerance = (self.settings.gain * self.sigma * self.settings.patch) ** 2
-        with warnings.catch_warnings():  # it stops early, and warns, where the atoms chosen explain a patch exactly
-            warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended prematurely", RuntimeWarning)
-            codes = orthogonal_mp_gram(
-                self._atoms @ self._atoms.T,
-                self._atoms @ patches.T,
-                tol=tolerance,
-                norms_squared=np.square(patches).sum(1),
-                copy_Xy=False,
-            )
-        return codes.reshape(len(self._atoms), len(patches)).T @ self._atoms
+        from pudle.pursuit import pursue
+
+        noise = self.settings.gain * self.sigma * self.settings.patch
+        return pursue(torch.from_numpy(patches), torch.from_numpy(self._atoms.T), residual=noise).numpy() @ self._atoms
 
 
 def _starts(length: int, size: int, stride: int) -> np.ndarray:

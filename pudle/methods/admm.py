@@ -25,8 +25,9 @@ class Admm(Gathered):
         import torch
 
         learner = _library().BPDNDictLearn
-        options = learner.Options({"MaxMainIter": self.settings.iterations})
-        start, samples = self.dictionary.double().cpu().numpy(), x.T.double().cpu().numpy()
+        start, samples = self.dictionary.cpu().numpy(), x.T.cpu().numpy()
+        steps = {"DataType": start.dtype}  # of the codes, and of the dictionary
+        options = learner.Options({"MaxMainIter": self.settings.iterations, "BPDN": steps, "CMOD": steps})
         learned = learner(start, samples, self.settings.lam, options).solve()
         self.move_to(torch.from_numpy(learned).to(x))
 

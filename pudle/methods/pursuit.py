@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 from pudle.methods import Field, Method, Settings, register
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Pursuit(Method):
-    """Codes of orthogonal matching pursuit, by scikit-learn."""
+    """Codes of orthogonal matching pursuit."""
 
     class Settings(Settings):
         sparsity: int | None = Field(None, ge=1, description="Non-zeros of every code; null: `tolerance` decides.")
@@ -22,21 +21,12 @@ class Pursuit(Method):
         )
 
     def encode(self, x: Tensor) -> Tensor:
-        import torch
-        from sklearn.linear_model import orthogonal_mp_gram
+        from pudle.pursuit import pursue
 
-        D, sparsity, tolerance = self.dictionary.double(), self.settings.sparsity, self.settings.tolerance
+        sparsity, tolerance = self.settings.sparsity, self.settings.tolerance
         norms = x.double().norm(dim=1, keepdim=True).clamp_min(1e-300)
-        X = x.double() / norms
-        stop = (
-            {"n_nonzero_coefs": sparsity}
-            if sparsity
-            else {"tol": tolerance**2, "norms_squared": X.square().sum(1).cpu().numpy()}
-        )
-        with warnings.catch_warnings():  # it stops early, and warns, where the atoms chosen explain a sample exactly
-            warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended prematurely", RuntimeWarning)
-            codes = orthogonal_mp_gram((D.T @ D).cpu().numpy(), (X @ D).T.cpu().numpy(), **stop)
-        return (torch.from_numpy(codes.reshape(len(D.T), len(x)).T) * norms.cpu()).to(x)
+        codes = pursue(x.double() / norms, self.dictionary.double(), sparsity=sparsity, residual=0 if sparsity else tolerance)
+        return (codes * norms).to(x)
 
 
 @register("mod")
