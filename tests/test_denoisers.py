@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from pudle import denoisers, experiments
@@ -146,3 +147,13 @@ def test_methods_are_compared_on_the_same_noisy_images():
         if "denoiser" in settings:
             assert rows[rows.quantity == "psnr"].value.tolist() == noisy[0]
     assert noisy[0] == noisy[1]
+
+
+def test_transforms_of_cbpdn_are_planned_without_a_clock_and_keep_to_the_threads(monkeypatch):
+    """SPORCO measures plans, and so chose other ones, with other rounding errors, from run to run; and it took all cores."""
+    fft = pytest.importorskip("sporco.fft")
+    monkeypatch.setattr(fft, "pyfftw_threads", 64)
+    monkeypatch.setattr(fft, "pyfftw_planner_effort", "FFTW_MEASURE")
+    denoiser = denoisers.create("cbpdn", QUICK["cbpdn"], 0.1, np.random.default_rng(0))
+    denoiser.fit({"noise": np.random.default_rng(1).random((80, 80), np.float32)})
+    assert (fft.pyfftw_threads, fft.pyfftw_planner_effort) == (torch.get_num_threads(), "FFTW_ESTIMATE")

@@ -53,9 +53,14 @@ class ConvolutionalBpdn(Denoiser):
 
 
 def _sporco(module: str):
+    """A module of SPORCO, with as many threads as torch has; by itself it takes all cores, and times plans of transforms for seconds."""
     from importlib import import_module
 
+    import torch
+
     try:
+        fft = import_module("sporco.fft")
+        fft.pyfftw_threads, fft.pyfftw_planner_effort = torch.get_num_threads(), "FFTW_ESTIMATE"
         return import_module(f"sporco.{module}")
     except ImportError as error:
         raise PudleError(f"denoiser 'cbpdn' needs the package sporco ({error}): pip install sporco") from None
