@@ -72,16 +72,22 @@ class Unrolling:
 
     def momenta(self) -> list[float]:
         """β_t of every layer; 0 without acceleration."""
+        if not self.accelerated:
+            return [0.0] * self.n_layers
         momenta, theta = [0.0], 1.0
         for _ in range(self.n_layers - 1):
             following = (1 + math.sqrt(1 + 4 * theta**2)) / 2
-            momenta.append((theta - 1) / following if self.accelerated else 0.0)
+            momenta.append((theta - 1) / following)
             theta = following
         return momenta
 
     def level(self, layer: int) -> float:
         """What layer t compares entries with: α λ ν^t for soft thresholding, b for hard."""
         return self.threshold if self.hard else self.step * self.lam * self.decay**layer
+
+    def levels(self) -> list[float]:
+        """Those of every layer."""
+        return [self.level(0)] * self.n_layers if self.decay == 1 else [self.level(t) for t in range(self.n_layers)]
 
     def shrink(self, u: Tensor, layer: int) -> Tensor:
         """P_t, elementwise."""

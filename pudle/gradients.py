@@ -312,12 +312,12 @@ def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unro
 def _lifting_pays(x: Tensor, drive: Tensor, sparse, n_layers: int, pool) -> bool:
     """Whether (S + Sᵀ)Dᵀ is added up layer by layer, or S: the first takes 4 m operations for an active entry of a layer.
 
-    The second takes p, and m p² at the end. The layers of a few samples show how many entries are active; n_layers : back
-    through how many
+    The second takes p, and m p² at the end, which is little where W is in the cache. The layers of a few samples show how many entries
+    are active; n_layers : back through how many
     """
     (n, m), p = x.shape, drive.shape[1]
     at_the_end = m * p**2 / max(n, 1)
-    if 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry a layer
+    if p < 200 or 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry a layer
         return False
     rows = sparse.rows(x[:4], drive[:4], pool)
     return m * rows < p * rows / 4 + at_the_end

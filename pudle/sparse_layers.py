@@ -1,6 +1,7 @@
 """Unrolled layers on sparse codes for blocks of samples, in threads: the tensor side of :mod:`pudle.working_sets`."""
 
 import math
+import threading
 
 import numpy as np
 import torch
@@ -28,12 +29,12 @@ class SparseLayers:
 
     def __init__(self, dictionary, transfer, unrolling, *, lam, stop, tasks):
         (m, p), n_layers, dtype = dictionary.shape, unrolling.n_layers, dictionary.numpy().dtype
-        number, width, depth = dtype.type, len(transfer), padded.py_func(m)
+        number = dtype.type
         self._stop, self._m = stop, m
         self._problem = Problem(
             transfer=transfer.numpy(),
             atoms=_pad(dictionary.T),
-            levels=np.array([unrolling.level(t) for t in range(n_layers)], dtype),
+            levels=np.array(unrolling.levels(), dtype),
             hard=unrolling.hard,
             nonnegative=unrolling.nonnegative,
             norms=_pad(unrolling.step * dictionary.square().sum(0, keepdim=True))[0],
@@ -46,7 +47,7 @@ class SparseLayers:
             backward=False,
             lifted=False,
         )
-        self._memory = [_memory(n_layers, depth, width, dtype) for _ in range(tasks)]
+        self._memory = _kept_memory(tasks, n_layers, m, p, dtype)
         self._sums = [_zeros((0, 0), dtype)] * tasks
         self._tallies = np.zeros((tasks, 4), np.int64)
 
@@ -106,9 +107,20 @@ def _pad(matrix):
     return array
 
 
-def _memory(n_layers, depth, width, dtype):
+_kept = threading.local()
+
+
+def _kept_memory(tasks, *sizes):
+    """Memory for each task: that of this thread's last call, if it had the same sizes, as small calls would spend their time on it."""
+    if getattr(_kept, "sizes", None) != sizes:
+        _kept.sizes, _kept.memory = sizes, []
+    _kept.memory += [_memory(*sizes) for _ in range(tasks - len(_kept.memory))]
+    return _kept.memory[:tasks]
+
+
+def _memory(n_layers, m, p, dtype):
     """What one task works on. Most of a history is never touched, and so takes no memory."""
-    n, number = n_layers + 1, dtype
+    n, number, depth, width = n_layers + 1, dtype, padded.py_func(m), padded.py_func(p)
     history = History(
         index=_zeros((n, width + LANES), np.uint32),
         values=_zeros((n, width), number),

@@ -159,6 +159,18 @@ def test_blocks_and_threads_do_not_matter():
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("lifted", [False, True])
+def test_what_a_call_leaves_in_memory_does_not_matter(lifted):
+    """Its scratch is kept for the next call of the same sizes."""
+    x, D = _problem(n=30, m=50, p=100, s=3)
+    unrolling = Unrolling(lam=0.2, step=0.2, n_layers=50)
+    before, _ = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
+    for spoiled in (x * float("nan"), x * float("inf"), x * 1e30):
+        _unrolled_gradient(spoiled, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
+        after, _ = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
+        assert after.gradient.equal(before.gradient) and after.codes.equal(before.codes)
+
+
 def test_sums_are_lifted_where_that_takes_fewer_operations():
     """Few samples with few active entries beside many atoms: yes. Many samples, or codes that a low level makes dense: no."""
     asked = []
