@@ -132,11 +132,12 @@ def _unrolled_gradient(
     lam = unrolling.lam if estimator == "ae-lasso" else 0.0
     share = _sparse_share(dictionary) if sparse_share is None else sparse_share
     share = 0.0 if unrolling.accelerated else share  # y_t is as dense as two codes together
-    with flushed_denormals(), _workers(alone=share > 0 and _cached(dictionary)) as pool:
-        transfer = _transfer(dictionary, step)
+    with flushed_denormals(), _workers(share > 0) as pool:
+        transfer = _transfer(dictionary, step, pool)
         sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
         dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
-        drive, codes, loss, done = (x @ dictionary).mul_(step), x.new_zeros(n, p) if start is None else start.clone(), 0.0, 0
+        codes, loss, done = x.new_zeros(n, p) if start is None else start.clone(), 0.0, 0
+        drive = _add_product(x.new_zeros(n, p), x, dictionary, step, pool)
         if stop == n_layers:
             sums, lifted = [], False
         elif sparse:
@@ -157,19 +158,20 @@ def _unrolled_gradient(
                 residual, errors = last @ dictionary.T - block, 0.0
                 back = residual @ dictionary + lam * last.sign() if stop < n_layers else None
             loss += float(residual.square().sum()) / 2 + (lam * float(last.abs().sum()) if lam else 0.0)
-            total.addmm_(residual.T, last, alpha=-1 / step)
+            _add_product(total, residual.T, last, -1 / step, pool)
             if stop < n_layers:
                 if stop < first:
                     errors = errors + dense.backward(back, first, sums[0], dictionary if lifted else None)
-                total.addmm_(block.T, errors, alpha=-1)
+                _add_product(total, block.T, errors, -1, pool)
             done += len(block)
-    counts = {"dense": dense.count, **(sparse.counts if sparse else {})}
-    del transfer, dense, sparse  # what follows needs their memory
-    for part in sums[1:]:
-        sums[0] += part
-    if sums and not lifted:
-        total.addmm_(dictionary, sums[0] + sums[0].T)
-    return Gradient(torch.mul(total, -step / n, out=x.new_empty(m, p)), codes, loss / n), counts
+        counts = {"dense": dense.count, **(sparse.counts if sparse else {})}
+        del transfer, dense, sparse  # what follows needs their memory
+        for part in sums[1:]:
+            sums[0] += part
+        if sums and not lifted:
+            _add_product(total, dictionary, sums[0] + sums[0].T, 1, pool)
+        gradient = torch.mul(total, -step / n, out=x.new_empty(m, p))
+    return Gradient(gradient, codes, loss / n), counts
 
 
 class _DenseLayers:
@@ -270,34 +272,51 @@ def _cached(dictionary: Tensor) -> bool:
 
 
 @contextmanager
-def _workers(alone: bool):
-    """A pool of as many threads as torch has; None if that is one.
+def _workers(wanted: bool):
+    """A pool of as many threads as torch has, which has one meanwhile; None if that is one, or none is ``wanted``.
 
-    ``alone``: torch has one meanwhile. After each product its others wait for the next one in a loop, for milliseconds, on the
-    processors that the workers want. That pays where products are as small as they are with a W in the cache.
+    After each product torch's own threads would wait for the next one in a loop, for milliseconds, on the processors that the workers want.
     """
     threads = torch.get_num_threads()
-    if threads == 1:
+    if threads == 1 or not wanted:
         yield None
         return
     with ThreadPoolExecutor(threads) as pool:
-        torch.set_num_threads(1 if alone else threads)
+        torch.set_num_threads(1)
         try:
             yield pool
         finally:
             torch.set_num_threads(threads)
 
 
-def _transfer(dictionary: Tensor, step: float, size: int = 128) -> Tensor:
+def _transfer(dictionary: Tensor, step: float, pool, size: int = 128) -> Tensor:
     """W = I − αDᵀD in rows and columns of zeros up to a multiple of 16: products below the diagonal, as it is symmetric."""
     p = dictionary.shape[1]
     transfer = dictionary.new_zeros(-(-p // 16) * 16, -(-p // 16) * 16)
-    for start in range(0, p, size):
+
+    def add_rows(start):
         stop = min(start + size, p)
-        torch.mm(-step * dictionary[:, start:stop].T, dictionary[:, :stop], out=transfer[start:stop, :stop])
+        transfer[start:stop, :stop].addmm_(dictionary[:, start:stop].T, dictionary[:, :stop], alpha=-step)
         transfer[:start, start:stop] = transfer[start:stop, :start].T
+
+    _do(add_rows, range(0, p, size)[::-1], pool)
     transfer.diagonal()[:p] += 1
     return transfer
+
+
+def _add_product(out: Tensor, left: Tensor, right: Tensor, factor: float, pool, size: int = 256) -> Tensor:
+    """out + factor · left · right, in place; on a CPU in columns, so that threads change nothing but the time."""
+
+    def add_columns(start):
+        some = slice(start, start + size)
+        out[:, some].addmm_(left, right[:, some], alpha=factor)
+
+    _do(add_columns, range(0, out.shape[1], size if out.device.type == "cpu" else out.shape[1]), pool)
+    return out
+
+
+def _do(task, arguments, pool) -> None:
+    list(map(task, arguments) if pool is None or len(arguments) == 1 else pool.map(task, arguments))
 
 
 def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unrolling, lam: float, stop: int):
