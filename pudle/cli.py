@@ -177,7 +177,7 @@ def coverage(root: Path):
 @click.argument("question")
 @ROOT
 def figures(question: str, root: Path):
-    """Draw the figures of QUESTION as PDF and PNG, each with the CSV of what is plotted: ROOT/figures/QUESTION/."""
+    """Draw the figures of QUESTION as PDF, PNG and SVG, each with the CSV of what is plotted: ROOT/figures/QUESTION/."""
     from pudle.harness import style
 
     results, scale = _results(question, root), _plan(root)[0]["scale"]

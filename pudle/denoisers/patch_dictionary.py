@@ -11,7 +11,7 @@ from pudle.denoisers import Denoiser, Field, Settings, register
 
 @register("patch-dictionary")
 class PatchDictionary(Denoiser):
-    """Each patch from as few atoms as the noise allows; overlapping patches are averaged (MiniBatchDictionaryLearning, OMP)."""
+    """Each patch from as few atoms as the noise allows; overlapping patches are averaged (scikit-learn's MiniBatchDictionaryLearning)."""
 
     source = "Elad & Aharon, IEEE TIP 2006; the dictionary: Mairal et al., JMLR 2010"
 
