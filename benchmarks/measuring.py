@@ -18,13 +18,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-PATHS = ("autograd", "fast")
 
-
-def compare(script: str, description: str, cases: Sequence[tuple], call: Callable, operations: Callable) -> None:
+def compare(
+    script: str, description: str, cases: Sequence[tuple], call: Callable, operations: Callable, plain: str = "autograd"
+) -> None:
     """The command line of a benchmark: measure all ``cases``, print a table, and write it to ``out/`` beside the script.
 
-    call : (path, *case) → a function of nothing to time, for both ``PATHS``
+    call : (path, *case) → a function of nothing to time, for both paths, ``plain`` and "fast"
     operations : (*case) → floating-point operations of the dense layers
     """
     parser = arguments(description)
@@ -35,7 +35,7 @@ def compare(script: str, description: str, cases: Sequence[tuple], call: Callabl
         if options.child:
             print(_peak_memory(call(options.child[0], *cases[int(options.child[1])])))
         else:
-            _compare(script, options, cases, call, operations)
+            _compare(script, options, cases, call, operations, (plain, "fast"))
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
@@ -58,22 +58,29 @@ def computing_on(options: argparse.Namespace) -> AbstractContextManager:
     return torch.device(options.device)
 
 
-def _compare(script: str, options: argparse.Namespace, cases: Sequence[tuple], call: Callable, operations: Callable) -> None:
+def _compare(
+    script: str,
+    options: argparse.Namespace,
+    cases: Sequence[tuple],
+    call: Callable,
+    operations: Callable,
+    paths: tuple[str, str],
+) -> None:
     rate = matrix_rate(1024 if options.device == "cpu" else 8192)
     rows = []
     for number, case in enumerate(cases):
         if options.only in " ".join(map(str, case)):
-            times = _in_turn({path: call(path, *case) for path in PATHS}, options.repeats)
-            memory = {path: _child_memory(script, path, number, options) for path in PATHS}
+            times = _in_turn({path: call(path, *case) for path in paths}, options.repeats)
+            memory = {path: _child_memory(script, path, number, options) for path in paths}
             rows.append(
                 {
                     "case": " ".join(map(str, case)),
-                    **{f"{path} ms": 1e3 * times[path].median() for path in PATHS},
-                    "ratio": (times.autograd / times.fast).median(),
+                    **{f"{path} ms": 1e3 * times[path].median() for path in paths},
+                    "ratio": (times[paths[0]] / times.fast).median(),
                     "dense floor ms": 1e3 * operations(*case) / rate,
-                    **{f"{path} MiB": memory[path] for path in PATHS},
+                    **{f"{path} MiB": memory[path] for path in paths},
                     # a call on small arrays may stay below the peak of what came before it
-                    "memory ratio": memory["fast"] / memory["autograd"] if memory["autograd"] else float("nan"),
+                    "memory ratio": memory["fast"] / memory[paths[0]] if memory[paths[0]] else float("nan"),
                 }
             )
     table = pd.DataFrame(rows)

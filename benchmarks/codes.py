@@ -1,0 +1,48 @@
+"""Codes alone, as methods of the comparison want them, at the paper's size: hard-thresholded layers (NOODL's) against plain ones, and pursuit against
+scikit-learn's.
+
+    python benchmarks/codes.py [--threads 2] [--repeats 5] [--only pursuit]
+
+How it is measured: measuring.py. The table goes to benchmarks/out/codes.csv as well.
+"""
+
+import warnings
+
+import torch
+from measuring import compare
+from sklearn.linear_model import orthogonal_mp_gram
+
+import pudle
+from pudle.coding import Unrolling, iterate
+from pudle.gradients import unrolled_codes
+from pudle.pursuit import pursue
+
+N, M, P = 50, 1000, 1500
+HARD = Unrolling(threshold=0.1, step=0.2, n_layers=100)  # NOODL's
+CASES = [(name, sparsity) for name in ("hard layers", "pursuit") for sparsity in (10, 40)]
+
+warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended prematurely")
+
+
+def call(path: str, name: str, sparsity: int):
+    """A function of nothing to time. Pursuit is given the number of non-zeros."""
+    data = pudle.make_sparse_data(N, M, P, sparsity, seed=0)
+    x, D = data.x, pudle.perturb_dictionary(data.dictionary, 0.005, seed=0)
+    calls = {
+        ("plain", "hard layers"): lambda: iterate(HARD, x.new_zeros(N, P), lambda z: (z @ D.T - x) @ D),
+        ("plain", "pursuit"): lambda: orthogonal_mp_gram((D.T @ D).numpy(), (x @ D).T.numpy(), n_nonzero_coefs=sparsity),
+        ("fast", "hard layers"): lambda: unrolled_codes(x, D, HARD),
+        ("fast", "pursuit"): lambda: pursue(x, D, sparsity=sparsity),
+    }
+    calls["fast", name]()  # loads the libraries
+    return calls[path, name]
+
+
+def operations(name: str, sparsity: int) -> float:
+    """Floating-point operations of dense layers in Gram form; those of the others depend on the data."""
+    return HARD.n_layers * 2 * N * P**2 if name == "hard layers" else float("nan")
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        compare(__file__, __doc__, CASES, call, operations, plain="plain")
