@@ -1,5 +1,4 @@
-"""Codes alone, as methods of the comparison want them, at the paper's size: hard-thresholded layers (NOODL's) against plain ones, and pursuit against
-scikit-learn's.
+"""Codes alone at the paper's size: hard-thresholded layers (NOODL's) against plain ones, and pursuit against scikit-learn's.
 
     python benchmarks/codes.py [--threads 2] [--repeats 5] [--only pursuit]
 
