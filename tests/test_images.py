@@ -51,6 +51,32 @@ def test_every_mode_of_png_is_read_as_grey(tmp_path, mode):
     np.testing.assert_allclose(read_grey(tmp_path / "square.png"), square / 255, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_every_mode_of_tiff_is_read_as_grey(tmp_path, mode):
+    square = np.zeros((8, 9), np.uint8)
+    square[2:5, 3:6] = 255
+    Image.fromarray(square).convert(mode).save(tmp_path / "square.tif")
+    np.testing.assert_allclose(read_grey(tmp_path / "square.tif"), square / 255, atol=1e-6)
+
+
+def test_tiff_in_which_0_is_white(tmp_path):
+    tifffile.imwrite(tmp_path / "inverted.tif", np.full((4, 5), 51, np.uint8), photometric="miniswhite")
+    np.testing.assert_allclose(read_grey(tmp_path / "inverted.tif"), 0.8, atol=1e-6)
+
+
+@pytest.mark.parametrize("colours", ["CMYK", "LAB", "YCbCr"])
+def test_tiff_of_other_colours_is_refused(tmp_path, colours):
+    bands = 4 if colours == "CMYK" else 3
+    Image.fromarray(np.full((8, 8, bands), 90, np.uint8), mode=colours).save(tmp_path / "inks.tif")
+    with pytest.raises(PudleError, match=r"inks\.tif: its colours are \w+; save it as grey or RGB"):
+        read_grey(tmp_path / "inks.tif")
+
+
+def test_sixteen_bits_of_pgm(tmp_path):
+    (tmp_path / "deep.pgm").write_bytes(b"P5 2 1 65535\n" + np.array([0, 32768], ">u2").tobytes())
+    np.testing.assert_allclose(read_grey(tmp_path / "deep.pgm"), [[0, 0.5]], atol=1e-4)
+
+
 def test_what_is_transparent_is_white(tmp_path):
     Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(tmp_path / "clear.png")
     np.testing.assert_allclose(read_grey(tmp_path / "clear.png"), 1)
@@ -69,10 +95,15 @@ def test_floating_point_images_are_taken_as_they_are(tmp_path):
         (np.full((4, 4), 200.0, np.float32), "must be in \\[0, 1\\], not from 200 to 200"),
         (np.full((4, 4), 5, np.int32), "type int32 have no white"),
         (np.zeros((3, 4, 4, 5), np.uint8), "not a grey, RGB or RGBA image"),
+        (np.zeros((7, 40, 3), np.uint8), "not a grey, RGB or RGBA image"),  # seven pages
+        (np.full((4, 4, 3), 5, np.uint32), "type uint32 have no white"),
+        (np.full((4, 4, 4), 200.0, np.float32), "must be in \\[0, 1\\], not from 200 to 200"),
+        (np.full((4, 4, 4), np.inf, np.float32), "64 values are not finite"),
     ],
 )
 def test_tiff_files_without_a_scale_are_refused(tmp_path, array, message):
-    tifffile.imwrite(tmp_path / "odd.tif", array, photometric="minisblack")
+    colour = array.ndim == 3 and array.shape[0] == 4
+    tifffile.imwrite(tmp_path / "odd.tif", array, photometric="rgb" if colour else "minisblack")
     with pytest.raises(PudleError, match=rf"odd\.tif: .*{message}"):
         read_grey(tmp_path / "odd.tif")
 
@@ -160,7 +191,51 @@ def test_a_test_image_among_the_training_images_is_refused_with_both_names(tmp_p
         load(_denoising(tmp_path))
     train, test = (load_images(name, data_root()) for name in BUNDLED)
     refuse_overlap(train, test, *BUNDLED)
-    assert content_hash(pixels) != content_hash(pixels.reshape(24, 20))
+    assert content_hash(pixels / 255) != content_hash(pixels.reshape(24, 20) / 255)
+
+
+@pytest.mark.parametrize("other", ["RGB.png", "RGBA.png", "LA.png", "P.png", "16.png", "float.tif", "P.tif"])
+def test_a_picture_is_the_same_in_every_mode_and_depth(tmp_path, other):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
+    for folder in ("train", "test"):
+        (tmp_path / folder).mkdir()
+    imsave(tmp_path / "train" / "one.png", pixels, check_contrast=False)
+    path = tmp_path / "test" / other
+    if other == "16.png":
+        Image.fromarray(pixels.astype(np.uint16) * 257).save(path)
+    elif other == "float.tif":
+        tifffile.imwrite(path, (pixels / 255).astype(np.float32))
+    else:
+        Image.fromarray(pixels).convert(path.stem).save(path)
+    with pytest.raises(PudleError, match="is image 'one' of the training set"):
+        load(_denoising(tmp_path))
+
+
+def test_images_that_cannot_be_scored_are_refused_by_name(tmp_path):
+    draw = np.random.default_rng(0)
+    for name in ("train/a.png", "test/b.png"):
+        (tmp_path / name).parent.mkdir()
+        imsave(tmp_path / name, draw.integers(0, 256, (20, 24), np.uint8), check_contrast=False)
+    _save(tmp_path / "test" / "night.png", 0, (20, 20))
+    with pytest.raises(PudleError, match=r"image 'night' of data set '.*test' is black: PSNR as published"):
+        load(_denoising(tmp_path))
+    (tmp_path / "test" / "night.png").unlink()
+    imsave(tmp_path / "test" / "tiny.png", draw.integers(0, 256, (5, 20), np.uint8), check_contrast=False)
+    with pytest.raises(PudleError, match=r"image 'tiny' .* 5 x 19 pixels: smaller than the window of SSIM of 7 x 7"):
+        load(_denoising(tmp_path, kernel=3, stride=2))
+
+
+def test_a_name_that_is_a_formula_is_refused_with_its_folder(tmp_path):
+    _save(tmp_path / "mine" / "-a.png")
+    with pytest.raises(PudleError, match=r"mine/-a\.png: a name that begins with '-'"):
+        load_images(f"folder:{tmp_path}/mine", tmp_path)
+    with pytest.raises(PudleError, match="'folder:': a path must follow"):
+        load_images("folder:", tmp_path)
+
+
+def test_crops_larger_than_an_image_name_it():
+    with pytest.raises(PudleError, match="image 'small' has 5 x 9 pixels: smaller than crops of 6 x 6"):
+        images.random_crops({"small": np.zeros((5, 9), np.float32)}, 6, 1, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -6,6 +6,7 @@ folder of images is one: ``folder:PATH``, relative to the working directory.
 
 import hashlib
 import os
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def roots() -> dict[str, Path]:
 
 def check_name(data_set: str) -> None:
     """Raise :class:`PudleError` with the nearest name unless ``data_set`` is one, or ``folder:PATH``."""
+    if data_set == OWN:
+        raise PudleError(f"data set {data_set!r}: a path must follow")
     if not data_set.startswith(OWN):
         one_of(data_set, (*DATA_SETS, f"{OWN}PATH"), "data set")
 
@@ -94,3 +97,12 @@ def digest(data_set: str, root: Path) -> str:
         return ""
     found = [f"{path.name} {sha256(path)}" for path in sorted(folder.iterdir()) if path.is_file()]
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
+
+
+def refuse_missing(data_sets: Iterable[str], where: str, key: str) -> None:
+    """Raise :class:`PudleError` that names the place ``where`` and the ``key`` of the configuration for a data set that is not there."""
+    for name in data_sets:
+        try:
+            find_folder(name, data_root())
+        except PudleError as error:
+            raise PudleError(f"{where}: {key!r}: {error}") from None

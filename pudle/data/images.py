@@ -1,22 +1,25 @@
 """Grey photographs in [0, 1]: reading, checking, cropping."""
 
 import hashlib
+import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import skimage
+import tifffile
 from imageio.v3 import improps, imread
 from skimage.color import rgb2gray, rgba2rgb
 from skimage.util import img_as_float32
 
 from pudle.data.catalogue import BUNDLED, find_folder
 from pudle.errors import PudleError
+from pudle.harness.files import FORMULAS
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 40_000_000  # 64 filters at a stride of 4 make 16 bytes of codes a pixel, and some copies of them
-_JPEG = (".jpeg", ".jpg")
+_JPEG, _TIFF = (".jpeg", ".jpg"), (".tif", ".tiff")
 _LOG = logging.getLogger(__name__)
 
 
@@ -47,8 +50,11 @@ def image_files(data_set: str, root: Path) -> list[Path]:
         )
     others = [path.name for path in there if path not in images]
     if others:
-        shown = ", ".join(others[:10]) + (", …" if len(others) > 10 else "")
+        shown = ", ".join(others)
         _LOG.warning("%s: %d images; left out are %d that are none by their names: %s", folder, len(images), len(others), shown)
+    for path in images:
+        if path.name.startswith(FORMULAS):
+            raise PudleError(f"{path}: a name that begins with {path.name[0]!r} would be a formula in a table: rename it")
     by_stem: dict[str, Path] = {}
     for path in images:
         if by_stem.setdefault(path.stem, path) != path:
@@ -63,13 +69,19 @@ def read_grey(path: Path) -> np.ndarray:
     content = path.read_bytes()
     try:
         size = improps(content, extension=path.suffix).shape
-        image = imread(content, extension=path.suffix) if np.prod(size[:2]) <= MAX_PIXELS else None
+        image = _decoded(content, path) if np.prod(size[:2]) <= MAX_PIXELS else None
+    except PudleError:
+        raise
     except Exception as error:  # each of the readers behind imread has exceptions of its own
         raise PudleError(f"{path}: cannot be read as an image ({' '.join(str(error).split())[:200]})") from None
     if image is None:
         raise PudleError(
             f"{path}: {size[0]} x {size[1]} pixels are more than the {MAX_PIXELS:,} that fit into memory as codes; cut it"
         )
+    if path.suffix.lower() == ".pgm" and image.dtype == np.int32:  # sixteen bits, as Pillow gives them
+        image = image.astype(np.uint16)
+    if image.dtype not in (np.bool_, np.uint8, np.uint16):
+        _check_values(image, path)
     if image.ndim == 3 and image.shape[2] == 2:  # grey with alpha
         image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
     if image.ndim == 3 and image.shape[2] == 4 and path.suffix.lower() not in _JPEG:  # four channels in a JPEG are inks
@@ -78,9 +90,24 @@ def read_grey(path: Path) -> np.ndarray:
         image = rgb2gray(image)
     if image.ndim != 2 or not image.size:
         raise PudleError(f"{path}: not a grey, RGB or RGBA image (its array has shape {image.shape})")
-    if image.dtype not in (np.bool_, np.uint8, np.uint16):
-        _check_values(image, path)
     return img_as_float32(image)
+
+
+def _decoded(content: bytes, path: Path) -> np.ndarray:
+    """The array of an image file. What the numbers of a TIFF stand for is written beside them, and not all of it is light."""
+    if path.suffix.lower() not in _TIFF:
+        return imread(content, extension=path.suffix)
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page = file.pages[0]
+        colours, samples = page.photometric.name, page.samplesperpixel
+    if colours in ("PALETTE", "MINISWHITE"):
+        return imread(content, extension=path.suffix, plugin="pillow")
+    if colours not in ("MINISBLACK", "RGB"):
+        raise PudleError(f"{path}: its colours are {colours}; save it as grey or RGB")
+    image = imread(content, extension=path.suffix)
+    if image.ndim > 2 and (image.ndim > 3 or image.shape[2] != samples):
+        raise PudleError(f"{path}: not a grey, RGB or RGBA image (its array has shape {image.shape})")
+    return image
 
 
 def _check_values(image: np.ndarray, path: Path) -> None:
@@ -94,8 +121,10 @@ def _check_values(image: np.ndarray, path: Path) -> None:
 
 
 def content_hash(image: np.ndarray) -> str:
-    """SHA-256 of an image's size and pixels: the same for the same picture in another file or format without loss."""
-    return hashlib.sha256(f"{image.shape}{image.dtype}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+    """SHA-256 of the size and pixels, in 8 bits, of an image in [0, 1]: the same in any format without loss, depth and kind of grey."""
+    return hashlib.sha256(
+        f"{image.shape}".encode() + np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8).tobytes()
+    ).hexdigest()
 
 
 def refuse_overlap(train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray], train_set: str, test_set: str) -> None:
@@ -115,7 +144,12 @@ def random_crops(images: Mapping[str, np.ndarray], size: int, count: int, draw: 
     names = list(images)
     crops = np.empty((count, 1, size, size), np.float32)
     for crop in crops:
-        image = images[names[draw.integers(len(names))]]
+        name = names[draw.integers(len(names))]
+        image = images[name]
+        if min(image.shape) < size:
+            raise PudleError(
+                f"image {name!r} has {image.shape[0]} x {image.shape[1]} pixels: smaller than crops of {size} x {size}"
+            )
         top, left = (draw.integers(length - size + 1) for length in image.shape)
         crop[0] = image[top : top + size, left : left + size][:: draw.choice([1, -1]), :: draw.choice([1, -1])]
     return crops
@@ -129,3 +163,11 @@ def check_sizes(images: Mapping[str, np.ndarray], size: int, data_set: str, what
             raise PudleError(
                 f"image {name!r} of data set {data_set!r} has {height} x {width} pixels: smaller than the {what} of {size} x {size}"
             )
+
+
+def check_scores(images: Mapping[str, np.ndarray], data_set: str) -> None:
+    """Raise :class:`PudleError` naming the first test image that PSNR as published or SSIM is not defined for: black, or very small."""
+    check_sizes(images, 7, data_set, "window of SSIM")
+    for name, image in images.items():
+        if not image.max() > 0:
+            raise PudleError(f"image {name!r} of data set {data_set!r} is black: PSNR as published has no peak there")

@@ -7,6 +7,9 @@ import numpy as np
 from pydantic import model_validator
 
 from pudle.denoisers import Denoiser, Field, Settings, register
+from pudle.errors import PudleError
+
+_PATCHES = 20_000  # at a time: bounds the memory
 
 
 @register("patch-dictionary")
@@ -47,16 +50,19 @@ class PatchDictionary(Denoiser):
 
     def denoise(self, noisy):
         settings, size = self.settings, self.settings.patch
-        rows, columns = (_starts(length, size, settings.stride) for length in noisy.shape)
-        patches = np.lib.stride_tricks.sliding_window_view(noisy, (size, size))[np.ix_(rows, columns)]
-        flat = patches.reshape(-1, size * size).astype(np.float64)
-        means = flat.mean(1, keepdims=True)
-        estimate = (means + self._pursue(flat - means)).reshape(patches.shape)
+        if min(noisy.shape) < size:
+            raise PudleError(f"an image of {noisy.shape[0]} x {noisy.shape[1]} pixels has no patch of {size} x {size}")
+        all_rows, columns = (_starts(length, size, settings.stride) for length in noisy.shape)
         total, count = np.zeros(noisy.shape), np.zeros(noisy.shape)
-        for i, j in np.ndindex(size, size):
-            covered = np.ix_(rows + i, columns + j)
-            total[covered] += estimate[:, :, i, j]
-            count[covered] += 1
+        for rows in np.array_split(all_rows, -(-len(all_rows) * len(columns) // _PATCHES)):
+            patches = np.lib.stride_tricks.sliding_window_view(noisy, (size, size))[np.ix_(rows, columns)]
+            flat = patches.reshape(-1, size * size).astype(np.float64)
+            means = flat.mean(1, keepdims=True)
+            estimate = (means + self._pursue(flat - means)).reshape(patches.shape)
+            for i, j in np.ndindex(size, size):
+                covered = np.ix_(rows + i, columns + j)
+                total[covered] += estimate[:, :, i, j]
+                count[covered] += 1
         return total / count
 
     def _pursue(self, patches: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell of a spreadsheet that begins with one of them is computed
+
 
 def write(path: Path, content: str | bytes) -> None:
     """Write text or bytes to ``path``."""

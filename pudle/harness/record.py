@@ -14,8 +14,8 @@ import pandas as pd
 
 from pudle.errors import PudleError
 from pudle.harness.checkpoints import Checkpoints
+from pudle.harness.files import FORMULAS
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell of a spreadsheet that begins with one of them is computed
 ENDINGS = ("diverged", "stalled", "failed")  # the mildest first
 
 

@@ -11,7 +11,6 @@ from functools import partial
 
 from pudle import denoisers
 from pudle.data import catalogue
-from pudle.errors import PudleError
 from pudle.experiments import plugin_grid
 from pudle.harness.settings import Sources, refuse
 
@@ -56,11 +55,7 @@ def data_sets(settings: Mapping) -> list[str]:
 
 def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     for key, names in (("train", [settings["train"]]), ("test", settings["test"])):
-        for name in names:
-            try:
-                catalogue.find_folder(name, catalogue.data_root())
-            except PudleError as error:
-                raise PudleError(f"{sources.where([*where, key])}: {'.'.join([*where, key])!r}: {error}") from None
+        catalogue.refuse_missing(names, sources.where([*where, key]), ".".join([*where, key]))
     if settings["train"] in settings["test"]:
         refuse(sources, where, "train", "test", settings, "the test images must not be those trained on")
     if settings["lam"] not in settings["lams"]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pudle import convolution, denoisers, networks
 from pudle.data.catalogue import data_root
-from pudle.data.images import check_sizes, load_images, refuse_overlap
+from pudle.data.images import check_scores, check_sizes, load_images, refuse_overlap
 from pudle.data.streams import stream
 from pudle.errors import PudleError
 from pudle.experiments import training
@@ -50,6 +50,7 @@ def load(settings: Mapping) -> tuple[dict[str, np.ndarray], Images]:
         check_sizes(images, kernel, name, "filters")
         refuse_overlap(train, images, settings["train"], name)
         test[name] = {key: convolution.fit_size(torch.as_tensor(image), kernel, stride) for key, image in images.items()}
+        check_scores(test[name], name)
     return train, test
 
 

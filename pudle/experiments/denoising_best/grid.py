@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from pudle.data import catalogue
-from pudle.harness.settings import Sources, choose, refuse
+from pudle.harness.settings import Sources, refuse
 
 VARIES = ("network",)
 
@@ -22,9 +22,7 @@ def data_sets(settings: Mapping) -> list[str]:
 
 def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     for which in ("train", "test"):
-        choose(sources, where, which, settings, catalogue.DATA_SETS, "data set")
-        if settings[which] in catalogue.FOLDERS:
-            catalogue.find_folder(settings[which], catalogue.data_root())
+        catalogue.refuse_missing([settings[which]], sources.where([*where, which]), ".".join([*where, which]))
     if settings["train"] == settings["test"]:
         refuse(sources, where, "train", "test", settings, "the test images must not be those trained on")
     for cell in plan(settings):

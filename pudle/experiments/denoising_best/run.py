@@ -7,7 +7,7 @@ import torch
 
 from pudle import convolution
 from pudle.data.catalogue import data_root
-from pudle.data.images import check_sizes, load_images, refuse_overlap
+from pudle.data.images import check_scores, check_sizes, load_images, refuse_overlap
 from pudle.experiments import training
 from pudle.harness.record import Record
 
@@ -18,6 +18,7 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
     refuse_overlap(train, test, settings["train"], settings["test"])
     kernel, stride = settings["kernel"], settings["stride"]
     test = {name: convolution.fit_size(torch.as_tensor(image), kernel, stride) for name, image in test.items()}
+    check_scores(test, settings["test"])
     for seed in seeds:
         noisy = training.with_noise(test, settings["sigma"], seed)
 
@@ -30,6 +31,7 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
                 training.score(test, estimates, update, record, estimate=name)
 
         with record.seed(seed):
+            record.add(0, {"n_images": len(test), "n_train_images": len(train)})
             training.score(test, noisy, 0, record, prefix="noisy_")
             denoiser = training.train(settings | {"estimator": "ae-ls"}, train, seed, record, evaluate)
             for name, array in denoiser.network._asdict().items():
