@@ -32,6 +32,7 @@ _LOOKS = {
     "ten-minutes": ("ten minutes", "#009E73", "-"),
     "thirty-minutes": ("thirty minutes", "#0072B2", "-"),
     "untied": ("untied, learned thresholds", "#D55E00", "-"),
+    "two-hours": ("untied, ten times the updates", "#CC79A7", "-"),
     "codes": ("codes", "#4D4D4D", "-"),
     "noisy": ("noisy input", "#999999", ":"),
     "nlm": ("non-local means", "#56B4E9", "--"),
