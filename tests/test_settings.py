@@ -95,7 +95,7 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         (_best("test: bsd68", "test: cbsd432"), ["train = cbsd432", "test = cbsd432"]),
         (_best("untied: true", "untyed: true"), ["unknown key", "networks.untied.untyed", "did you mean 'untied'"]),
         (_best("step: 1.0", "step: 0"), ["networks.untied.step", "must be above 0"]),
-        (_best("schedule: cosine\n\n", "schedule: cosin\n\n"), ["'cosin'", "did you mean 'cosine'"]),
+        (_best("schedule: cosine\n", "schedule: cosin\n"), ["'cosin'", "did you mean 'cosine'"]),
         (f"experiments: {{{', '.join(f'{question}: null' for question in experiments.QUESTIONS)}}}", ["no experiment to run"]),
         ("plugins: [nowhere.py]", ["nowhere.py", "no such file"]),
         (
