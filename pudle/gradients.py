@@ -141,7 +141,10 @@ def _unrolled_gradient(
         if stop == n_layers:
             sums, lifted = [], False
         elif sparse:
-            lifted = _lifting_pays(x, drive, sparse, n_layers - stop, pool) if lifted is None else lifted
+            if (
+                lifted is None
+            ):  # with W in the cache it makes no difference, and small calls would spend their time on the question
+                lifted = not _cached(dictionary) and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
             sums = sparse.sums(lifted)
         else:
             sums, lifted = [x.new_zeros(p, p)], False
@@ -331,12 +334,12 @@ def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unro
 def _lifting_pays(x: Tensor, drive: Tensor, sparse, n_layers: int, pool) -> bool:
     """Whether (S + Sᵀ)Dᵀ is added up layer by layer, or S: the first takes 4 m operations for an active entry of a layer.
 
-    The second takes p, and m p² at the end, which is little where W is in the cache. The layers of a few samples show how many entries
-    are active; n_layers : back through how many
+    The second takes p, and m p² at the end. The layers of a few samples show how many entries are active; n_layers : back
+    through how many
     """
     (n, m), p = x.shape, drive.shape[1]
     at_the_end = m * p**2 / max(n, 1)
-    if p < 200 or 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry a layer
+    if 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry a layer
         return False
     rows = sparse.rows(x[:4], drive[:4], pool)
     return m * rows < p * rows / 4 + at_the_end

@@ -43,7 +43,8 @@ def lasso(
         polished = _solve_on_support(current, gram, correlation[left], lam)
         better = _kkt(polished, gram, correlation[left], lam, nonnegative) <= tol
         current = torch.where(better[:, None], polished, current)
-        optimal = better | (_kkt(current, gram, correlation[left], lam, nonnegative) <= tol)
+        optimal, rest = better.clone(), ~better
+        optimal[rest] = _kkt(current[rest], gram, correlation[left[rest]], lam, nonnegative) <= tol
         codes[left[optimal]] = current[optimal]
         left, current = left[~optimal], current[~optimal]
         if not len(left):

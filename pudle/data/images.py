@@ -103,7 +103,7 @@ def _decoded(content: bytes, path: Path) -> np.ndarray:
     if colours in ("PALETTE", "MINISWHITE"):
         return imread(content, extension=path.suffix, plugin="pillow")
     if colours not in ("MINISBLACK", "RGB"):
-        raise PudleError(f"{path}: its colours are {colours}; save it as grey or RGB")
+        raise PudleError(f"{path}: its colours are {'CMYK' if colours == 'SEPARATED' else colours}; save it as grey or RGB")
     image = imread(content, extension=path.suffix)
     if image.ndim > 2 and (image.ndim > 3 or image.shape[2] != samples):
         raise PudleError(f"{path}: not a grey, RGB or RGBA image (its array has shape {image.shape})")

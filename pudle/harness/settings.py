@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from pudle.errors import PudleError, nearest, one_of, shown
+from pudle.errors import PudleError, nearest, shown
 
 LARGEST = 10**12  # of a whole number
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML has it: planning reads a dozen files
@@ -89,14 +89,6 @@ def refuse(sources: Sources, prefix: Sequence[str], first: str, second: str, set
     keys = [[*prefix, key] for key in (first, second)]
     values = " and ".join(f"{_dotted(k)} = {settings[k[-1]]} ({sources.where(k)})" for k in keys)
     raise PudleError(f"{values} cannot work together: {reason}")
-
-
-def choose(sources: Sources, prefix: Sequence[str], key: str, settings: Mapping, allowed: Iterable[str], what: str) -> None:
-    """Raise a :class:`PudleError` unless ``settings[key]`` is among ``allowed``."""
-    try:
-        one_of(settings[key], allowed, what)
-    except PudleError as error:
-        raise PudleError(f"{sources.where([*prefix, key])}: {_dotted([*prefix, key])!r}: {error}") from None
 
 
 def _dotted(keys: Sequence[object]) -> str:
