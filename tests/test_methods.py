@@ -14,6 +14,7 @@ from pudle.coding import Unrolling, encode
 from pudle.errors import PudleError
 from pudle.gradients import unrolled_gradient
 from pudle.methods.contract import PROMISES, check
+from pudle.methods.pursuit import leading_vector
 
 BUILT_IN = [name for name in methods.names() if methods.get(name).__module__.startswith("pudle.methods.")]
 SPORCO = pytest.mark.skipif(not importlib.util.find_spec("sporco"), reason="SPORCO is an optional package")
@@ -209,6 +210,32 @@ def test_pursuit_stops_at_the_tolerance(problem):
     for tolerance in (0.5, 0.05):
         codes = _create("k-svd", D, tolerance=tolerance).encode(x)
         assert ((x - codes @ D.T).norm(dim=1) <= tolerance * x.norm(dim=1) * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("kind", ["random", "an atom and noise", "all singular values 1", "a start of 0", "zero"])
+@pytest.mark.parametrize("shape", [(1, 90), (30, 90), (80, 200), (200, 80)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_leading_vector_is_that_of_the_whole_decomposition(kind, shape, dtype):
+    draw = torch.Generator().manual_seed(0)
+    matrix, start = torch.randn(shape, generator=draw, dtype=dtype), torch.randn(shape[1], generator=draw, dtype=dtype)
+    if kind == "an atom and noise":
+        matrix = 0.01 * matrix + torch.outer(torch.randn(shape[0], generator=draw, dtype=dtype), start)
+    elif kind == "all singular values 1":
+        matrix = torch.linalg.svd(matrix, full_matrices=False).Vh
+        matrix = matrix if len(matrix) == shape[0] else torch.linalg.qr(torch.randn(shape, generator=draw, dtype=dtype)).Q
+    elif kind == "a start of 0":
+        start = torch.zeros_like(start)
+    elif kind == "zero":
+        matrix = torch.zeros_like(matrix)
+    vector, largest = leading_vector(matrix, start), torch.linalg.matrix_norm(matrix, 2)
+    torch.testing.assert_close(vector.norm(), torch.ones((), dtype=dtype))
+    torch.testing.assert_close((matrix @ vector).norm(), largest)
+    assert vector @ start >= 0 and vector.dtype == dtype
+    if kind in ("random", "an atom and noise"):
+        best = torch.linalg.svd(matrix, full_matrices=False).Vh[0]
+        torch.testing.assert_close(
+            vector, best * torch.sign(best @ start), rtol=0, atol=1e-3 if dtype == torch.float32 else 1e-9
+        )
 
 
 @pytest.mark.parametrize("name", ["mod", "k-svd", "online"])

@@ -49,16 +49,16 @@ class Mod(Pursuit):
         import torch
 
         x, z, dictionary = batch.double(), self.encode(batch).double(), self.dictionary.double()
-        identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         power = z.square().mean()
         if self._zz is None:  # the memory starts full of samples that the initial dictionary explains, an atom each
-            self._zz = self._memory * power * identity
-            self._xz = dictionary @ self._zz
+            self._zz = self._memory * power * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+            self._xz = self._memory * power * dictionary
         kept = max(0.0, 1 - len(x) / self._memory)
         self._xz = kept * self._xz + x.T @ z
         self._zz = kept * self._zz + z.T @ z
-        ridge = 1e-6 * len(x) * power.clamp_min(1e-12) * identity  # atoms that are not used, or not told apart, stay
-        self.move_to(torch.linalg.solve(self._zz + ridge, self._xz + dictionary @ ridge, left=False).to(batch.dtype))
+        ridge, system = 1e-6 * len(x) * power.clamp_min(1e-12), self._zz.clone()
+        system.diagonal().add_(ridge)  # atoms that are not used, or not told apart, stay
+        self.move_to(torch.linalg.solve(system, self._xz + ridge * dictionary, left=False).to(batch.dtype))
 
 
 @register("k-svd")
@@ -79,9 +79,26 @@ class KSvd(Gathered, Pursuit):
             users = codes[:, atom].nonzero()[:, 0]
             if len(users):  # an atom that is not used stays
                 left = residual[users] + torch.outer(codes[users, atom], dictionary[:, atom])
-                _, _, rows = torch.linalg.svd(left, full_matrices=False)
-                new = rows[0] * torch.sign(rows[0] @ dictionary[:, atom] + 1e-30)
+                new = leading_vector(left, dictionary[:, atom])
                 codes[users, atom] = left @ new
                 residual[users] = left - torch.outer(codes[users, atom], new)
                 dictionary[:, atom] = new
         self.move_to(dictionary)
+
+
+def leading_vector(matrix: Tensor, start: Tensor) -> Tensor:
+    """The right singular vector (m,) of ``matrix`` (n, m) with the largest singular value, on the side of ``start`` (m,).
+
+    By Lanczos steps from ``start`` (ARPACK) where the whole decomposition would be long.
+    """
+    import torch
+    from scipy.sparse.linalg import svds
+
+    along = matrix @ start
+    if min(matrix.shape) < 64 or not along.any():
+        row = torch.linalg.svd(matrix, full_matrices=False).Vh[0]
+    else:
+        first = along if len(along) <= len(start) else start
+        _, _, rows = svds(matrix.double().cpu().numpy(), k=1, v0=first.double().cpu().numpy())
+        row = torch.from_numpy(rows[0]).to(matrix)
+    return row * torch.sign(row @ start + 1e-30)
