@@ -41,16 +41,16 @@ def _measure(settings: Mapping, seed: int, record: Record, target: Callable, set
     ends = lasso(samples, dictionary, lam, tol=1e-10)
     codes = _history(samples, dictionary, Unrolling(lam=lam, step=step, n_layers=1), n_layers)
     differs = (codes.sign() != ends.sign()).any(2)  # (T + 1, n)
-    shown = [t for t in range(1, n_layers + 1) if t in _rounded(n_layers)]
+    shown = sorted(t for t in _rounded(n_layers) if t <= n_layers)
     distances: dict[tuple[str, int], list] = {}
     for k, x in enumerate(samples):
         if not ends[k].any():  # its Jacobian is zero
             continue
         wanted = target(x, dictionary, ends[k]).flatten(1)
         last = int(differs[:, k].nonzero().max()) + 1 if differs[-1, k] == 0 else n_layers + 1
-        errors = _errors(x, dictionary, codes[:, k], step, wanted, 0, n_layers)
+        at = min(n_layers, settled or last)
+        errors = _errors(x, dictionary, codes[:, k], step, wanted, 0, {*shown, at, min(n_layers, last)})
         if last <= n_layers:
-            at = min(n_layers, settled or last)
             record.add(k, {"settled": last, "at_settling": errors[at], "at_end": errors[n_layers]})
             rate = float(rate_of(dictionary, ends[k][None] != 0, step))
             left = n_layers - last
@@ -63,7 +63,7 @@ def _measure(settings: Mapping, seed: int, record: Record, target: Callable, set
             distances.setdefault((group, t), []).append(errors[t])
             for depth in settings["truncations"]:
                 if depth <= t and last <= n_layers:
-                    truncated = _errors(x, dictionary, codes[:, k], step, wanted, t - depth, t)
+                    truncated = _errors(x, dictionary, codes[:, k], step, wanted, t - depth, {t})
                     distances.setdefault((f"last {depth}", t), []).append(truncated[t])
     for (group, t), values in distances.items():
         record.add(t, {"jacobian_error": sum(values) / len(values), "count": len(values)}, group=group)
@@ -87,17 +87,19 @@ def _history(x: Tensor, dictionary: Tensor, layer: Unrolling, n_layers: int) -> 
     return torch.stack(codes)
 
 
-def _errors(x, dictionary, codes, step: float, wanted: Tensor, start: int, end: int) -> dict[int, float]:
-    """‖J_t − J*‖ / ‖J*‖ for t = start + 1 … end, from J = 0 at ``start``."""
-    (m, p), gram = dictionary.shape, dictionary.T @ dictionary
-    jacobian, scale = x.new_zeros(p, m * p), float(wanted.norm().clamp_min(1e-12))
-    errors = {}
-    for t in range(start, end):
-        z = codes[t]
-        inner = dictionary.T[:, :, None] * z  # (p, m, p)
-        inner.diagonal(dim1=0, dim2=2).add_((dictionary @ z - x)[:, None])
-        jacobian = (jacobian - step * (gram @ jacobian + inner.flatten(1))) * (codes[t + 1] != 0)[:, None]
-        errors[t + 1] = float((jacobian - wanted).norm()) / scale
+def _errors(x, dictionary, codes, step: float, wanted: Tensor, start: int, layers: set[int]) -> dict[int, float]:
+    """‖J_t − J*‖ / ‖J*‖ after each t of ``layers``, from J = 0 at ``start``. Only rows of the support are not 0."""
+    gram, jacobian, scale = dictionary.T @ dictionary, torch.zeros_like(wanted), float(wanted.norm().clamp_min(1e-12))
+    before, errors = torch.arange(0), {}  # the support so far
+    for t in range(start, max(layers)):
+        z, support = codes[t], codes[t + 1].nonzero()[:, 0]
+        inner = dictionary.T[support][:, :, None] * z  # (|S|, m, p)
+        inner[torch.arange(len(support)), :, support] += dictionary @ z - x
+        rows = jacobian[support] - step * (gram[support][:, before] @ jacobian[before] + inner.flatten(1))
+        jacobian[before] = 0
+        jacobian[support], before = rows, support
+        if t + 1 in layers:
+            errors[t + 1] = float((jacobian - wanted).norm()) / scale
     return errors
 
 
