@@ -48,13 +48,15 @@ def _measure(settings, sparsity: int, noise: float, true: Tensor, codes: Tensor,
     for lam in settings["lams"]:
         unrolling = Unrolling(lam=lam, step=settings["step"], n_layers=1)
         z, once, lost = torch.zeros_like(codes), torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(x), dtype=torch.bool)
+        signs, off = codes.sign(), codes == 0
         for layer in range(1, settings["n_layers"] + 1):
             z = iterate(unrolling, z, lambda z: (z @ dictionary.T - x) @ dictionary)
-            right = (z.sign() == codes.sign()).all(1)
+            found = z.sign() == signs
+            right = found.all(1)
             lost |= once & ~right
             once |= right
-            contains = ((z.sign() == codes.sign()) | (codes == 0)).all(1)
             if layer in (1, 2, 5, 10, 20, 50, 100, 200, settings["n_layers"]):
+                contains = (found | off).all(1)
                 shares = {"equal": right, "contains": contains, "misses": ~contains, "lost": lost}
                 record.add(layer, {name: share.double().mean() for name, share in shares.items()}, lam=lam, **at)
         record.add(0, {"condition": low <= lam < high}, lam=lam, **at)
