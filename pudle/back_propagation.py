@@ -142,6 +142,19 @@ def add_lifted(products, problem, scratch, index, used, width):
         add_rows(out, out, problem.atoms, scratch.atoms, weights, n_atoms)
 
 
+@njit(forceinline=True, **OPTIONS)
+def loss_error(bar, error, problem, index, codes, count):
+    """bar (P,) = z̄_T of the loss, from ``error`` Dz_T − x; only where the codes, which are 0 outside index[:count], are not 0."""
+    clear(bar)
+    for k in range(count):
+        value = codes[index[k]]
+        if value != 0:
+            atom, dot = problem.atoms[index[k]], value * 0
+            for j in range(error.shape[0]):
+                dot += atom[j] * error[j]
+            bar[index[k]] = dot + math.copysign(problem.lam, value)
+
+
 @njit(**OPTIONS)
 def run_samples(x, drive, codes, residual, back, errors, problem, history, scratch, products, tally):
     """Forward and, where asked for, backward, sample by sample; the arrays are those of ``SparseLayers.run``."""
@@ -154,25 +167,26 @@ def run_samples(x, drive, codes, residual, back, errors, problem, history, scrat
         scratch.gathered[0] = -1
         history.count[first] = n  # no row to look in first
         keep(problem, history, scratch.identity, first, z, first)
-        forward(problem, history, scratch, tally)
+        end = forward(problem, history, scratch, tally)
+        tally[4] += end
+        if end < n_layers:
+            continue
         row, final = history.row[n_layers], scratch.codes[n_layers % 2]
         index, count = history.index[row], history.count[row]
         copy(codes[i], final)
-        add_rows(error, scratch.nothing, problem.atoms, index, final, count)
-        for j in range(x.shape[1]):
-            error[j] -= x[i, j]
-        copy(residual[i], error)
+        if problem.given:
+            clear(bar[n:])
+            copy(bar[:n], back[i])
+        else:
+            add_rows(error, scratch.nothing, problem.atoms, index, final, count)
+            for j in range(x.shape[1]):
+                error[j] -= x[i, j]
+            copy(residual[i], error)
+            if problem.backward:
+                loss_error(bar, error, problem, index, final, count)
         if problem.backward:
-            clear(bar)
-            for k in range(count):
-                value = final[index[k]]
-                if value != 0:
-                    atom, dot = problem.atoms[index[k]], value * 0
-                    for j in range(error.shape[0]):
-                        dot += atom[j] * error[j]
-                    bar[index[k]] = dot + math.copysign(problem.lam, value)
             backward(bar, problem, history, scratch, products, errors[i])
-            if first:
+            if back.shape[0]:
                 copy(back[i], bar)
     if problem.backward:
         flush(products, problem, scratch)

@@ -28,6 +28,7 @@ from pudle.coding import Unrolling, check_shapes
 from pudle.errors import PudleError, one_of
 
 ESTIMATORS = ("dec", "ae-lasso", "ae-ls")
+AT_ONCE = 16  # dense layers whose weight gradients are one product
 
 
 class Gradient(NamedTuple):
@@ -121,11 +122,13 @@ def _unrolled_gradient(
     stop,
     sparse_share: float | None = None,
     lifted: bool | None = None,
+    crowds: bool | None = None,
     start: Tensor | None = None,
 ):
     """The gradient, and how many layers of samples ran dense, wide and narrow.
 
     sparse_share, lifted : None for what :func:`_sparse_share` and :func:`_lifting_pays` find
+    crowds : whether the last layers may be dense again where decay lowers the level; None: where W does not stay in the cache
     start : codes (n, p) before the first layer, held constant; None: 0
     """
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
@@ -135,6 +138,7 @@ def _unrolled_gradient(
     with flushed_denormals(), _workers(share > 0) as pool:
         transfer = _transfer(dictionary, step, pool)
         sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
+        crowds = sparse and unrolling.decay < 1 and (not _cached(dictionary) if crowds is None else crowds)
         dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
         codes, loss, done = x.new_zeros(n, p) if start is None else start.clone(), 0.0, 0
         drive = _add_product(x.new_zeros(n, p), x, dictionary, step, pool)
@@ -144,7 +148,7 @@ def _unrolled_gradient(
             if (
                 lifted is None
             ):  # with W in the cache it makes no difference, and small calls would spend their time on the question
-                lifted = not _cached(dictionary) and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
+                lifted = not (crowds or _cached(dictionary)) and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
             sums = sparse.sums(lifted)
         else:
             sums, lifted = [x.new_zeros(p, p)], False
@@ -152,10 +156,19 @@ def _unrolled_gradient(
         while done < n:
             few = slice(done, done + 64)
             at_once = share > 0 and _share(unrolling.shrink(drive[few], 0) if start is None else codes[few]) <= share
-            some = slice(done, done + dense.size * (10 if at_once else 1))
+            some = slice(done, done + dense.size * (10 if at_once and not crowds else 1))
             block, last = x[some], codes[some]
             first = 0 if at_once else dense.forward(drive[some], last)
-            if first < n_layers:
+            end = n_layers
+            if crowds and first < n_layers:
+                end = sparse.crowded(block[:4], drive[some][:4], last[:4], first, share, pool)
+            if end < n_layers:
+                dense.count += len(block) * (n_layers - end)
+                late = _DenseLayers(transfer[:p, :p], unrolling, max(stop, end), 0.0, len(block), begin=end)
+                residual, back, errors = _sparse_then_dense(
+                    sparse, late, block, drive[some], last, dictionary, first, stop < end, sums, lam, lifted, pool
+                )
+            elif first < n_layers:
                 residual, back, errors = sparse.run(block, drive[some], last, first, pool)
             else:
                 residual, errors = last @ dictionary.T - block, 0.0
@@ -177,28 +190,56 @@ def _unrolled_gradient(
     return Gradient(gradient, codes, loss / n), counts
 
 
+def _sparse_then_dense(sparse, late, x, drive, codes, dictionary, first, further, sums, lam, lifted, pool):
+    """A block through sparse layers, and from ``late.begin`` on through dense ones; returns what ``sparse.run`` does.
+
+    further : whether the way back goes on through the sparse layers. They run once more for it, as they keep codes of one sample only.
+    """
+    residual, back, errors = torch.empty_like(x), torch.empty_like(codes), torch.empty_like(codes)
+    start, cuts = codes.clone(), sparse.cuts(len(x))
+    sparse.run(x, drive, codes, first, pool, end=late.begin, backward=False)
+
+    def run(task):
+        some = cuts[task]
+        torch.set_flush_denormal(True)
+        late.forward(drive[some], codes[some], some)
+        torch.mm(codes[some], dictionary.T, out=residual[some]).sub_(x[some])
+        if sums:
+            torch.mm(residual[some], dictionary, out=back[some]).add_(codes[some].sign(), alpha=lam)
+            errors[some] = late.backward(back[some], late.n_layers, sums[task], dictionary if lifted else None, some)
+
+    _do(run, range(len(cuts)), pool)
+    if further:
+        _, back, earlier = sparse.run(x, drive, start, first, pool, end=late.begin, given=back)
+        errors += earlier
+    return residual, back, errors
+
+
 class _DenseLayers:
-    """Layers of blocks of at most ``size`` samples by dense products; ``count`` of them, times samples, so far."""
+    """Layers of blocks of at most ``size`` samples by dense products, from layer ``begin`` on; ``count`` of them, times samples, so far."""
 
-    def __init__(self, transfer, unrolling, stop, share, size):
-        self.transfer, self.unrolling, self.stop, self.share, self.size, self.count = transfer, unrolling, stop, share, size, 0
-        n_layers, p = unrolling.n_layers, len(transfer)
-        self.momenta = unrolling.momenta()
-        self._codes = transfer.new_empty(n_layers + 1 if stop < n_layers else 2 + unrolling.accelerated, size, p)
-        self._points = transfer.new_empty(n_layers, size, p) if unrolling.accelerated and stop < n_layers else None
-        self._errors = transfer.new_empty(n_layers - stop, size, p)
+    def __init__(self, transfer, unrolling, stop, share, size, begin=0):
+        self.transfer, self.unrolling, self.stop, self.share, self.size = transfer, unrolling, stop, share, size
+        self.begin, self.n_layers, self.momenta, self.count = begin, unrolling.n_layers, unrolling.momenta(), 0
+        p, kept = len(transfer), self.n_layers - begin
+        self._codes = transfer.new_empty(kept + 1 if stop < self.n_layers else 2 + unrolling.accelerated, size, p)
+        self._points = transfer.new_empty(kept, size, p) if unrolling.accelerated and stop < self.n_layers else None
+        self._errors = transfer.new_empty(min(AT_ONCE, self.n_layers - stop), size, p)
 
-    def forward(self, drive: Tensor, last: Tensor) -> int:
-        """Run layers from ``last`` (n, p) until at most ``share`` of the next codes is not 0; returns how many, and their codes in it."""
-        codes = self._codes[:, : len(drive)]
+    def forward(self, drive: Tensor, last: Tensor, rows: slice | None = None) -> int:
+        """Run layers from ``last`` (n, p) until at most ``share`` of the next codes is not 0; returns the next, and its codes in ``last``.
+
+        rows : of the memory, which threads share
+        """
+        codes = self._codes[:, rows or slice(len(drive))]
         codes[0] = last
-        for t in range(self.unrolling.n_layers):
-            z, following = codes[t % len(codes)], codes[(t + 1) % len(codes)]
+        for k, t in enumerate(range(self.begin, self.n_layers)):
+            z, following = codes[k % len(codes)], codes[(k + 1) % len(codes)]
             point = z
             if self.momenta[t]:
-                point = torch.lerp(codes[(t - 1) % len(codes)], z, 1 + self.momenta[t])
+                point = torch.lerp(codes[(k - 1) % len(codes)], z, 1 + self.momenta[t])
             if self._points is not None:
-                self._points[t, : len(drive)] = point
+                self._points[k, : len(drive)] = point
             torch.addmm(drive, point, self.transfer, out=following)
             shrink_in_place(following, self.unrolling, t)
             if self.share > 0 and _share(following) <= self.share:
@@ -206,27 +247,32 @@ class _DenseLayers:
                 return t
             self.count += len(drive)
         last.copy_(following)
-        return self.unrolling.n_layers
+        return self.n_layers
 
-    def backward(self, back: Tensor, first: int, sums: Tensor, dictionary: Tensor | None) -> Tensor:
+    def backward(self, back: Tensor, first: int, sums: Tensor, dictionary: Tensor | None, rows: slice | None = None) -> Tensor:
         """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), or with D (m, p) to (S + Sᵀ)Dᵀ (p, m); returns Σ ū (n, p)."""
-        codes, errors = self._codes[:, : len(back)], self._errors[: first - self.stop, : len(back)]
+        codes, errors = (kept[:, rows or slice(len(back))] for kept in (self._codes, self._errors))
+        points = codes if self._points is None else self._points[:, : len(back)]
         carried = None  # what y_{t+1} adds to z̄_t
+        total = torch.zeros_like(back)
         for t in reversed(range(self.stop, first)):
-            torch.mul(back, codes[t + 1] != 0, out=errors[t - self.stop])
-            torch.mm(errors[t - self.stop], self.transfer, out=back)
+            slot = (t - self.stop) % len(errors)
+            torch.mul(back, codes[t + 1 - self.begin] != 0, out=errors[slot])
+            total += errors[slot]
+            torch.mm(errors[slot], self.transfer, out=back)
             if self._points is not None:
                 beyond = -self.momenta[t] * back
                 back *= 1 + self.momenta[t]
                 back += 0 if carried is None else carried
                 carried = beyond
-        points = codes if self._points is None else self._points[:, : len(back)]
-        before, after = points[self.stop : first].flatten(0, 1), errors.flatten(0, 1)
-        if dictionary is None:
-            sums.addmm_(before.T, after)
-        else:
-            sums.addmm_(before.T, after @ dictionary.T).addmm_(after.T, before @ dictionary.T)
-        return errors.sum(0)
+            if slot == 0:
+                some = slice(t - self.begin, min(t + len(errors), first) - self.begin)
+                before, after = points[some].flatten(0, 1), errors[: some.stop - some.start].flatten(0, 1)
+                if dictionary is None:
+                    sums.addmm_(before.T, after)
+                else:
+                    sums.addmm_(before.T, after @ dictionary.T).addmm_(after.T, before @ dictionary.T)
+        return total
 
 
 def _share(codes: Tensor) -> float:

@@ -44,12 +44,14 @@ class SparseLayers:
             n_atoms=p,
             first=0,
             stop=stop,
+            most=len(transfer),
             backward=False,
             lifted=False,
+            given=False,
         )
         self._memory = _kept_memory(tasks, n_layers, m, p, dtype)
         self._sums = [_zeros((0, 0), dtype)] * tasks
-        self._tallies = np.zeros((tasks, 4), np.int64)
+        self._tallies = np.zeros((tasks, 5), np.int64)
 
     def sums(self, lifted):
         """From now on go back as well, and add up S, or the lifted sums; returns them, (p, p) or (p, m) for each task."""
@@ -60,36 +62,53 @@ class SparseLayers:
 
     def rows(self, x, drive, pool):
         """Rows of D that lifted sums would take a sample, as the layers of a few samples show; to be asked before ``sums``."""
-        self.run(x, drive, torch.zeros_like(drive), 0, pool)
-        rows = int(self._tallies[:, 3].sum()) / len(x)
-        self._tallies[:] = 0
-        return rows
+        return self._try(x, drive, torch.zeros_like(drive), 0, pool)[3]
+
+    def crowded(self, x, drive, codes, first, share, pool):
+        """The layer from which on more than ``share`` of the entries are active, as a few samples show."""
+        return round(self._try(x, drive, codes.clone(), first, pool, most=int(share * self._problem.n_atoms))[4])
+
+    def _try(self, *arguments, **changes):
+        """The tallies of a run forward, for one sample."""
+        before = self._tallies.copy()
+        self.run(*arguments, backward=False, **changes)
+        counts, self._tallies[:] = (self._tallies - before).sum(0) / len(arguments[0]), before
+        return counts
 
     @property
     def counts(self):
         """How many layers ran wide and how many narrow so far, and how many working sets were chosen."""
         return dict(zip(("wide", "narrow", "sets"), self._tallies.sum(0).tolist(), strict=False))
 
-    def run(self, x, drive, codes, first, pool):
+    def run(self, x, drive, codes, first, pool, end=None, given=None, **changes):
         """Residual D z_T − x (n, m), and on the way back z̄ (n, p) at layer ``first`` and Σ ū (n, p), of a block.
 
         x : (n, m); drive : α x D (n, p); codes : z_first (n, p), which becomes z_T; pool : threads, or None
+        end : in place of T
+        given : z̄ (n, p) at the end, in place of the loss's; the residual is not computed then
+        changes : to the problem
         """
-        n_atoms, rows = self._problem.n_atoms, len(x) if self._problem.backward else 0
+        problem = self._problem._replace(first=first, stop=max(first, self._stop), given=given is not None)
+        problem = problem._replace(levels=problem.levels[:end], **changes)
+        n_atoms, rows = problem.n_atoms, len(x) if problem.backward else 0
         residual, back = torch.empty_like(x), x.new_empty(rows if first else 0, n_atoms)
-        errors = x.new_zeros(rows, len(self._problem.transfer))
-        problem = self._problem._replace(first=first, stop=max(first, self._stop))
+        back, errors = back if given is None else given.clone(), x.new_zeros(rows, len(problem.transfer))
         arrays = [tensor.numpy() for tensor in (x, drive, codes, residual, back, errors)]
         tasks = range(len(self._memory))
-        cuts = np.linspace(0, len(x), len(tasks) + 1).astype(int)
+        cuts = self.cuts(len(x))
 
         def run(task):
             torch.set_flush_denormal(True)
-            block = [array[cuts[task] : cuts[task + 1]] for array in arrays]
+            block = [array[cuts[task]] for array in arrays]
             run_samples(*block, problem, *self._memory[task], self._sums[task], self._tallies[task])
 
         list(map(run, tasks) if len(tasks) == 1 or pool is None else pool.map(run, tasks))
         return residual, back, errors[:, :n_atoms]
+
+    def cuts(self, n):
+        """The samples of each task, of n."""
+        edges = np.linspace(0, n, len(self._memory) + 1).astype(int).tolist()
+        return list(map(slice, edges[:-1], edges[1:]))
 
 
 def _zeros(shape, dtype):

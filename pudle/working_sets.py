@@ -44,9 +44,10 @@ HORIZON = 16  # layers that a ball may hold for where decay lowers the level
 ROUNDING = 32  # rounding errors of an entry of u, in epsilons of ‖u‖
 
 # W and Dᵀ (atoms) are padded with zeros: p to P and m to M, multiples of 16. norms: α‖d_i‖² (P,), which is 1 − W_ii.
-# lifted: whether the way back adds up (S + Sᵀ)Dᵀ in place of S.
+# lifted: whether the way back adds up (S + Sᵀ)Dᵀ in place of S. given: whether it begins with a z̄ from outside, not with the loss's.
+# most: active entries beyond which a wide layer is the last, if there are more than before it.
 Problem = namedtuple(
-    "Problem", "transfer atoms levels hard nonnegative norms epsilon infinity lam n_atoms first stop backward lifted"
+    "Problem", "transfer atoms levels hard nonnegative norms epsilon infinity lam n_atoms first stop most backward lifted given"
 )
 # z_t of one sample is 0 outside index[r, :count[r]], r = row[t]. Where shared[r] these entries are a working set, r is the row of
 # all its layers, and values[t, k] belongs to entry index[r, k]. Elsewhere r is t, and values[t] is z_t itself.
@@ -194,6 +195,8 @@ def squared_change(codes, anchor, u, anchor_u, error):
 def forward(problem, history, scratch, tally):
     """All layers of one sample from ``first`` on, where codes[first % 2] and row ``first`` of the history hold its codes.
 
+    Returns the layer after the last, which is earlier than T where more and more entries came to be active, over ``most``.
+
     tally : counts wide layers, narrow ones, working sets, and the operations on rows of D that lifted sums would take
     """
     n_layers, t = problem.levels.shape[0], problem.first
@@ -201,7 +204,7 @@ def forward(problem, history, scratch, tally):
         min(WIDTH, scratch.bar.shape[0] * 3 // 5 // LANES * LANES),
         problem.infinity,
     )  # pace: α‖DΔz‖² of the last layer
-    was_wide = False
+    was_wide, n_before = False, problem.transfer.shape[0]
     while t < n_layers:
         u, before, after, earlier = scratch.inputs[t % 2], scratch.codes[t % 2], scratch.codes[(t + 1) % 2], history.row[t]
         index, count = history.index[earlier], history.count[earlier]
@@ -222,6 +225,9 @@ def forward(problem, history, scratch, tally):
             active = keep(problem, history, scratch.identity, t, after, earlier)
             width = min(padded(active + SPARE), widest)
         tally[3] += 4 * active * (t > problem.stop)
+        if active > max(problem.most, n_before):
+            break
+        n_before = active
         if t == n_layers or active + LEAST > width:
             continue
         level = problem.levels[last_layer(problem, t) - 1]
@@ -249,6 +255,7 @@ def forward(problem, history, scratch, tally):
         t, pace = narrow_layers(problem, history, scratch, t, radius, error)
         was_wide = False
         tally[1] += t - start
+    return t
 
 
 @njit(forceinline=True, **OPTIONS)

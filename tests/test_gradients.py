@@ -106,6 +106,21 @@ def test_entries_that_wake_late_are_found():
     _same(ours, autograd_gradient(x, D, "ae-ls", unrolling), torch.float64)
 
 
+@pytest.mark.parametrize("lifted", [False, True])
+@pytest.mark.parametrize("backward_layers", [None, 100, 20])
+def test_codes_that_a_low_level_crowds_end_in_dense_layers(backward_layers, lifted):
+    """Dense, sparse and dense layers again; back through all of them, to among the sparse ones, and through the dense ones alone."""
+    x, D = _problem(n=100, m=150, p=300, s=8, init_noise=0.02, noise=0.02)
+    unrolling = Unrolling(lam=0.3, step=0.2, n_layers=120, decay=0.95)
+    stop = 0 if backward_layers is None else 120 - backward_layers
+    for estimator in ("ae-ls", "ae-lasso") if backward_layers else ESTIMATORS:
+        at = 120 if estimator == "dec" else stop
+        parts = x, D, estimator, unrolling, at
+        ours, layers = _unrolled_gradient(*parts, sparse_share=0.3, lifted=lifted, crowds=True)
+        assert 80 * 100 < layers["dense"] < 110 * 100 and 20 * 100 < layers["wide"] < 2 * 40 * 100
+        _same(ours, autograd_gradient(x, D, estimator, unrolling, backward_layers=backward_layers), torch.float64)
+
+
 @given(
     n=st.integers(1, 40),
     m=st.integers(2, 30),
@@ -117,7 +132,7 @@ def test_entries_that_wake_late_are_found():
     seed=st.integers(0, 1000),
     data=st.data(),
 )
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 def test_any_shape(n, m, p, s, n_layers, name, estimator, seed, data):
     if estimator == "ae-lasso" and "lam" not in SETTINGS[name]:
         estimator = "ae-ls"
@@ -126,7 +141,8 @@ def test_any_shape(n, m, p, s, n_layers, name, estimator, seed, data):
     last = None if estimator == "dec" else data.draw(st.none() | st.integers(1, n_layers + 2))
     stop = n_layers if estimator == "dec" else max(0, n_layers - (last or n_layers))
     share, lifted = data.draw(st.none() | st.floats(0, 0.5)), data.draw(st.none() | st.booleans())
-    ours, _ = _unrolled_gradient(x, D, estimator, unrolling, stop, sparse_share=share, lifted=lifted)
+    crowds = data.draw(st.none() | st.just(True))
+    ours, _ = _unrolled_gradient(x, D, estimator, unrolling, stop, sparse_share=share, lifted=lifted, crowds=crowds)
     theirs = autograd_gradient(x, D, estimator, unrolling, backward_layers=last)
     torch.testing.assert_close(ours.gradient, theirs.gradient, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(ours.codes, theirs.codes, rtol=1e-9, atol=1e-11)
