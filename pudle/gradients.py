@@ -28,7 +28,7 @@ from pudle.coding import Unrolling, check_shapes
 from pudle.errors import PudleError, one_of
 
 ESTIMATORS = ("dec", "ae-lasso", "ae-ls")
-AT_ONCE = 16  # dense layers whose weight gradients are one product
+AT_ONCE = 8  # dense layers whose weight gradients are one product
 
 
 class Gradient(NamedTuple):
@@ -138,16 +138,14 @@ def _unrolled_gradient(
     with flushed_denormals(), _workers(share > 0) as pool:
         transfer = _transfer(dictionary, step, pool)
         sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
-        crowds = sparse and unrolling.decay < 1 and (not _cached(dictionary) if crowds is None else crowds)
+        crowds = share > 0 and unrolling.decay < 1 and (not _cached(dictionary) if crowds is None else crowds)
         dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
         codes, loss, done = x.new_zeros(n, p) if start is None else start.clone(), 0.0, 0
         drive = _add_product(x.new_zeros(n, p), x, dictionary, step, pool)
         if stop == n_layers:
             sums, lifted = [], False
         elif sparse:
-            if (
-                lifted is None
-            ):  # with W in the cache it makes no difference, and small calls would spend their time on the question
+            if lifted is None:  # with W in the cache it makes no difference, and small calls would spend their time on it
                 lifted = not (crowds or _cached(dictionary)) and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
             sums = sparse.sums(lifted)
         else:
