@@ -169,7 +169,7 @@ def run_samples(x, drive, codes, residual, back, errors, problem, history, scrat
         keep(problem, history, scratch.identity, first, z, first)
         end = forward(problem, history, scratch, tally)
         tally[4] += end
-        if end < n_layers:
+        if end < n_layers:  # given up
             continue
         row, final = history.row[n_layers], scratch.codes[n_layers % 2]
         index, count = history.index[row], history.count[row]

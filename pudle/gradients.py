@@ -127,8 +127,9 @@ def _unrolled_gradient(
 ):
     """The gradient, and how many layers of samples ran dense, wide and narrow.
 
-    sparse_share, lifted : None for what :func:`_sparse_share` and :func:`_lifting_pays` find
-    crowds : whether the last layers may be dense again where decay lowers the level; None: where W does not stay in the cache
+    sparse_share, lifted : None for what :func:`_sparse_share` and, unless layers end dense, :func:`_lifting_pays` find
+    crowds : whether the last layers may be dense again where decay lowers the level; None: where W does not stay in the cache.
+        Sparse layers before such then run, and count, twice.
     start : codes (n, p) before the first layer, held constant; None: 0
     """
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
@@ -138,15 +139,16 @@ def _unrolled_gradient(
     with flushed_denormals(), _workers(share > 0) as pool:
         transfer = _transfer(dictionary, step, pool)
         sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
-        crowds = share > 0 and unrolling.decay < 1 and (not _cached(dictionary) if crowds is None else crowds)
         dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
         codes, loss, done = x.new_zeros(n, p) if start is None else start.clone(), 0.0, 0
-        drive = _add_product(x.new_zeros(n, p), x, dictionary, step, pool)
+        drive, end = _add_product(x.new_zeros(n, p), x, dictionary, step, pool), n_layers
+        if sparse and unrolling.decay < 1 and (not _cached(dictionary) if crowds is None else crowds):
+            end = sparse.crowded(x[:4], drive[:4], share, pool)
         if stop == n_layers:
             sums, lifted = [], False
         elif sparse:
             if lifted is None:  # with W in the cache it makes no difference, and small calls would spend their time on it
-                lifted = not (crowds or _cached(dictionary)) and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
+                lifted = not _cached(dictionary) and end == n_layers and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
             sums = sparse.sums(lifted)
         else:
             sums, lifted = [x.new_zeros(p, p)], False
@@ -154,17 +156,13 @@ def _unrolled_gradient(
         while done < n:
             few = slice(done, done + 64)
             at_once = share > 0 and _share(unrolling.shrink(drive[few], 0) if start is None else codes[few]) <= share
-            some = slice(done, done + dense.size * (10 if at_once and not crowds else 1))
+            some = slice(done, done + dense.size * (10 if at_once and end == n_layers else 1))
             block, last = x[some], codes[some]
             first = 0 if at_once else dense.forward(drive[some], last)
-            end = n_layers
-            if crowds and first < n_layers:
-                end = sparse.crowded(block[:4], drive[some][:4], last[:4], first, share, pool)
-            if end < n_layers:
-                dense.count += len(block) * (n_layers - end)
-                late = _DenseLayers(transfer[:p, :p], unrolling, max(stop, end), 0.0, len(block), begin=end)
+            if first < n_layers and end < n_layers:
+                dense.count += len(block) * (n_layers - max(first, end))
                 residual, back, errors = _sparse_then_dense(
-                    sparse, late, block, drive[some], last, dictionary, first, stop < end, sums, lam, lifted, pool
+                    sparse, dense, max(first, end), block, drive[some], last, dictionary, first, sums, lam, lifted, pool
                 )
             elif first < n_layers:
                 residual, back, errors = sparse.run(block, drive[some], last, first, pool)
@@ -188,14 +186,15 @@ def _unrolled_gradient(
     return Gradient(gradient, codes, loss / n), counts
 
 
-def _sparse_then_dense(sparse, late, x, drive, codes, dictionary, first, further, sums, lam, lifted, pool):
-    """A block through sparse layers, and from ``late.begin`` on through dense ones; returns what ``sparse.run`` does.
+def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, lifted, pool):
+    """A block through sparse layers ``first`` to ``end``, and dense ones from there; returns what ``sparse.run`` does.
 
-    further : whether the way back goes on through the sparse layers. They run once more for it, as they keep codes of one sample only.
+    On the way back sparse layers run once more, as they keep the codes of one sample only.
     """
+    late = _DenseLayers(dense.transfer, dense.unrolling, max(dense.stop, end), 0.0, len(x), begin=end)
     residual, back, errors = torch.empty_like(x), torch.empty_like(codes), torch.empty_like(codes)
     start, cuts = codes.clone(), sparse.cuts(len(x))
-    sparse.run(x, drive, codes, first, pool, end=late.begin, backward=False)
+    sparse.run(x, drive, codes, first, pool, end=end, backward=False)
 
     def run(task):
         some = cuts[task]
@@ -207,8 +206,8 @@ def _sparse_then_dense(sparse, late, x, drive, codes, dictionary, first, further
             errors[some] = late.backward(back[some], late.n_layers, sums[task], dictionary if lifted else None, some)
 
     _do(run, range(len(cuts)), pool)
-    if further:
-        _, back, earlier = sparse.run(x, drive, start, first, pool, end=late.begin, given=back)
+    if dense.stop < end:
+        _, back, earlier = sparse.run(x, drive, start, first, pool, end=end, given=back)
         errors += earlier
     return residual, back, errors
 
@@ -219,17 +218,18 @@ class _DenseLayers:
     def __init__(self, transfer, unrolling, stop, share, size, begin=0):
         self.transfer, self.unrolling, self.stop, self.share, self.size = transfer, unrolling, stop, share, size
         self.begin, self.n_layers, self.momenta, self.count = begin, unrolling.n_layers, unrolling.momenta(), 0
+        assert not (begin and unrolling.accelerated)  # y_t needs the codes before
         p, kept = len(transfer), self.n_layers - begin
         self._codes = transfer.new_empty(kept + 1 if stop < self.n_layers else 2 + unrolling.accelerated, size, p)
         self._points = transfer.new_empty(kept, size, p) if unrolling.accelerated and stop < self.n_layers else None
         self._errors = transfer.new_empty(min(AT_ONCE, self.n_layers - stop), size, p)
 
-    def forward(self, drive: Tensor, last: Tensor, rows: slice | None = None) -> int:
+    def forward(self, drive: Tensor, last: Tensor, part: slice | None = None) -> int:
         """Run layers from ``last`` (n, p) until at most ``share`` of the next codes is not 0; returns the next, and its codes in ``last``.
 
-        rows : of the memory, which threads share
+        part : which rows of the memory are this thread's
         """
-        codes = self._codes[:, rows or slice(len(drive))]
+        codes = self._codes[:, part or slice(len(drive))]
         codes[0] = last
         for k, t in enumerate(range(self.begin, self.n_layers)):
             z, following = codes[k % len(codes)], codes[(k + 1) % len(codes)]
@@ -247,9 +247,9 @@ class _DenseLayers:
         last.copy_(following)
         return self.n_layers
 
-    def backward(self, back: Tensor, first: int, sums: Tensor, dictionary: Tensor | None, rows: slice | None = None) -> Tensor:
+    def backward(self, back: Tensor, first: int, sums: Tensor, dictionary: Tensor | None, part: slice | None = None) -> Tensor:
         """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), or with D (m, p) to (S + Sᵀ)Dᵀ (p, m); returns Σ ū (n, p)."""
-        codes, errors = (kept[:, rows or slice(len(back))] for kept in (self._codes, self._errors))
+        codes, errors = (kept[:, part or slice(len(back))] for kept in (self._codes, self._errors))
         points = codes if self._points is None else self._points[:, : len(back)]
         carried = None  # what y_{t+1} adds to z̄_t
         total = torch.zeros_like(back)

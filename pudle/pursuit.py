@@ -24,6 +24,7 @@ def pursue(x: Tensor, dictionary: Tensor, *, sparsity: int | None = None, residu
     Source: Pati et al., Asilomar 1993; with DᵀD alone: Rubinstein et al., Technion CS-2008-08.
     """
     check_shapes(x, dictionary)
+    x, dictionary = x.detach(), dictionary.detach()
     (n, _), p = x.shape, dictionary.shape[1]
     products = (torch.nn.functional.pad(matrix @ dictionary, (0, -p % LANES)) for matrix in (dictionary.T, x))
     gram, correlation, left = (tensor.cpu().numpy() for tensor in (*products, x.square().sum(1)))
@@ -36,7 +37,7 @@ def pursue(x: Tensor, dictionary: Tensor, *, sparsity: int | None = None, residu
     edges = np.linspace(0, n, tasks + 1).astype(int)
     with ThreadPoolExecutor(tasks) as pool:
         list(pool.map(run, map(slice, edges[:-1], edges[1:])))
-    return torch.from_numpy(codes[:, :p]).to(x.device)
+    return torch.from_numpy(np.ascontiguousarray(codes[:, :p])).to(x.device)
 
 
 def _memory(limit, gram):

@@ -9,7 +9,7 @@ import torch
 from pudle import back_propagation, rows, working_sets
 from pudle.back_propagation import RING, run_samples
 from pudle.rows import LANES, forget_stale_code, padded
-from pudle.working_sets import WIDTH, History, Problem, Scratch
+from pudle.working_sets import WIDTH, History, Problem, Scratch, Tally
 
 LINE = 64  # bytes of a cache line
 
@@ -23,7 +23,7 @@ class SparseLayers:
     dictionary : (m, p)
     transfer : W (P, P), with rows and columns of zeros up to a multiple P of 16
     lam : λ of the loss
-    stop : back-propagation goes from the last layer to this one
+    stop : back-propagation goes from the last layer, or the ``end`` of a run, to this one
     tasks : parts of a block, each with its own memory and its own part of the sums: threads do not change the results
     """
 
@@ -51,7 +51,7 @@ class SparseLayers:
         )
         self._memory = _kept_memory(tasks, n_layers, m, p, dtype)
         self._sums = [_zeros((0, 0), dtype)] * tasks
-        self._tallies = np.zeros((tasks, 5), np.int64)
+        self._tallies = np.zeros((tasks, len(Tally._fields)), np.int64)
 
     def sums(self, lifted):
         """From now on go back as well, and add up S, or the lifted sums; returns them, (p, p) or (p, m) for each task."""
@@ -61,35 +61,43 @@ class SparseLayers:
         return [torch.from_numpy(part)[:n_atoms, : self._m if lifted else n_atoms] for part in self._sums]
 
     def rows(self, x, drive, pool):
-        """Rows of D that lifted sums would take a sample, as the layers of a few samples show; to be asked before ``sums``."""
-        return self._try(x, drive, torch.zeros_like(drive), 0, pool)[3]
+        """Rows of D that lifted sums would take a sample, as the layers of a few samples show."""
+        return self._try(x, drive, pool).rows
 
-    def crowded(self, x, drive, codes, first, share, pool):
-        """The layer from which on more than ``share`` of the entries are active, as a few samples show."""
-        return round(self._try(x, drive, codes.clone(), first, pool, most=int(share * self._problem.n_atoms))[4])
+    def crowded(self, x, drive, share, pool):
+        """The layer from which on more and more entries are active, over ``share`` of all, as a few samples show; else T."""
+        return round(self._try(x, drive, pool, most=int(share * self._problem.n_atoms)).layers)
 
-    def _try(self, *arguments, **changes):
-        """The tallies of a run forward, for one sample."""
+    def _try(self, x, drive, pool, most=None):
+        """The tally of a run forward, for one sample."""
         before = self._tallies.copy()
-        self.run(*arguments, backward=False, **changes)
-        counts, self._tallies[:] = (self._tallies - before).sum(0) / len(arguments[0]), before
-        return counts
+        self.run(x, drive, torch.zeros_like(drive), 0, pool, backward=False, most=most)
+        tally, self._tallies[:] = Tally(*(self._tallies - before).sum(0) / len(x)), before
+        return tally
 
     @property
     def counts(self):
         """How many layers ran wide and how many narrow so far, and how many working sets were chosen."""
-        return dict(zip(("wide", "narrow", "sets"), self._tallies.sum(0).tolist(), strict=False))
+        return dict(zip(Tally._fields[:3], self._tallies.sum(0).tolist(), strict=False))
 
-    def run(self, x, drive, codes, first, pool, end=None, given=None, **changes):
+    def run(self, x, drive, codes, first, pool, *, end=None, given=None, backward=True, most=None):
         """Residual D z_T − x (n, m), and on the way back z̄ (n, p) at layer ``first`` and Σ ū (n, p), of a block.
 
         x : (n, m); drive : α x D (n, p); codes : z_first (n, p), which becomes z_T; pool : threads, or None
         end : in place of T
         given : z̄ (n, p) at the end, in place of the loss's; the residual is not computed then
-        changes : to the problem
+        backward : False for the way forward alone
+        most : active entries from which on a sample is given up, and its codes and residual are left as they were
         """
-        problem = self._problem._replace(first=first, stop=max(first, self._stop), given=given is not None)
-        problem = problem._replace(levels=problem.levels[:end], **changes)
+        whole = self._problem
+        problem = whole._replace(
+            first=first,
+            stop=max(first, self._stop),
+            levels=whole.levels[:end],
+            backward=whole.backward and backward,
+            given=given is not None,
+            most=whole.most if most is None else most,
+        )
         n_atoms, rows = problem.n_atoms, len(x) if problem.backward else 0
         residual, back = torch.empty_like(x), x.new_empty(rows if first else 0, n_atoms)
         back, errors = back if given is None else given.clone(), x.new_zeros(rows, len(problem.transfer))

@@ -61,6 +61,9 @@ Scratch = namedtuple(
     " anchor_input ring_codes ring_errors ring_lifted ring_held sums atoms",
 )
 
+# Counts: wide layers, narrow ones, working sets, operations on rows of D that lifted sums would take, and layers reached.
+Tally = namedtuple("Tally", "wide narrow sets rows layers")
+
 
 @njit(forceinline=True, **OPTIONS)
 def below(level, problem):
@@ -197,7 +200,7 @@ def forward(problem, history, scratch, tally):
 
     Returns the layer after the last, which is earlier than T where more and more entries came to be active, over ``most``.
 
-    tally : counts wide layers, narrow ones, working sets, and the operations on rows of D that lifted sums would take
+    tally : the numbers of :class:`Tally`, but for the last
     """
     n_layers, t = problem.levels.shape[0], problem.first
     widest, pace = (

@@ -17,6 +17,7 @@ from pudle.gradients import (
     unrolled_codes,
     unrolled_gradient,
 )
+from pudle.pursuit import pursue
 
 SETTINGS = {
     "soft": {"lam": 0.2},
@@ -173,6 +174,42 @@ def test_blocks_and_threads_do_not_matter():
             _same(unrolled_gradient(x, D, "ae-ls", unrolling), whole, torch.float64)
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_change_nothing_but_the_time():
+    """Also where layers end dense, in eight tasks, with fewer samples than those in the last block."""
+    x, D = _problem(n=335, m=150, p=300, s=4, init_noise=0.02, noise=0.02, dtype=torch.float32)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for decay in (1.0, 0.92):
+                unrolling = Unrolling(lam=0.3, step=0.2, n_layers=60, decay=decay)
+                ours, layers = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, crowds=True)
+                assert (layers["dense"] > 335) == (decay < 1)
+                found.append((ours.gradient, ours.codes))
+            found.append((pursue(x, D, sparsity=4),))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(found[:3], found[3:], strict=True):
+        assert all(map(torch.equal, one, two))
+
+
+@pytest.mark.parametrize(
+    ("decay", "p", "ends_dense"), [(1.0, 400, False), (0.999, 400, False), (0.92, 400, True), (0.92, 100, False)]
+)
+def test_layers_end_dense_where_that_is_faster(decay, p, ends_dense, monkeypatch):
+    """Where the level falls so far that most entries are active in the end, and W does not stay in the cache."""
+    x, D = _problem(n=30, m=p // 2, p=p, s=3, init_noise=0.02, dtype=torch.float32)
+    called = []
+    was = gradients._sparse_then_dense
+    monkeypatch.setattr(gradients, "_sparse_then_dense", lambda *arguments: called.append(arguments) or was(*arguments))
+    unrolling = Unrolling(lam=0.3, step=0.2, n_layers=60, decay=decay, nonnegative=True)
+    ours = unrolled_gradient(x, D, "ae-ls", unrolling)
+    theirs = autograd_gradient(x.double(), D.double(), "ae-ls", unrolling)
+    assert bool(called) == ends_dense
+    assert (ours.gradient - theirs.gradient).norm() < 1e-2 * theirs.gradient.norm()
+    torch.testing.assert_close(ours.codes.double(), theirs.codes, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("lifted", [False, True])

@@ -205,6 +205,22 @@ def test_mod_on_one_large_batch_is_its_formula(problem):
     torch.testing.assert_close(method.dictionary[:, used], (expected / expected.norm(dim=0))[:, used], rtol=1e-3, atol=1e-3)
 
 
+def test_k_svd_where_many_samples_use_an_atom(monkeypatch):
+    """So many that Lanczos steps find its vector: twice the same, and what the whole decomposition gives."""
+    data = pudle.make_sparse_data(2000, 70, 80, 4, signs="independent", seed=0)
+    start = pudle.perturb_dictionary(data.dictionary, 0.02, seed=0)
+    assert (data.codes != 0).sum(0).min() >= 64
+    first, second = (_learn("k-svd", data.x, start, 2000, samples_per_atom=20.0) for _ in range(2))
+    assert first.equal(second)
+
+    def whole(matrix, start):
+        row = torch.linalg.svd(matrix, full_matrices=False).Vh[0]
+        return row * torch.sign(row @ start)
+
+    monkeypatch.setattr("pudle.methods.pursuit.leading_vector", whole)
+    torch.testing.assert_close(_learn("k-svd", data.x, start, 2000, samples_per_atom=20.0), first, rtol=0, atol=1e-4)
+
+
 def test_pursuit_stops_at_the_tolerance(problem):
     x, D = problem
     for tolerance in (0.5, 0.05):
@@ -212,7 +228,9 @@ def test_pursuit_stops_at_the_tolerance(problem):
         assert ((x - codes @ D.T).norm(dim=1) <= tolerance * x.norm(dim=1) * (1 + 1e-9)).all()
 
 
-@pytest.mark.parametrize("kind", ["random", "an atom and noise", "all singular values 1", "a start of 0", "zero"])
+@pytest.mark.parametrize(
+    "kind", ["random", "an atom and noise", "all singular values 1", "two of 2, the others 0", "a start of 0", "zero"]
+)
 @pytest.mark.parametrize("shape", [(1, 90), (30, 90), (80, 200), (200, 80)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_leading_vector_is_that_of_the_whole_decomposition(kind, shape, dtype):
@@ -223,6 +241,8 @@ def test_leading_vector_is_that_of_the_whole_decomposition(kind, shape, dtype):
     elif kind == "all singular values 1":
         matrix = torch.linalg.svd(matrix, full_matrices=False).Vh
         matrix = matrix if len(matrix) == shape[0] else torch.linalg.qr(torch.randn(shape, generator=draw, dtype=dtype)).Q
+    elif kind == "two of 2, the others 0":
+        matrix = torch.eye(*shape, dtype=dtype) * 2 * (torch.arange(shape[1]) < 2)
     elif kind == "a start of 0":
         start = torch.zeros_like(start)
     elif kind == "zero":
@@ -231,6 +251,7 @@ def test_leading_vector_is_that_of_the_whole_decomposition(kind, shape, dtype):
     torch.testing.assert_close(vector.norm(), torch.ones((), dtype=dtype))
     torch.testing.assert_close((matrix @ vector).norm(), largest)
     assert vector @ start >= 0 and vector.dtype == dtype
+    assert vector.equal(leading_vector(matrix, start))
     if kind in ("random", "an atom and noise"):
         best = torch.linalg.svd(matrix, full_matrices=False).Vh[0]
         torch.testing.assert_close(

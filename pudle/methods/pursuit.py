@@ -92,13 +92,15 @@ def leading_vector(matrix: Tensor, start: Tensor) -> Tensor:
     By Lanczos steps from ``start`` (ARPACK) where the whole decomposition would be long.
     """
     import torch
-    from scipy.sparse.linalg import svds
+    from scipy.sparse.linalg import aslinearoperator, eigsh
 
-    along = matrix @ start
-    if min(matrix.shape) < 64 or not along.any():
+    image, scale = matrix @ start, matrix.norm()
+    if min(matrix.shape) < 64 or not (image.any() and scale.isfinite()):
         row = torch.linalg.svd(matrix, full_matrices=False).Vh[0]
     else:
-        first = along if len(along) <= len(start) else start
-        _, _, rows = svds(matrix.double().cpu().numpy(), k=1, v0=first.double().cpu().numpy())
-        row = torch.from_numpy(rows[0]).to(matrix)
+        array, few = aslinearoperator((matrix / scale).double().cpu().numpy()), len(image) < len(start)
+        product, first = (array @ array.T, image) if few else (array.T @ array, start)
+        _, vectors = eigsh(product, k=1, v0=first.double().cpu().numpy(), rng=0)
+        row = torch.from_numpy(array.rmatvec(vectors[:, 0]) if few else vectors[:, 0]).to(matrix)
+        row = row / row.norm()
     return row * torch.sign(row @ start + 1e-30)
