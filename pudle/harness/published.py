@@ -1,9 +1,9 @@
 """Published values beside ours.
 
 ``published.csv`` holds a value a line: where it stands among our rows (question, settings, quantity, at which update), the value, how far
-ours may be from it, its source and how it was read, and where the protocols differ. In ``where``, ``min`` and ``max`` are the smallest
-and the largest value of a setting at this scale, and ``first`` is the one that comes first; ``at`` is the last update, or the lowest or
-highest value over the second half of them.
+ours may be from it, its source and how it was read, and where the protocols differ. In ``where``, ``min:10`` is 10 at the paper scale, and
+the smallest value of the setting at others, which have other sizes; so are ``max`` the largest and ``first`` the one that comes
+first. ``at`` is the last update, or the lowest or highest value over the second half of them.
 
 What a comparison may say depends on the scale. Paper scale: *replicates*, if our mean is within the tolerance of the published value; else
 *cannot tell*, if the published value lies in the 95 % Student-t interval of ours over seeds; else *differs*. The tolerance is 25 % (0.3 dB for
@@ -40,7 +40,7 @@ def compare(rows: Mapping[str, pd.DataFrame], scale: str) -> pd.DataFrame:
     rows : question → its rows, as claims take them
     """
     table = values()
-    found = [_ours(rows.get(value.question, pd.DataFrame()), value) for value in table.itertuples()]
+    found = [_ours(rows.get(value.question, pd.DataFrame()), value, scale) for value in table.itertuples()]
     table["ours"], table["low"], table["high"] = zip(*(interval for interval, _ in found), strict=True)
     table["n_seeds"] = [count for _, count in found]
     decibel = ~table.tolerance.str.endswith("%")
@@ -89,13 +89,15 @@ def ratio(row) -> str:
     return "" if np.isnan(row.ratio) else f"{row.ratio:.2f}" if row.tolerance.endswith("%") else f"{row.ratio:+.2f} dB"
 
 
-def _ours(rows: pd.DataFrame, value) -> tuple[Interval, int]:
+def _ours(rows: pd.DataFrame, value, scale: str) -> tuple[Interval, int]:
     """The interval of our value over seeds, and how many there are."""
     chosen = rows[rows.quantity == value.quantity] if len(rows) else rows
     for key, _, wanted in (part.partition("=") for part in value.where.split(";") if part):
         if key not in chosen or not len(chosen):
             return Interval(np.nan, np.nan, np.nan), 0
-        wanted = _PICK[wanted](chosen[key]) if wanted in _PICK else wanted
+        pick, _, published = wanted.partition(":")
+        if published:
+            wanted = published if scale == PAPER else _PICK[pick](chosen[key])
         chosen = chosen[chosen[key].astype(str) == str(wanted)]
     if not len(chosen):
         return Interval(np.nan, np.nan, np.nan), 0
