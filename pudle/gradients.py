@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from pudle.coding import Unrolling, check_shapes
+from pudle.dense_layers import DenseLayers, share_active
 from pudle.errors import PudleError, one_of
 
 ESTIMATORS = ("dec", "ae-lasso", "ae-ls")
-AT_ONCE = 8  # dense layers whose weight gradients are one product
 
 
 class Gradient(NamedTuple):
@@ -139,7 +139,7 @@ def _unrolled_gradient(
     with flushed_denormals(), _workers(share > 0) as pool:
         transfer = _transfer(dictionary, step, pool)
         sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
-        dense = _DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
+        dense = DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
         codes, loss, done = x.new_zeros(n, p) if start is None else start.clone(), 0.0, 0
         drive, end = _add_product(x.new_zeros(n, p), x, dictionary, step, pool), n_layers
         if sparse and unrolling.decay < 1 and (not _cached(dictionary) if crowds is None else crowds):
@@ -155,7 +155,7 @@ def _unrolled_gradient(
         total = sums[0].T if lifted else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ transposed, and the other terms of −D̄ / α
         while done < n:
             few = slice(done, done + 64)
-            at_once = share > 0 and _share(unrolling.shrink(drive[few], 0) if start is None else codes[few]) <= share
+            at_once = share > 0 and share_active(unrolling.shrink(drive[few], 0) if start is None else codes[few]) <= share
             some = slice(done, done + dense.size * (10 if at_once and end == n_layers else 1))
             block, last = x[some], codes[some]
             first = 0 if at_once else dense.forward(drive[some], last)
@@ -191,7 +191,7 @@ def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, s
 
     On the way back sparse layers run once more, as they keep the codes of one sample only.
     """
-    late = _DenseLayers(dense.transfer, dense.unrolling, max(dense.stop, end), 0.0, len(x), begin=end)
+    late = DenseLayers(dense.transfer, dense.unrolling, max(dense.stop, end), 0.0, len(x), begin=end)
     residual, back, errors = torch.empty_like(x), torch.empty_like(codes), torch.empty_like(codes)
     start, cuts = codes.clone(), sparse.cuts(len(x))
     sparse.run(x, drive, codes, first, pool, end=end, backward=False)
@@ -212,71 +212,6 @@ def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, s
     return residual, back, errors
 
 
-class _DenseLayers:
-    """Layers of blocks of at most ``size`` samples by dense products, from layer ``begin`` on; ``count`` of them, times samples, so far."""
-
-    def __init__(self, transfer, unrolling, stop, share, size, begin=0):
-        self.transfer, self.unrolling, self.stop, self.share, self.size = transfer, unrolling, stop, share, size
-        self.begin, self.n_layers, self.momenta, self.count = begin, unrolling.n_layers, unrolling.momenta(), 0
-        assert not (begin and unrolling.accelerated)  # y_t needs the codes before
-        p, kept = len(transfer), self.n_layers - begin
-        self._codes = transfer.new_empty(kept + 1 if stop < self.n_layers else 2 + unrolling.accelerated, size, p)
-        self._points = transfer.new_empty(kept, size, p) if unrolling.accelerated and stop < self.n_layers else None
-        self._errors = transfer.new_empty(min(AT_ONCE, self.n_layers - stop), size, p)
-
-    def forward(self, drive: Tensor, last: Tensor, part: slice | None = None) -> int:
-        """Run layers from ``last`` (n, p) until at most ``share`` of the next codes is not 0; returns the next, and its codes in ``last``.
-
-        part : which rows of the memory are this thread's
-        """
-        codes = self._codes[:, part or slice(len(drive))]
-        codes[0] = last
-        for k, t in enumerate(range(self.begin, self.n_layers)):
-            z, following = codes[k % len(codes)], codes[(k + 1) % len(codes)]
-            point = z
-            if self.momenta[t]:
-                point = torch.lerp(codes[(k - 1) % len(codes)], z, 1 + self.momenta[t])
-            if self._points is not None:
-                self._points[k, : len(drive)] = point
-            torch.addmm(drive, point, self.transfer, out=following)
-            shrink_in_place(following, self.unrolling, t)
-            if self.share > 0 and _share(following) <= self.share:
-                last.copy_(z)
-                return t
-            self.count += len(drive)
-        last.copy_(following)
-        return self.n_layers
-
-    def backward(self, back: Tensor, first: int, sums: Tensor, dictionary: Tensor | None, part: slice | None = None) -> Tensor:
-        """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), or with D (m, p) to (S + Sᵀ)Dᵀ (p, m); returns Σ ū (n, p)."""
-        codes, errors = (kept[:, part or slice(len(back))] for kept in (self._codes, self._errors))
-        points = codes if self._points is None else self._points[:, : len(back)]
-        carried = None  # what y_{t+1} adds to z̄_t
-        total = torch.zeros_like(back)
-        for t in reversed(range(self.stop, first)):
-            slot = (t - self.stop) % len(errors)
-            torch.mul(back, codes[t + 1 - self.begin] != 0, out=errors[slot])
-            total += errors[slot]
-            torch.mm(errors[slot], self.transfer, out=back)
-            if self._points is not None:
-                beyond = -self.momenta[t] * back
-                back *= 1 + self.momenta[t]
-                back += 0 if carried is None else carried
-                carried = beyond
-            if slot == 0:
-                some = slice(t - self.begin, min(t + len(errors), first) - self.begin)
-                before, after = points[some].flatten(0, 1), errors[: some.stop - some.start].flatten(0, 1)
-                if dictionary is None:
-                    sums.addmm_(before.T, after)
-                else:
-                    sums.addmm_(before.T, after @ dictionary.T).addmm_(after.T, before @ dictionary.T)
-        return total
-
-
-def _share(codes: Tensor) -> float:
-    return int(codes.count_nonzero()) / max(codes.numel(), 1)
-
-
 def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, backward_layers: int | None) -> int:
     """Raise :class:`PudleError` for what does not fit; returns the layer at which back-propagation stops: T for ``dec``."""
     check_shapes(x, dictionary)
@@ -288,14 +223,6 @@ def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, 
     if estimator == "dec":
         return unrolling.n_layers
     return 0 if backward_layers is None else max(0, unrolling.n_layers - backward_layers)
-
-
-def shrink_in_place(u: Tensor, unrolling: Unrolling, layer: int) -> Tensor:
-    """``unrolling.shrink`` without a new tensor."""
-    level = unrolling.level(layer)
-    if unrolling.hard:
-        return u.mul_((u if unrolling.nonnegative else u.abs()) >= level)
-    return u.sub_(level).relu_() if unrolling.nonnegative else torch.ops.aten.softshrink.out(u, level, out=u)
 
 
 def _block(n_atoms: int, device: torch.device) -> int:

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from pudle.coding import Unrolling
 from pudle.convolution import Dictionary, average_shifts, check_shapes
+from pudle.dense_layers import shrink_in_place
 from pudle.errors import PudleError, one_of
-from pudle.gradients import ESTIMATORS, Gradient, flushed_denormals, shrink_in_place
+from pudle.gradients import ESTIMATORS, Gradient, flushed_denormals
 
 
 class Network(NamedTuple):
