@@ -7,6 +7,7 @@ import yaml
 
 from pudle import experiments
 from pudle.errors import PudleError
+from pudle.harness import settings
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -128,6 +129,23 @@ def test_errors_name_file_key_value_and_choice(overlay, words, tmp_path, monkeyp
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_the_command_line_says_in_braces_means_what_it_would_in_a_file():
+    texts = {"experiments": {"learning": {"lam": "0.3", "n_layers": ["5", "10"]}, "bias": "null"}, "device": "cpu", "seeds": 2}
+    assert settings.typed(texts) == {
+        "experiments": {"learning": {"lam": 0.3, "n_layers": [5, 10]}, "bias": None},
+        "device": "cpu",
+        "seeds": 2,
+    }
+    assert settings.typed({"scale": "[odd"}) == {"scale": "[odd"}
+
+
+def test_an_error_says_that_the_command_line_set_it_where_it_did():
+    base = yaml.safe_load((CONFIG / "config.yaml").read_text())
+    options = {"experiments": {"learning": {"lam": -1}}}
+    with pytest.raises(PudleError, match=r"^--config: 'experiments.learning.lam' is -1"):
+        experiments.validate(_merge(base, options), [CONFIG / "config.yaml"], options)
 
 
 def test_a_file_that_is_no_yaml(tmp_path):

@@ -35,6 +35,14 @@ def test_a_changed_setting_runs_exactly_its_cells(finished):
     assert {"tables", "figures_learning", "verdicts", "coverage"} <= set(jobs) and "figures_unrolling" not in jobs
 
 
+def test_the_command_line_changes_settings_inside_of_braces(finished):
+    jobs = finished.jobs("--config", "experiments={learning: {n_layers: [3, 4, 5]}, unrolling: null}")
+    assert jobs["cell_learning"] == 2 and "cell_unrolling" not in jobs and "figures_unrolling" not in jobs
+    said = finished("--dry-run", "--config", "experiments={learning: {lam: -1}}", status=1)
+    assert "--config: 'experiments.learning.lam' is -1" in said
+    assert finished.jobs() == {}
+
+
 def test_another_device_runs_the_same_cells_again(finished):
     finished.configure(TOY | {"device": "auto"})
     jobs = finished.jobs()

@@ -62,9 +62,9 @@ class Workflow:
     def start(self, **options) -> subprocess.Popen:
         return subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
 
-    def jobs(self) -> dict[str, int]:
+    def jobs(self, *words: str) -> dict[str, int]:
         """What would run: job → count."""
-        lines = self("--dry-run").split("Job stats:")
+        lines = self("--dry-run", *words).split("Job stats:")
         if len(lines) == 1:
             return {}
         table = lines[1].strip().splitlines()[2:]

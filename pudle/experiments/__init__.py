@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING
 
 from pudle import denoisers, methods  # noqa: F401 (both kinds of plug-ins are known from here on)
@@ -55,12 +55,12 @@ def top_schema() -> dict:
     return top
 
 
-def validate(config: Mapping, files: Iterable[Path] = ()) -> None:
+def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
     """Check the whole configuration, and that the data it names are there.
 
-    ``files`` are those that it was merged from, for error messages. Raises :class:`PudleError`.
+    ``files`` and ``options`` of the command line are what it was merged from, for error messages. Raises :class:`PudleError`.
     """
-    sources = settings.Sources(files)
+    sources = settings.Sources(files, options)
     settings.validate(config, top_schema(), sources)
     if config["device"] == "cuda":
         _refuse_without_gpu(sources)

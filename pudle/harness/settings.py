@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import jsonschema
 import yaml
@@ -16,6 +17,18 @@ YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYA
 def read(path: Path) -> object:
     """What a YAML file of plain values holds."""
     return YAML(path.read_text()).get_single_data()
+
+
+def typed(value: object) -> object:
+    """``value`` with its texts read as YAML. Snakemake leaves text of all that ``--config`` has inside of braces or brackets."""
+    if isinstance(value, Mapping):
+        return {key: typed(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [typed(part) for part in value]
+    try:
+        return YAML(value).get_single_data() if isinstance(value, str) else value
+    except yaml.YAMLError:
+        return value
 
 
 def _integer(checker: object, value: object) -> bool:
@@ -34,10 +47,10 @@ _Validator = jsonschema.validators.extend(
 
 
 class Sources:
-    """The files that a configuration was merged from, later ones winning: knows where a key was set."""
+    """The files that a configuration was merged from, later ones winning, and the command line: knows where a key was set."""
 
-    def __init__(self, paths: Iterable[Path] = ()):
-        self._files = []
+    def __init__(self, paths: Iterable[Path] = (), options: Mapping = MappingProxyType({})):
+        self._files, self._options = [], options
         for path in paths:
             path = Path(path)
             try:
@@ -47,12 +60,21 @@ class Sources:
             self._files.append((path, tree))
 
     def where(self, keys: Sequence[object]) -> str:
-        """``file, line n`` of the last file that sets ``keys``; "command line" if none does."""
+        """``--config`` if the command line sets ``keys``, else ``file, line n`` of the last file that does."""
+        value = self._options
+        for key in keys:
+            if isinstance(value, Mapping):
+                if key not in value:
+                    break
+                value = value[key]
+        else:
+            if keys:
+                return "--config"
         for path, tree in reversed(self._files):
             node = _find(tree, keys)
             if node is not None:
                 return f"{path}, line {node.start_mark.line + 1}"
-        return "command line"
+        return "the configuration"
 
 
 def _find(node: yaml.Node | None, keys: Sequence[object]) -> yaml.Node | None:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
 import job_server
 from pudle import experiments
 from pudle.data import catalogue
 from pudle.errors import PudleError
-from pudle.harness import files, provenance
+from pudle.harness import files, provenance, settings
 
 gc.freeze()  # what is loaded by now stays: planning makes much that is collected soon, each time past all of that
 
@@ -27,9 +28,13 @@ shell.prefix(
     f"export PATH={BIN}:$PATH PYTHONPATH={HERE}; " f'pudle() {{{{ python -SE {HERE}/workflow/job_server.py "$@"; }}}}; '
 )
 
+OPTIONS = settings.typed(dict(workflow.config_settings.config))
+update_config(config, OPTIONS)
 os.environ.setdefault("PUDLE_DATA", str(config.get("data", {}).get("root", "data")))
 try:
-    experiments.validate(config, [os.path.relpath(f"{workflow.basedir}/config/config.yaml"), *workflow.overwrite_configfiles])
+    experiments.validate(
+        config, [os.path.relpath(f"{workflow.basedir}/config/config.yaml"), *workflow.overwrite_configfiles], OPTIONS
+    )
 except PudleError as error:
     raise WorkflowError(str(error)) from None
 
