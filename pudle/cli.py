@@ -199,7 +199,8 @@ def verdicts(root: Path):
 
     merged, planned = _plan(root)
     claims = [(question, claim) for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
-    table = judge_all((question, claim, Results(question, planned, root).rows) for question, claim in claims)
+    found = {question: Results(question, planned, root) for question in experiments.QUESTIONS}
+    table = judge_all((question, claim, found[question].rows, found[question].whole) for question, claim in claims)
     table["controls"] = [experiments.controls_of(*claim) for claim in claims]
     files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "claims.md", markdown(table, merged["scale"]))
@@ -232,9 +233,9 @@ def published(root: Path):
     from pudle.harness.tables import Results
 
     merged, planned = _plan(root)
-    table = compare(
-        {question: Results(question, planned, root).rows for question in values().question.unique()}, merged["scale"]
-    )
+    found = {question: Results(question, planned, root) for question in values().question.unique()}
+    rows, whole = ({question: getattr(found[question], part) for question in found} for part in ("rows", "whole"))
+    table = compare(rows, merged["scale"], whole)
     files.replace(root / "published.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "published.md", markdown(table, merged["scale"]))
 

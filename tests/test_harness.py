@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from pudle import experiments, methods
+from pudle.audit import recompute
 from pudle.harness import cells, files, provenance
-from pudle.harness.record import Record
+from pudle.harness.record import ENDINGS, Record, whole
 from pudle.harness.statistics import bootstrap_band, t_interval
 from pudle.harness.tables import Results, coverage
 from pudle.harness.verdicts import Claim, NotRun, final, judge_all, markdown
@@ -182,7 +183,7 @@ def test_verdicts(effects, bound, verdict):
         why="w",
         **bound,
     )
-    table = judge_all([("toy", claim, pd.DataFrame())])
+    table = judge_all([("toy", claim, pd.DataFrame(), pd.DataFrame())])
     assert table.verdict.tolist() == [verdict]
     assert f"1 {verdict}" in markdown(table.assign(controls="none"), "test")
 
@@ -202,6 +203,71 @@ def test_ratios_are_judged_on_the_log_scale():
     )
     judged = claim.judge(pd.DataFrame())
     assert judged["effect"] == pytest.approx(4)
+
+
+def _ratio_of_methods(**bound) -> Claim:
+    def estimate(rows):
+        table = final(rows, "error", by="method")
+        return table["a"] / table["b"]
+
+    words = dict.fromkeys(("id", "statement", "place", "effect", "rows", "figure", "why"), "w")
+    return Claim(estimate=estimate, ratio=True, **words, **bound)
+
+
+def _rows_of(method: str, values: dict[int, float], **endings) -> pd.DataFrame:
+    """Rows of one cell: final error of each seed; and how seeds ended."""
+    rows = [(method, seed, step, "error", value) for seed, value in values.items() for step in (5, 10)]
+    rows += [(method, int(seed.strip("_")), 10, ending, 1.0) for seed, ending in endings.items()]
+    return pd.DataFrame(rows, columns=["method", "seed", "step", "quantity", "value"])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_claim_that_rests_on_runs_that_ended_early_is_inconclusive(ending):
+    a, b = dict.fromkeys(range(5), 1.0), {seed: 3.0 + seed / 10 for seed in range(5)}
+    cells = [_rows_of("a", a), _rows_of("b", b, _1=ending, _4=ending)]
+    rows, left = pd.concat(cells), pd.concat(map(whole, cells))
+    assert set(left[left.method == "b"].seed) == {0, 2, 3} and set(left[left.method == "a"].seed) == set(range(5))
+    claim = _ratio_of_methods(below=1)
+    assert claim.judge(rows)["verdict"] == "SUPPORTED"
+    judged = claim.judge(rows, left)
+    assert recompute._judge(claim, rows, left) == pytest.approx(judged, nan_ok=True)  # the audit's own way
+    assert judged["verdict"] == "INCONCLUSIVE" and judged["n_seeds"] == 3
+    assert judged["note"] == "2 of 5 seeds rest on runs that ended early, and are left out"
+    other = _rows_of("c", a, _0=ending)  # of another method: what the claim looks at is whole
+    rows, left = (pd.concat([cells[0], _rows_of("b", b), part]) for part in (other, whole(other)))
+    assert claim.judge(rows, left)["verdict"] == "SUPPORTED"
+
+
+def test_where_all_runs_ended_early_there_is_no_verdict():
+    cells = [
+        _rows_of("a", {0: 1.0, 1: 1.0, 2: 1.0}),
+        _rows_of("b", {0: 3.0, 1: 3.0, 2: 3.0}, _0="failed", _1="failed", _2="failed"),
+    ]
+    judged = _ratio_of_methods(below=1).judge(pd.concat(cells), pd.concat(map(whole, cells)))
+    assert (judged["verdict"], judged["n_seeds"]) == ("INCONCLUSIVE", 0)
+    audited = recompute._judge(_ratio_of_methods(below=1), pd.concat(cells), pd.concat(map(whole, cells)))
+    assert audited == pytest.approx(judged, nan_ok=True)
+
+
+def test_an_ending_ends_what_has_its_labels_and_nothing_else():
+    rows = pd.DataFrame(
+        {
+            "lam": [0.1, 0.1, 0.2, 0.1],
+            "kind": ["x", "y", "x", ""],
+            "seed": 0,
+            "step": 1,
+            "quantity": ["error"] * 3 + ["diverged"],
+        }
+    ).assign(value=1.0)
+    assert whole(rows).lam.tolist() == [0.2]
+
+
+def test_seeds_without_a_value_and_effects_without_a_logarithm_are_told():
+    rows = pd.concat([_rows_of("a", {0: 1.0, 1: 0.0, 2: 1.1, 3: 1.2}), _rows_of("b", {0: 2.0, 1: 2.0, 2: 2.0})])
+    judged = _ratio_of_methods(below=1).judge(rows)
+    assert recompute._judge(_ratio_of_methods(below=1), rows, rows) == pytest.approx(judged, nan_ok=True)
+    assert judged["verdict"] == "INCONCLUSIVE" and judged["n_seeds"] == 3
+    assert judged["note"] == "1 of 4 seeds have no value; an effect of 0 or less has no logarithm"
 
 
 def test_final_takes_the_last_step_of_each_seed():

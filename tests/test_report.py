@@ -45,6 +45,16 @@ def test_published_values_are_told_from_ours_by_the_rule():
     assert off.loc["learning-25-ae-ls", "ratio"] == pytest.approx(0.051 / 0.085, rel=1e-3)
 
 
+def test_a_published_value_is_not_judged_from_one_seed_or_from_runs_that_ended_early():
+    one = published.compare({"learning": _learned(25, {"dec": [0.25], "ae-ls": [0.125] * 2})}, "paper").set_index("id")
+    assert one.loc[["learning-25-dec", "learning-25-ae-ls"], "verdict"].tolist() == ["too few seeds"] * 2
+    rows = _learned(25, PUBLISHED)
+    left = rows[(rows.estimator != "dec") | (rows.seed != 1)]
+    table = published.compare({"learning": rows}, "paper", {"learning": left}).set_index("id")
+    assert table.loc["learning-25-dec", "verdict"] == "runs ended early"
+    assert table.loc["learning-25-ae-ls", "verdict"] == "replicates"
+
+
 def test_only_paper_scale_may_say_that_a_value_replicates():
     assert set(_compared(PUBLISHED, "default").verdict) == {"ordering agrees"}
     swapped = _compared({"dec": [0.1] * 3, "ae-lasso": [0.2] * 3, "ae-ls": [0.05] * 3}, "default")
@@ -63,7 +73,7 @@ def test_what_was_not_run_is_listed_as_such():
 def test_smallest_and_largest_settings_and_decibels():
     def baselines(of):
         return pd.concat(
-            _learned(0, {"dec": [value] * 2})
+            _learned(0, {"dec": [value] * 3})
             .drop(columns=["n_layers", "estimator"])
             .assign(sparsity=s, method_name="pudle-ae-ls")
             for s, value in of.items()

@@ -20,7 +20,7 @@ import scipy
 from pudle import experiments
 from pudle.audit.checks import Finding
 from pudle.audit.layout import Run, name_of
-from pudle.harness import published, style, tables, verdicts
+from pudle.harness import published, record, style, tables, verdicts
 from pudle.harness.record import ENDINGS
 from pudle.harness.statistics import LEVEL, RESAMPLES
 
@@ -37,10 +37,9 @@ def findings(run: Run) -> Iterator[Finding]:
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), multiprocessing.get_context("fork")) as pool:
         drawn = [pool.submit(_drawn, run, question) for question in run.questions]
         rows: dict[str, pd.DataFrame] = {}
+        whole: dict[str, pd.DataFrame] = {}
         for question in run.questions:
-            yield from _guarded(
-                f"cells/{question}", "rows", lambda question=question: rows.update({question: gather(run, question)})
-            )
+            yield from _guarded(f"cells/{question}", "rows", lambda question=question: _gather_both(run, question, rows, whole))
             if question in rows:
                 yield from _guarded(
                     f"tables/{question}.csv", "table", lambda question=question: _table(run, question, rows[question])
@@ -48,8 +47,8 @@ def findings(run: Run) -> Iterator[Finding]:
             if experiments.has_controls(question):
                 yield from _guarded(f"controls/{question}.csv", "controls", lambda question=question: _controls(run, question))
         yield from _guarded("cells.csv", "coverage", lambda: _coverage(run))
-        yield from _guarded("claims.csv", "verdict", lambda: _claims(run, rows))
-        yield from _guarded("published.csv", "published", lambda: _published(run, rows))
+        yield from _guarded("claims.csv", "verdict", lambda: _claims(run, rows, whole))
+        yield from _guarded("published.csv", "published", lambda: _published(run, rows, whole))
         yield from _guarded("report/index.html", "report", lambda: _page(run))
         for figures in drawn:
             yield from figures.result()
@@ -67,11 +66,16 @@ def _guarded(name: str, check: str, compare: Callable) -> list[Finding]:
         return [Finding(name, check, f"cannot be computed again: {type(error).__name__}: {' '.join(str(error).split())[:200]}")]
 
 
-def gather(run: Run, question: str) -> pd.DataFrame:
+def _gather_both(run: Run, question: str, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> None:
+    """All rows of a question, and those of runs that did not end early."""
+    rows[question], whole[question] = gather(run, question), gather(run, question, record.whole)
+
+
+def gather(run: Run, question: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:
     """The rows of all cells of a question, with the settings that vary and the labels as columns, empty where there is none."""
     frames = []
     for cell in run.of(question):
-        frame = read(run.root / run.path(cell, "rows.csv"))
+        frame = of_cell(read(run.root / run.path(cell, "rows.csv")))
         frames.append(frame.assign(**{key: cell.settings.get(key, "") for key in cell.varies}))
     rows = pd.concat(frames, ignore_index=True)
     varies = list(dict.fromkeys(key for cell in run.of(question) for key in cell.varies))
@@ -189,12 +193,13 @@ def _coverage(run: Run) -> Iterator[Finding]:
     )
 
 
-def _claims(run: Run, rows: dict[str, pd.DataFrame]) -> Iterator[Finding]:
+def _claims(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> Iterator[Finding]:
     """Student's t on each claim's effect per seed, the verdict from its interval, Holm's correction within each question."""
     expected = []
     for question in experiments.QUESTIONS:
         claims = experiments.part(question, "claims").CLAIMS
-        judged = [_judge(claim, rows.get(question, pd.DataFrame(columns=_KEYS))) for claim in claims]
+        nothing = pd.DataFrame(columns=_KEYS)
+        judged = [_judge(claim, rows.get(question, nothing), whole.get(question, nothing)) for claim in claims]
         controls = {claim.id: experiments.controls_of(question, claim) for claim in claims}
         for told, p in zip(judged, _holm([told["p"] for told in judged]), strict=True):
             expected.append({"question": question} | told | {"p_holm": p, "controls": controls[told["claim"]]})
@@ -206,21 +211,43 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame]) -> Iterator[Finding]:
     yield from _same(run, "claims.md", "verdict", verdicts.markdown(table, run.scale))
 
 
-def _judge(claim: verdicts.Claim, rows: pd.DataFrame) -> dict:
-    note = ""
+def _effects(claim: verdicts.Claim, rows: pd.DataFrame) -> tuple[dict, str]:
     try:
-        effects = claim.estimate(rows).dropna().to_numpy(float)
-    except verdicts.NotRun as missing:
-        effects, note = np.array([]), str(missing)
+        return dict(claim.estimate(rows)), ""
+    except (verdicts.NotRun, KeyError, IndexError, ValueError) as missing:
+        return {}, str(missing)
+
+
+def _judge(claim: verdicts.Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> dict:
+    (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, whole)
+    ended = sum(value == value and left.get(seed) != value for seed, value in by_seed.items())
+    effects = np.array([value for value in (left if ended else by_seed).values() if value == value], float)
+    lacking = sum(value != value for value in by_seed.values())
+    note = "; ".join(
+        words
+        for words, said in (
+            (missing, missing),
+            (f"needs {claim.min_seeds} seeds", len(effects) < claim.min_seeds and not (missing or ended)),
+            (f"{ended} of {len(by_seed)} seeds rest on runs that ended early, and are left out", ended),
+            (f"{lacking} of {len(by_seed)} seeds have no value", lacking),
+            ("an effect of 0 or less has no logarithm", claim.ratio and (effects <= 0).any()),
+        )
+        if said
+    )
     forward, back = (np.log, np.exp) if claim.ratio else (np.asarray, np.asarray)
-    values, bar, count = forward(effects), forward(claim.bar), len(effects)
+    positive = effects[effects > 0] if claim.ratio else effects
+    values, bar, count = forward(positive), forward(claim.bar), len(effects)
+    if len(positive) < count:
+        values = np.full(count, np.nan)
     mean = values.mean() if count else np.nan
     spread = values.std(ddof=1) if count > 1 else np.nan
     half = scipy.stats.t(count - 1).ppf((1 + LEVEL) / 2) * spread / np.sqrt(count) if count > 1 else np.nan
     low, high = back(mean - half), back(mean + half)
     side = 1 if claim.below is None else -1
-    verdict = "NOT RUN" if not count else "INCONCLUSIVE"
-    if count >= claim.min_seeds and min(side * low, side * high) > side * claim.bar:
+    verdict = "NOT RUN" if not count and not ended else "INCONCLUSIVE"
+    if ended:
+        pass
+    elif count >= claim.min_seeds and min(side * low, side * high) > side * claim.bar:
         verdict = "SUPPORTED"
     elif count >= claim.min_seeds and max(side * low, side * high) < side * claim.bar:
         verdict = "CONTRADICTED"
@@ -242,7 +269,7 @@ def _judge(claim: verdicts.Claim, rows: pd.DataFrame) -> dict:
         "why": claim.why,
         "rows": claim.rows,
         "figure": claim.figure,
-        "note": note or (f"needs {claim.min_seeds} seeds" if count < claim.min_seeds else ""),
+        "note": note,
     }
 
 
@@ -253,8 +280,8 @@ def _holm(p: Sequence[float]) -> list[float]:
     return [max(asked[: tested.index(value) + 1]) if np.isfinite(value) else np.nan for value in p]
 
 
-def _published(run: Run, rows: dict[str, pd.DataFrame]) -> Iterator[Finding]:
-    anew = published.compare(rows, run.scale).to_csv(index=False)
+def _published(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> Iterator[Finding]:
+    anew = published.compare(rows, run.scale, whole).to_csv(index=False)
     yield from differences("published.csv", "published", read_text(anew), read(run.root / "published.csv"), ["id"])
     table = pd.read_csv(
         run.root / "published.csv", keep_default_na=False, na_values=dict.fromkeys(("ours", "low", "high", "ratio"), "")

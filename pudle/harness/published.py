@@ -6,7 +6,8 @@ the smallest value of the setting at others, which have other sizes; so are ``ma
 first. ``at`` is the last update, or the lowest or highest value over the second half of them.
 
 What a comparison may say depends on the scale. Paper scale: *replicates*, if our mean is within the tolerance of the published value; else
-*cannot tell*, if the published value lies in the 95 % Student-t interval of ours over seeds; else *differs*. The tolerance is 25 % (0.3 dB for
+*cannot tell*, if the published value lies in the 95 % Student-t interval of ours over seeds; else *differs*. *Too few seeds* are less
+than three; where a run ended early, nothing else is said. The tolerance is 25 % (0.3 dB for
 PSNR), as published values are single runs without intervals. Every other scale: only whether the values of a group come in the
 published order. Means and intervals of what has a tolerance in per cent are of logarithms.
 """
@@ -20,10 +21,11 @@ import pandas as pd
 from pudle.harness.statistics import Interval, t_interval
 
 PAPER = "paper"
+MIN_SEEDS = 3  # as claims have it
 _PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
 RULE = (
     "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our "
-    "95 % Student-t interval over seeds; else differs. "
+    "95 % Student-t interval over seeds; else differs; with less than three seeds none of these. "
     "Other scales: whether the values of a group come in the published order. Ratio: ours over published."
 )
 
@@ -34,19 +36,25 @@ def values() -> pd.DataFrame:
         return pd.read_csv(file, keep_default_na=False)
 
 
-def compare(rows: Mapping[str, pd.DataFrame], scale: str) -> pd.DataFrame:
+def compare(rows: Mapping[str, pd.DataFrame], scale: str, whole: Mapping[str, pd.DataFrame] | None = None) -> pd.DataFrame:
     """A row for each published value: ours with its interval over seeds, the ratio (PSNR: the difference in dB), and what follows.
 
-    rows : question → its rows, as claims take them
+    rows : question → its rows, as claims take them; whole : the same without runs that ended early, if some did
     """
     table = values()
-    found = [_ours(rows.get(value.question, pd.DataFrame()), value, scale) for value in table.itertuples()]
+    found, left = (
+        [_ours(some.get(value.question, pd.DataFrame()), value, scale) for value in table.itertuples()]
+        for some in (rows, rows if whole is None else whole)
+    )
+    ended = [count != whole_count for (_, count), (_, whole_count) in zip(found, left, strict=True)]
     table["ours"], table["low"], table["high"] = zip(*(interval for interval, _ in found), strict=True)
     table["n_seeds"] = [count for _, count in found]
     decibel = ~table.tolerance.str.endswith("%")
     table["ratio"] = np.where(decibel, table.ours - table.published, table.ours / table.published)
     table["order"] = [_order(value, table[table.group == value.group]) for value in table.itertuples()]
-    table["verdict"] = [_verdict(value, scale) for value in table.itertuples()]
+    table["verdict"] = [
+        "runs ended early" if early else _verdict(value, scale) for value, early in zip(table.itertuples(), ended, strict=True)
+    ]
     first = [
         "id",
         "question",
@@ -126,6 +134,8 @@ def _verdict(value, scale: str) -> str:
         return "not run"
     if scale != PAPER:
         return {"": "nothing to order by", "as published": "ordering agrees"}.get(value.order, "ordering differs")
+    if value.n_seeds < MIN_SEEDS:
+        return "too few seeds"
     amount = float(value.tolerance.removesuffix("%"))
     near = abs(value.ratio - 1) <= amount / 100 if value.tolerance.endswith("%") else abs(value.ratio) <= amount
     return "replicates" if near else "cannot tell" if value.low <= value.published <= value.high else "differs"

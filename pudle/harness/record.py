@@ -142,6 +142,19 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
+def whole(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of one cell's ``rows`` those of runs that did not end early: an ending ends what has its seed and its labels."""
+    labels = [column for column in rows if column not in ("seed", "step", "quantity", "value")]
+    kept = ~rows.quantity.isin(ENDINGS)
+    for ending in rows[~kept].to_dict("records"):
+        of_it = rows.seed == ending["seed"]
+        for label in labels:
+            if ending[label] != "":
+                of_it &= rows[label] == ending[label]
+        kept &= ~of_it
+    return rows[kept]
+
+
 def _frame(rows: list[dict]) -> pd.DataFrame:
     keys = ["seed", "step", "quantity", "value"]
     frame = pd.DataFrame(rows, columns=None if rows else keys)

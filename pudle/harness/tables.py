@@ -1,6 +1,6 @@
 """From rows to tables: the rows of a question's cells joined with their settings, and their means with intervals over seeds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.harness import cells
-from pudle.harness.record import ENDINGS
+from pudle.harness.record import ENDINGS, whole
 from pudle.harness.statistics import bootstrap_band
 
 _KEYS = ["seed", "step", "quantity", "value"]
@@ -27,6 +27,11 @@ class Results:
     def rows(self) -> pd.DataFrame:
         """Tidy rows of all finished cells: varying settings, labels, seed, step, quantity, value."""
         return self._gather("rows.csv")
+
+    @cached_property
+    def whole(self) -> pd.DataFrame:
+        """Those rows without the runs that ended early."""
+        return self._gather("rows.csv", whole)
 
     @cached_property
     def timings(self) -> pd.DataFrame:
@@ -68,12 +73,12 @@ class Results:
             table["n_ended"] = 0
         return table.sort_values([*labels, "quantity", "step"], ignore_index=True)
 
-    def _gather(self, name: str) -> pd.DataFrame:
+    def _gather(self, name: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:
         frames = []
         for cell in self.finished():
             path = cell.folder(self.root) / name
             if path.exists():
-                frame = pd.read_csv(path, keep_default_na=False)
+                frame = of_cell(pd.read_csv(path, keep_default_na=False))
                 for position, key in enumerate(cell.varies):
                     frame.insert(position, key, cell.settings.get(key, ""))
                 frames.append(frame)

@@ -5,7 +5,8 @@ A claim estimates one effect per seed from the rows, and says on which side of a
 
 - SUPPORTED: the whole interval lies on the claimed side;
 - CONTRADICTED: the whole interval lies on the other side;
-- INCONCLUSIVE: the interval spans the threshold, or there are too few seeds;
+- INCONCLUSIVE: the interval spans the threshold, there are too few seeds, or the effect rests on runs that ended early: what is left
+  of the seeds then are the survivors;
 - NOT RUN: the rows it needs are not there.
 
 Beside each verdict stand the p-value of the same t-test against the threshold, after Holm's correction over the claims of its question,
@@ -72,20 +73,34 @@ class Claim:
         """Side and threshold, as ``> 5``."""
         return f"{'<' if self.above is None else '>'} {self.bar:g}"
 
-    def judge(self, rows: pd.DataFrame) -> dict:
-        """The verdict as a row of the claims table."""
-        try:
-            effects = self.estimate(rows).dropna().to_numpy()
-            reason = ""
-        except NotRun as missing:
-            effects, reason = np.array([]), str(missing)
-        scaled, bar = (np.log(effects), np.log(self.bar)) if self.ratio else (effects, self.bar)
+    def judge(self, rows: pd.DataFrame, whole: pd.DataFrame | None = None) -> dict:
+        """The verdict as a row of the claims table.
+
+        whole : the rows without runs that ended early; None if none did
+        """
+        by_seed, reason = self._effects(rows)
+        effects, ended = by_seed.dropna(), 0
+        if whole is not None:
+            left, _ = self._effects(whole, (NotRun, KeyError, IndexError, ValueError))  # a column may be gone with its runs
+            ended = int((left.reindex(effects.index) != effects).sum())
+            effects = left.dropna() if ended else effects
+        notes = [
+            reason,
+            f"needs {self.min_seeds} seeds" if len(effects) < self.min_seeds and not (reason or ended) else "",
+            f"{ended} of {len(by_seed)} seeds rest on runs that ended early, and are left out" if ended else "",
+            f"{by_seed.isna().sum()} of {len(by_seed)} seeds have no value" if by_seed.isna().any() else "",
+            "an effect of 0 or less has no logarithm" if self.ratio and (effects <= 0).any() else "",
+        ]
+        effects = effects.to_numpy(float)
+        scaled, bar = (effects, np.log(self.bar)) if self.ratio else (effects, self.bar)
+        if self.ratio:
+            scaled = np.log(effects, where=effects > 0, out=np.full(len(effects), np.nan))
         interval = t_interval(scaled)
         if self.ratio:
             interval = type(interval)(*np.exp(interval))
         return {
             "claim": self.id,
-            "verdict": self._verdict(interval, len(effects)),
+            "verdict": "INCONCLUSIVE" if ended else self._verdict(interval, len(effects)),
             "effect": interval.mean,
             "low": interval.low,
             "high": interval.high,
@@ -99,8 +114,15 @@ class Claim:
             "why": self.why,
             "rows": self.rows,
             "figure": self.figure,
-            "note": reason or (f"needs {self.min_seeds} seeds" if len(effects) < self.min_seeds else ""),
+            "note": "; ".join(filter(None, notes)),
         }
+
+    def _effects(self, rows: pd.DataFrame, allowed: tuple = (NotRun,)) -> tuple[pd.Series, str]:
+        """The effect of each seed, and why there is none."""
+        try:
+            return self.estimate(rows), ""
+        except allowed as missing:
+            return pd.Series(dtype=float), str(missing)
 
     def _verdict(self, interval, n_seeds: int) -> str:
         if not n_seeds:
@@ -112,9 +134,10 @@ class Claim:
         return "SUPPORTED" if held else "CONTRADICTED" if failed else "INCONCLUSIVE"
 
 
-def judge_all(claims: Iterable[tuple[str, Claim, pd.DataFrame]]) -> pd.DataFrame:
-    """The claims table, one row for each (question, claim, rows of that question); ``p_holm`` is corrected within each question."""
-    table = pd.DataFrame([{"question": question} | claim.judge(rows) for question, claim, rows in claims])
+def judge_all(claims: Iterable[tuple[str, Claim, pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
+    """The claims table, one row for each (question, claim, rows of that question, those of whole runs); ``p_holm`` is corrected
+    within each question."""
+    table = pd.DataFrame([{"question": question} | claim.judge(rows, whole) for question, claim, rows, whole in claims])
     table.insert(table.columns.get_loc("p") + 1, "p_holm", table.groupby("question").p.transform(lambda p: holm(p.to_numpy())))
     return table
 
