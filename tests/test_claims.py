@@ -6,6 +6,7 @@ import pytest
 
 from pudle import experiments
 from pudle.errors import PudleError
+from pudle.experiments.baselines.claims import CLAIMS as BASELINES
 from pudle.experiments.denoising.claims import CLAIMS as DENOISING
 from pudle.experiments.learning.claims import CLAIMS as LEARNING
 from pudle.experiments.unrolling.claims import CLAIMS as UNROLLING
@@ -129,6 +130,44 @@ def test_denoising_claims_on_the_published_values(swap, verdict):
         == verdict
     )
     assert judged["best-lam-inside"] == "SUPPORTED" and judged["ae-lasso-fails-released"] == "NOT RUN"
+
+
+@pytest.mark.parametrize(
+    ("psnr", "verdict"),
+    [
+        ([24.0, 25.5, 26.4], "CONTRADICTED"),  # rises, and far more than ae-ls does: that is no failure
+        ([24.0, 26.4, 25.0], "SUPPORTED"),  # falls back by 1.4 dB
+        ([18.0, 18.1, 18.2], "SUPPORTED"),  # below the input
+    ],
+)
+def test_ae_lasso_fails_where_it_falls_back_or_ends_below_its_input(psnr, verdict):
+    table = _denoised({("ae-ls", "lam", 0.16): 24.0, ("ae-lasso", "lam", 0.16): 20.0})
+    table.loc[table.estimator == "ae-lasso", "l1_weighting"] = "released"
+    noisy = table.assign(quantity="noisy_psnr", value=20.0)
+    curves = [table.assign(step=step, value=table.value.where(table.estimator == "ae-ls", value))
+              for step, value in zip((500, 750, 1000), psnr, strict=True)]  # fmt: skip
+    claim = next(claim for claim in DENOISING if claim.id == "ae-lasso-fails-released")
+    assert claim.judge(pd.concat([*curves, noisy], ignore_index=True))["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("curve", "verdict"),
+    [
+        (lambda k: 0.01 + 0.1 * 0.97**k, "SUPPORTED"),  # level after half of the updates
+        (lambda k: 0.11 * 0.99**k, "CONTRADICTED"),  # falls by the same factor everywhere
+        (lambda k: 0.11 / (1 + k) ** 0.9, "CONTRADICTED"),
+        (lambda k: 0.11 + 0 * k, "CONTRADICTED"),  # never learned
+    ],
+)
+def test_levelling_off_is_told_from_falling_and_from_standing_still(curve, verdict):
+    steps = np.arange(0, 501, 10)
+    rows = pd.concat(
+        pd.DataFrame({"step": steps, "value": curve(steps) * (1 + seed / 100), "seed": seed, "sparsity": s})
+        for seed in range(3)
+        for s in (3, 6)
+    ).assign(method_name="pudle-ae-ls", quantity="dictionary_error")
+    claim = next(claim for claim in BASELINES if claim.id == "fixed-lambda-levels-off")
+    assert claim.judge(rows)["verdict"] == verdict
 
 
 def test_holm_corrects_in_steps_and_leaves_out_what_was_not_tested():

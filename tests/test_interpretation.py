@@ -10,6 +10,9 @@ import torch
 from pudle import convolution
 from pudle.data.digits import load_digits, read_idx
 from pudle.errors import PudleError
+from pudle.experiments.interpretability import controls
+from pudle.experiments.interpretability.run import run
+from pudle.harness.controls import measure
 from pudle.interpretation import (
     atom_contributions,
     explained_dictionary,
@@ -121,6 +124,13 @@ def test_idx_files_are_read_with_care(tmp_path):
         read_idx_of = tmp_path / "text"
         read_idx_of.write_text("abc def")
         read_idx(read_idx_of)
+
+
+def test_the_gap_of_outputs_is_that_of_the_relation_however_many_contributors_are_looked_at():
+    settings = controls.STATIONARY | {"epochs": 200, "drop_epochs": [120, 160]}
+    whole, few = (measure(run, [settings | {"n_contributors": n}], [0], ()) for n in (None, 60))
+    (gap,), (of_few,) = (rows[rows.quantity == "output_gap"].value for rows in (whole, few))
+    assert of_few == gap < 1e-2 < few[few.quantity == "rebuilt"].value.min()
 
 
 def test_the_bundled_digits():

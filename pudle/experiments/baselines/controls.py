@@ -1,4 +1,4 @@
-"""A start that has nothing to do with the truth, a hard threshold that no code passes, and a "fixed λ" that is none."""
+"""A start that has nothing to do with the truth, a hard threshold that no code passes, a "fixed λ" that is none, and no learning."""
 
 import pandas as pd
 
@@ -47,6 +47,10 @@ def _unbiased(spoil: bool) -> pd.DataFrame:
     return _rows(80, {"pudle-ae-ls": spoiled if spoil else METHODS["pudle-ae-ls"]})
 
 
+def _still(spoil: bool) -> pd.DataFrame:
+    return _rows(80, {"pudle-ae-ls": METHODS["pudle-ae-ls"] | ({"learning_rate": 1e-9} if spoil else {})})
+
+
 CONTROLS = (
     Control(
         id="start-far-from-the-truth",
@@ -65,5 +69,11 @@ CONTROLS = (
         claims=("fixed-lambda-levels-off",),
         statement="The run with the hard threshold is taken for that with fixed λ.",
         rows=_unbiased,
+    ),
+    Control(
+        id="no-learning",
+        claims=("fixed-lambda-levels-off",),
+        statement="The learning rate is next to nothing: the error is level from the start.",
+        rows=_still,
     ),
 )

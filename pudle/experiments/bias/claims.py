@@ -110,4 +110,16 @@ CLAIMS = (
         rows="dictionary_error of ae-ls after the last update, largest λ",
         figure="floors",
     ),
+    Claim(
+        id="floor-falls-decayed-every-lambda",
+        statement="With λ decayed over the layers ae-ls ends lower from every λ.",
+        place=_LEARNED,
+        effect="final dictionary error of ae-ls with decayed over that with fixed λ, largest over λ",
+        estimate=lambda rows: (_floors(rows, "ae-ls", "decayed") / _floors(rows, "ae-ls")).max(axis=1),
+        below=1,
+        ratio=True,
+        why="equal floors give 1",
+        rows="dictionary_error of ae-ls after the last update, all λ",
+        figure="floors",
+    ),
 )

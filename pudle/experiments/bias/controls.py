@@ -1,4 +1,4 @@
-"""Codes of other samples, a gradient of the wrong sign, and learning that does not learn."""
+"""Codes of other samples, a gradient of the wrong sign, a λ that is gone at once, and learning that does not learn."""
 
 from collections.abc import Callable
 
@@ -61,6 +61,12 @@ CONTROLS = (
         claims=("floor-grows-dec", "floor-falls-decayed"),
         statement="The learning rate is zero.",
         rows=lambda spoil: _floors(learning_rate=0, updates=1) if spoil else _floors(),
+    ),
+    Control(
+        id="decay-at-once",
+        claims=("floor-falls-decayed-every-lambda",),
+        statement="λ falls to a tenth from each layer to the next: codes are those of least squares.",
+        rows=lambda spoil: _floors(**{"decay": 0.1} if spoil else {}),
     ),
     Control(
         id="wrong-sign-ae-ls",

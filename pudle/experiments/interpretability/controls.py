@@ -1,12 +1,13 @@
-"""A dictionary that has not been trained, training told backwards, codes shuffled, and contributors that are none."""
+"""A dictionary that has not been trained, one that was before, codes shuffled, and contributors that are none."""
 
 from functools import cache
 
 import pandas as pd
 
 from pudle.experiments.interpretability.grid import VARIES
-from pudle.experiments.interpretability.run import run
+from pudle.experiments.interpretability.run import run, train_dictionary
 from pudle.harness.controls import Control, measure
+from pudle.harness.record import Record
 
 SETTINGS = {
     "data_set": "digits",
@@ -50,9 +51,13 @@ def _untrained() -> pd.DataFrame:
     return measure(run, [STATIONARY | {"epochs": 1, "drop_epochs": []}], range(3), VARIES)
 
 
-def _backwards() -> pd.DataFrame:
-    rows = _trained(few_atoms=True)
-    return rows.assign(step=rows.step.where(rows.quantity != "relation_residual", rows.step.max() - rows.step))
+def _trained_before() -> pd.DataFrame:
+    """Small steps, as Adam's first ones do not ask how small the gradient is."""
+
+    def end(settings, x, seed):
+        return train_dictionary(STATIONARY, x, seed, Record())
+
+    return measure(run, [STATIONARY | {"learning_rate": 1e-6}], range(3), VARIES, start_of=end)
 
 
 def _shuffled() -> pd.DataFrame:
@@ -61,8 +66,8 @@ def _shuffled() -> pd.DataFrame:
     return rows[rows.codes != "raw"].replace({"codes": {"shuffled": "raw"}})
 
 
-def _at_random() -> pd.DataFrame:
-    return _trained().replace({"quantity": {"moved_top": "moved_random", "moved_random": "moved_top"}})
+def _smallest() -> pd.DataFrame:
+    return measure(run, [SETTINGS], range(3), VARIES, largest=lambda contributions: contributions.argsort(descending=True))
 
 
 CONTROLS = (
@@ -73,10 +78,10 @@ CONTROLS = (
         rows=lambda spoil: _untrained() if spoil else _trained(few_atoms=True),
     ),
     Control(
-        id="told-backwards",
+        id="trained-before",
         claims=("relation-needs-convergence",),
-        statement="The epochs of training are told backwards.",
-        rows=lambda spoil: _backwards() if spoil else _trained(few_atoms=True),
+        statement="Training begins at a dictionary that has been trained already.",
+        rows=lambda spoil: _trained_before() if spoil else _trained(few_atoms=True),
     ),
     Control(
         id="shuffled-codes",
@@ -85,9 +90,9 @@ CONTROLS = (
         rows=lambda spoil: _shuffled() if spoil else _trained(),
     ),
     Control(
-        id="contributors-at-random",
+        id="smallest-contributors",
         claims=("top-contributors-matter",),
-        statement="Images at random are taken for the top contributors, and these for images at random.",
-        rows=lambda spoil: _at_random() if spoil else _trained(),
+        statement="The images that contribute least are taken for those that contribute most.",
+        rows=lambda spoil: _smallest() if spoil else _trained(),
     ),
 )

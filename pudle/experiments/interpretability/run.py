@@ -1,7 +1,7 @@
 """Train a dictionary on images of digits with weight decay; then divide its atoms and its outputs among the training images."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,26 +21,35 @@ FEW = 0.05  # share of the training images that is called a few per cent
 KEPT = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # contributors that an output is rebuilt from
 
 
-def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
+def run(
+    settings: Mapping,
+    seeds: Sequence[int],
+    record: Record,
+    start_of: Callable | None = None,
+    largest: Callable = Tensor.argsort,
+) -> None:
+    """``start_of`` (settings, x, seed) → D and another order of contributors are given in negative controls only."""
     (train, labels), (test, new_labels) = load_digits(settings["data_set"], settings["classes"], data_root())
     shape = train.shape[1:]
     x, new = (torch.as_tensor(images.reshape(len(images), -1)) for images in (train, test))
     for seed in seeds:
         with record.seed(seed):
-            dictionary = _train(settings, x, seed, record)
-            _interpret(settings, dictionary, (x, labels), (new, new_labels), shape, seed, record)
+            dictionary = train_dictionary(settings, x, seed, record, start_of and start_of(settings, x, seed))
+            _interpret(settings, dictionary, (x, labels), (new, new_labels), shape, seed, record, largest)
 
 
 def _unrolling(settings: Mapping) -> Unrolling:
     return Unrolling(lam=settings["lam"], step=settings["step"], n_layers=settings["n_layers"], nonnegative=True)
 
 
-def _train(settings: Mapping, x: Tensor, seed: int, record: Record) -> Tensor:
-    """Adam on the loss with weight decay; records the relation over epochs, on all training images."""
+def train_dictionary(settings: Mapping, x: Tensor, seed: int, record: Record, start: Tensor | None = None) -> Tensor:
+    """Adam on the loss with weight decay, from D = ``start`` or a random one; records the relation over epochs, on all training images."""
     decay, unrolling = settings["weight_decay"], _unrolling(settings)
-    start = stream(seed, "initial dictionary").standard_normal((x.shape[1], settings["n_atoms"]), dtype=np.float32)
-    dictionary = torch.as_tensor(start)
+    drawn = stream(seed, "initial dictionary").standard_normal((x.shape[1], settings["n_atoms"]), dtype=np.float32)
+    dictionary = torch.as_tensor(drawn)
     dictionary /= torch.linalg.matrix_norm(dictionary, 2)
+    if start is not None:
+        dictionary.copy_(start)
     adam = torch.optim.Adam([dictionary], settings["learning_rate"], eps=settings["adam_eps"])
     schedule = torch.optim.lr_scheduler.MultiStepLR(adam, settings["drop_epochs"])
     batches = stream(seed, "batches")
@@ -62,18 +71,23 @@ def _train(settings: Mapping, x: Tensor, seed: int, record: Record) -> Tensor:
 
 
 def _interpret(
-    settings: Mapping, dictionary: Tensor, train: tuple, test: tuple, shape: tuple, seed: int, record: Record
+    settings: Mapping, dictionary: Tensor, train: tuple, test: tuple, shape: tuple, seed: int, record: Record, largest: Callable
 ) -> None:
     """Everything at step 0 unless said otherwise."""
-    draw = stream(seed, "interpretation")
+    draw, unrolling = stream(seed, "interpretation"), _unrolling(settings)
+    every = len(train[0])
+    explained = explained_dictionary(
+        train[0], encode(train[0], dictionary, **vars(unrolling)), every * settings["weight_decay"]
+    )
     (x, labels), (new, new_labels) = (
         _some(*part, settings[count], draw) for part, count in ((train, "n_contributors"), (test, "n_outputs"))
     )
     ridge = settings["ridge"] or len(x) * settings["weight_decay"]
-    codes, new_codes = (encode(part, dictionary, **vars(_unrolling(settings))) for part in (x, new))
+    codes, new_codes = (encode(part, dictionary, **vars(unrolling)) for part in (x, new))
     beta = output_contributions(codes, new_codes, ridge)
     outputs = new_codes @ dictionary.T
-    record.add(0, {"output_gap": (beta @ x - outputs).norm() / outputs.norm()})
+    # Xᵀβ = XᵀC z over all training images, as the relation is that of all; β below is of those that n_contributors leaves
+    record.add(0, {"output_gap": (new_codes @ explained.T - outputs).norm() / outputs.norm()})
     record.add(0, {"chance": np.mean([np.mean(labels == label) for label in new_labels])})
     for name, some in _variants(codes, draw).items():
         of_some = output_contributions(some, _normalised(new_codes) if name == "normalised" else new_codes, ridge)
@@ -84,7 +98,7 @@ def _interpret(
         record.add(k, {"rebuilt": _rebuilt(beta, x, outputs, k)})
     for i, value in enumerate(torch.linalg.svdvals(codes.double()).tolist(), start=1):
         record.add(i, {"singular_value": value})
-    _remove(x, codes, ridge, draw, record)
+    _remove(x, codes, ridge, draw, record, largest)
     _keep_pictures(dictionary, (x, labels, codes), (new, new_labels, outputs), beta, likeness, ridge, shape, record)
 
 
@@ -126,13 +140,13 @@ def _rebuilt(beta: Tensor, x: Tensor, outputs: Tensor, k: int) -> float:
     return float((kept @ x - outputs).norm() / outputs.norm())
 
 
-def _remove(x: Tensor, codes: Tensor, ridge: float, draw: np.random.Generator, record: Record) -> None:
+def _remove(x: Tensor, codes: Tensor, ridge: float, draw: np.random.Generator, record: Record, order: Callable) -> None:
     """How far each of the ten most used atoms moves when the images it leans on are left out and D is recomputed; and as many others."""
     whole = explained_dictionary(x, codes, ridge)
     count = max(1, round(FEW * len(x)))
     contributions = atom_contributions(codes, ridge)
     for rank, atom in enumerate(codes.sum(0).topk(min(10, codes.shape[1])).indices.tolist()):
-        leans_on = contributions[:, atom].abs().topk(count).indices
+        leans_on = order(contributions[:, atom].abs())[-count:]
         for name, gone in (("top", leans_on), ("random", torch.as_tensor(draw.choice(len(x), count, replace=False)))):
             left = torch.ones(len(x), dtype=torch.bool).index_fill(0, gone, False)
             moved = explained_dictionary(x[left], codes[left], ridge)[:, atom] - whole[:, atom]

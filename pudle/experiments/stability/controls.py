@@ -1,5 +1,6 @@
-"""Steps beyond the bound that are told as below it, and gradients that do not grow."""
+"""Steps beyond the bound that are told as below it, gradients that do not grow, and gradients of the wrong sign."""
 
+from pudle.experiments.spoil import wrong_sign
 from pudle.experiments.stability.grid import VARIES, plan
 from pudle.experiments.stability.run import run
 from pudle.gradients import unrolled_gradient
@@ -39,10 +40,22 @@ def _normalised(*arguments, **options):
 CONTROLS = (
     Control(
         id="step-four-times-as-large",
-        claims=("stable-below-the-bound", "trainings-converge-below-the-bound"),
+        claims=("stable-below-the-bound",),
         statement="Layers have four times the step that they are said to have.",
         rows=lambda spoil: measure(
             run, plan(SETTINGS), range(3), VARIES, gradient=_larger_step if spoil else unrolled_gradient
+        ),
+    ),
+    Control(
+        id="wrong-sign-ae-ls",
+        claims=("trainings-converge-below-the-bound",),
+        statement="ae-ls has the wrong sign.",
+        rows=lambda spoil: measure(
+            run,
+            plan(SETTINGS),
+            range(3),
+            VARIES,
+            gradient=wrong_sign(unrolled_gradient, "ae-ls") if spoil else unrolled_gradient,
         ),
     ),
     Control(

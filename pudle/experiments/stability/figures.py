@@ -1,4 +1,4 @@
-"""Maps of the gradients' size over step and depth, their direction, and which trainings diverge."""
+"""Maps of the gradients' size over step and depth, their direction, and where trainings lead."""
 
 import numpy as np
 
@@ -63,8 +63,8 @@ def direction(results: Results):
     return figure, table
 
 
-def divergence(results: Results):
-    table = results.summary[results.summary.quantity == "diverged_training"].astype({"share": float})
+def training(results: Results):
+    table = results.summary[results.summary.quantity == "error_after_training"].astype({"share": float})
     kinds = list(_kinds(table))
     figure, axes = style.panels(max(1, len(kinds)), width=2.2, height=2.3, sharey=True)
     for axis, (name, part) in zip(axes, kinds, strict=False):
@@ -72,8 +72,9 @@ def divergence(results: Results):
             looks = look(gradient) | {"linestyle": ("-", "--", ":")[shift]}
             style.draw_band(axis, line, x="share", marker="o", markersize=3, **looks)
         axis.axvline(1, color="0.5", linewidth=0.8)
-        axis.set(xlabel=r"$\alpha \|D\|^2 / 2$", title=name, ylim=(-0.05, 1.05))
-    axes[0].set_ylabel("share of trainings that diverge")
+        axis.axhline(1, color="0.5", linewidth=0.8)
+        axis.set(xlabel=r"$\alpha \|D\|^2 / 2$", title=name)
+    axes[0].set_ylabel("error, final over initial")
     style.legend_below(figure, axes, 3)
     return figure, table
 
@@ -87,8 +88,8 @@ FIGURES = (
     ),
     Figure("direction", "Cosine of each gradient and g* at the largest number of layers; 0 where it is not finite.", direction),
     Figure(
-        "divergence",
-        "Share of trainings (seeds) that diverge: not finite, or twice as far from the truth as at the start.",
-        divergence,
+        "training",
+        "Error of the dictionary after a short training over that before; 2 stands for all above it, and for what is not finite.",
+        training,
     ),
 )

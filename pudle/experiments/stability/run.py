@@ -1,6 +1,7 @@
-"""Size and direction of each gradient over depth and step size, and which trainings diverge.
+"""Size and direction of each gradient over depth and step size, and which trainings come closer to the truth.
 
-What is not finite is told as such: norms are capped at ``CAP``, and a gradient that is not finite has no direction (cosine 0).
+What is not finite is told as such: norms are capped at ``CAP``, a gradient that is not finite has no direction (cosine 0), and a training
+that is not finite ends ``FAR`` times as far from the truth as it began, as does one that ends farther than that.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,7 @@ from pudle.initialization import perturb_dictionary
 from pudle.metrics import dictionary_error
 
 CAP = 1e30
-WORSE = (
-    2.0  # a training has diverged if its dictionary ends this many times as far from the truth as it began, or is not finite
-)
+FAR = 2.0
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = unrolled_gradient) -> None:
@@ -35,8 +34,8 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Calla
                     _measure(settings, data, start, _unrolling(settings, step, n_layers), {"share": share}, record, gradient)
                 for estimator in _estimators(settings):
                     unrolling = _unrolling(settings, step, settings["learning_layers"])
-                    diverged = _diverges(settings, data, start, unrolling, estimator, gradient)
-                    record.add(settings["learning_layers"], {"diverged_training": diverged}, share=share, gradient=estimator)
+                    moved = _train(settings, data, start, unrolling, estimator, gradient)
+                    record.add(settings["learning_layers"], {"error_after_training": moved}, share=share, gradient=estimator)
 
 
 def _unrolling(settings: Mapping, step: float, n_layers: int) -> Unrolling:
@@ -63,15 +62,16 @@ def _measure(
         record.add(unrolling.n_layers, {"norm": max(size, 1 / CAP), "cosine": cosine}, gradient=name, **at)
 
 
-def _diverges(settings, data: SparseData, start: Tensor, unrolling: Unrolling, estimator: str, of: Callable) -> bool:
+def _train(settings, data: SparseData, start: Tensor, unrolling: Unrolling, estimator: str, of: Callable) -> float:
+    """The dictionary's error after training over that before, at most ``FAR``."""
     dictionary = start.clone()
     before = dictionary_error(start, data.dictionary)
     adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"])
     for _ in range(settings["updates"]):
         found = of(data.x, dictionary, estimator, unrolling).gradient
         if not torch.isfinite(found).all() or found.norm() > CAP:
-            return True
+            return FAR
         dictionary.grad = found
         adam.step()
         dictionary.copy_(unit_norm(dictionary))
-    return not dictionary_error(dictionary, data.dictionary) < WORSE * before
+    return min(FAR, float(dictionary_error(dictionary, data.dictionary) / before))
