@@ -6,6 +6,7 @@ import torch
 from sklearn.linear_model import Lasso
 
 import pudle
+from pudle import lasso_codes
 from pudle.errors import PudleError
 from pudle.lasso_codes import kkt_residual
 
@@ -84,12 +85,30 @@ def test_lasso_of_overcomplete_noise():
     assert kkt_residual(x.double(), D.double(), codes.double(), 0.01).max() < 1e-4  # float32 codes, ‖DᵀD‖ ≈ 100
 
 
+@pytest.mark.parametrize(("lam", "seed"), [(0.01, 2), (0.001, 3)])
+def test_nonnegative_lasso_of_noise(lam, seed):
+    """scikit-learn's homotopy loses its way on a few of these samples."""
+    draw = torch.Generator().manual_seed(seed)
+    x, D = torch.randn(30, 50, generator=draw, dtype=torch.float64), torch.randn(50, 100, generator=draw, dtype=torch.float64)
+    D /= D.norm(dim=0)
+    codes = pudle.lasso(x, D, lam, nonnegative=True)
+    assert codes.min() == 0
+    assert kkt_residual(x, D, codes, lam, nonnegative=True).max() <= 1e-6
+
+
+def test_lasso_by_coordinate_descent_where_all_else_fails(problem, monkeypatch):
+    x, D = problem
+    monkeypatch.setattr(lasso_codes, "_homotopy", lambda gram, *_: torch.zeros_like(gram[0]))
+    codes = pudle.lasso(x, D, 0.05, tol=1e-10, max_iter=0)
+    assert kkt_residual(x, D, codes, 0.05).max() <= 1e-10
+
+
 def test_lasso_of_large_lambda_is_zero(problem):
     assert not pudle.lasso(*problem, 1e3).any()
 
 
 def test_lasso_says_when_it_gives_up(problem):
-    with pytest.raises(PudleError, match="above tol=1e-30"):
+    with pytest.raises(PudleError, match=r"of \d+ of 40 samples is up to \S+, above tol=1e-30: .*; raise tol"):
         pudle.lasso(*problem, 0.1, tol=1e-30, max_iter=100)
 
 
