@@ -196,6 +196,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         adam = torch.optim.Adam([D], self.learning_rate, eps=self.adam_eps)
         if self._moments is not None:
             adam.load_state_dict(self._moments)
+            adam.param_groups[0].update(lr=self.learning_rate, eps=self.adam_eps)  # which may have been changed since
         total = 0.0
         for chosen in torch.from_numpy(self._random.permutation(len(x))).split(self.batch_size):
             gradient, _, loss = unrolled_gradient(x[chosen], D, self.estimator, self._unrolling(D))

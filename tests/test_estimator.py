@@ -98,6 +98,16 @@ def test_warm_start_goes_on_and_partial_fit_is_a_pass(digits):
     assert passes.n_iter_ == 3
 
 
+@pytest.mark.parametrize("settings", [{"learning_rate": 1e-9}, {"adam_eps": 1e9}])
+@pytest.mark.parametrize("go_on", ["partial_fit", "fit"])
+def test_settings_of_adam_that_are_changed_count_from_then_on(digits, go_on, settings):
+    model = _model(warm_start=True, max_iter=1)
+    before = getattr(model, go_on)(digits[0]).components_
+    after = getattr(model.set_params(**settings), go_on)(digits[0]).components_
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    assert np.abs(getattr(model.set_params(learning_rate=0.1, adam_eps=1e-8), go_on)(digits[0]).components_ - after).max() > 0.1
+
+
 def test_it_stops_when_the_loss_is_calm(digits):
     model = _model(max_iter=200, tol=0.05).fit(digits[0])
     assert 4 <= model.n_iter_ < 200
