@@ -50,10 +50,10 @@ class Unrolling:
                 f"give exactly one of lam (soft) and threshold (hard), not lam={self.lam} and threshold={self.threshold}"
             )
         level = "threshold" if self.hard else "lam"
-        if getattr(self, level) < 0:
-            raise PudleError(f"{level} must be at least 0, not {getattr(self, level)}")
-        if self.step <= 0:
-            raise PudleError(f"step must be above 0, not {self.step}")
+        if not 0 <= getattr(self, level) < math.inf:
+            raise PudleError(f"{level} must be at least 0 and finite, not {getattr(self, level)}")
+        if not 0 < self.step < math.inf:
+            raise PudleError(f"step must be above 0 and finite, not {self.step}")
         if self.n_layers < 1:
             raise PudleError(f"n_layers must be at least 1, not {self.n_layers}")
         one_of(self.acceleration, ACCELERATIONS, "acceleration")
@@ -93,7 +93,9 @@ class Unrolling:
         """P_t, elementwise."""
         level = self.level(layer)
         if self.hard:
-            return torch.where((u if self.nonnegative else u.abs()) >= level, u, torch.zeros_like(u))
+            return torch.where(
+                (u if self.nonnegative else u.abs()) < level, torch.zeros_like(u), u
+            )  # keeps what is not a number
         return F.relu(u - level) if self.nonnegative else F.softshrink(u, level)
 
 

@@ -1,5 +1,7 @@
 """Codes are what their formulas say, and lasso codes are optimal."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from sklearn.linear_model import Lasso
 
 import pudle
 from pudle import lasso_codes
+from pudle.coding import Unrolling
 from pudle.errors import PudleError
+from pudle.gradients import unrolled_codes
 from pudle.lasso_codes import kkt_residual
 
 
@@ -58,6 +62,22 @@ def test_encode_is_its_formula(problem, settings, shrink):
 def test_hard_threshold_keeps_entries_at_the_threshold_and_ignores_the_step():
     x, D = torch.tensor([[2.0, 1.9]]), torch.eye(2)
     assert pudle.encode(x, D, threshold=1.0, step=0.5, n_layers=1).tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize("level", [{"lam": 0.2}, {"threshold": 0.3}])
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_what_is_not_a_number_stays_so(problem, level, nonnegative, broken):
+    x, D = problem
+    x[3, 2] = broken
+    unrolling = Unrolling(**level, step=0.1, n_layers=5, nonnegative=nonnegative)
+    codes, fast = pudle.encode(x, D, **vars(unrolling)), unrolled_codes(x, D, unrolling)
+    assert codes[3].isnan().all() and codes[torch.arange(len(x)) != 3].isfinite().all()
+    assert torch.equal(codes.isnan(), fast.isnan())
+
+
+def test_divergence_shows_with_a_hard_threshold(problem):
+    assert not pudle.encode(*problem, threshold=0.3, step=50.0, n_layers=400).isfinite().any()
 
 
 def test_encode_is_differentiable(problem):
@@ -125,6 +145,9 @@ def test_layers_converge_to_the_lasso(problem):
         ({}, "exactly one of lam"),
         ({"lam": 0.1, "threshold": 0.1}, "lam=0.1 and threshold=0.1"),
         ({"lam": -1}, "lam must be at least 0"),
+        ({"lam": math.nan}, "lam must be at least 0 and finite, not nan"),
+        ({"threshold": math.inf}, "threshold must be at least 0 and finite, not inf"),
+        ({"lam": 0.1, "step": math.nan}, "step must be above 0 and finite, not nan"),
         ({"threshold": 0.1, "decay": 0.9}, "decay=0.9"),
         ({"lam": 0.1, "decay": 1.5}, "decay must be"),
         ({"lam": 0.1, "step": 0}, "step must be above 0"),
