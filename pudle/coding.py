@@ -139,8 +139,23 @@ def encode(
 
 
 def check_shapes(x: Tensor, dictionary: Tensor) -> None:
-    """Raise :class:`PudleError` unless ``x`` is (n, m) and ``dictionary`` is (m, p)."""
+    """Raise :class:`PudleError` unless ``x`` is (n, m) and ``dictionary`` is (m, p), and both are tensors of one floating type."""
+    check_types(x=x, dictionary=dictionary)
     if x.ndim != 2 or dictionary.ndim != 2 or x.shape[1] != dictionary.shape[0]:
         raise PudleError(
             f"x must be (n_samples, n_features) and dictionary (n_features, n_atoms), not {tuple(x.shape)} and {tuple(dictionary.shape)}"
         )
+    if not dictionary.numel():
+        raise PudleError(f"there must be one feature and one atom at least, not {tuple(x.shape)} and {tuple(dictionary.shape)}")
+
+
+def check_types(**arrays: Tensor) -> None:
+    """Raise :class:`PudleError`, which names them, unless all ``arrays`` are tensors of one floating type."""
+    for name, array in arrays.items():
+        if not isinstance(array, Tensor):
+            raise PudleError(f"{name} must be a torch tensor, not a {type(array).__name__}: torch.as_tensor makes one")
+        if not array.is_floating_point():
+            raise PudleError(f"{name} must be of a floating type such as torch.float32, not {array.dtype}")
+    types = [array.dtype for array in arrays.values()]
+    if types.count(types[0]) < len(types):
+        raise PudleError(f"{' and '.join(arrays)} must be of one type, not {' and '.join(map(str, types))}")

@@ -36,8 +36,12 @@ def lasso(
     check_shapes(x, dictionary)
     X, D = x.double(), dictionary.double()
     gram, correlation = D.T @ D, X @ D
+    if not correlation.isfinite().all():
+        raise PudleError("lasso: x or dictionary holds values that are not finite, for which there are no codes")
     unrolling = Unrolling(lam=lam, step=1 / _squared_norm(gram), n_layers=LAYERS, nonnegative=nonnegative)
-    codes = unrolled_codes(x, dictionary.to(x.dtype), unrolling).double()
+    codes = unrolled_codes(x, dictionary, unrolling).double()
+    if not len(x):
+        return codes.to(x.dtype)
     left = torch.arange(len(X), device=x.device)  # samples not yet optimal
     current = codes
     for iteration in range(0, max_iter + 1, 50):

@@ -13,6 +13,7 @@ from pudle.coding import Unrolling
 from pudle.errors import PudleError
 from pudle.gradients import unrolled_codes
 from pudle.lasso_codes import kkt_residual
+from pudle.pursuit import pursue
 
 
 @pytest.fixture
@@ -163,3 +164,46 @@ def test_shapes_that_do_not_fit_are_refused(problem):
     x, D = problem
     with pytest.raises(PudleError, match=r"\(40, 20\) and \(30, 20\)"):
         pudle.encode(x, D.T, lam=0.1, step=0.1, n_layers=1)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, D: pudle.encode(x, D, lam=0.1, step=0.1, n_layers=2),
+        lambda x, D: pudle.dictionary_gradient(x, D, "ae-ls", lam=0.1, step=0.1, n_layers=2),
+        lambda x, D: pudle.lasso(x, D, 0.1),
+        lambda x, D: pursue(x, D, sparsity=2),
+    ],
+    ids=["encode", "dictionary_gradient", "lasso", "pursue"],
+)
+def test_what_is_no_tensor_of_one_floating_type_is_refused(problem, function):
+    x, D = problem
+    cases = [
+        (x.numpy(), D, "x must be a torch tensor, not a ndarray: torch.as_tensor makes one"),
+        (x, D.tolist(), "dictionary must be a torch tensor, not a list"),
+        (x.long(), D, r"x must be of a floating type such as torch.float32, not torch.int64"),
+        (x, D.cfloat(), "dictionary must be of a floating type such as torch.float32, not torch.complex64"),
+        (x.float(), D, "x and dictionary must be of one type, not torch.float32 and torch.float64"),
+        (x, D[:, :0], r"one feature and one atom at least, not \(40, 20\) and \(20, 0\)"),
+    ]
+    for samples, dictionary, named in cases:
+        with pytest.raises(PudleError, match=named):
+            function(samples, dictionary)
+
+
+def test_no_samples_have_no_codes(problem):
+    x, D = problem
+    for codes in (
+        pudle.encode(x[:0], D, lam=0.1, step=0.1, n_layers=2),
+        pudle.lasso(x[:0], D, 0.1),
+        pursue(x[:0], D, sparsity=2),
+    ):
+        assert codes.shape == (0, 30) and codes.dtype == torch.float64
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_lasso_of_what_is_not_a_number_is_refused(problem, which):
+    x, D = problem
+    problem[which][3, 2] = math.nan
+    with pytest.raises(PudleError, match="lasso: x or dictionary holds values that are not finite"):
+        pudle.lasso(x, D, 0.1)

@@ -270,6 +270,13 @@ def test_a_broken_sample_breaks_the_gradient(name, gradient):
     assert result.codes[3].isnan().all() and result.gradient.isnan().any() and math.isnan(result.loss)
 
 
+@pytest.mark.parametrize("gradient", [unrolled_gradient, autograd_gradient])
+def test_no_samples_have_no_gradient(gradient):
+    x, D = _problem()
+    with pytest.raises(PudleError, match="a gradient needs one sample at least"):
+        gradient(x[:0], D, "dec", Unrolling(lam=0.2, step=0.2, n_layers=2))
+
+
 def test_inputs_are_left_as_they_are():
     x, D = _problem()
     before = x.clone(), D.clone()
