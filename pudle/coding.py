@@ -45,6 +45,13 @@ class Unrolling:
     acceleration: str = "none"
 
     def __post_init__(self):
+        for name in ("lam", "threshold", "step", "decay", "n_layers"):  # torch does not take all numbers of numpy
+            value, whole = getattr(self, name), name == "n_layers"
+            convert = getattr(value, "__index__" if whole else "__float__", None)
+            if convert:
+                object.__setattr__(self, name, convert())
+            elif value is not None or name not in ("lam", "threshold"):
+                raise PudleError(f"{name} must be {'an integer' if whole else 'a number'}, not {value!r}")
         if (self.lam is None) == (self.threshold is None):
             raise PudleError(
                 f"give exactly one of lam (soft) and threshold (hard), not lam={self.lam} and threshold={self.threshold}"

@@ -153,11 +153,24 @@ def test_layers_converge_to_the_lasso(problem):
         ({"lam": 0.1, "decay": 1.5}, "decay must be"),
         ({"lam": 0.1, "step": 0}, "step must be above 0"),
         ({"lam": 0.1, "n_layers": 0}, "n_layers must be at least 1"),
+        ({"lam": 0.1, "n_layers": 2.5}, "n_layers must be an integer, not 2.5"),
+        ({"lam": "0.1"}, "lam must be a number, not '0.1'"),
+        ({"lam": 0.1, "step": None}, "step must be a number, not None"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(problem, settings, named):
     with pytest.raises(PudleError, match=named):
         pudle.encode(*problem, **({"step": 0.1, "n_layers": 3} | settings))
+
+
+@pytest.mark.parametrize("level", ["lam", "threshold"])
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_numbers_of_numpy_and_torch_are_numbers(problem, level, nonnegative):
+    settings = {"nonnegative": nonnegative, "estimator": "ae-ls"}
+    plain = pudle.dictionary_gradient(*problem, **{level: 0.25}, step=0.125, n_layers=3, **settings)
+    for number in (np.float32, np.float64, torch.tensor):
+        theirs = {level: number(0.25), "step": number(0.125), "n_layers": np.int64(3)}
+        assert torch.equal(pudle.dictionary_gradient(*problem, **theirs, **settings), plain)
 
 
 def test_shapes_that_do_not_fit_are_refused(problem):
