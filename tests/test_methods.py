@@ -301,6 +301,8 @@ def test_without_sporco_admm_says_what_to_install(problem, monkeypatch):
         ("pudle-ae-ls", {"lam": float("nan")}, ["'lam' is nan", "finite"]),
         ("pudle-ae-ls", {"optimizer": "adma"}, ["'optimizer' is 'adma'", "'adam' or 'sgd'"]),
         ("pudle-truncated", {"backward_layers": 101}, ["backward_layers = 101", "n_layers = 100"]),
+        ("pudle-dec", {"adam_betas": [2, 3]}, ["'adam_betas' is 2", "less than 1"]),
+        ("alternating", {"adam_betas": [0.9, -1]}, ["'adam_betas' is -1", "greater than or equal to 0"]),
         ("online", {"lam": 1.0}, ["'online'", "prior = 1.0 is not above lam = 1.0"]),
     ],
 )
