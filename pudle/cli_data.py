@@ -26,8 +26,8 @@ def list_sets(root):
     root = root or catalogue.data_root()
     for name in catalogue.BUNDLED:
         click.echo(f"{name:<14} there    inside scikit-image: {len(catalogue.BUNDLED[name])} photographs")
-    for name, what in catalogue.FOLDERS.items():
-        click.echo(f"{name:<14} {'there  ' if (root / name).is_dir() else 'missing'}  {what}")
+    for name, what in (catalogue.FOLDERS | catalogue.DIGITS).items():
+        click.echo(f"{name:<14} {'there  ' if catalogue.is_there(name, root) else 'missing'}  {what}")
     click.echo(f"{catalogue.OWN + 'PATH':<14}          any folder of images of yours")
 
 

@@ -45,15 +45,22 @@ class Unrolling:
     acceleration: str = "none"
 
     def __post_init__(self):
+        for name in ("lam", "threshold", "step", "decay", "n_layers"):  # torch does not take all numbers of numpy
+            value, whole = getattr(self, name), name == "n_layers"
+            convert = getattr(value, "__index__" if whole else "__float__", None)
+            if convert:
+                object.__setattr__(self, name, convert())
+            elif value is not None or name not in ("lam", "threshold"):
+                raise PudleError(f"{name} must be {'an integer' if whole else 'a number'}, not {value!r}")
         if (self.lam is None) == (self.threshold is None):
             raise PudleError(
                 f"give exactly one of lam (soft) and threshold (hard), not lam={self.lam} and threshold={self.threshold}"
             )
         level = "threshold" if self.hard else "lam"
-        if getattr(self, level) < 0:
-            raise PudleError(f"{level} must be at least 0, not {getattr(self, level)}")
-        if self.step <= 0:
-            raise PudleError(f"step must be above 0, not {self.step}")
+        if not 0 <= getattr(self, level) < math.inf:
+            raise PudleError(f"{level} must be at least 0 and finite, not {getattr(self, level)}")
+        if not 0 < self.step < math.inf:
+            raise PudleError(f"step must be above 0 and finite, not {self.step}")
         if self.n_layers < 1:
             raise PudleError(f"n_layers must be at least 1, not {self.n_layers}")
         one_of(self.acceleration, ACCELERATIONS, "acceleration")
@@ -93,7 +100,9 @@ class Unrolling:
         """P_t, elementwise."""
         level = self.level(layer)
         if self.hard:
-            return torch.where((u if self.nonnegative else u.abs()) >= level, u, torch.zeros_like(u))
+            return torch.where(
+                (u if self.nonnegative else u.abs()) < level, torch.zeros_like(u), u
+            )  # keeps what is not a number
         return F.relu(u - level) if self.nonnegative else F.softshrink(u, level)
 
 
@@ -137,8 +146,23 @@ def encode(
 
 
 def check_shapes(x: Tensor, dictionary: Tensor) -> None:
-    """Raise :class:`PudleError` unless ``x`` is (n, m) and ``dictionary`` is (m, p)."""
+    """Raise :class:`PudleError` unless ``x`` is (n, m) and ``dictionary`` is (m, p), and both are tensors of one floating type."""
+    check_types(x=x, dictionary=dictionary)
     if x.ndim != 2 or dictionary.ndim != 2 or x.shape[1] != dictionary.shape[0]:
         raise PudleError(
             f"x must be (n_samples, n_features) and dictionary (n_features, n_atoms), not {tuple(x.shape)} and {tuple(dictionary.shape)}"
         )
+    if not dictionary.numel():
+        raise PudleError(f"there must be one feature and one atom at least, not {tuple(x.shape)} and {tuple(dictionary.shape)}")
+
+
+def check_types(**arrays: Tensor) -> None:
+    """Raise :class:`PudleError`, which names them, unless all ``arrays`` are tensors of one floating type."""
+    for name, array in arrays.items():
+        if not isinstance(array, Tensor):
+            raise PudleError(f"{name} must be a torch tensor, not a {type(array).__name__}: torch.as_tensor makes one")
+        if not array.is_floating_point():
+            raise PudleError(f"{name} must be of a floating type such as torch.float32, not {array.dtype}")
+    types = [array.dtype for array in arrays.values()]
+    if types.count(types[0]) < len(types):
+        raise PudleError(f"{' and '.join(arrays)} must be of one type, not {' and '.join(map(str, types))}")

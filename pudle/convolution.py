@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pudle.coding import Unrolling, iterate
+from pudle.coding import Unrolling, check_types, iterate
 from pudle.errors import PudleError
 
 
@@ -136,11 +136,14 @@ class Dictionary:
 
 
 def check_shapes(images: Tensor, filters: Tensor, stride: int) -> None:
+    check_types(images=images, filters=filters)
     single = all(array.ndim == 4 and array.shape[1] == 1 for array in (images, filters))
     if not single or filters.shape[2] != filters.shape[3]:
         raise PudleError(
             f"images must be (n, 1, h, w) and filters (p, 1, k, k), not {tuple(images.shape)} and {tuple(filters.shape)}"
         )
+    if not len(images) or not len(filters):
+        raise PudleError(f"there must be at least one image and one filter, not {len(images)} and {len(filters)}")
     kernel = filters.shape[-1]
     if any(size < kernel or (size - kernel) % stride for size in images.shape[-2:]):
         raise PudleError(

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import trange
@@ -176,7 +176,8 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _start(self, x: torch.Tensor) -> None:
         self._random = check_random_state(self.random_state)
         if self.dict_init is not None:
-            atoms = torch.as_tensor(self.dict_init, device="cpu").to(x.dtype)
+            start = self.dict_init.detach().cpu() if isinstance(self.dict_init, torch.Tensor) else self.dict_init
+            atoms = torch.from_numpy(np.array(check_array(start, dtype=x.numpy().dtype, input_name="dict_init")))
             if atoms.shape != (self.n_components, x.shape[1]):
                 raise ValueError(f"dict_init must be ({self.n_components}, {x.shape[1]}), not {tuple(atoms.shape)}")
         else:
@@ -193,14 +194,16 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _pass(self, x: torch.Tensor) -> float:
         """One pass over shuffled batches; returns the mean loss. Adam's moments are kept from pass to pass."""
         D = torch.from_numpy(self.components_.T.copy()).to(x.dtype)
-        adam = torch.optim.Adam([D], self.learning_rate, eps=self.adam_eps)
+        settings = {"lr": float(self.learning_rate), "eps": float(self.adam_eps)}  # torch does not take all numbers of numpy
+        adam = torch.optim.Adam([D], **settings)
         if self._moments is not None:
             adam.load_state_dict(self._moments)
+            adam.param_groups[0].update(settings)  # which may have been changed since
         total = 0.0
-        for chosen in torch.from_numpy(self._random.permutation(len(x))).split(self.batch_size):
+        for chosen in torch.from_numpy(self._random.permutation(len(x))).split(int(self.batch_size)):
             gradient, _, loss = unrolled_gradient(x[chosen], D, self.estimator, self._unrolling(D))
             total += loss * len(chosen)
-            D.grad = gradient if self.weight_decay is None else gradient.add_(D, alpha=self.weight_decay)
+            D.grad = gradient if self.weight_decay is None else gradient.add_(D, alpha=float(self.weight_decay))
             adam.step()
             if self.weight_decay is None:
                 D /= D.norm(dim=0, keepdim=True).clamp_min(1e-12)

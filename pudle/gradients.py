@@ -111,6 +111,8 @@ def unrolled_gradient(
 def unrolled_codes(x: Tensor, dictionary: Tensor, unrolling: Unrolling, start: Tensor | None = None) -> Tensor:
     """Codes z_T (n, p) of ``x`` (n, m) as :func:`pudle.encode` gives them, on the fast path; from ``start`` (n, p) where it is given."""
     check_shapes(x, dictionary)
+    if not len(x):
+        return x.new_zeros(0, dictionary.shape[1])
     return _unrolled_gradient(x.detach(), dictionary.detach(), "dec", unrolling, unrolling.n_layers, start=start)[0].codes
 
 
@@ -215,6 +217,8 @@ def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, s
 def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, backward_layers: int | None) -> int:
     """Raise :class:`PudleError` for what does not fit; returns the layer at which back-propagation stops: T for ``dec``."""
     check_shapes(x, dictionary)
+    if not len(x):
+        raise PudleError(f"a gradient needs one sample at least, and x is {tuple(x.shape)}")
     one_of(estimator, ESTIMATORS, "estimator")
     if estimator == "ae-lasso" and unrolling.lam is None:
         raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")

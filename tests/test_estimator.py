@@ -86,6 +86,24 @@ def test_arrays_frames_and_tensors_in_both_precisions_give_the_same(digits):
     np.testing.assert_allclose(single.components_, of_array.components_, atol=1e-2)
 
 
+def test_settings_that_are_numbers_of_numpy(digits):
+    plain = {"lam": 0.25, "step": 0.125, "learning_rate": 0.0625, "adam_eps": 2.0**-20, "weight_decay": 0.125, "batch_size": 7}
+    numpys = {key: np.int64(value) if key == "batch_size" else np.float32(value) for key, value in plain.items()}
+    ours, theirs = (_model(**settings, max_iter=np.int64(1)).fit(digits[0][:50]) for settings in (plain, numpys))
+    np.testing.assert_array_equal(ours.components_, theirs.components_)
+    np.testing.assert_array_equal(ours.transform(digits[0]), theirs.transform(digits[0]))
+
+
+def test_a_start_may_be_any_array(digits):
+    x = digits[0][:50]
+    atoms = x[:12][::-1]
+    expected = _model(dict_init=atoms.copy(), max_iter=1).fit(x).components_
+    for start in (atoms, pd.DataFrame(atoms), torch.from_numpy(atoms.copy()).requires_grad_(), atoms.tolist()):
+        np.testing.assert_array_equal(_model(dict_init=start, max_iter=1).fit(x).components_, expected)
+    with pytest.raises(ValueError, match="dict_init contains NaN"):
+        _model(dict_init=np.full((12, 64), np.nan)).fit(x)
+
+
 def test_warm_start_goes_on_and_partial_fit_is_a_pass(digits):
     x = digits[0]
     model = _model(warm_start=True, max_iter=2, tol=0).fit(x)
@@ -96,6 +114,16 @@ def test_warm_start_goes_on_and_partial_fit_is_a_pass(digits):
         passes.partial_fit(x)
     np.testing.assert_array_equal(once.components_, passes.components_)
     assert passes.n_iter_ == 3
+
+
+@pytest.mark.parametrize("settings", [{"learning_rate": 1e-9}, {"adam_eps": 1e9}])
+@pytest.mark.parametrize("go_on", ["partial_fit", "fit"])
+def test_settings_of_adam_that_are_changed_count_from_then_on(digits, go_on, settings):
+    model = _model(warm_start=True, max_iter=1)
+    before = getattr(model, go_on)(digits[0]).components_
+    after = getattr(model.set_params(**settings), go_on)(digits[0]).components_
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    assert np.abs(getattr(model.set_params(learning_rate=0.1, adam_eps=1e-8), go_on)(digits[0]).components_ - after).max() > 0.1
 
 
 def test_it_stops_when_the_loss_is_calm(digits):

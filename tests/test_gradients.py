@@ -1,5 +1,7 @@
 """The closed form is the derivative: analytic = autograd = finite differences, on every path through the working sets."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -257,6 +259,22 @@ def test_what_is_not_a_number_stays_so_and_ends(step, lifted):
     unrolling = Unrolling(lam=0.2, step=step, n_layers=1000)
     result, _ = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, lifted=lifted)
     assert not torch.isfinite(result.gradient).all()
+
+
+@pytest.mark.parametrize("gradient", [unrolled_gradient, autograd_gradient])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_broken_sample_breaks_the_gradient(name, gradient):
+    x, D = _problem()
+    x[3, 2] = float("nan")
+    result = gradient(x, D, "ae-ls", Unrolling(**SETTINGS[name], step=0.2, n_layers=5))
+    assert result.codes[3].isnan().all() and result.gradient.isnan().any() and math.isnan(result.loss)
+
+
+@pytest.mark.parametrize("gradient", [unrolled_gradient, autograd_gradient])
+def test_no_samples_have_no_gradient(gradient):
+    x, D = _problem()
+    with pytest.raises(PudleError, match="a gradient needs one sample at least"):
+        gradient(x[:0], D, "dec", Unrolling(lam=0.2, step=0.2, n_layers=2))
 
 
 def test_inputs_are_left_as_they_are():

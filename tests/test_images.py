@@ -17,7 +17,7 @@ from skimage.io import imsave
 
 from pudle.cli import main
 from pudle.data import catalogue, images, inventory
-from pudle.data.catalogue import BUNDLED, DATA_SETS, FOLDERS, data_root
+from pudle.data.catalogue import BUNDLED, DATA_SETS, DIGITS, FOLDERS, MNIST_FILES, data_root
 from pudle.data.fetch import SOURCES, fetch
 from pudle.data.images import content_hash, load_images, read_grey, refuse_overlap
 from pudle.errors import PudleError
@@ -349,8 +349,10 @@ def test_fetch_takes_what_is_missing_and_checks_it(toy_set, server, tmp_path):
     with pytest.raises(PudleError, match=r"b\.png: not the file of the list"):
         fetch("set12", root, f"{server.address}/", said.append)
     assert not (root / "set12" / "b.png").exists()
-    with pytest.raises(PudleError, match="404"):
-        fetch("set12", tmp_path / "other", f"{server.address}/nowhere/", said.append)
+    for source in (f"{server.address}/nowhere/", f"{server.address}/nowhere.tgz"):
+        with pytest.raises(PudleError, match="404"):
+            fetch("set12", tmp_path / "other", source, said.append)
+        assert not (tmp_path / "other").exists()
 
 
 def test_fetch_goes_on_where_it_was_cut_off(toy_set, server, tmp_path):
@@ -381,6 +383,13 @@ def test_fetch_goes_on_where_it_was_cut_off(toy_set, server, tmp_path):
     assert [path.name for path in root.iterdir()] == ["set12"]
 
 
+@pytest.mark.parametrize("source", ["notaurl", "file:///tmp/", "http:/", ""])
+def test_fetch_refuses_a_source_that_is_no_address(source, tmp_path):
+    said = CliRunner().invoke(main, ["data", "fetch", "bsd68", "--source", source, "--root", str(tmp_path / "root")])
+    assert said.exit_code == 2 and f"--source {source!r}: must be an address" in said.output
+    assert not list(tmp_path.iterdir())
+
+
 def test_fetch_refuses_what_has_no_source(tmp_path):
     for name, message in (
         ("skimage-test", "inside scikit-image"),
@@ -393,6 +402,17 @@ def test_fetch_refuses_what_has_no_source(tmp_path):
 
 
 def test_list_shows_every_set(tmp_path):
-    said = CliRunner().invoke(main, ["data", "list", "--root", str(tmp_path)]).output
-    assert all(name in said for name in DATA_SETS) and said.count("missing") == 3
+    def listed():
+        return CliRunner().invoke(main, ["data", "list", "--root", str(tmp_path)]).output
+
+    said = listed()
+    assert all(name in said for name in (*DATA_SETS, *DIGITS)) and said.count("missing") == 4
+    for folder in (*FOLDERS, "mnist"):
+        (tmp_path / folder).mkdir()
+    assert listed() == said  # empty folders
+    _save(tmp_path / "set12/one.PNG")
+    for name in MNIST_FILES:
+        (tmp_path / "mnist" / name).touch()
+    there = [line.split()[0] for line in listed().splitlines() if line.split()[1] == "there"]
+    assert there == [*BUNDLED, "set12", "digits", "mnist"]
     assert isinstance(inventory.listed("set12"), pd.DataFrame)

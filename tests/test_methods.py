@@ -275,6 +275,13 @@ def test_online_has_the_lambda_of_the_lasso(problem):
     np.testing.assert_allclose(model.transform(x.numpy()), pudle.lasso(x, D, 0.3), atol=1e-2)
 
 
+def test_online_starts_from_the_atoms_or_says_why_not(problem):
+    method = _create("online", problem[1], lam=0.98)
+    np.testing.assert_allclose(method._model.components_.T, problem[1], atol=1e-6)
+    with pytest.raises(PudleError, match=r"prior = 1.0 is too little above lam = 0.999 for 15 atoms.*above 1.00287"):
+        _create("online", problem[1], lam=0.999)
+
+
 def test_without_sporco_admm_says_what_to_install(problem, monkeypatch):
     monkeypatch.setitem(sys.modules, "sporco", None)
     monkeypatch.delitem(sys.modules, "sporco.dictlrn", raising=False)
@@ -294,6 +301,9 @@ def test_without_sporco_admm_says_what_to_install(problem, monkeypatch):
         ("pudle-ae-ls", {"lam": float("nan")}, ["'lam' is nan", "finite"]),
         ("pudle-ae-ls", {"optimizer": "adma"}, ["'optimizer' is 'adma'", "'adam' or 'sgd'"]),
         ("pudle-truncated", {"backward_layers": 101}, ["backward_layers = 101", "n_layers = 100"]),
+        ("pudle-dec", {"adam_betas": [2, 3]}, ["'adam_betas' is 2", "less than 1"]),
+        ("alternating", {"adam_betas": [0.9, -1]}, ["'adam_betas' is -1", "greater than or equal to 0"]),
+        ("online", {"lam": 1.0}, ["'online'", "prior = 1.0 is not above lam = 1.0"]),
     ],
 )
 def test_wrong_settings_are_refused_by_name(name, settings, words):

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from pudle import experiments
+from pudle.data.catalogue import MNIST_FILES
 from pudle.errors import PudleError
 from pudle.harness import settings
 
@@ -34,10 +35,18 @@ def _validate(overlay: str, tmp_path: Path) -> None:
     experiments.validate(_merge(base, yaml.safe_load(overlay)), [CONFIG / "config.yaml", path])
 
 
+def _put_data(root: Path, *without: str) -> None:
+    """Folders of the data sets with files of the right names in them, which is all that planning looks at; empty ones ``without``."""
+    files = dict.fromkeys(("bsd68", "cbsd432", "set12"), ("one.png",)) | {"mnist": [f"{name}.gz" for name in MNIST_FILES]}
+    for folder, names in files.items():
+        (root / folder).mkdir()
+        for name in () if folder in without else names:
+            (root / folder / name).touch()
+
+
 @pytest.mark.parametrize("name", ["config", "smoke", "paper", "denoising-best"])
 def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
-    for folder in ("bsd68", "cbsd432", "set12"):
-        (tmp_path / folder).mkdir()
+    _put_data(tmp_path)
     monkeypatch.setenv("PUDLE_DATA", str(tmp_path))
     _validate((CONFIG / f"{name}.yaml").read_text(), tmp_path)
 
@@ -91,6 +100,11 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
             ["mine.yaml, line 1", "unknown data set 'skimage-tst'", "did you mean 'skimage-test'"],
         ),
         ("experiments: {denoising: {test: [bsd68]}}", ["bsd68", "is missing", "PUDLE_DATA"]),
+        ("experiments: {denoising: {test: [mnist]}}", ["unknown data set 'mnist'"]),
+        (
+            "experiments: {interpretability: {data_set: mnist}}",
+            ["mine.yaml, line 1", "'experiments.interpretability.data_set'", "'mnist' is missing", "LeCun", "PUDLE_DATA"],
+        ),
         (_best("crop: 65", "crop: 64"), ["networks.untied.crop = 64", "stride = 4", "multiple of stride"]),
         (_best("margin: 8", "margin: 33"), ["networks.untied.margin = 33", "crop = 65", "nothing"]),
         (_best("test: bsd68", "test: cbsd432"), ["train = cbsd432", "test = cbsd432"]),
@@ -122,13 +136,28 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
 def test_errors_name_file_key_value_and_choice(overlay, words, tmp_path, monkeypatch):
     monkeypatch.setenv("PUDLE_DATA", str(tmp_path))
     if "denoising_best" in overlay:
-        for folder in ("cbsd432", "bsd68"):
-            (tmp_path / folder).mkdir()
+        _put_data(tmp_path)
     with pytest.raises(PudleError) as error:
         _validate(overlay, tmp_path)
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("empty", "words"),
+    [
+        ("bsd68", ["'experiments.denoising.test'", "bsd68: no images in the folder", "Berkeley", "PUDLE_DATA"]),
+        ("mnist", ["'experiments.interpretability.data_set'", "train-images-idx3-ubyte: missing, with or without .gz"]),
+    ],
+)
+def test_the_paper_scale_is_refused_without_its_data(empty, words, tmp_path, monkeypatch):
+    _put_data(tmp_path, empty)
+    monkeypatch.setenv("PUDLE_DATA", str(tmp_path))
+    with pytest.raises(PudleError) as error:
+        _validate((CONFIG / "paper.yaml").read_text(), tmp_path)
+    for word in ["mine.yaml, line", *words]:
+        assert word in str(error.value)
 
 
 def test_what_the_command_line_says_in_braces_means_what_it_would_in_a_file():

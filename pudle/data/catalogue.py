@@ -6,7 +6,7 @@ folder of images is one: ``folder:PATH``, relative to the working directory.
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,6 +37,12 @@ FOLDERS = {
     "set12": "12 grey images, widely used with DnCNN (Zhang et al., 2017)",
 }
 DATA_SETS = (*BUNDLED, *FOLDERS)
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # of images
+DIGITS = {
+    "digits": "inside scikit-learn: 1797 handwritten digits of 8 x 8 pixels",
+    "mnist": "MNIST's four files (LeCun et al., 1998), such as train-images-idx3-ubyte, with or without .gz",
+}
+MNIST_FILES = tuple(f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
 OWN = "folder:"  # begins the name of a data set that is a folder of the user's
 
 
@@ -65,24 +71,64 @@ def check_name(data_set: str) -> None:
 def find_folder(data_set: str, root: Path) -> Path | None:
     """The folder of ``data_set``, under ``root`` if it has a name; None for those inside scikit-image.
 
-    Raises :class:`PudleError` for an unknown name, and for a missing folder one that says what belongs there.
+    Raises :class:`PudleError` for an unknown name, and for a folder that is missing or has no images one that says what belongs there.
     """
     check_name(data_set)
     if data_set in BUNDLED:
         return None
     folder = _place(data_set, root)
-    if data_set.startswith(OWN):
-        if not folder.is_dir():
-            where = "" if folder.is_absolute() else f" in {Path.cwd()}"
-            raise PudleError(f"data set {data_set!r}: there is no such folder{where}")
-        return folder
+    if not folder.is_dir() and data_set.startswith(OWN):
+        where = "" if folder.is_absolute() else f" in {Path.cwd()}"
+        raise PudleError(f"data set {data_set!r}: there is no such folder{where}")
     if not folder.is_dir():
+        raise PudleError(f"{folder}: the folder of the data set {data_set!r} is missing. {_advice(data_set)}")
+    if not any(is_image(path) for path in folder.iterdir()):
+        advice = "" if data_set.startswith(OWN) else f". {_advice(data_set)}"
         raise PudleError(
-            f"{folder}: the folder of the data set {data_set!r} is missing. It holds {FOLDERS[data_set]}. Put it there "
-            f"(`pudle data fetch {data_set}` may do so), or name the folder that holds it with data.root in the config or the environment "
-            "variable PUDLE_DATA"
+            f"{folder}: no images in the folder of the data set {data_set!r}; their names end in {', '.join(SUFFIXES)}{advice}"
         )
     return folder
+
+
+def find_digits(data_set: str, root: Path) -> list[Path]:
+    """The four files of "mnist" under ``root``, in the order of ``MNIST_FILES``; none for "digits", which are inside scikit-learn.
+
+    Raises :class:`PudleError` for an unknown name, and for a missing folder or file one that says what belongs there.
+    """
+    if one_of(data_set, DIGITS, "data set of digits") == "digits":
+        return []
+    folder = _place(data_set, root)
+    if not folder.is_dir():
+        raise PudleError(f"{folder}: the folder of the data set {data_set!r} is missing. {_advice(data_set)}")
+    found = []
+    for name in MNIST_FILES:
+        there = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        if not there:
+            raise PudleError(f"{folder / name}: missing, with or without .gz. The folder holds {DIGITS['mnist']}")
+        found.append(there[0])
+    return found
+
+
+def is_there(data_set: str, root: Path) -> bool:
+    """Whether the files of ``data_set``, of images or digits, are under ``root``."""
+    try:
+        (find_digits if data_set in DIGITS else find_folder)(data_set, root)
+    except PudleError:
+        return False
+    return True
+
+
+def is_image(path: Path) -> bool:
+    """Whether ``path`` is a file with the name of an image, or a link that leads nowhere with such a name."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+
+
+def _advice(data_set: str) -> str:
+    fetch = f" (`pudle data fetch {data_set}` may do so)" if data_set in FOLDERS else ""
+    return (
+        f"It holds {(FOLDERS | DIGITS)[data_set]}. Put it there{fetch}, or name the folder that holds it with data.root in the config "
+        "or the environment variable PUDLE_DATA"
+    )
 
 
 def _place(data_set: str, root: Path) -> Path:
@@ -99,10 +145,10 @@ def digest(data_set: str, root: Path) -> str:
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
 
 
-def refuse_missing(data_sets: Iterable[str], where: str, key: str) -> None:
+def refuse_missing(data_sets: Iterable[str], where: str, key: str, find: Callable[[str, Path], object] = find_folder) -> None:
     """Raise :class:`PudleError` that names the place ``where`` and the ``key`` of the configuration for a data set that is not there."""
     for name in data_sets:
         try:
-            find_folder(name, data_root())
+            find(name, data_root())
         except PudleError as error:
             raise PudleError(f"{where}: {key!r}: {error}") from None

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pudle.data.catalogue import find_digits
 from pudle.errors import PudleError
-
-DIGITS = ("digits", "mnist")
-_MNIST = "MNIST's four files (LeCun et al., 1998), such as train-images-idx3-ubyte, with or without .gz"
 
 
 def load_digits(data_set: str, classes: list[int], root: Path) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
@@ -27,29 +25,16 @@ def load_digits(data_set: str, classes: list[int], root: Path) -> tuple[tuple[np
         tests = np.arange(len(labels)) % 4 == 3
         parts = ((images[~tests], labels[~tests]), (images[tests], labels[tests]))
     else:
-        folder = Path(root, "mnist")
-        if not folder.is_dir():
-            raise PudleError(
-                f"{folder}: the folder of the data set 'mnist' is missing. It holds {_MNIST}. Put it there, or name the folder that holds "
-                "it with data.root in the config or the environment variable PUDLE_DATA"
-            )
-        parts = tuple(_mnist(folder, prefix) for prefix in ("train", "t10k"))
+        files = find_digits(data_set, root)
+        parts = (_mnist(*files[:2]), _mnist(*files[2:]))
     return tuple((images[chosen], labels[chosen]) for images, labels in parts for chosen in [np.isin(labels, classes)])
 
 
-def _mnist(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
-    image_file, label_file = (_either(folder, f"{prefix}-{name}-ubyte") for name in ("images-idx3", "labels-idx1"))
+def _mnist(image_file: Path, label_file: Path) -> tuple[np.ndarray, np.ndarray]:
     images, labels = read_idx(image_file), read_idx(label_file)
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise PudleError(f"{image_file} and {label_file} do not fit: arrays of shape {images.shape} and {labels.shape}")
     return images.astype(np.float32) / 255, labels.astype(np.int64)
-
-
-def _either(folder: Path, name: str) -> Path:
-    found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
-    if not found:
-        raise PudleError(f"{folder / name}: missing, with or without .gz. The folder holds {_MNIST}")
-    return found[0]
 
 
 def read_idx(path: Path) -> np.ndarray:

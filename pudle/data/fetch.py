@@ -2,6 +2,7 @@
 on where it stopped, and every file must have the SHA-256 sum of the list (:mod:`pudle.data.inventory`)."""
 
 import hashlib
+import re
 import shutil
 import tarfile
 import zlib
@@ -31,20 +32,33 @@ def fetch(data_set: str, root: Path, source: str | None = None, say: Callable[[s
     if data_set in BUNDLED:
         raise PudleError(f"data set {data_set!r} is inside scikit-image: there is nothing to fetch")
     one_of(data_set, [name for name in DATA_SETS if name in SOURCES], "data set to fetch")
-    source, sums, folder = source or SOURCES[data_set], listed(data_set).sha256, Path(root, data_set)
+    source, sums, folder = SOURCES[data_set] if source is None else source, listed(data_set).sha256, Path(root, data_set)
+    if not re.match(r"https?://.+/", source):
+        raise PudleError(f"--source {source!r}: must be an address such as {SOURCES[data_set]}")
     missing = [name for name in sums.index if not (folder / name).exists() or files.sha256(folder / name) != sums[name]]
     say(f"{data_set}: {len(sums) - len(missing)} of {len(sums)} files are there")
-    if missing and source.endswith("/"):
-        for name in missing:
+    new = [path for path in (folder, Path(root)) if not path.exists()]
+    try:
+        _fetch(source, dict(sums[missing]), folder, say)
+    finally:
+        for path in new:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+    return folder
+
+
+def _fetch(source: str, sums: Mapping[str, str], folder: Path, say: Callable[[str], None]) -> None:
+    """Download the files of which there are ``sums`` to ``folder``, from a folder or an archive."""
+    if source.endswith("/"):
+        for name in sums:
             _retrieve(f"{source}{name}", sums[name], folder / name)
             say(name)
-    elif missing:
-        archive = _retrieve(source, None, Path(root, source.rsplit("/", 1)[1]))
+    elif sums:
+        archive = _retrieve(source, None, folder.with_name(source.rsplit("/", 1)[1]))
         try:
-            _unpack(archive, set(missing), sums, folder)
+            _unpack(archive, set(sums), sums, folder)
         finally:
             archive.unlink()
-    return folder
 
 
 def _retrieve(address: str, known_hash: str | None, path: Path) -> Path:

@@ -13,11 +13,10 @@ from imageio.v3 import improps, imread
 from skimage.color import rgb2gray, rgba2rgb
 from skimage.util import img_as_float32
 
-from pudle.data.catalogue import BUNDLED, find_folder
+from pudle.data.catalogue import BUNDLED, find_folder, is_image
 from pudle.errors import PudleError
 from pudle.harness.files import FORMULAS
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 40_000_000  # 64 filters at a stride of 4 make 16 bytes of codes a pixel, and some copies of them
 _JPEG, _TIFF = (".jpeg", ".jpg"), (".tif", ".tiff")
 _LOG = logging.getLogger(__name__)
@@ -43,11 +42,7 @@ def image_files(data_set: str, root: Path) -> list[Path]:
     for path in there:
         if not path.exists():
             raise PudleError(f"{path}: a symbolic link that leads nowhere; mend or remove it")
-    images = [path for path in there if path.is_file() and path.suffix.lower() in SUFFIXES]
-    if not images:
-        raise PudleError(
-            f"{folder}: no images in the folder of the data set {data_set!r}; their names end in {', '.join(SUFFIXES)}"
-        )
+    images = [path for path in there if is_image(path)]
     others = [path.name for path in there if path not in images]
     if others:
         shown = ", ".join(others)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pudle.methods import Field, Method, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Descent(Method):
@@ -18,7 +21,7 @@ class Descent(Method):
         optimizer: Literal["adam", "sgd"] = Field("adam", description="Adam, or plain gradient descent.")
         learning_rate: float = Field(1e-3, gt=0, description="Learning rate of the optimiser.")
         adam_eps: float = Field(1e-3, gt=0, description="Adam's eps, which dominates where it is large against the gradients.")
-        adam_betas: tuple[float, float] = Field((0.9, 0.999), strict=False, description="Adam's two decay rates.")
+        adam_betas: tuple[DecayRate, DecayRate] = Field((0.9, 0.999), strict=False, description="Adam's two decay rates.")
 
     def __init__(self, dictionary, settings, generator):
         import torch

@@ -1,5 +1,8 @@
 """Online dictionary learning, by scikit-learn."""
 
+from pydantic import model_validator
+
+from pudle.errors import PudleError
 from pudle.methods import Field, Method, Settings, register
 
 
@@ -13,6 +16,12 @@ class Online(Method):
         lam: float = Field(0.2, gt=0, description="Sparsity level λ.")
         prior: float = Field(1.0, gt=0, description="Norm of the samples that the initial atoms are fed as; must be above λ.")
 
+        @model_validator(mode="after")
+        def _atoms_are_used(self):
+            if self.prior <= self.lam:
+                raise ValueError(f"prior = {self.prior} is not above lam = {self.lam}: the initial atoms would be thrown away")
+            return self
+
     def __init__(self, dictionary, settings, generator):
         """The atoms themselves are the first batch: their statistics are the A = t₀I, B = t₀D of Mairal et al., Section 3.4.
 
@@ -22,6 +31,12 @@ class Online(Method):
 
         super().__init__(dictionary, settings, generator)
         atoms = dictionary.T.double().cpu().numpy()
+        least = settings.lam + 1e-3 * len(atoms) ** 0.5  # scikit-learn replaces atoms whose mean squared code is below 1e-6
+        if settings.prior <= least:
+            raise PudleError(
+                f"method 'online': prior = {settings.prior} is too little above lam = {settings.lam} for {len(atoms)} atoms, "
+                f"which would be thrown away: it must be above {least:.6g}"
+            )
         self._model = MiniBatchDictionaryLearning(
             len(atoms),
             alpha=settings.lam,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pudle.data import catalogue
 from pudle.harness.cells import grid
 from pudle.harness.settings import Sources, refuse
 
@@ -18,6 +19,8 @@ def data_sets(settings: Mapping) -> list[str]:
 
 
 def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
+    place = [*where, "data_set"]
+    catalogue.refuse_missing([settings["data_set"]], sources.where(place), ".".join(place), catalogue.find_digits)
     for epoch in settings["drop_epochs"]:
         if epoch >= settings["epochs"]:
             refuse(sources, where, "drop_epochs", "epochs", settings, f"training ends before epoch {epoch}")
