@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -86,6 +87,38 @@ def test_cells_that_ended_are_told_apart_by_labels_that_others_lack(tmp_path):
         [("", 0, 0, "error", 1.0), (0.5, 0, 0, "error", 2.0), (0.5, 1, 0, "diverged", 1.0)], columns=keys
     )
     assert results.summarise().set_index("lam").n_ended.to_dict() == {"": 0, 0.5: 1}
+
+
+def test_a_run_that_ended_counts_where_its_cell_has_labels_inside(tmp_path):
+    """Its last row has no label: it ended them all; a label outside of the cells ends what has it; settings that vary must be the same."""
+
+    def labelled(settings, seeds, record):
+        for seed in seeds:
+            for part in settings["parts"]:
+                with record.seed(seed, part=part):
+                    for estimator in ("dec", "ae-ls"):
+                        record.add(0, {"error": 1.0 + seed}, estimator=estimator, share=0.5)
+                    if settings["breaks"] == (seed, part):
+                        record.add(1, {"error": np.inf})
+
+    planned = [
+        cells.Cell("toy", {"rate": rate, "parts": parts, "breaks": breaks}, (0, 1, 2), ("rate",))
+        for rate, parts, breaks in ((0.1, ["x", "y"], (1, "x")), ("", ["x"], None), (0.2, [""], (2, "")))
+    ]
+    for cell in planned:
+        cells.run(cell, cell.folder(tmp_path), labelled, fingerprint="f")
+    results = Results("toy", planned, tmp_path)
+    table = results.summarise()
+    counted = table.groupby(["rate", "part"]).n_ended.unique().map(list).to_dict()
+    assert counted == {(0.1, "x"): [1], (0.1, "y"): [0], ("", "x"): [0], (0.2, ""): [1]} and len(table) == 8
+
+    (tmp_path / "tables").mkdir()
+    table.to_csv(tmp_path / "tables" / "toy.csv", index=False)
+    run = SimpleNamespace(root=tmp_path, of=lambda question: planned, path=lambda cell, name: cell.folder("") / name)
+    rows = recompute.gather(run, "toy")  # the audit's own way
+    assert list(recompute._table(run, "toy", rows)) == []
+    table.assign(n_ended=0).to_csv(tmp_path / "tables" / "toy.csv", index=False)
+    assert "n_ended is 0, not 1" in next(recompute._table(run, "toy", rows)).found
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):
