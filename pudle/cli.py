@@ -185,7 +185,7 @@ def figures(question: str, root: Path):
     folder = root / "figures" / question
     drawn = experiments.part(question, "figures").FIGURES
     for figure in drawn:
-        image, plotted = figure.draw(results)
+        image, plotted = style.draw(figure, results)
         style.save(image, plotted, folder / figure.name, f"{scale} scale, n = {n_seeds} seed{'s' * (n_seeds > 1)}")
     files.write(folder / "captions.md", style.captions(drawn, scale, n_seeds))
 

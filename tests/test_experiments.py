@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,10 +16,11 @@ import yaml
 from click.testing import CliRunner
 
 from pudle import convolution, experiments, networks
+from pudle.audit import recompute
 from pudle.cli import main
 from pudle.coding import Unrolling
 from pudle.experiments.training import l1_weight
-from pudle.harness import cells
+from pudle.harness import cells, style
 from pudle.harness.tables import Results
 from pudle.initialization import random_filters
 
@@ -179,6 +181,26 @@ def test_figures_do_with_one_seed(question, config, tmp_path):
         image, _ = figure.draw(results)
         image.canvas.draw()
         plt.close(image)
+
+
+@pytest.mark.parametrize("question", experiments.QUESTIONS)
+def test_where_every_run_fails_at_the_start_tables_figures_and_claims_say_so(question, config, tmp_path):
+    results = Results(question, experiments.plan(config), tmp_path)
+    for cell in results.cells:
+        cells.run(cell, cell.folder(tmp_path), lambda _, seeds, record: record.fail(seeds, "no"), fingerprint="")
+    table = results.summarise()
+    assert not len(table) and list(table)[: len(results.cells[0].varies)] == list(results.cells[0].varies)
+    (tmp_path / "tables").mkdir()
+    table.to_csv(tmp_path / "tables" / f"{question}.csv", index=False)
+    run = SimpleNamespace(root=tmp_path, of=lambda _: results.cells, path=lambda cell, name: cell.folder("") / name)
+    assert list(recompute._table(run, question, recompute.gather(run, question))) == []
+    for figure in experiments.part(question, "figures").FIGURES:
+        image, plotted = style.draw(figure, results)
+        assert "no rows: every run ended early" in [text.get_text() for text in image.texts]
+        assert not len(plotted) and list(plotted) == list(table)
+        plt.close(image)
+    for claim in experiments.part(question, "claims").CLAIMS:
+        assert claim.judge(results.rows, results.whole)["verdict"] == "NOT RUN"
 
 
 def test_the_step_zero_of_learning_is_the_start(config, tmp_path):

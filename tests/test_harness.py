@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib import pyplot
 
 from pudle import experiments, methods
 from pudle.audit import recompute
-from pudle.harness import cells, files, provenance
-from pudle.harness.record import ENDINGS, Record, whole
+from pudle.harness import cells, files, provenance, style
+from pudle.harness.record import ENDINGS, KEYS, Record, whole
 from pudle.harness.statistics import bootstrap_band, t_interval
 from pudle.harness.tables import Results, coverage
 from pudle.harness.verdicts import Claim, NotRun, final, judge_all, markdown
@@ -119,6 +120,23 @@ def test_a_run_that_ended_counts_where_its_cell_has_labels_inside(tmp_path):
     assert list(recompute._table(run, "toy", rows)) == []
     table.assign(n_ended=0).to_csv(tmp_path / "tables" / "toy.csv", index=False)
     assert "n_ended is 0, not 1" in next(recompute._table(run, "toy", rows)).found
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_figure_that_lacks_what_ended_early_is_a_sheet_that_says_so_and_a_fault_is_a_fault(ending, tmp_path):
+    def draw(results):
+        raise ZeroDivisionError
+
+    figure, results = style.Figure("f", "Caption.", draw), Results("toy", [], tmp_path)
+    results.rows = pd.DataFrame([(0, 0, "error", 1.0), (1, 0, "error", 2.0)], columns=KEYS)
+    results.summary = results.summarise()
+    with pytest.raises(ZeroDivisionError):
+        style.draw(figure, results)
+    results.rows.loc[2] = (1, 1, ending, 1.0)
+    image, plotted = style.draw(figure, results)
+    assert [text.get_text() for text in image.texts] == ["not drawn: what it needs ended early (ZeroDivisionError)"]
+    assert not len(plotted) and list(plotted) == list(results.summary)
+    pyplot.close(image)
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):

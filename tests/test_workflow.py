@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from skimage.io import imsave
-from workflows import TOY, Workflow
+from workflows import TOY, Workflow, pudle
 
 from pudle.experiments import QUESTIONS
 
@@ -203,6 +203,15 @@ def test_divergence_is_a_result(checkout, tmp_path):
     assert sum(",diverged," in line for line in cells) == 2 and sum(",done," in line for line in cells) == 3
     assert "loss is nan at step 0" in "".join(cells) or "loss is inf at step 0" in "".join(cells)
     assert workflow.jobs() == {}
+
+
+def test_where_every_run_diverges_at_the_start_the_workflow_ends_with_report_and_manifest(checkout, tmp_path):
+    learning = {"n_samples": 50, "n_features": 10, "n_atoms": 20, "sparsity": 2, "n_layers": [100], "updates": 5, "step": 50}
+    workflow = Workflow(checkout, tmp_path, TOY | {"experiments": dict.fromkeys(QUESTIONS) | {"learning": learning}})
+    workflow()
+    assert set(pd.read_csv(workflow.root / "cells.csv").status) == {"diverged"}
+    assert "every run ended early" in (workflow.root / "figures/learning/code_error.svg").read_text()
+    assert "all is well" in pudle("audit", workflow.root) and workflow.jobs() == {}
 
 
 def test_the_scheduler_sleeps_until_a_job_ends(checkout, tmp_path):

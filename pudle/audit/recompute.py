@@ -157,7 +157,7 @@ def _figures(run: Run, question: str) -> Iterator[Finding]:
     drawn = experiments.part(question, "figures").FIGURES
     for figure in drawn:
         name = f"figures/{question}/{figure.name}.csv"
-        _, plotted = figure.draw(results)
+        _, plotted = style.draw(figure, results)
         pyplot.close("all")
         anew = plotted.to_csv(index=False)
         if anew.encode() != (run.root / name).read_bytes():

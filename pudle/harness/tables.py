@@ -60,7 +60,7 @@ class Results:
                 bands = {"mean": mean, "low": low, "high": high, "n_seeds": present.sum()}
                 frames.append(pd.DataFrame(bands, index=block.index).reset_index())
         if not frames:
-            return pd.DataFrame(columns=["quantity", "step", "mean", "low", "high", "n_seeds", "n_ended"])
+            return pd.DataFrame(columns=[*labels, "quantity", "step", "mean", "low", "high", "n_seeds", "n_ended"])
         table = pd.concat(frames, ignore_index=True)
         table["n_ended"] = self._n_ended(table)
         return table.sort_values([*labels, "quantity", "step"], ignore_index=True)
