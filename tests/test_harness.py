@@ -367,6 +367,14 @@ def test_record_tells_how_a_seed_ended():
     assert rows[rows.quantity == "stalled"][["seed", "step", "method"]].values.tolist() == [[1, 3, "slow"]]
 
 
+@pytest.mark.parametrize("limit", [1e9, 1e12, 10**12, 1e300])
+def test_a_time_limit_may_be_as_long_as_one_likes(limit):
+    record = Record()
+    with record.seed(0, limit=limit):
+        record.add(0, {"error": 1.0})
+    assert record.status == "done" and len(record.rows()) == 1
+
+
 @pytest.mark.parametrize(
     "error", [MemoryError("8 TB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")]
 )

@@ -17,6 +17,7 @@ from pudle.harness.checkpoints import Checkpoints
 from pudle.harness.files import FORMULAS
 
 ENDINGS = ("diverged", "stalled", "failed")  # the mildest first
+LONGEST = 1e9  # seconds, 30 years: the system's timer takes little more
 KEYS = ["seed", "step", "quantity", "value"]  # the columns of a row that are no labels
 
 
@@ -176,7 +177,7 @@ def _alarm(limit: float | None) -> Iterator[None]:
         raise Stalled(f"not done after the time limit of {limit:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, limit)
+    signal.setitimer(signal.ITIMER_REAL, min(limit, LONGEST))
     try:
         yield
     finally:
