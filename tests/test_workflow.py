@@ -228,9 +228,19 @@ def test_a_second_run_on_the_same_results_is_refused(checkout, tmp_path):
         assert first.wait() == 0
 
 
-def test_bad_configuration_is_one_paragraph_and_writes_nothing(checkout, tmp_path):
-    workflow = Workflow(checkout, tmp_path, {"experiments": {"learning": {"estimators": ["ae-lss"]}}})
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"experiments": {"learning": {"estimators": ["ae-lss"]}}}, ["'ae-lss'", "did you mean 'ae-ls'", "toy.yaml, line"]),
+        ({"data": None}, ["'data' is None, not of type object", "toy.yaml, line 1"]),
+        ({"data": "../mydata"}, ["'data' is '../mydata', not of type object", "toy.yaml, line 1"]),
+        ({"experiments": {"baselines": {"methods": {3: {}}}}}, ["has the key 3", "toy.yaml, line"]),
+    ],
+)
+def test_bad_configuration_is_one_paragraph_and_writes_nothing(config, words, checkout, tmp_path):
+    workflow = Workflow(checkout, tmp_path, {"scale": "toy"} | config)
     said = workflow(status=1)
-    assert "'ae-lss'" in said and "did you mean 'ae-ls'" in said and "toy.yaml, line" in said
+    for word in words:
+        assert word in said
     assert "Traceback" not in said
     assert not (tmp_path / "results").exists()

@@ -80,7 +80,7 @@ class Sources:
 def _find(node: yaml.Node | None, keys: Sequence[object]) -> yaml.Node | None:
     for key in keys:
         if isinstance(node, yaml.MappingNode):
-            node = next((value for name, value in node.value if name.value == str(key)), None)
+            node = next((value for name, value in node.value if _same(name, key)), None)
         elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
             node = node.value[key]
         else:
@@ -88,11 +88,17 @@ def _find(node: yaml.Node | None, keys: Sequence[object]) -> yaml.Node | None:
     return node
 
 
+def _same(name: yaml.Node, key: object) -> bool:
+    """Whether a key of a file is ``key``, which YAML may not have read as text."""
+    return name.value == str(key) or (not isinstance(key, str) and typed(name.value) == key)
+
+
 def validate(config: Mapping, schema: Mapping, sources: Sources, prefix: Sequence[str] = ()) -> None:
     """Raise a :class:`PudleError` for the first thing in ``config`` that breaks the JSON ``schema``.
 
     ``prefix`` are the keys that lead from the top of the files to ``config``.
     """
+    _refuse_keys_that_are_no_text(config, sources, prefix)
     errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: [str(k) for k in error.absolute_path])
     if not errors:
         return
@@ -104,6 +110,16 @@ def validate(config: Mapping, schema: Mapping, sources: Sources, prefix: Sequenc
         keys.append(unknown)
         raise PudleError(f"{sources.where(keys)}: unknown key {_dotted(keys)!r}{nearest(unknown, allowed)}")
     raise PudleError(f"{sources.where(keys)}: {_dotted(keys)!r} {_complaint(error)}")
+
+
+def _refuse_keys_that_are_no_text(value: object, sources: Sources, keys: Sequence[object]) -> None:
+    for key, inside in value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ():
+        if isinstance(value, Mapping) and not isinstance(key, str):
+            raise PudleError(
+                f"{sources.where([*keys, key])}: {_dotted(keys)!r} has the key {key!r}, which YAML reads as no text: "
+                "write it in quotes"
+            )
+        _refuse_keys_that_are_no_text(inside, sources, [*keys, key])
 
 
 def refuse(sources: Sources, prefix: Sequence[str], first: str, second: str, settings: Mapping, reason: str) -> None:
