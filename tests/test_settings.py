@@ -1,5 +1,6 @@
 """A bad configuration is refused with the file, the line, the key, the value and the nearest valid choice."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,33 @@ def test_a_file_that_is_no_yaml(tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text("a: [1")
     with pytest.raises(PudleError, match=r"broken\.yaml: cannot be read as YAML"):
+        experiments.validate({}, [path])
+
+
+@pytest.mark.parametrize(
+    ("overlay", "says"),
+    [
+        (
+            "experiments:\n  baselines:\n    methods:\n      mine: {method: mod}\n      other: {}\n      mine: {method: noodl}",
+            "'experiments.baselines.methods.mine' stands there twice, in lines 4 and 6",
+        ),
+        (
+            "experiments: {bias: null}\nseeds: 3\nexperiments: {learning: {lam: 0.1}}",
+            "'experiments' stands there twice, in lines 1 and 3",
+        ),
+        ("plugins: [{a: 1, 'a': 2}]", "'plugins.0.a' stands there twice, in lines 1 and 1"),
+    ],
+)
+def test_a_key_that_stands_there_twice_is_refused(overlay, says, tmp_path):
+    with pytest.raises(PudleError, match=rf"mine\.yaml: {re.escape(says)}"):
+        _validate(overlay, tmp_path)
+
+
+def test_a_mapping_that_two_places_share_is_no_key_twice_and_one_inside_itself_is_refused(tmp_path):
+    _validate("experiments: {baselines: {methods: {a: &a {method: mod}, b: *a}}}", tmp_path)
+    path = tmp_path / "loop.yaml"
+    path.write_text("plugins: &x [1, *x]")
+    with pytest.raises(PudleError, match=r"loop\.yaml, line 1: 'plugins\.1' holds itself"):
         experiments.validate({}, [path])
 
 

@@ -57,6 +57,7 @@ class Sources:
                 tree = yaml.compose(path.read_text(), YAML)
             except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
                 raise PudleError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+            _refuse_doubles(path, tree)
             self._files.append((path, tree))
 
     def where(self, keys: Sequence[object]) -> str:
@@ -75,6 +76,23 @@ class Sources:
             if node is not None:
                 return f"{path}, line {node.start_mark.line + 1}"
         return "the configuration"
+
+
+def _refuse_doubles(path: Path, node: yaml.Node | None, keys: tuple = (), above: tuple = ()) -> None:
+    """YAML itself would drop the first of two keys that are the same, and read what holds itself."""
+    if any(node is outer for outer in above):
+        raise PudleError(f"{path}, line {node.start_mark.line + 1}: {_dotted(keys)!r} holds itself")
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[tuple, int] = {}
+        for name, value in node.value:
+            inside, key, line = (*keys, name.value), (name.tag, str(name.value)), name.start_mark.line + 1
+            if key in lines:
+                raise PudleError(f"{path}: {_dotted(inside)!r} stands there twice, in lines {lines[key]} and {line}: keep one")
+            lines[key] = line
+            _refuse_doubles(path, value, inside, (*above, node))
+    elif isinstance(node, yaml.SequenceNode):
+        for place, value in enumerate(node.value):
+            _refuse_doubles(path, value, (*keys, place), (*above, node))
 
 
 def _find(node: yaml.Node | None, keys: Sequence[object]) -> yaml.Node | None:
