@@ -121,6 +121,40 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ("experiments: {baselines: {methods: {2001-01-01: {}}}}", ["mine.yaml, line 1", "datetime.date(2001, 1, 1)"]),
         ("experiments: {baselines: {methods: {mine: {method: mod, 1.5: 2}}}}", ["methods.mine' has the key 1.5"]),
         ("3: 4", ["mine.yaml, line 1", "'the configuration' has the key 3"]),
+        (
+            "experiments:\n  robustness:\n    variants:\n      xx: {method_settings: {foo: 3}}",
+            ["mine.yaml, line 4: 'experiments.robustness.variants.xx.method_settings.foo': method", "unknown setting 'foo'"],
+        ),
+        (
+            "experiments:\n  robustness:\n    n_samples: 10",
+            [
+                "experiments.robustness.batch = 64 (",
+                "config.yaml, line",
+                "experiments.robustness.n_samples = 10 (",
+                "mine.yaml, line 3)",
+            ],
+        ),
+        (
+            "experiments:\n  robustness:\n    variants:\n      xx: {sparsity: 2000}",
+            ["experiments.robustness.variants.xx.sparsity = 2000 (", "mine.yaml, line 4)", "experiments.robustness.n_atoms = "],
+        ),
+        (
+            "experiments:\n  denoising:\n    variants:\n      small: {crop: 10}",
+            [
+                "experiments.denoising.variants.small.crop = 10 (",
+                "mine.yaml, line 4)",
+                "experiments.denoising.stride = 4 (",
+                "config.yaml, line",
+            ],
+        ),
+        (
+            _best("crop: 65", "crop: 64"),
+            [
+                "experiments.denoising_best.networks.untied.crop = 64 (",
+                "experiments.denoising_best.stride = 4 (",
+                "mine.yaml, line",
+            ],
+        ),
         ("scale: ../up", ["scale", "'../up'"]),
         ("seeds: []", ["seeds", "at least 1"]),
         ("seeds: 1.0", ["'seeds'", "1.0", "integer"]),
@@ -151,6 +185,16 @@ def test_what_the_command_line_says_in_braces_means_what_it_would_in_a_file():
         "seeds": 2,
     }
     assert settings.typed({"scale": "[odd"}) == {"scale": "[odd"}
+
+
+def test_what_is_set_nowhere_is_told_by_the_nearest_key_above_that_is(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("experiments:\n  bias:\n    lam: 0.1\n  learning: {lam: 0.2}")
+    sources = settings.Sources([path], {"experiments": {"learning": {"step": 0.1}}, "data": {"root": "d"}})
+    assert sources.where(["experiments", "bias", "methods", "mine", "lam"]) == f"{path}, line 3"  # where its value begins
+    assert sources.where(["experiments", "learning", "step"]) == "--config"
+    assert sources.where(["data", "rot"]) == "--config"
+    assert sources.where(["nothing", "of", "it"]) == "the configuration"
 
 
 def test_an_error_says_that_the_command_line_set_it_where_it_did():

@@ -61,21 +61,25 @@ class Sources:
             self._files.append((path, tree))
 
     def where(self, keys: Sequence[object]) -> str:
-        """``--config`` if the command line sets ``keys``, else ``file, line n`` of the last file that does."""
-        value = self._options
-        for key in keys:
-            if isinstance(value, Mapping):
-                if key not in value:
-                    break
-                value = value[key]
-        else:
-            if keys:
+        """``--config`` if the command line sets ``keys``, else ``file, line n`` of the last file that does; of the nearest key above
+        that is set if they are not."""
+        for depth in range(len(keys), 0, -1):
+            if _sets(self._options, keys[:depth]):
                 return "--config"
-        for path, tree in reversed(self._files):
-            node = _find(tree, keys)
-            if node is not None:
-                return f"{path}, line {node.start_mark.line + 1}"
+            for path, tree in reversed(self._files):
+                node = _find(tree, keys[:depth])
+                if node is not None:
+                    return f"{path}, line {node.start_mark.line + 1}"
         return "the configuration"
+
+
+def _sets(options: object, keys: Sequence[object]) -> bool:
+    for key in keys:
+        if isinstance(options, Mapping):
+            if key not in options:
+                return False
+            options = options[key]
+    return True
 
 
 def _refuse_doubles(path: Path, node: yaml.Node | None, keys: tuple = (), above: tuple = ()) -> None:
@@ -140,9 +144,21 @@ def _refuse_keys_that_are_no_text(value: object, sources: Sources, keys: Sequenc
         _refuse_keys_that_are_no_text(inside, sources, [*keys, key])
 
 
-def refuse(sources: Sources, prefix: Sequence[str], first: str, second: str, settings: Mapping, reason: str) -> None:
-    """Raise a :class:`PudleError` for two values that cannot work together."""
-    keys = [[*prefix, key] for key in (first, second)]
+def refuse(
+    sources: Sources,
+    prefix: Sequence[str],
+    first: str,
+    second: str,
+    settings: Mapping,
+    reason: str,
+    changes: Mapping = MappingProxyType({}),
+    place: Sequence[str] = (),
+) -> None:
+    """Raise a :class:`PudleError` for two values that cannot work together.
+
+    They stand at ``prefix``, but those of ``settings`` that ``changes`` has stand at ``place``.
+    """
+    keys = [[*(place if key in changes else prefix), key] for key in (first, second)]
     values = " and ".join(f"{_dotted(k)} = {settings[k[-1]]} ({sources.where(k)})" for k in keys)
     raise PudleError(f"{values} cannot work together: {reason}")
 
