@@ -293,6 +293,9 @@ def test_without_sporco_admm_says_what_to_install(problem, monkeypatch):
         ("pudle-ae-ls", {"n_layers": 2.5}, ["'n_layers' is 2.5", "integer"]),
         ("pudle-ae-ls", {"lam": float("nan")}, ["'lam' is nan", "finite"]),
         ("pudle-ae-ls", {"optimizer": "adma"}, ["'optimizer' is 'adma'", "'adam' or 'sgd'"]),
+        ("pudle-dec", {"adam_betas": [0.9]}, ["'adam_betas' is [0.9]", "lacks the entry 1", "two decay rates"]),
+        ("pudle-dec", {"adam_betas": [0.9, "1e-3"]}, ["'adam_betas.1' is '1e-3'", "valid number", "1.0e-3"]),
+        ("pudle-dec", {"adam_betas": 0.9}, ["'adam_betas' is 0.9", "tuple"]),
         ("pudle-truncated", {"backward_layers": 101}, ["backward_layers = 101", "n_layers = 100"]),
     ],
 )
