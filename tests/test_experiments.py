@@ -270,6 +270,19 @@ def test_claims_command_tells_what_is_contradicted(tmp_path):
         (("report", "--root", "nowhere"), "run `snakemake` first"),
         (("figures", "learning", "--root", "nowhere"), "run `snakemake` first"),
         (("cell", "lerning", "--settings", "{}", "--seeds", "0", "--output", "x"), "did you mean 'learning'"),
+        *(
+            (("cell", "jacobian", "--settings", given, "--seeds", seeds, "--threads", threads, "--output", "x"), message)
+            for given, seeds, threads, message in (
+                ("{bad", "0", "1", "--settings '{bad': cannot be read as JSON"),
+                ("[]", "0", "1", "--settings '[]': holds no JSON object"),
+                ('{"lam": NaN}', "0", "1", "cannot be read as JSON"),
+                ("{}", "0", "1", "--settings: a cell of jacobian needs the key 'n_samples'"),
+                ("{}", "a", "1", "--seeds 'a': give whole numbers"),
+                ("{}", "0,-1", "1", "--seeds '0,-1': give whole numbers"),
+                ("{}", "", "1", "--seeds '': give whole numbers"),
+                ("{}", "0", "0", "'--threads'"),
+            )
+        ),
     ],
 )
 def test_wrong_words_are_told_in_one_paragraph(words, message, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pudle.harness import cells
+from pudle.harness import cells, files
 from pudle.harness.record import ENDINGS, KEYS, belong, whole
 from pudle.harness.statistics import bootstrap_band
 
@@ -40,10 +40,9 @@ class Results:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """The question's table, ``tables/<question>.csv``, as :meth:`summarise` made it."""
-        table = pd.read_csv(
-            self.root / "tables" / f"{self.question}.csv", keep_default_na=False, na_values={"low": "", "high": ""}
-        )
-        return table.astype({"mean": float, "low": float, "high": float})
+        path, columns = self.root / "tables" / f"{self.question}.csv", ["quantity", "step", "mean", "low", "high", "n_ended"]
+        numbers = dict.fromkeys(("mean", "low", "high"), float)
+        return files.read_csv(path, columns, keep_default_na=False, na_values={"low": "", "high": ""}, dtype=numbers)
 
     def summarise(self) -> pd.DataFrame:
         """Mean, 95 % bootstrap band, number of seeds and of seeds that ended early for each point and quantity."""
@@ -78,7 +77,7 @@ class Results:
         for cell in self.finished():
             path = cell.folder(self.root) / name
             if path.exists():
-                frame = of_cell(pd.read_csv(path, keep_default_na=False))
+                frame = of_cell(files.read_csv(path, KEYS, keep_default_na=False))
                 for position, key in enumerate(cell.varies):
                     frame.insert(position, key, cell.settings.get(key, ""))
                 frames.append(frame)
@@ -115,7 +114,7 @@ def coverage(planned: Sequence[cells.Cell], root: Path) -> pd.DataFrame:
                 "status": ran["status"],
                 "seeds": " ".join(map(str, cell.seeds)),
                 "endings": "; ".join(f"seed {ending['seed']}: {ending['reason']}" for ending in ran["endings"]),
-                "settings": cells.files.canonical_json(dict(cell.settings)),
+                "settings": files.canonical_json(dict(cell.settings)),
             }
         )
     return pd.DataFrame(table)
