@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from pudle import __version__, cli_audit, cli_data, cli_methods, experiments
-from pudle.errors import PudleError, one_of
+from pudle.audit.layout import Run
+from pudle.errors import PudleError, one_of, shown
 from pudle.harness import cells, files
 from pudle.harness.plugins import load as load_plugins
 
@@ -59,15 +60,14 @@ for command in (*cli_methods.COMMANDS, cli_data.data, *cli_audit.COMMANDS):
 )
 def claims(root: Path, scale: str | None, describe: bool):
     """Print the verdicts; exit with status 1 if any claim is contradicted."""
-    import pandas as pd
-
     if describe:
         click.echo(described_claims())
         return
     path = (Path("results") / scale if scale else root) / "claims.csv"
     if not path.exists():
         raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
-    table = pd.read_csv(path)
+    numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
+    table = files.read_csv(path, ["question", "verdict", "statement", "threshold", "note", *numbers], dtype=numbers)
     for row in table.itertuples():
         effect = f"{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}] {row.threshold}" if row.n_seeds else str(row.note)
         click.echo(f"{row.verdict:<13} {row.question}: {row.statement} ({effect})")
@@ -125,7 +125,7 @@ def keys_table() -> str:
 @click.option("--seeds", required=True, help="Seeds, with commas between them.")
 @click.option("--varies", default="", help="Settings that vary over the grid, with commas between them.")
 @click.option("--plugin", "plugins", multiple=True, help="A file with a method that the cell runs.")
-@click.option("--threads", default=1, show_default=True, help="Threads of this process.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of this process.")
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True, help="Where to compute."
 )
@@ -143,7 +143,7 @@ def cell(question, values, seeds, varies, plugins, threads, device, fingerprint,
     torch.utils.deterministic.fill_uninitialized_memory = False  # filling what is written next anyway takes as long as the work
     load_plugins(plugins)
     run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
-    chosen = cells.Cell(question, json.loads(values), tuple(map(int, seeds.split(","))), tuple(filter(None, varies.split(","))))
+    chosen = cells.Cell(question, Given(question, values), _seeds(seeds), tuple(filter(None, varies.split(","))))
     if failed:
 
         def run(settings, seeds, record):
@@ -152,6 +152,31 @@ def cell(question, values, seeds, varies, plugins, threads, device, fingerprint,
     with _computing_on(device):
         status = cells.run(chosen, output, run, fingerprint=fingerprint, code=experiments.code(chosen), data=catalogue.roots())
     click.echo(f"{question} {chosen.id}: {status}", err=True)
+
+
+class Given(dict):
+    """The settings of a cell, read from JSON; one that is not there and is asked for is an error for people."""
+
+    def __init__(self, question: str, text: str):
+        try:
+            given = json.loads(text)
+            files.canonical_json(given)  # refuses NaN
+        except (ValueError, RecursionError) as error:
+            raise PudleError(f"--settings {shown(text)}: cannot be read as JSON: {error}") from None
+        if not isinstance(given, dict):
+            raise PudleError(f"--settings {shown(text)}: holds no JSON object")
+        super().__init__(given)
+        self.question = question
+
+    def __missing__(self, key: str):
+        raise PudleError(f"--settings: a cell of {self.question} needs the key {key!r}; `pudle trace` prints whole commands")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise PudleError(f"--seeds {shown(text)}: give whole numbers with commas between them, as 0,1,2")
+    return tuple(map(int, parts))
 
 
 @main.command()
@@ -185,7 +210,7 @@ def figures(question: str, root: Path):
     folder = root / "figures" / question
     drawn = experiments.part(question, "figures").FIGURES
     for figure in drawn:
-        image, plotted = figure.draw(results)
+        image, plotted = style.draw(figure, results)
         style.save(image, plotted, folder / figure.name, f"{scale} scale, n = {n_seeds} seed{'s' * (n_seeds > 1)}")
     files.write(folder / "captions.md", style.captions(drawn, scale, n_seeds))
 
@@ -284,8 +309,8 @@ def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
     path = root / "config.json"
     if not path.exists():
         raise PudleError(f"{path}: not there; run `snakemake` first, or name another scale with --root")
-    merged = json.loads(path.read_text())
-    return merged, experiments.plan(merged)
+    run = Run(root)
+    return run.config, run.cells
 
 
 def _results(question: str, root: Path):

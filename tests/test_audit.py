@@ -347,6 +347,49 @@ def test_wrong_words_are_errors_for_people(small_run, tmp_path, words, says, mon
     assert said.startswith("Error: ") and says in said and "Traceback" not in said
 
 
+DRAWN = ("tables robustness", "figures robustness", "verdicts")  # from rows
+DAMAGES = {
+    "claims.csv": ["claims --root {run}", "diff {run} {other}", "diff {other} {run}", "report --root {run}"],
+    "published.csv": ["diff {run} {other}", "report --root {run}"],
+    "cells.csv": ["report --root {run}"],
+    "tables/robustness.csv": ["figures robustness --root {run}", "diff {other} {run}"],
+    "config.json": [f"{command} --root {{run}}" for command in (*DRAWN, "coverage", "published", "report")],
+    f"{CELL}*/rows.csv": [f"{command} --root {{run}}" for command in DRAWN],
+    f"{CELL}*/cell.json": ["coverage --root {run}", "report --root {run}"],
+}
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "{}", "[" * 10**5, "\0"])
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_file_is_an_error_for_people(small_run, copy, name, content):
+    (file,) = copy.glob(name)
+    file.write_text(content)
+    for command in DAMAGES[name]:
+        said = pudle(*command.format(run=copy, other=small_run).split(), status=2)
+        assert said.startswith("Error: ") and file.name in said and "Traceback" not in said and len(said.splitlines()) == 1
+
+
+def test_trace_tells_of_an_empty_table(copy):
+    (rows,) = copy.glob(f"{CELL}*/rows.csv")
+    for file, traced in ((rows, rows), (copy / "tables/robustness.csv", copy / "figures/robustness/curves.csv")):
+        file.write_text("")
+        said = pudle("trace", traced, "--row", 1, status=2).splitlines()
+        assert said[-1].startswith(f"Error: {file}: cannot be read as a table")
+
+
+def test_diff_names_files_that_are_not_what_their_cells_wrote(small_run, copy):
+    rows, timings = (cell_file(copy, name) for name in ("rows.csv", "timings.csv"))
+    rows.write_text("")
+    timings.unlink()
+    assert diff.diff(layout.Run(small_run), layout.Run(copy)) == {
+        "damaged": [
+            {"run": "second", "file": rows.relative_to(copy).as_posix(), "found": "is not the file that the cell wrote"},
+            {"run": "second", "file": timings.relative_to(copy).as_posix(), "found": "is missing"},
+        ]
+    }
+    assert "rows.csv" in pudle("diff", copy, small_run, status=1)
+
+
 def test_a_run_that_is_not_complete_has_no_manifest(copy):
     (copy / "claims.md").unlink()
     assert "claims.md: missing" in pudle("manifest", "--root", copy, "--snakefile", ROOT / "Snakefile", status=2)

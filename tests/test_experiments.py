@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,10 +16,11 @@ import yaml
 from click.testing import CliRunner
 
 from pudle import convolution, experiments, networks
+from pudle.audit import recompute
 from pudle.cli import main
 from pudle.coding import Unrolling
 from pudle.experiments.training import l1_weight
-from pudle.harness import cells
+from pudle.harness import cells, style
 from pudle.harness.tables import Results
 from pudle.initialization import random_filters
 
@@ -181,6 +183,26 @@ def test_figures_do_with_one_seed(question, config, tmp_path):
         plt.close(image)
 
 
+@pytest.mark.parametrize("question", experiments.QUESTIONS)
+def test_where_every_run_fails_at_the_start_tables_figures_and_claims_say_so(question, config, tmp_path):
+    results = Results(question, experiments.plan(config), tmp_path)
+    for cell in results.cells:
+        cells.run(cell, cell.folder(tmp_path), lambda _, seeds, record: record.fail(seeds, "no"), fingerprint="")
+    table = results.summarise()
+    assert not len(table) and list(table)[: len(results.cells[0].varies)] == list(results.cells[0].varies)
+    (tmp_path / "tables").mkdir()
+    table.to_csv(tmp_path / "tables" / f"{question}.csv", index=False)
+    run = SimpleNamespace(root=tmp_path, of=lambda _: results.cells, path=lambda cell, name: cell.folder("") / name)
+    assert list(recompute._table(run, question, recompute.gather(run, question))) == []
+    for figure in experiments.part(question, "figures").FIGURES:
+        image, plotted = style.draw(figure, results)
+        assert "no rows: every run ended early" in [text.get_text() for text in image.texts]
+        assert not len(plotted) and list(plotted) == list(table)
+        plt.close(image)
+    for claim in experiments.part(question, "claims").CLAIMS:
+        assert claim.judge(results.rows, results.whole)["verdict"] == "NOT RUN"
+
+
 def test_the_step_zero_of_learning_is_the_start(config, tmp_path):
     rows = _run_all(config, tmp_path, "learning").rows
     start = rows[(rows.step == 0) & (rows.quantity == "dictionary_error")].groupby("seed").value.nunique()
@@ -248,6 +270,19 @@ def test_claims_command_tells_what_is_contradicted(tmp_path):
         (("report", "--root", "nowhere"), "run `snakemake` first"),
         (("figures", "learning", "--root", "nowhere"), "run `snakemake` first"),
         (("cell", "lerning", "--settings", "{}", "--seeds", "0", "--output", "x"), "did you mean 'learning'"),
+        *(
+            (("cell", "jacobian", "--settings", given, "--seeds", seeds, "--threads", threads, "--output", "x"), message)
+            for given, seeds, threads, message in (
+                ("{bad", "0", "1", "--settings '{bad': cannot be read as JSON"),
+                ("[]", "0", "1", "--settings '[]': holds no JSON object"),
+                ('{"lam": NaN}', "0", "1", "cannot be read as JSON"),
+                ("{}", "0", "1", "--settings: a cell of jacobian needs the key 'n_samples'"),
+                ("{}", "a", "1", "--seeds 'a': give whole numbers"),
+                ("{}", "0,-1", "1", "--seeds '0,-1': give whole numbers"),
+                ("{}", "", "1", "--seeds '': give whole numbers"),
+                ("{}", "0", "0", "'--threads'"),
+            )
+        ),
     ],
 )
 def test_wrong_words_are_told_in_one_paragraph(words, message, tmp_path, monkeypatch):

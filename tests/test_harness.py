@@ -2,16 +2,18 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib import pyplot
 
 from pudle import experiments, methods
 from pudle.audit import recompute
-from pudle.harness import cells, files, provenance
-from pudle.harness.record import ENDINGS, Record, whole
+from pudle.harness import cells, files, provenance, style
+from pudle.harness.record import ENDINGS, KEYS, Record, whole
 from pudle.harness.statistics import bootstrap_band, t_interval
 from pudle.harness.tables import Results, coverage
 from pudle.harness.verdicts import Claim, NotRun, final, judge_all, markdown
@@ -86,6 +88,55 @@ def test_cells_that_ended_are_told_apart_by_labels_that_others_lack(tmp_path):
         [("", 0, 0, "error", 1.0), (0.5, 0, 0, "error", 2.0), (0.5, 1, 0, "diverged", 1.0)], columns=keys
     )
     assert results.summarise().set_index("lam").n_ended.to_dict() == {"": 0, 0.5: 1}
+
+
+def test_a_run_that_ended_counts_where_its_cell_has_labels_inside(tmp_path):
+    """Its last row has no label: it ended them all; a label outside of the cells ends what has it; settings that vary must be the same."""
+
+    def labelled(settings, seeds, record):
+        for seed in seeds:
+            for part in settings["parts"]:
+                with record.seed(seed, part=part):
+                    for estimator in ("dec", "ae-ls"):
+                        record.add(0, {"error": 1.0 + seed}, estimator=estimator, share=0.5)
+                    if settings["breaks"] == (seed, part):
+                        record.add(1, {"error": np.inf})
+
+    planned = [
+        cells.Cell("toy", {"rate": rate, "parts": parts, "breaks": breaks}, (0, 1, 2), ("rate",))
+        for rate, parts, breaks in ((0.1, ["x", "y"], (1, "x")), ("", ["x"], None), (0.2, [""], (2, "")))
+    ]
+    for cell in planned:
+        cells.run(cell, cell.folder(tmp_path), labelled, fingerprint="f")
+    results = Results("toy", planned, tmp_path)
+    table = results.summarise()
+    counted = table.groupby(["rate", "part"]).n_ended.unique().map(list).to_dict()
+    assert counted == {(0.1, "x"): [1], (0.1, "y"): [0], ("", "x"): [0], (0.2, ""): [1]} and len(table) == 8
+
+    (tmp_path / "tables").mkdir()
+    table.to_csv(tmp_path / "tables" / "toy.csv", index=False)
+    run = SimpleNamespace(root=tmp_path, of=lambda question: planned, path=lambda cell, name: cell.folder("") / name)
+    rows = recompute.gather(run, "toy")  # the audit's own way
+    assert list(recompute._table(run, "toy", rows)) == []
+    table.assign(n_ended=0).to_csv(tmp_path / "tables" / "toy.csv", index=False)
+    assert "n_ended is 0, not 1" in next(recompute._table(run, "toy", rows)).found
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_figure_that_lacks_what_ended_early_is_a_sheet_that_says_so_and_a_fault_is_a_fault(ending, tmp_path):
+    def draw(results):
+        raise ZeroDivisionError
+
+    figure, results = style.Figure("f", "Caption.", draw), Results("toy", [], tmp_path)
+    results.rows = pd.DataFrame([(0, 0, "error", 1.0), (1, 0, "error", 2.0)], columns=KEYS)
+    results.summary = results.summarise()
+    with pytest.raises(ZeroDivisionError):
+        style.draw(figure, results)
+    results.rows.loc[2] = (1, 1, ending, 1.0)
+    image, plotted = style.draw(figure, results)
+    assert [text.get_text() for text in image.texts] == ["not drawn: what it needs ended early (ZeroDivisionError)"]
+    assert not len(plotted) and list(plotted) == list(results.summary)
+    pyplot.close(image)
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):
@@ -314,6 +365,14 @@ def test_record_tells_how_a_seed_ended():
         raise ZeroDivisionError
     rows = record.rows()
     assert rows[rows.quantity == "stalled"][["seed", "step", "method"]].values.tolist() == [[1, 3, "slow"]]
+
+
+@pytest.mark.parametrize("limit", [1e9, 1e12, 10**12, 1e300])
+def test_a_time_limit_may_be_as_long_as_one_likes(limit):
+    record = Record()
+    with record.seed(0, limit=limit):
+        record.add(0, {"error": 1.0})
+    assert record.status == "done" and len(record.rows()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A bad configuration is refused with the file, the line, the key, the value and the nearest valid choice."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,51 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ),
         ("experiments: {robustness: {variants: {noise: {nois: 1}}}}", ["unknown key", "did you mean 'noise'"]),
         ("experiments: {robustness: {variants: {noise: {method_settings: {stp: 1}}}}}", ["'stp'", "did you mean 'step'"]),
+        ("data:", ["mine.yaml, line 1", "'data' is None, not of type object"]),
+        ("data: ../mydata", ["mine.yaml, line 1", "'data' is '../mydata', not of type object"]),
+        (
+            "experiments:\n  baselines:\n    methods:\n      3: {method: mod}",
+            ["mine.yaml, line 4", "'experiments.baselines.methods' has the key 3", "in quotes"],
+        ),
+        ("experiments: {baselines: {methods:\n  {yes: {method: mod}}}}", ["mine.yaml, line 2", "the key True", "in quotes"]),
+        ("experiments: {denoising: {variants: {null: {}}}}", ["mine.yaml, line 1", "the key None", "in quotes"]),
+        ("experiments: {baselines: {methods: {2001-01-01: {}}}}", ["mine.yaml, line 1", "datetime.date(2001, 1, 1)"]),
+        ("experiments: {baselines: {methods: {mine: {method: mod, 1.5: 2}}}}", ["methods.mine' has the key 1.5"]),
+        ("3: 4", ["mine.yaml, line 1", "'the configuration' has the key 3"]),
+        (
+            "experiments:\n  robustness:\n    variants:\n      xx: {method_settings: {foo: 3}}",
+            ["mine.yaml, line 4: 'experiments.robustness.variants.xx.method_settings.foo': method", "unknown setting 'foo'"],
+        ),
+        (
+            "experiments:\n  robustness:\n    n_samples: 10",
+            [
+                "experiments.robustness.batch = 64 (",
+                "config.yaml, line",
+                "experiments.robustness.n_samples = 10 (",
+                "mine.yaml, line 3)",
+            ],
+        ),
+        (
+            "experiments:\n  robustness:\n    variants:\n      xx: {sparsity: 2000}",
+            ["experiments.robustness.variants.xx.sparsity = 2000 (", "mine.yaml, line 4)", "experiments.robustness.n_atoms = "],
+        ),
+        (
+            "experiments:\n  denoising:\n    variants:\n      small: {crop: 10}",
+            [
+                "experiments.denoising.variants.small.crop = 10 (",
+                "mine.yaml, line 4)",
+                "experiments.denoising.stride = 4 (",
+                "config.yaml, line",
+            ],
+        ),
+        (
+            _best("crop: 65", "crop: 64"),
+            [
+                "experiments.denoising_best.networks.untied.crop = 64 (",
+                "experiments.denoising_best.stride = 4 (",
+                "mine.yaml, line",
+            ],
+        ),
         ("scale: ../up", ["scale", "'../up'"]),
         ("seeds: []", ["seeds", "at least 1"]),
         ("seeds: 1.0", ["'seeds'", "1.0", "integer"]),
@@ -170,6 +216,16 @@ def test_what_the_command_line_says_in_braces_means_what_it_would_in_a_file():
     assert settings.typed({"scale": "[odd"}) == {"scale": "[odd"}
 
 
+def test_what_is_set_nowhere_is_told_by_the_nearest_key_above_that_is(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("experiments:\n  bias:\n    lam: 0.1\n  learning: {lam: 0.2}")
+    sources = settings.Sources([path], {"experiments": {"learning": {"step": 0.1}}, "data": {"root": "d"}})
+    assert sources.where(["experiments", "bias", "methods", "mine", "lam"]) == f"{path}, line 3"  # where its value begins
+    assert sources.where(["experiments", "learning", "step"]) == "--config"
+    assert sources.where(["data", "rot"]) == "--config"
+    assert sources.where(["nothing", "of", "it"]) == "the configuration"
+
+
 def test_an_error_says_that_the_command_line_set_it_where_it_did():
     base = yaml.safe_load((CONFIG / "config.yaml").read_text())
     options = {"experiments": {"learning": {"lam": -1}}}
@@ -181,6 +237,33 @@ def test_a_file_that_is_no_yaml(tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text("a: [1")
     with pytest.raises(PudleError, match=r"broken\.yaml: cannot be read as YAML"):
+        experiments.validate({}, [path])
+
+
+@pytest.mark.parametrize(
+    ("overlay", "says"),
+    [
+        (
+            "experiments:\n  baselines:\n    methods:\n      mine: {method: mod}\n      other: {}\n      mine: {method: noodl}",
+            "'experiments.baselines.methods.mine' stands there twice, in lines 4 and 6",
+        ),
+        (
+            "experiments: {bias: null}\nseeds: 3\nexperiments: {learning: {lam: 0.1}}",
+            "'experiments' stands there twice, in lines 1 and 3",
+        ),
+        ("plugins: [{a: 1, 'a': 2}]", "'plugins.0.a' stands there twice, in lines 1 and 1"),
+    ],
+)
+def test_a_key_that_stands_there_twice_is_refused(overlay, says, tmp_path):
+    with pytest.raises(PudleError, match=rf"mine\.yaml: {re.escape(says)}"):
+        _validate(overlay, tmp_path)
+
+
+def test_a_mapping_that_two_places_share_is_no_key_twice_and_one_inside_itself_is_refused(tmp_path):
+    _validate("experiments: {baselines: {methods: {a: &a {method: mod}, b: *a}}}", tmp_path)
+    path = tmp_path / "loop.yaml"
+    path.write_text("plugins: &x [1, *x]")
+    with pytest.raises(PudleError, match=r"loop\.yaml, line 1: 'plugins\.1' holds itself"):
         experiments.validate({}, [path])
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from skimage.io import imsave
-from workflows import TOY, Workflow
+from workflows import TOY, Workflow, pudle
 
 from pudle.experiments import QUESTIONS
 
@@ -205,6 +205,15 @@ def test_divergence_is_a_result(checkout, tmp_path):
     assert workflow.jobs() == {}
 
 
+def test_where_every_run_diverges_at_the_start_the_workflow_ends_with_report_and_manifest(checkout, tmp_path):
+    learning = {"n_samples": 50, "n_features": 10, "n_atoms": 20, "sparsity": 2, "n_layers": [100], "updates": 5, "step": 50}
+    workflow = Workflow(checkout, tmp_path, TOY | {"experiments": dict.fromkeys(QUESTIONS) | {"learning": learning}})
+    workflow()
+    assert set(pd.read_csv(workflow.root / "cells.csv").status) == {"diverged"}
+    assert "every run ended early" in (workflow.root / "figures/learning/code_error.svg").read_text()
+    assert "all is well" in pudle("audit", workflow.root) and workflow.jobs() == {}
+
+
 def test_the_scheduler_sleeps_until_a_job_ends(checkout, tmp_path):
     said = Workflow(checkout, tmp_path, TOY)("--verbose")
     assert 10 < said.count("Ready jobs: ") <= said.count("Finished jobid") + 1
@@ -219,9 +228,19 @@ def test_a_second_run_on_the_same_results_is_refused(checkout, tmp_path):
         assert first.wait() == 0
 
 
-def test_bad_configuration_is_one_paragraph_and_writes_nothing(checkout, tmp_path):
-    workflow = Workflow(checkout, tmp_path, {"experiments": {"learning": {"estimators": ["ae-lss"]}}})
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"experiments": {"learning": {"estimators": ["ae-lss"]}}}, ["'ae-lss'", "did you mean 'ae-ls'", "toy.yaml, line"]),
+        ({"data": None}, ["'data' is None, not of type object", "toy.yaml, line 1"]),
+        ({"data": "../mydata"}, ["'data' is '../mydata', not of type object", "toy.yaml, line 1"]),
+        ({"experiments": {"baselines": {"methods": {3: {}}}}}, ["has the key 3", "toy.yaml, line"]),
+    ],
+)
+def test_bad_configuration_is_one_paragraph_and_writes_nothing(config, words, checkout, tmp_path):
+    workflow = Workflow(checkout, tmp_path, {"scale": "toy"} | config)
     said = workflow(status=1)
-    assert "'ae-lss'" in said and "did you mean 'ae-ls'" in said and "toy.yaml, line" in said
+    for word in words:
+        assert word in said
     assert "Traceback" not in said
     assert not (tmp_path / "results").exists()

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 import pandas as pd
 
 from pudle.audit.layout import Run, name_of
-from pudle.audit.recompute import RTOL, read
-from pudle.errors import PudleError
+from pudle.audit.recompute import RTOL
+from pudle.harness import files
 
 NONE = "none"
 _UNITS = ("python", "platform", "processor", "cores", "threads", "blas", "device", "dtype", "deterministic")
@@ -24,6 +24,7 @@ def diff(old: Run, new: Run) -> dict[str, list[dict]]:
         "verdicts": _pairs(*(_column(run, "claims.csv", "claim", "verdict") for run in (old, new)), "claim"),
         "published": _pairs(*(_column(run, "published.csv", "id", "verdict") for run in (old, new)), "value"),
         "numbers": list(_numbers(old, new)),
+        "damaged": list(_damaged({"first": old, "second": new})),
     }
     return {name: rows for name, rows in sections.items() if rows}
 
@@ -65,14 +66,25 @@ def _versions(told: Mapping) -> Iterator[tuple[str, object]]:
 
 
 def _column(run: Run, name: str, key: str, value: str) -> dict[str, str]:
-    return dict(_table(run, name)[[key, value]].itertuples(index=False, name=None))
+    table = files.read_csv(run.root / name, [key, value], keep_default_na=False)
+    return dict(table[[key, value]].itertuples(index=False, name=None))
 
 
-def _table(run: Run, name: str) -> pd.DataFrame:
-    path = run.root / name
-    if not path.is_file():
-        raise PudleError(f"{path}: missing; run `snakemake` first")
-    return read(path)
+def _damaged(runs: Mapping[str, Run]) -> Iterator[dict]:
+    """Files of cells that are not what their ``cell.json`` says: what is told of them may not be so."""
+    for which, run in runs.items():
+        for cell in run.cells:
+            for output, digest in run.told.get(name_of(cell), {"outputs": {}})["outputs"].items():
+                path, name = cell.folder(run.root) / output, run.path(cell, output)
+                if not path.is_file():
+                    yield {"run": which, "file": name, "found": "is missing"}
+                elif files.sha256(path) != digest:
+                    yield {"run": which, "file": name, "found": "is not the file that the cell wrote"}
+
+
+def _table(run: Run, question: str) -> pd.DataFrame:
+    path, columns = run.root / "tables" / f"{question}.csv", ["quantity", "step", "mean"]
+    return files.read_csv(path, columns, keep_default_na=False, dtype={"mean": float})
 
 
 def _numbers(old: Run, new: Run) -> Iterator[dict]:
@@ -81,7 +93,7 @@ def _numbers(old: Run, new: Run) -> Iterator[dict]:
         if question not in old.questions or question not in new.questions:
             yield {"table": question, "changed": f"only in the {'first' if question in old.questions else 'second'}"}
             continue
-        first, second = (_table(run, f"tables/{question}.csv") for run in (old, new))
+        first, second = (_table(run, question) for run in (old, new))
         keys = [key for key in first if key in second and key not in _NUMBERS]
         first, second = (table.astype(dict.fromkeys(keys, str)) for table in (first, second))
         both = first.merge(second, on=keys, how="outer", suffixes=("", "_new"), indicator=True)

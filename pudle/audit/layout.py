@@ -1,7 +1,6 @@
 """What a finished run consists of: its configuration, its cells, and the steps that made its files from one another."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from pudle import experiments, methods
 from pudle.errors import PudleError, nearest
 from pudle.harness import cells
+from pudle.harness.files import read_json
 
 MANIFEST = "manifest.json"
 CRATE = "ro-crate-metadata.json"  # the same bytes under the name that other tools look for
@@ -51,6 +51,8 @@ class Run:
             self.cells = experiments.plan(self.config | {"plugins": []})
         except PudleError as error:
             raise PudleError(f"{self.root / 'config.json'}: cannot be planned: {error}") from None
+        except KeyError as error:
+            raise PudleError(f"{self.root / 'config.json'}: cannot be planned: it lacks the key {error}") from None
         except Exception as error:  # whatever an edited configuration breaks
             raise PudleError(f"{self.root / 'config.json'}: cannot be planned: {type(error).__name__}: {error}") from None
 
@@ -145,16 +147,3 @@ def on_disk(root: Path) -> Iterator[Path]:
         inside = path.relative_to(root)
         if (path.is_file() or path.is_symlink()) and inside.parts[0] not in APART and str(inside) != ".lock":
             yield path
-
-
-def read_json(path: Path) -> dict:
-    """The object in a JSON file; anything else is a :class:`PudleError`."""
-    try:
-        content = json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise PudleError(f"{path}: not there; is this the folder of a finished run, as results/default?") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise PudleError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise PudleError(f"{path}: holds no JSON object")
-    return content

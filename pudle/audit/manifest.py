@@ -13,10 +13,11 @@ from pathlib import Path
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
-from pudle.audit.layout import CRATE, MANIFEST, Run, name_of, read_json
+from pudle.audit.layout import CRATE, MANIFEST, Run, name_of
 from pudle.errors import PudleError
 from pudle.harness import files
 from pudle.harness.cells import Cell
+from pudle.harness.files import read_json
 
 WORKFLOW = "code/Snakefile"
 FORMATS = {

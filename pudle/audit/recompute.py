@@ -21,12 +21,11 @@ from pudle import experiments
 from pudle.audit.checks import Finding
 from pudle.audit.layout import Run, name_of
 from pudle.harness import published, record, style, tables, verdicts
-from pudle.harness.record import ENDINGS
+from pudle.harness.record import ENDINGS, KEYS
 from pudle.harness.statistics import LEVEL, RESAMPLES
 
 RTOL = 1e-9  # what another order of summation may change of a number
 ATOL = 1e-14  # and of one that cancels, as a share of the largest of its column
-_KEYS = ["seed", "step", "quantity", "value"]
 _BATCH = 200  # resamples that are drawn at a time
 
 
@@ -79,9 +78,9 @@ def gather(run: Run, question: str, of_cell: Callable = lambda frame: frame) -> 
         frames.append(frame.assign(**{key: cell.settings.get(key, "") for key in cell.varies}))
     rows = pd.concat(frames, ignore_index=True)
     varies = list(dict.fromkeys(key for cell in run.of(question) for key in cell.varies))
-    labels = [*varies, *(column for column in rows if column not in (*varies, *_KEYS))]
+    labels = [*varies, *(column for column in rows if column not in (*varies, *KEYS))]
     rows[labels] = rows[labels].where(rows[labels].notna(), "")
-    return rows[[*labels, *_KEYS]]
+    return rows[[*labels, *KEYS]]
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -93,7 +92,7 @@ def _table(run: Run, question: str, rows: pd.DataFrame) -> Iterator[Finding]:
     """Means over seeds with their bootstrap intervals, how many seeds there are and how many ended early."""
     name = f"tables/{question}.csv"
     ended = rows.quantity.isin(ENDINGS)
-    labels = [column for column in rows if column not in _KEYS]
+    labels = [column for column in rows if column not in KEYS]
     keys = [*labels, "quantity", "step"]
     by_seed = rows[~ended].groupby([*keys, "seed"]).value.mean()
     groups = by_seed.groupby(keys)
@@ -103,11 +102,17 @@ def _table(run: Run, question: str, rows: pd.DataFrame) -> Iterator[Finding]:
         chosen = expected.n_seeds == count
         values = by_seed[groups.transform("size") == count].to_numpy().reshape(-1, count)
         expected.loc[chosen, ["low", "high"]] = _band(values)
-    early = rows[ended].groupby(labels).seed.nunique() if labels else pd.Series(dtype=int)
-    places = expected[labels].itertuples(index=False, name=None)
-    index = early.index if len(labels) > 1 else [(key,) for key in early.index]
-    counts = dict(zip(index, early, strict=True))
-    expected["n_ended"] = [counts.get(place, 0) for place in places]
+    varies = {key for cell in run.of(question) for key in cell.varies}
+    endings = [
+        (row["seed"], {(key, row[key]) for key in labels if key in varies or row[key] != ""})
+        for row in rows[ended].to_dict("records")
+    ]
+
+    @cache
+    def n_ended(place: tuple) -> int:
+        return len({seed for seed, of_it in endings if of_it <= set(zip(labels, place, strict=True))})
+
+    expected["n_ended"] = [n_ended(tuple(place)) for place in expected[labels].itertuples(index=False, name=None)]
     yield from differences(name, "table", expected, read(run.root / name), keys)
 
 
@@ -152,7 +157,7 @@ def _figures(run: Run, question: str) -> Iterator[Finding]:
     drawn = experiments.part(question, "figures").FIGURES
     for figure in drawn:
         name = f"figures/{question}/{figure.name}.csv"
-        _, plotted = figure.draw(results)
+        _, plotted = style.draw(figure, results)
         pyplot.close("all")
         anew = plotted.to_csv(index=False)
         if anew.encode() != (run.root / name).read_bytes():
@@ -198,7 +203,7 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFra
     expected = []
     for question in experiments.QUESTIONS:
         claims = experiments.part(question, "claims").CLAIMS
-        nothing = pd.DataFrame(columns=_KEYS)
+        nothing = pd.DataFrame(columns=KEYS)
         judged = [_judge(claim, rows.get(question, nothing), whole.get(question, nothing)) for claim in claims]
         controls = {claim.id: experiments.controls_of(question, claim) for claim in claims}
         for told, p in zip(judged, _holm([told["p"] for told in judged]), strict=True):

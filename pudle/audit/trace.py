@@ -110,7 +110,7 @@ def _file(run: Run, digests: Mapping[str, str], name: str) -> str:
 def _record(path: Path, row: int) -> dict[str, str]:
     if path.suffix != ".csv":
         raise PudleError(f"{path}: only CSV files have rows")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = files.read_csv(path, dtype=str, keep_default_na=False)
     if not 1 <= row <= len(table):
         raise PudleError(f"{path}: has the rows 1 to {len(table)}, not {row}")
     return table.iloc[row - 1].to_dict()
@@ -118,7 +118,7 @@ def _record(path: Path, row: int) -> dict[str, str]:
 
 def _lines(path: Path, record: Mapping[str, str]) -> Iterator[str]:
     """The lines of a table that have the keys of ``record``."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = files.read_csv(path, dtype=str, keep_default_na=False)
     keys = [key for key in table if key in record and key not in _RESULTS]
     found = table[(table[keys] == pd.Series(record)[keys]).all(axis=1)] if keys else table[:0]
     if "quantity" not in keys:

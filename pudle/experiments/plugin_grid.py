@@ -24,15 +24,19 @@ def cell(registry: Registry, label: str, settings: Mapping) -> dict:
     return {f"{kind}_name": label, kind: name, f"{kind}_settings": registry.validate(name, settings)}
 
 
-def check(registry: Registry, plugins: Mapping, sources: Sources, where: Sequence[str]) -> None:
-    """Raise :class:`PudleError` with the place of the first plug-in or setting that does not exist."""
+def check(registry: Registry, plugins: Mapping, sources: Sources, where: Sequence[str], shared: Mapping | None = None) -> None:
+    """Raise :class:`PudleError` with the place of the first plug-in or setting that does not exist.
+
+    ``where`` leads to ``plugins``, or, if they were checked before, to the settings ``shared`` that were then given to all of them.
+    """
     for label, settings in chosen(plugins).items():
         name, settings = _split(registry, label, settings)
         try:
             registry.validate(name, settings)
         except PudleError as error:
             key = getattr(error, "key", None)
-            keys = [*where, label, key] if key in settings else [*where, label]
+            place, given = ([*where, label], settings) if shared is None else (where, shared)
+            keys = [*place, key] if key in given else [*place]
             raise PudleError(f"{sources.where(keys)}: {'.'.join(keys)!r}: {error}") from None
 
 

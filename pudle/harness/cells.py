@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pudle.errors import PudleError
 from pudle.harness import files, provenance
 from pudle.harness.checkpoints import Checkpoints
 from pudle.harness.record import Record, out_of_memory
@@ -115,5 +116,11 @@ def _now() -> str:
 
 
 def read(folder: Path) -> dict:
-    """The contents of a cell's ``cell.json``."""
-    return json.loads(Path(folder, "cell.json").read_text())
+    """The contents of a cell's ``cell.json``; a damaged one is a :class:`PudleError`."""
+    told = files.read_json(Path(folder, "cell.json"))
+    lacking = [key for key in ("settings", "status", "endings", "started", "provenance") if key not in told]
+    if lacking:
+        raise PudleError(
+            f"{Path(folder, 'cell.json')}: no record of a cell: it lacks the key {lacking[0]!r}; remove its folder"
+        )
+    return told

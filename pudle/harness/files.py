@@ -1,11 +1,20 @@
-"""Outputs appear whole or not at all: everything is written beside its place and then renamed."""
+"""Outputs appear whole or not at all: everything is written beside its place and then renamed. What is read and damaged is told."""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pudle.errors import PudleError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MEND = "remove it and run `snakemake` again"
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell of a spreadsheet that begins with one of them is computed
 
 
@@ -46,3 +55,32 @@ def sha256(path: Path) -> str:
     """Hash of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file; anything else is a :class:`PudleError`."""
+    try:
+        content = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise PudleError(f"{path}: not there; is this the folder of a finished run, as results/default?") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise PudleError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise PudleError(f"{path}: holds no JSON object")
+    return content
+
+
+def read_csv(path: Path, columns: Iterable[str] = (), **options) -> pd.DataFrame:
+    """A CSV file with at least these ``columns``, read by pandas with ``options``; anything else is a :class:`PudleError`."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, **options)
+    except FileNotFoundError:
+        raise PudleError(f"{path}: missing; run `snakemake` first") from None
+    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
+        raise PudleError(f"{path}: cannot be read as a table: {' '.join(str(error).split())[:200]}; {_MEND}") from None
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise PudleError(f"{path}: damaged, or no file of pudle: it lacks the column {lacking[0]!r}; {_MEND}")
+    return table

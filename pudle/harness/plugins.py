@@ -111,15 +111,18 @@ class Registry:
             return cls.Settings.model_validate(dict(settings))
         except ValidationError as failure:
             error = failure.errors()[0]
-        what, key = f"{self.kind} {name!r}", str(error["loc"][0]) if error["loc"] else None
+        what, place = f"{self.kind} {name!r}", [str(part) for part in error["loc"]]
+        key, value, fields = place[0] if place else None, error["input"], cls.Settings.model_fields
         message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        if error["type"] == "extra_forbidden":
-            raise SettingsError(f"{what}: unknown setting {key!r}{nearest(key, cls.Settings.model_fields)}", key)
-        if error["type"] == "missing":
-            raise SettingsError(f"{what} needs the setting {key!r}: {cls.Settings.model_fields[key].description}", key)
         if key is None:
             raise SettingsError(f"{what}: {message}", key)
-        raise SettingsError(f"{what}: {key!r} is {shown(error['input'])}: {message}{yaml_hint(error['input'])}", key)
+        if error["type"] == "extra_forbidden" and len(place) == 1:
+            raise SettingsError(f"{what}: unknown setting {key!r}{nearest(key, fields)}", key)
+        if error["type"] == "missing" and len(place) == 1:
+            raise SettingsError(f"{what} needs the setting {key!r}: {fields[key].description}", key)
+        if error["type"] == "missing":
+            place, message = place[:-1], f"it lacks the entry {place[-1]}: {fields[key].description}"
+        raise SettingsError(f"{what}: {'.'.join(place)!r} is {shown(value)}: {message}{yaml_hint(value)}", key)
 
     def validate(self, name: str, settings: Mapping) -> dict:
         """The same as plain JSON values."""

@@ -17,6 +17,8 @@ from pudle.harness.checkpoints import Checkpoints
 from pudle.harness.files import FORMULAS
 
 ENDINGS = ("diverged", "stalled", "failed")  # the mildest first
+LONGEST = 1e9  # seconds, 30 years: the system's timer takes little more
+KEYS = ["seed", "step", "quantity", "value"]  # the columns of a row that are no labels
 
 
 class Diverged(Exception):
@@ -144,23 +146,25 @@ def out_of_memory(error: Exception) -> bool:
 
 def whole(rows: pd.DataFrame) -> pd.DataFrame:
     """Of one cell's ``rows`` those of runs that did not end early: an ending ends what has its seed and its labels."""
-    labels = [column for column in rows if column not in ("seed", "step", "quantity", "value")]
     kept = ~rows.quantity.isin(ENDINGS)
     for ending in rows[~kept].to_dict("records"):
-        of_it = rows.seed == ending["seed"]
-        for label in labels:
-            if ending[label] != "":
-                of_it &= rows[label] == ending[label]
-        kept &= ~of_it
+        kept &= ~((rows.seed == ending["seed"]) & belong(rows, ending))
     return rows[kept]
 
 
+def belong(rows: pd.DataFrame, ending: Mapping, varies: Iterable[str] = ()) -> pd.Series:
+    """Which of ``rows`` have the labels of ``ending``. One that is empty there has any value, but for those that vary over the grid."""
+    found = pd.Series(True, rows.index)
+    for label in [key for key in ending if key not in KEYS and (ending[key] != "" or key in varies)]:
+        found &= rows[label] == ending[label]
+    return found
+
+
 def _frame(rows: list[dict]) -> pd.DataFrame:
-    keys = ["seed", "step", "quantity", "value"]
-    frame = pd.DataFrame(rows, columns=None if rows else keys)
-    labels = [column for column in frame.columns if column not in keys]
+    frame = pd.DataFrame(rows, columns=None if rows else KEYS)
+    labels = [column for column in frame.columns if column not in KEYS]
     frame[labels] = frame[labels].where(frame[labels].notna(), "")
-    return frame[labels + keys]
+    return frame[labels + KEYS]
 
 
 @contextmanager
@@ -173,7 +177,7 @@ def _alarm(limit: float | None) -> Iterator[None]:
         raise Stalled(f"not done after the time limit of {limit:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, limit)
+    signal.setitimer(signal.ITIMER_REAL, min(limit, LONGEST))
     try:
         yield
     finally:

@@ -57,30 +57,52 @@ class Sources:
                 tree = yaml.compose(path.read_text(), YAML)
             except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
                 raise PudleError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+            _refuse_doubles(path, tree)
             self._files.append((path, tree))
 
     def where(self, keys: Sequence[object]) -> str:
-        """``--config`` if the command line sets ``keys``, else ``file, line n`` of the last file that does."""
-        value = self._options
-        for key in keys:
-            if isinstance(value, Mapping):
-                if key not in value:
-                    break
-                value = value[key]
-        else:
-            if keys:
+        """``--config`` if the command line sets ``keys``, else ``file, line n`` of the last file that does; of the nearest key above
+        that is set if they are not."""
+        for depth in range(len(keys), 0, -1):
+            if _sets(self._options, keys[:depth]):
                 return "--config"
-        for path, tree in reversed(self._files):
-            node = _find(tree, keys)
-            if node is not None:
-                return f"{path}, line {node.start_mark.line + 1}"
+            for path, tree in reversed(self._files):
+                node = _find(tree, keys[:depth])
+                if node is not None:
+                    return f"{path}, line {node.start_mark.line + 1}"
         return "the configuration"
+
+
+def _sets(options: object, keys: Sequence[object]) -> bool:
+    for key in keys:
+        if isinstance(options, Mapping):
+            if key not in options:
+                return False
+            options = options[key]
+    return True
+
+
+def _refuse_doubles(path: Path, node: yaml.Node | None, keys: tuple = (), above: tuple = ()) -> None:
+    """YAML itself would drop the first of two keys that are the same, and read what holds itself."""
+    if any(node is outer for outer in above):
+        raise PudleError(f"{path}, line {node.start_mark.line + 1}: {_dotted(keys)!r} holds itself")
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[tuple, int] = {}
+        for name, value in node.value:
+            inside, key, line = (*keys, name.value), (name.tag, str(name.value)), name.start_mark.line + 1
+            if key in lines:
+                raise PudleError(f"{path}: {_dotted(inside)!r} stands there twice, in lines {lines[key]} and {line}: keep one")
+            lines[key] = line
+            _refuse_doubles(path, value, inside, (*above, node))
+    elif isinstance(node, yaml.SequenceNode):
+        for place, value in enumerate(node.value):
+            _refuse_doubles(path, value, (*keys, place), (*above, node))
 
 
 def _find(node: yaml.Node | None, keys: Sequence[object]) -> yaml.Node | None:
     for key in keys:
         if isinstance(node, yaml.MappingNode):
-            node = next((value for name, value in node.value if name.value == str(key)), None)
+            node = next((value for name, value in node.value if _same(name, key)), None)
         elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
             node = node.value[key]
         else:
@@ -88,11 +110,17 @@ def _find(node: yaml.Node | None, keys: Sequence[object]) -> yaml.Node | None:
     return node
 
 
+def _same(name: yaml.Node, key: object) -> bool:
+    """Whether a key of a file is ``key``, which YAML may not have read as text."""
+    return name.value == str(key) or (not isinstance(key, str) and typed(name.value) == key)
+
+
 def validate(config: Mapping, schema: Mapping, sources: Sources, prefix: Sequence[str] = ()) -> None:
     """Raise a :class:`PudleError` for the first thing in ``config`` that breaks the JSON ``schema``.
 
     ``prefix`` are the keys that lead from the top of the files to ``config``.
     """
+    _refuse_keys_that_are_no_text(config, sources, prefix)
     errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: [str(k) for k in error.absolute_path])
     if not errors:
         return
@@ -106,9 +134,31 @@ def validate(config: Mapping, schema: Mapping, sources: Sources, prefix: Sequenc
     raise PudleError(f"{sources.where(keys)}: {_dotted(keys)!r} {_complaint(error)}")
 
 
-def refuse(sources: Sources, prefix: Sequence[str], first: str, second: str, settings: Mapping, reason: str) -> None:
-    """Raise a :class:`PudleError` for two values that cannot work together."""
-    keys = [[*prefix, key] for key in (first, second)]
+def _refuse_keys_that_are_no_text(value: object, sources: Sources, keys: Sequence[object]) -> None:
+    for key, inside in value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ():
+        if isinstance(value, Mapping) and not isinstance(key, str):
+            raise PudleError(
+                f"{sources.where([*keys, key])}: {_dotted(keys)!r} has the key {key!r}, which YAML reads as no text: "
+                "write it in quotes"
+            )
+        _refuse_keys_that_are_no_text(inside, sources, [*keys, key])
+
+
+def refuse(
+    sources: Sources,
+    prefix: Sequence[str],
+    first: str,
+    second: str,
+    settings: Mapping,
+    reason: str,
+    changes: Mapping = MappingProxyType({}),
+    place: Sequence[str] = (),
+) -> None:
+    """Raise a :class:`PudleError` for two values that cannot work together.
+
+    They stand at ``prefix``, but those of ``settings`` that ``changes`` has stand at ``place``.
+    """
+    keys = [[*(place if key in changes else prefix), key] for key in (first, second)]
     values = " and ".join(f"{_dotted(k)} = {settings[k[-1]]} ({sources.where(k)})" for k in keys)
     raise PudleError(f"{values} cannot work together: {reason}")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.harness import files, statistics
+from pudle.harness.record import ENDINGS
 
 COLUMN = 3.3  # inches: the width of a column in a two-column paper
 
@@ -56,6 +57,26 @@ def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int 
         rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False, **options
     )
     return figure, axes.ravel()
+
+
+def draw(figure: Figure, results) -> tuple:
+    """What ``figure`` draws. Where runs ended early and it cannot do without them, an empty sheet says so: the rest of the run goes on."""
+    ended = results.rows.quantity.isin(ENDINGS)
+    if not ended.any():
+        return figure.draw(results)
+    reason = "no rows: every run ended early"
+    if not ended.all():
+        try:
+            return figure.draw(results)
+        except Exception as error:
+            import matplotlib.pyplot as plt
+
+            plt.close("all")
+            reason = f"not drawn: what it needs ended early ({type(error).__name__})"
+    sheet, (axis,) = panels()
+    axis.axis("off")
+    sheet.text(0.5, 0.5, reason, ha="center", va="center", fontsize=7)
+    return sheet, results.summary[:0]
 
 
 def draw_band(axis, table: pd.DataFrame, x: str = "step", **line) -> None:

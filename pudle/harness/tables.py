@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pudle.harness import cells
-from pudle.harness.record import ENDINGS, whole
+from pudle.harness import cells, files
+from pudle.harness.record import ENDINGS, KEYS, belong, whole
 from pudle.harness.statistics import bootstrap_band
 
-_KEYS = ["seed", "step", "quantity", "value"]
 _BLOCK = 500  # points whose resamples fit the cache
 
 
@@ -41,15 +40,14 @@ class Results:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """The question's table, ``tables/<question>.csv``, as :meth:`summarise` made it."""
-        table = pd.read_csv(
-            self.root / "tables" / f"{self.question}.csv", keep_default_na=False, na_values={"low": "", "high": ""}
-        )
-        return table.astype({"mean": float, "low": float, "high": float})
+        path, columns = self.root / "tables" / f"{self.question}.csv", ["quantity", "step", "mean", "low", "high", "n_ended"]
+        numbers = dict.fromkeys(("mean", "low", "high"), float)
+        return files.read_csv(path, columns, keep_default_na=False, na_values={"low": "", "high": ""}, dtype=numbers)
 
     def summarise(self) -> pd.DataFrame:
         """Mean, 95 % bootstrap band, number of seeds and of seeds that ended early for each point and quantity."""
         rows = self.rows[~self.rows.quantity.isin(ENDINGS)]
-        labels = [column for column in rows.columns if column not in _KEYS]
+        labels = [column for column in rows.columns if column not in KEYS]
         points = rows.pivot_table(index=[*labels, "quantity", "step"], columns="seed", values="value")
         patterns, of_point = np.unique(points.notna().to_numpy(), axis=0, return_inverse=True)
         frames = []
@@ -61,33 +59,34 @@ class Results:
                 bands = {"mean": mean, "low": low, "high": high, "n_seeds": present.sum()}
                 frames.append(pd.DataFrame(bands, index=block.index).reset_index())
         if not frames:
-            return pd.DataFrame(columns=["quantity", "step", "mean", "low", "high", "n_seeds", "n_ended"])
+            return pd.DataFrame(columns=[*labels, "quantity", "step", "mean", "low", "high", "n_seeds", "n_ended"])
         table = pd.concat(frames, ignore_index=True)
-        diverged = self.rows[self.rows.quantity.isin(ENDINGS)].groupby(labels).seed.nunique() if labels else None
-        if diverged is not None and len(diverged):
-            keys = dict.fromkeys(labels, object)  # a label that some cells lack is text there, and a number elsewhere
-            ended = diverged.rename("n_ended").reset_index().astype(keys)
-            table = table.astype(keys).merge(ended, on=labels, how="left")
-            table["n_ended"] = table["n_ended"].fillna(0).astype(int)
-        else:
-            table["n_ended"] = 0
+        table["n_ended"] = self._n_ended(table)
         return table.sort_values([*labels, "quantity", "step"], ignore_index=True)
+
+    def _n_ended(self, points: pd.DataFrame) -> pd.Series:
+        """How many seeds ended early in the run that each of ``points`` comes from."""
+        varies = {key for cell in self.cells for key in cell.varies}
+        ended = {}
+        for ending in self.rows[self.rows.quantity.isin(ENDINGS)].to_dict("records"):
+            ended[ending["seed"]] = ended.get(ending["seed"], False) | belong(points, ending, varies)
+        return sum(seeds.astype(int) for seeds in ended.values()) if ended else 0
 
     def _gather(self, name: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:
         frames = []
         for cell in self.finished():
             path = cell.folder(self.root) / name
             if path.exists():
-                frame = of_cell(pd.read_csv(path, keep_default_na=False))
+                frame = of_cell(files.read_csv(path, KEYS, keep_default_na=False))
                 for position, key in enumerate(cell.varies):
                     frame.insert(position, key, cell.settings.get(key, ""))
                 frames.append(frame)
         if not frames:
-            return pd.DataFrame(columns=_KEYS)
+            return pd.DataFrame(columns=KEYS)
         frame = pd.concat(frames, ignore_index=True)
-        labels = [column for column in frame.columns if column not in _KEYS]
+        labels = [column for column in frame.columns if column not in KEYS]
         frame[labels] = frame[labels].where(frame[labels].notna(), "")
-        return frame[labels + _KEYS]
+        return frame[labels + KEYS]
 
     def finished(self) -> list[cells.Cell]:
         return [cell for cell in self.cells if (cell.folder(self.root) / "cell.json").exists()]
@@ -115,7 +114,7 @@ def coverage(planned: Sequence[cells.Cell], root: Path) -> pd.DataFrame:
                 "status": ran["status"],
                 "seeds": " ".join(map(str, cell.seeds)),
                 "endings": "; ".join(f"seed {ending['seed']}: {ending['reason']}" for ending in ran["endings"]),
-                "settings": cells.files.canonical_json(dict(cell.settings)),
+                "settings": files.canonical_json(dict(cell.settings)),
             }
         )
     return pd.DataFrame(table)

@@ -12,10 +12,15 @@ from typing import NamedTuple
 
 import jinja2
 import numpy as np
-import pandas as pd
 
-from pudle.harness import cells, published
+from pudle.harness import cells, files, published
 from pudle.harness.verdicts import VERDICTS
+
+_TABLES = {
+    "claims": ["claim", "verdict", "note"],
+    "published": ["id", "verdict", "order"],
+    "cells": ["cell", "status", "endings"],
+}
 
 
 class Picture(NamedTuple):
@@ -30,7 +35,9 @@ class Picture(NamedTuple):
 def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
     """The report on the results under ``root`` as HTML; ``planned`` cells that are not there are listed as missing."""
     text = dict.fromkeys(("note", "controls", "order", "endings"), str)
-    claims, values, coverage = (pd.read_csv(root / f"{name}.csv", dtype=text) for name in ("claims", "published", "cells"))
+    claims, values, coverage = (
+        files.read_csv(root / f"{name}.csv", [*columns, "question"], dtype=text) for name, columns in _TABLES.items()
+    )
     told = {cell.id: _told(cell.folder(root)) for cell in planned}
     coverage["seconds"] = coverage.cell.map(lambda name: told[name].get("seconds", np.nan))
     ran = [record for record in told.values() if record]
@@ -49,7 +56,7 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
         coverage=list(coverage.fillna({"endings": ""}).itertuples()),
         statuses=coverage.status.value_counts().to_dict(),
         minutes=coverage.groupby("question").seconds.sum().div(60).to_dict(),
-        config=json.dumps(json.loads((root / "config.json").read_text()), indent=1, ensure_ascii=False),
+        config=json.dumps(files.read_json(root / "config.json"), indent=1, ensure_ascii=False),
         environments=_environments(ran),
         started=min((record["started"] for record in ran), default=""),
     )

@@ -30,7 +30,8 @@ shell.prefix(
 
 OPTIONS = settings.typed(dict(workflow.config_settings.config))
 update_config(config, OPTIONS)
-os.environ.setdefault("PUDLE_DATA", str(config.get("data", {}).get("root", "data")))
+data = config.get("data")
+os.environ.setdefault("PUDLE_DATA", str(data.get("root", "data") if isinstance(data, dict) else "data"))
 try:
     experiments.validate(
         config, [os.path.relpath(f"{workflow.basedir}/config/config.yaml"), *workflow.overwrite_configfiles], OPTIONS

@@ -6,7 +6,7 @@
 - at each noise: every denoiser of ``denoisers``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from pudle import denoisers
@@ -61,21 +61,20 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     if settings["lam"] not in settings["lams"]:
         refuse(sources, where, "lam", "lams", settings, "λ of what is compared at one λ must be one of the grid")
     for name, changes in {"": {}, **_variants(settings)}.items():
-        place = [*where, "variants", name] if name else where
-        _check_sizes(dict(settings) | changes, sources, place)
+        _check_sizes(
+            dict(settings) | changes, partial(refuse, sources, where, changes=changes, place=[*where, "variants", name])
+        )
     chosen = {label: _without_sigmas(own) for label, own in plugin_grid.chosen(settings["denoisers"]).items()}
     plugin_grid.check(denoisers.REGISTRY, chosen, sources, [*where, "denoisers"])
 
 
-def _check_sizes(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
+def _check_sizes(settings: Mapping, refuse: Callable) -> None:
     if settings["crop"] < settings["kernel"]:
-        refuse(sources, where, "crop", "kernel", settings, "the crops are smaller than the filters")
+        refuse("crop", "kernel", settings, "the crops are smaller than the filters")
     if (settings["crop"] - settings["kernel"]) % settings["stride"]:
-        refuse(
-            sources, where, "crop", "stride", settings, f"crop must be kernel = {settings['kernel']} plus a multiple of stride"
-        )
+        refuse("crop", "stride", settings, f"crop must be kernel = {settings['kernel']} plus a multiple of stride")
     if settings["stride"] > settings["kernel"]:
-        refuse(sources, where, "stride", "kernel", settings, "pixels between the filters would not be covered")
+        refuse("stride", "kernel", settings, "pixels between the filters would not be covered")
 
 
 def _sigmas(settings: Mapping) -> list[float]:

@@ -1,6 +1,7 @@
 """A cell for each network with its training."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from pudle.data import catalogue
 from pudle.harness.settings import Sources, refuse
@@ -26,10 +27,11 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     if settings["train"] == settings["test"]:
         refuse(sources, where, "train", "test", settings, "the test images must not be those trained on")
     for cell in plan(settings):
-        place = [*where, "networks", cell["network"]]
+        network = cell["network"]
+        refuse_it = partial(refuse, sources, where, changes=settings["networks"][network], place=[*where, "networks", network])
         if cell["stride"] > cell["kernel"]:
-            refuse(sources, where, "stride", "kernel", cell, "pixels between the filters would not be covered")
+            refuse_it("stride", "kernel", cell, "pixels between the filters would not be covered")
         if cell["crop"] < cell["kernel"] or (cell["crop"] - cell["kernel"]) % cell["stride"]:
-            refuse(sources, place, "crop", "stride", cell, f"crop must be kernel = {cell['kernel']} plus a multiple of stride")
+            refuse_it("crop", "stride", cell, f"crop must be kernel = {cell['kernel']} plus a multiple of stride")
         if 2 * cell.get("margin", 0) >= cell["crop"]:
-            refuse(sources, place, "margin", "crop", cell, "the loss would be left with nothing of the crops")
+            refuse_it("margin", "crop", cell, "the loss would be left with nothing of the crops")

@@ -26,10 +26,14 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     for variant, changes in settings["variants"].items():
         place, problem = [*where, "variants", variant], dict(settings) | changes
         if problem["sparsity"] > problem["n_atoms"]:
-            refuse(sources, place, "sparsity", "n_atoms", problem, "a code cannot have more non-zeros than atoms")
+            reason = "a code cannot have more non-zeros than atoms"
+            refuse(sources, where, "sparsity", "n_atoms", problem, reason, changes, place)
         if problem["batch"] > problem["n_samples"]:
-            refuse(sources, place, "batch", "n_samples", problem, "there are not enough samples for one batch")
-        plugin_grid.check(methods.REGISTRY, _methods(settings, changes), sources, [*place, "method_settings"])
+            reason = "there are not enough samples for one batch"
+            refuse(sources, where, "batch", "n_samples", problem, reason, changes, place)
+        if "method_settings" in changes:
+            shared = [*place, "method_settings"]
+            plugin_grid.check(methods.REGISTRY, _methods(settings, changes), sources, shared, changes["method_settings"])
 
 
 def _methods(settings: Mapping, changes: Mapping) -> dict[str, dict]:
