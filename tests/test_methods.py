@@ -304,8 +304,8 @@ def test_without_sporco_admm_says_what_to_install(problem, monkeypatch):
         ("pudle-dec", {"adam_betas": [0.9, "1e-3"]}, ["'adam_betas.1' is '1e-3'", "valid number", "1.0e-3"]),
         ("pudle-dec", {"adam_betas": 0.9}, ["'adam_betas' is 0.9", "tuple"]),
         ("pudle-truncated", {"backward_layers": 101}, ["backward_layers = 101", "n_layers = 100"]),
-        ("pudle-dec", {"adam_betas": [2, 3]}, ["'adam_betas' is 2", "less than 1"]),
-        ("alternating", {"adam_betas": [0.9, -1]}, ["'adam_betas' is -1", "greater than or equal to 0"]),
+        ("pudle-dec", {"adam_betas": [2, 3]}, ["'adam_betas.0' is 2", "less than 1"]),
+        ("alternating", {"adam_betas": [0.9, -1]}, ["'adam_betas.1' is -1", "greater than or equal to 0"]),
         ("online", {"lam": 1.0}, ["'online'", "prior = 1.0 is not above lam = 1.0"]),
     ],
 )
