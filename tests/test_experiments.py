@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -19,6 +20,7 @@ from pudle import convolution, experiments, networks
 from pudle.audit import recompute
 from pudle.cli import main
 from pudle.coding import Unrolling
+from pudle.experiments.denoising import slices
 from pudle.experiments.training import l1_weight
 from pudle.harness import cells, style
 from pudle.harness.tables import Results
@@ -201,6 +203,12 @@ def test_where_every_run_fails_at_the_start_tables_figures_and_claims_say_so(que
         plt.close(image)
     for claim in experiments.part(question, "claims").CLAIMS:
         assert claim.judge(results.rows, results.whole)["verdict"] == "NOT RUN"
+
+
+def test_the_first_data_set_is_not_that_of_a_cell_that_failed_at_the_start():
+    rows = pd.DataFrame({"data_set": ["", "", "z", "a"], "quantity": ["failed", "diverged", "psnr", "psnr"]})
+    assert slices.first_name(rows) == "z" and slices.first_name(rows[:2]) == ""
+    assert slices.first_set(rows).quantity.tolist() == ["psnr"]
 
 
 def test_the_step_zero_of_learning_is_the_start(config, tmp_path):

@@ -150,7 +150,7 @@ def _means(results: Results, *, first: bool = True) -> pd.DataFrame:
     """Means over images with their bands over seeds, on the first data set or on all of them."""
     table = slices.columns(results.summary)
     if first:
-        table = table[table.data_set == results.rows.data_set.iloc[0]]
+        table = table[table.data_set == slices.first_name(results.rows)]
     return table[table.image == ""]
 
 

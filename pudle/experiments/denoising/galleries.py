@@ -28,7 +28,7 @@ def filters(results: Results):
 def crops(results: Results):
     """The first images of the first data set: clean, noisy, and each method's estimate."""
     shown = _shown(results)
-    data_set, reference = _first_set(results), next(iter(shown.values()))
+    data_set, reference = slices.first_name(results.rows), next(iter(shown.values()))
     names = sorted(key[2] for key in reference if key[:2] == ("clean", data_set))[:GALLERY]
     quality = _quality(results)
     blocks = []
@@ -44,7 +44,7 @@ def crops(results: Results):
 
 def worst_and_best(results: Results):
     """For each method the image of the first data set with the lowest and with the highest PSNR."""
-    data_set, quality, pictures = _first_set(results), _quality(results), []
+    data_set, quality, pictures = slices.first_name(results.rows), _quality(results), []
     for method, arrays in _shown(results).items():
         there = {key[2]: quality[data_set, key[2], method] for key in arrays if key[:2] == ("denoised", data_set)}
         for word, pick in (("worst", min), ("best", max)):
@@ -116,10 +116,6 @@ def _quality(results: Results) -> dict[tuple[str, str, str], float]:
     rows = rows[rows.lam.isna() | (rows.lam == slices.main_lam(slices.columns(results.rows))) | (rows.variant != "")]
     found = {(row.data_set, row.image, slices.name(row)): row.value for row in slices.last(rows, "psnr").itertuples()}
     return found | {(row.data_set, row.image, "noisy input"): row.value for row in slices.last(rows, "noisy_psnr").itertuples()}
-
-
-def _first_set(results: Results) -> str:
-    return results.rows.data_set.iloc[0]
 
 
 def _smoothest_first(filters: np.ndarray) -> np.ndarray:

@@ -35,9 +35,14 @@ def main_lam(table: pd.DataFrame) -> float:
     return float(common.lam.median() if noises.max() > 1 else sorted(here.lam.unique())[(here.lam.nunique() - 1) // 2])
 
 
+def first_name(table: pd.DataFrame) -> str:
+    """The data set that comes first; the row of a run that ended early names none."""
+    return next((name for name in table.data_set if name != ""), "")
+
+
 def first_set(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the data set that comes first."""
-    return table[table.data_set == table.data_set.iloc[0]] if len(table) else table
+    return table[table.data_set == first_name(table)]
 
 
 def in_proportion(table: pd.DataFrame) -> pd.DataFrame:
