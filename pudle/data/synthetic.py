@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pudle.data.streams import stream
@@ -45,11 +46,13 @@ def make_sparse_data(
     noise : standard deviation of Gaussian noise on every entry of x
 
     Dictionary, supports, amplitudes, signs and noise come from separate streams of ``seed``. All is worked out in float64 on the CPU, to be
-    the same on every device, and then moved to torch's default device. Raises :class:`PudleError` for a
+    the same on every device, and then moved to torch's default device. Raises :class:`PudleError` for no samples, a
     sparsity above the number of atoms and for unknown names. Source: PUDLE, Section 5 and Appendix.
     """
     one_of(amplitudes, AMPLITUDES, "amplitudes")
     one_of(signs, SIGNS, "signs")
+    if n_samples < 1:
+        raise PudleError(f"n_samples={n_samples}: there must be one sample at least")
     if not 1 <= sparsity <= n_atoms:
         raise PudleError(f"sparsity={sparsity} non-zeros do not fit into codes of n_atoms={n_atoms}")
     dictionary = unit_norm(torch.from_numpy(stream(seed, "dictionary").standard_normal((n_features, n_atoms))))
@@ -58,9 +61,11 @@ def make_sparse_data(
     shape = (n_samples, sparsity)
     values = draw.uniform(low, high, shape) if amplitudes == "uniform" else draw.normal(mean, std, shape)
     values *= stream(seed, "signs").choice([-1.0, 1.0], (n_samples, 1) if signs == "shared" else shape)
-    codes = torch.zeros(n_samples, n_atoms, dtype=torch.float64, device="cpu")
-    codes.scatter_(1, torch.from_numpy(supports), torch.from_numpy(values))
-    x = codes @ dictionary.T
+    entries = torch.from_numpy(supports), torch.from_numpy(values)
+    x = F.embedding_bag(
+        entries[0], dictionary.T.contiguous(), per_sample_weights=entries[1], mode="sum"
+    )  # D* z*, of s atoms each
+    codes = torch.zeros(n_samples, n_atoms, dtype=dtype, device="cpu").scatter_(1, entries[0], entries[1].to(dtype))
     if noise:
         x += noise * torch.from_numpy(stream(seed, "noise").standard_normal(x.shape))
     return SparseData(*(tensor.to(torch.get_default_device(), dtype) for tensor in (x, codes, dictionary)))
