@@ -8,6 +8,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -52,6 +53,8 @@ def test_a_published_value_is_not_judged_from_one_seed_or_from_runs_that_ended_e
     left = rows[(rows.estimator != "dec") | (rows.seed != 1)]
     table = published.compare({"learning": rows}, "paper", {"learning": left}).set_index("id")
     assert table.loc["learning-25-dec", "verdict"] == "runs ended early"
+    assert np.isnan(table.loc["learning-25-dec", "ours"]) and table.loc["learning-25-dec", "n_seeds"] == 2
+    assert table.loc["learning-25-ae-ls", "order"] == "as published"  # against the others, which are whole
     assert table.loc["learning-25-ae-ls", "verdict"] == "replicates"
 
 

@@ -67,7 +67,9 @@ def _guarded(name: str, check: str, compare: Callable) -> list[Finding]:
 
 def _gather_both(run: Run, question: str, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> None:
     """All rows of a question, and those of runs that did not end early."""
-    rows[question], whole[question] = gather(run, question), gather(run, question, record.whole)
+    rows[question] = gather(run, question)
+    ended = rows[question].quantity.isin(ENDINGS).any()
+    whole[question] = gather(run, question, record.whole) if ended else rows[question]
 
 
 def gather(run: Run, question: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:

@@ -18,10 +18,9 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from pudle.harness.statistics import Interval, t_interval
+from pudle.harness.statistics import MIN_SEEDS, Interval, t_interval
 
 PAPER = "paper"
-MIN_SEEDS = 3  # as claims have it
 _PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
 RULE = (
     "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our "
@@ -46,9 +45,10 @@ def compare(rows: Mapping[str, pd.DataFrame], scale: str, whole: Mapping[str, pd
         [_ours(some.get(value.question, pd.DataFrame()), value, scale) for value in table.itertuples()]
         for some in (rows, rows if whole is None else whole)
     )
-    ended = [count != whole_count for (_, count), (_, whole_count) in zip(found, left, strict=True)]
-    table["ours"], table["low"], table["high"] = zip(*(interval for interval, _ in found), strict=True)
-    table["n_seeds"] = [count for _, count in found]
+    ended = [one[1] > 0 and (one[1], one[0].mean) != (other[1], other[0].mean) for one, other in zip(found, left, strict=True)]
+    intervals = [Interval(np.nan, np.nan, np.nan) if early else one[0] for one, early in zip(found, ended, strict=True)]
+    table["ours"], table["low"], table["high"] = zip(*intervals, strict=True)
+    table["n_seeds"] = [count for _, count in left]
     decibel = ~table.tolerance.str.endswith("%")
     table["ratio"] = np.where(decibel, table.ours - table.published, table.ours / table.published)
     table["order"] = [_order(value, table[table.group == value.group]) for value in table.itertuples()]

@@ -11,6 +11,7 @@ import numpy as np
 import scipy  # loads scipy.stats when first used: planning must not wait for it
 
 LEVEL = 0.95
+MIN_SEEDS = 3  # with fewer nothing is concluded
 BAND = "95 % bootstrap interval of the mean over seeds"
 RESAMPLES = 2000
 

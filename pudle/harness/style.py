@@ -1,5 +1,6 @@
 """How figures look and how they are saved: PDF, PNG, SVG, and the CSV of exactly what is plotted. matplotlib is imported when first used."""
 
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,7 @@ def draw(figure: Figure, results) -> tuple:
             import matplotlib.pyplot as plt
 
             plt.close("all")
+            traceback.print_exc()  # for the log: it may be a bug
             reason = f"not drawn: what it needs ended early ({type(error).__name__})"
     sheet, (axis,) = panels()
     axis.axis("off")

@@ -30,7 +30,7 @@ class Results:
     @cached_property
     def whole(self) -> pd.DataFrame:
         """Those rows without the runs that ended early."""
-        return self._gather("rows.csv", whole)
+        return self._gather("rows.csv", whole) if self.rows.quantity.isin(ENDINGS).any() else self.rows
 
     @cached_property
     def timings(self) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pudle.harness.statistics import effect_size, holm, t_interval, t_test
+from pudle.harness.statistics import MIN_SEEDS, effect_size, holm, t_interval, t_test
 
 VERDICTS = ("SUPPORTED", "CONTRADICTED", "INCONCLUSIVE", "NOT RUN")
 
@@ -56,7 +56,7 @@ class Claim:
     below: float | None = None
     why: str
     ratio: bool = False
-    min_seeds: int = 3
+    min_seeds: int = MIN_SEEDS
     uncontrolled: str = ""
 
     def __post_init__(self):

@@ -67,7 +67,7 @@ def _shuffled() -> pd.DataFrame:
 
 
 def _smallest() -> pd.DataFrame:
-    return measure(run, [SETTINGS], range(3), VARIES, largest=lambda contributions: contributions.argsort(descending=True))
+    return measure(run, [SETTINGS], range(3), VARIES, order=lambda contributions: contributions.argsort(descending=True))
 
 
 CONTROLS = (

@@ -26,7 +26,7 @@ def run(
     seeds: Sequence[int],
     record: Record,
     start_of: Callable | None = None,
-    largest: Callable = Tensor.argsort,
+    order: Callable = Tensor.argsort,
 ) -> None:
     """``start_of`` (settings, x, seed) → D and another order of contributors are given in negative controls only."""
     (train, labels), (test, new_labels) = load_digits(settings["data_set"], settings["classes"], data_root())
@@ -35,7 +35,7 @@ def run(
     for seed in seeds:
         with record.seed(seed):
             dictionary = train_dictionary(settings, x, seed, record, start_of and start_of(settings, x, seed))
-            _interpret(settings, dictionary, (x, labels), (new, new_labels), shape, seed, record, largest)
+            _interpret(settings, dictionary, (x, labels), (new, new_labels), shape, seed, record, order)
 
 
 def _unrolling(settings: Mapping) -> Unrolling:
@@ -71,7 +71,7 @@ def train_dictionary(settings: Mapping, x: Tensor, seed: int, record: Record, st
 
 
 def _interpret(
-    settings: Mapping, dictionary: Tensor, train: tuple, test: tuple, shape: tuple, seed: int, record: Record, largest: Callable
+    settings: Mapping, dictionary: Tensor, train: tuple, test: tuple, shape: tuple, seed: int, record: Record, order: Callable
 ) -> None:
     """Everything at step 0 unless said otherwise."""
     draw, unrolling = stream(seed, "interpretation"), _unrolling(settings)
@@ -98,7 +98,7 @@ def _interpret(
         record.add(k, {"rebuilt": _rebuilt(beta, x, outputs, k)})
     for i, value in enumerate(torch.linalg.svdvals(codes.double()).tolist(), start=1):
         record.add(i, {"singular_value": value})
-    _remove(x, codes, ridge, draw, record, largest)
+    _remove(x, codes, ridge, draw, record, order)
     _keep_pictures(dictionary, (x, labels, codes), (new, new_labels, outputs), beta, likeness, ridge, shape, record)
 
 
