@@ -142,12 +142,13 @@ def append_where(typing_context, out, count, values, at, flags):
 
     def codegen(context, builder, signature, arguments):
         out_, count_, values_, at_, flags_ = arguments
-        number, size = context.get_value_type(values.dtype), context.get_abi_sizeof(context.get_value_type(values.dtype))
-        vector, total = ir.VectorType(number, 64 // size), at_.type(0)
+        size = context.get_abi_sizeof(context.get_value_type(values.dtype))
+        # As integers: on processors without AVX-512, LLVM 22 fails to compile this for floating-point vectors.
+        vector, total = ir.VectorType(ir.IntType(8 * size), 64 // size), at_.type(0)
         target, source = (
             context.make_array(kind)(context, builder, array).data for kind, array in ((out, out_), (values, values_))
         )
-        name = f"llvm.experimental.vector.compress.v{64 // size}{'i' if isinstance(values.dtype, types.Integer) else 'f'}{8 * size}"
+        name = f"llvm.experimental.vector.compress.v{64 // size}i{8 * size}"
         for first, bits, found in _registers(context, builder, flags, flags_, at_, size):
             kind = ir.FunctionType(vector, [vector, bits.type, vector])
             compress = cgutils.get_or_insert_function(builder.module, kind, name)

@@ -1,6 +1,10 @@
 """The closed form is the derivative: analytic = autograd = finite differences, on every path through the working sets."""
 
 import math
+import os
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -320,3 +324,19 @@ def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path):
     source.write_text("2")
     rows.forget_stale_code(loops, *modules)
     assert not compiled.exists()
+
+
+@pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3", "x86-64-v4"])
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the names of these processors are x86's")
+def test_kernels_compile_for_processors_with_and_without_avx_512(processor, tmp_path):
+    program = """
+import numpy as np
+from pudle import rows
+for number in (np.float32, np.float64):
+    arguments = np.ones(48, number), np.ones(32, number), np.ones(32, number)
+    rows.pick.compile(tuple(map(rows.pick.typeof_pyval, arguments)))
+    rows.add_spread.compile(tuple(map(rows.add_spread.typeof_pyval, arguments)))
+"""
+    environment = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
