@@ -18,13 +18,14 @@ from pudle.harness import files
 
 
 def fingerprint(*names: str) -> str:
-    """Sixteen hexadecimal digits over the source of the modules ``names`` and of what they import, at any depth (:func:`modules`).
+    """Sixteen hexadecimal digits over the code of the modules ``names`` and of all modules that they import (:func:`modules`).
 
-    Layout and comments do not count. Passed as a ``params:`` value, it makes Snakemake re-run exactly what a change of code touches.
+    Comments, layout and docstrings do not count, and the digits are the same on every version of Python (:func:`canonical`).
+    Passed as a ``params:`` value, the fingerprint makes Snakemake re-run exactly the jobs that a change of code affects.
     """
     digest = hashlib.sha256()
-    for module in sorted(set().union(*map(modules, names))):
-        digest.update(f"{module}\n{_read(module)[0]}\n".encode())
+    for code in sorted(_read(module)[0] for module in set().union(*map(modules, names))):
+        digest.update(f"{code}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -46,7 +47,7 @@ def modules(name: str) -> set[str]:
 
 
 def _read(module: str) -> tuple[str, frozenset[str]]:
-    """The source of ``module`` without layout and comments, and which modules of its package and of this one it imports."""
+    """SHA-256 of the canonical code of ``module``, and which modules of its package and of this one it imports."""
     path = _source(module)
     state = os.stat(path)
     return _parse(module, path, state.st_mtime_ns, state.st_size)
@@ -73,11 +74,46 @@ def _within(home: str, name: str) -> str | None:
 
 @cache
 def _parse(module: str, path: str, modified: int, size: int) -> tuple[str, frozenset[str]]:
-    """What :func:`_read` says of a file in the state that ``modified`` and ``size`` tell: planning asks for it thousands of times."""
+    """:func:`_read` of a file, once for each time and size that it has: planning asks thousands of times."""
     tree = ast.parse(Path(path).read_text())
     packages = {module.split(".")[0], __name__.split(".")[0]}
     found = {name for name in _imports(tree) if "." in name and name.split(".")[0] in packages and _source(name)}
-    return ast.unparse(tree), frozenset(found)
+    return hashlib.sha256(canonical(tree).encode()).hexdigest(), frozenset(found)
+
+
+def canonical(node: object) -> str:
+    """A syntax tree as text: without comments, layout, positions and docstrings, and the same from Python 3.11 to 3.14.
+
+    ``ast.unparse`` and ``ast.dump`` change between versions of Python; here fields that are empty are left out, as newer versions
+    add some, and the literal parts of an f-string are joined, as versions cut them differently.
+    """
+    if isinstance(node, list):
+        return f"[{','.join(map(canonical, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = {name: getattr(node, name, None) for name in node._fields if name not in _NO_MEANING}
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+        node, clean=False
+    ):
+        fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = _joined(node.values)
+    kept = (f"{name}={canonical(value)}" for name, value in fields.items() if value is not None and value != [])
+    return f"{type(node).__name__}({','.join(kept)})"
+
+
+_NO_MEANING = ("ctx", "kind", "type_comment", "type_ignores", "str")  # follow from the rest of the tree, or are comments
+
+
+def _joined(values: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string, with neighbouring literals joined and empty ones left out."""
+    parts: list[ast.expr] = []
+    for value in values:
+        if isinstance(value, ast.Constant) and parts and isinstance(parts[-1], ast.Constant):
+            parts[-1] = ast.Constant(parts[-1].value + value.value)
+        elif not (isinstance(value, ast.Constant) and value.value == ""):
+            parts.append(value)
+    return parts
 
 
 def _imports(statement: ast.AST) -> Iterator[str]:
