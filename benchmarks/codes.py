@@ -12,9 +12,9 @@ from measuring import compare
 from sklearn.linear_model import orthogonal_mp_gram
 
 import pudle
-from pudle.coding import Unrolling, iterate
-from pudle.gradients import unrolled_codes
-from pudle.pursuit import pursue
+from pudle.core.gradients import unrolled_codes
+from pudle.core.pursuit import pursue
+from pudle.core.unrolling import Unrolling, iterate
 
 N, M, P = 50, 1000, 1500
 HARD = Unrolling(threshold=0.1, step=0.2, n_layers=100)  # NOODL's

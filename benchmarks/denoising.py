@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from measuring import compare
 
-from pudle.coding import Unrolling, iterate
-from pudle.convolution import encode
-from pudle.networks import autograd_filter_gradient, filter_gradient
+from pudle.core.convolution import encode
+from pudle.core.networks import autograd_filter_gradient, filter_gradient
+from pudle.core.unrolling import Unrolling, iterate
 
 N_FILTERS, KERNEL, STRIDE = 64, 9, 4
 UNROLLING = Unrolling(lam=0.16, step=0.1, n_layers=15)

@@ -8,8 +8,8 @@ How it is measured: measuring.py. The table goes to benchmarks/out/gradients.csv
 from measuring import compare
 
 import pudle
-from pudle.coding import Unrolling
-from pudle.gradients import autograd_gradient, unrolled_gradient
+from pudle.core.gradients import autograd_gradient, unrolled_gradient
+from pudle.core.unrolling import Unrolling
 
 # n, m, p, T and δ; the baselines also with decay and the hard threshold; MNIST's sizes with one-sided codes and batches of 32. The
 # experiments learning and unrolling differ in δ alone: from the first start codes are less sparse than on most of the way from there.

@@ -16,8 +16,8 @@ import torch
 from measuring import arguments, computing_on, timed
 
 import pudle
-from pudle.coding import Unrolling
-from pudle.gradients import ESTIMATORS, unrolled_gradient
+from pudle.core.gradients import ESTIMATORS, unrolled_gradient
+from pudle.core.unrolling import Unrolling
 
 CENTRE = {"n": 4000, "p": 100, "s": 5, "T": 100}
 RANGES = {"n": [1000, 2000, 4000, 8000, 16000], "p": [50, 100, 200, 400, 800], "s": [2, 4, 8, 16], "T": [25, 50, 100, 200]}

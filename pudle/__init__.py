@@ -8,29 +8,32 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "encode": "coding",
-    "lasso": "lasso_codes",
-    "dictionary_gradient": "gradients",
+    "encode": "core.unrolling",
+    "lasso": "core.lasso",
+    "dictionary_gradient": "core.gradients",
     "make_sparse_data": "data.synthetic",
-    "perturb_dictionary": "initialization",
-    "dictionary_error": "metrics",
-    "psnr": "metrics",
-    "psnr_as_published": "metrics",
-    "ssim": "metrics",
+    "perturb_dictionary": "core.initialization",
+    "dictionary_error": "core.metrics",
+    "psnr": "core.metrics",
+    "psnr_as_published": "core.metrics",
+    "ssim": "core.metrics",
     "UnrolledDictionaryLearning": "estimator",
-    "convolution": None,
-    "interpretation": None,
-    "methods": None,
-    "theory": None,
 }
-__all__ = ["__version__", *_HOME]
+_MODULES = {
+    "convolution": "core.convolution",
+    "interpretation": "core.interpretation",
+    "methods": "methods",
+    "theory": "core.theory",
+}
+__all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'pudle' has no attribute {name!r}")
-    home = _HOME[name]
-    return getattr(import_module(f"pudle.{home}"), name) if home else import_module(f"pudle.{name}")
+    if name in _MODULES:
+        return import_module(f"pudle.{_MODULES[name]}")
+    if name in _HOME:
+        return getattr(import_module(f"pudle.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'pudle' has no attribute {name!r}")
 
 
 def __dir__():

@@ -12,8 +12,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import trange
 
-from pudle.coding import Unrolling, encode
-from pudle.gradients import ESTIMATORS, unrolled_gradient
+from pudle.core.gradients import ESTIMATORS, unrolled_gradient
+from pudle.core.unrolling import Unrolling, encode
 
 
 class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

@@ -5,9 +5,9 @@ from itertools import product
 import torch
 from hypothesis import strategies as st
 
-from pudle.coding import Unrolling
-from pudle.gradients import ESTIMATORS
-from pudle.networks import Network
+from pudle.core.gradients import ESTIMATORS
+from pudle.core.networks import Network
+from pudle.core.unrolling import Unrolling
 
 LEVELS = [{"lam": 0.1}, {"lam": 0.1, "decay": 0.9}, {"threshold": 0.15}]
 

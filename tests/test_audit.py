@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from rocrate.rocrate import ROCrate
 from workflows import ROOT, pudle
 
-from pudle.audit import archive, checks, diff, layout, manifest, recompute
+from pudle.analysis.statistics import bootstrap_band, holm
+from pudle.audit import archive, checks, diff, manifest, recompute
+from pudle.audit.run import CRATE, MANIFEST, Run, on_disk
 from pudle.harness import files
-from pudle.harness.statistics import bootstrap_band, holm
 
 CELL = "cells/robustness/variant-batch-4__method_name-pudle-dec__"
 
@@ -37,9 +38,9 @@ def test_an_untouched_run_is_well(small_run):
 
 
 def test_the_manifest_is_a_crate_that_its_own_library_reads(small_run):
-    for source in (small_run, small_run / layout.MANIFEST):
+    for source in (small_run, small_run / MANIFEST):
         crate = ROCrate(source)
-        assert {entity.id for entity in crate.data_entities} == set(layout.Run(small_run).files)
+        assert {entity.id for entity in crate.data_entities} == set(Run(small_run).files)
         profiles = {profile.id.removeprefix("https://w3id.org/") for profile in crate.root_dataset["conformsTo"]}
         assert profiles >= {f"ro/wfrun/{name}/0.6" for name in ("process", "workflow", "provenance")}
         assert crate.mainEntity.id == "code/Snakefile" and "ComputationalWorkflow" in crate.mainEntity.type
@@ -48,8 +49,8 @@ def test_the_manifest_is_a_crate_that_its_own_library_reads(small_run):
             for link in [action["instrument"], *action["object"], *action["result"]]:
                 assert not isinstance(link, str), f"{action.id}: {link} is no entity of the crate"
         made = [entity.id for action in actions if action.id != "#run" for entity in action["result"]]
-        assert len(made) == len(set(made)) and set(made) | set(layout.Run(small_run).kept_code) | {"config.json"} == set(
-            layout.Run(small_run).files
+        assert len(made) == len(set(made)) and set(made) | set(Run(small_run).kept_code) | {"config.json"} == set(
+            Run(small_run).files
         )
 
 
@@ -64,7 +65,9 @@ def test_the_manifest_chains_a_figure_to_settings_code_and_data(small_run):
     sources = {entity.id.split("/")[0]: entity for entity in makers[rows.id]["object"]}
     assert json.loads(sources["#settings"]["value"])["settings"]["n_atoms"] == 12
     modules = {part["name"]: part["sha256"] for part in sources["#code"]["hasPart"]}
-    assert modules["source of pudle.experiments.recovery"] == files.sha256(ROOT / "pudle" / "experiments" / "recovery.py")
+    assert modules["source of pudle.experiments._shared.recovery"] == files.sha256(
+        ROOT / "pudle" / "experiments" / "_shared" / "recovery.py"
+    )
 
 
 def test_a_cell_tells_what_it_read_and_ran_with(small_run, tmp_path):
@@ -84,7 +87,7 @@ def test_a_cell_tells_what_it_read_and_ran_with(small_run, tmp_path):
 
 def mutate(data: st.DataObject, root: Path) -> dict[Path, bytes | None]:
     """Change one file or two under ``root``; returns what they held before."""
-    paths = list(layout.on_disk(root))
+    paths = list(on_disk(root))
     path = data.draw(st.sampled_from(paths), label="file")
     before = path.read_bytes()
     held: dict[Path, bytes | None] = {path: before}
@@ -237,7 +240,7 @@ def test_a_forger_who_mends_the_hashes_is_found_by_what_follows_from_the_rows(co
     if path.name == "rows.csv":
         told = json.loads(path.with_name("cell.json").read_text())
         _json(outputs=told["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
-    manifest.write(layout.Run(copy), ROOT / "Snakefile")
+    manifest.write(Run(copy), ROOT / "Snakefile")
     found = checks.audit(copy)
     assert any(finding.file.endswith(file) and finding.check == check for finding in found), found
     assert not any(finding.check in ("hash", "manifest", "files") for finding in found)
@@ -256,15 +259,15 @@ def test_cells_that_are_not_planned_or_not_there_are_named(copy):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"@graph": 3}', '{"@graph": [{"a": 1}]}', "[" * 10**5])
 def test_a_manifest_or_configuration_of_any_content_is_a_finding(copy, content):
-    (copy / layout.MANIFEST).write_text(content)
-    assert {layout.MANIFEST, layout.CRATE} <= {finding.file for finding in checks.audit(copy, recompute=False)}
+    (copy / MANIFEST).write_text(content)
+    assert {MANIFEST, CRATE} <= {finding.file for finding in checks.audit(copy, recompute=False)}
     (copy / "config.json").write_text(content)
     assert [finding.check for finding in checks.audit(copy) if finding.file == "config.json"][-1] == "plan"
 
 
 def test_arrays_are_never_unpickled(copy):
     """An array of objects in an archive of arrays would run code when it is unpickled."""
-    results = recompute.tables.Results("robustness", layout.Run(copy).cells, copy)
+    results = recompute.tables.Results("robustness", Run(copy).cells, copy)
     cell = results.cells[0]
     np.savez(cell.folder(copy) / "arrays.npz", **{"filters/0": np.array([print], dtype=object)})
     with pytest.raises(ValueError, match="allow_pickle=False"):
@@ -277,10 +280,10 @@ def test_an_archive_is_as_good_as_its_folder(small_run, tmp_path):
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     assert "all is well" in pudle("audit", tmp_path / "a.zip")
     with archive.opened(tmp_path / "a.zip") as folder:
-        assert not list(diff.diff(layout.Run(small_run), layout.Run(folder)))
+        assert not list(diff.diff(Run(small_run), Run(folder)))
         (folder / "claims.md").write_text("")
         with zipfile.ZipFile(tmp_path / "forged.zip", "w") as forged:
-            for path in layout.on_disk(folder):
+            for path in on_disk(folder):
                 forged.write(path, path.relative_to(folder))
     assert "claims.md" in pudle("audit", tmp_path / "forged.zip", "--quick", status=1)
 
@@ -381,7 +384,7 @@ def test_diff_names_files_that_are_not_what_their_cells_wrote(small_run, copy):
     rows, timings = (cell_file(copy, name) for name in ("rows.csv", "timings.csv"))
     rows.write_text("")
     timings.unlink()
-    assert diff.diff(layout.Run(small_run), layout.Run(copy)) == {
+    assert diff.diff(Run(small_run), Run(copy)) == {
         "damaged": [
             {"run": "second", "file": rows.relative_to(copy).as_posix(), "found": "is not the file that the cell wrote"},
             {"run": "second", "file": timings.relative_to(copy).as_posix(), "found": "is missing"},
@@ -404,7 +407,7 @@ def test_diff_tells_settings_versions_verdicts_and_numbers(small_run, copy):
     told = json.loads(path.read_text())
     told["provenance"]["packages"]["torch"] = "3.0"
     _json(status="failed", provenance=told["provenance"])(path)
-    sections = diff.diff(layout.Run(small_run), layout.Run(copy))
+    sections = diff.diff(Run(small_run), Run(copy))
     assert set(sections) == {"settings", "cells", "versions", "verdicts", "numbers"}
     assert sections["settings"] == [{"key": "seeds", "first": 3, "second": 2}]
     assert [row["second"] for row in sections["cells"]] == ["failed"] and sections["versions"][0]["what"] == "torch"

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from pudle import experiments
+from pudle.analysis.negative_controls import Control, refuse_blind, verdicts
+from pudle.analysis.statistics import effect_size, holm, t_interval, t_test
 from pudle.errors import PudleError
 from pudle.experiments.baselines.claims import CLAIMS as BASELINES
 from pudle.experiments.denoising.claims import CLAIMS as DENOISING
 from pudle.experiments.learning.claims import CLAIMS as LEARNING
 from pudle.experiments.unrolling.claims import CLAIMS as UNROLLING
-from pudle.harness.controls import Control, refuse_blind, verdicts
-from pudle.harness.statistics import effect_size, holm, t_interval, t_test
 
 CONTROLS = [
     pytest.param(question, control, id=f"{question}-{control.id}")

@@ -8,12 +8,12 @@ import torch
 from sklearn.linear_model import Lasso
 
 import pudle
-from pudle import lasso_codes
-from pudle.coding import Unrolling
+from pudle.core import lasso as lasso_codes
+from pudle.core.gradients import unrolled_codes
+from pudle.core.lasso import kkt_residual
+from pudle.core.pursuit import pursue
+from pudle.core.unrolling import Unrolling
 from pudle.errors import PudleError
-from pudle.gradients import unrolled_codes
-from pudle.lasso_codes import kkt_residual
-from pudle.pursuit import pursue
 
 
 @pytest.fixture

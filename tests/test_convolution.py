@@ -6,8 +6,8 @@ from convolutions import SHAPES, UNROLLINGS, make, matrix
 from hypothesis import given, settings
 
 import pudle
-from pudle.convolution import decode, encode, fit_size, operator_norm
-from pudle.networks import filter_gradient
+from pudle.core.convolution import decode, encode, fit_size, operator_norm
+from pudle.core.networks import filter_gradient
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

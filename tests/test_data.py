@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import pudle
+from pudle.core.random import stream
 from pudle.data.catalogue import BUNDLED, data_root
 from pudle.data.images import check_sizes, load_images, random_crops
-from pudle.data.streams import stream
 from pudle.errors import PudleError
 
 

@@ -9,13 +9,13 @@ from click.testing import CliRunner
 
 from pudle import denoisers, experiments
 from pudle.cli import main
-from pudle.denoisers.contract import PROMISES, SIGMA, BrokenPromise, _Trial, check
+from pudle.core.metrics import psnr
+from pudle.denoisers.check_denoiser import PROMISES, SIGMA, BrokenPromise, _Trial, check
 from pudle.denoisers.patch_dictionary import _starts
 from pudle.errors import PudleError
 from pudle.experiments.denoising.run import run
 from pudle.harness import plugins
 from pudle.harness.record import Record
-from pudle.metrics import psnr
 
 BEFORE = denoisers.names()
 QUICK = {"patch-dictionary": {"n_patches": 500, "stride": 4}, "cbpdn": {"n_crops": 2, "learning_iterations": 5, "n_filters": 8}}

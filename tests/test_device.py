@@ -15,17 +15,18 @@ from test_experiments import TOY
 from test_methods import EVERY
 from workflows import ROOT, pudle
 
-from pudle import UnrolledDictionaryLearning, cli, convolution, experiments, make_sparse_data, perturb_dictionary
+from pudle import UnrolledDictionaryLearning, cli, experiments, make_sparse_data, perturb_dictionary
 from pudle.audit import rerun
-from pudle.audit.layout import Run, name_of
-from pudle.coding import Unrolling, encode
+from pudle.audit.run import Run, name_of
+from pudle.core import convolution
+from pudle.core.gradients import unrolled_gradient
+from pudle.core.initialization import random_filters
+from pudle.core.networks import Network, network_gradient
+from pudle.core.unrolling import Unrolling, encode
 from pudle.errors import PudleError
-from pudle.experiments.recovery import learn
-from pudle.gradients import unrolled_gradient
+from pudle.experiments._shared.recovery import learn
 from pudle.harness import cells, provenance
 from pudle.harness.record import Record
-from pudle.initialization import random_filters
-from pudle.networks import Network, network_gradient
 
 SMALLER = {  # than TOY, as a pretended device is slow
     "baselines": {"methods": {"mod": {}}},

@@ -16,15 +16,17 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from pudle import convolution, experiments, networks
+from pudle import experiments
+from pudle.analysis import style
+from pudle.analysis.tables import Results
 from pudle.audit import recompute
 from pudle.cli import main
-from pudle.coding import Unrolling
+from pudle.core import convolution, networks
+from pudle.core.initialization import random_filters
+from pudle.core.unrolling import Unrolling
+from pudle.experiments._shared.training import l1_weight
 from pudle.experiments.denoising import slices
-from pudle.experiments.training import l1_weight
-from pudle.harness import cells, style
-from pudle.harness.tables import Results
-from pudle.initialization import random_filters
+from pudle.harness import cells
 
 CONFIG = Path(__file__).parents[1] / "config"
 _NETWORK = {

@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pudle
-from pudle import gradients
-from pudle.coding import Unrolling, iterate
-from pudle.errors import PudleError
-from pudle.gradients import (
+from pudle.core import closed_form
+from pudle.core.closed_form import gradient_in_closed_form
+from pudle.core.gradients import (
     ESTIMATORS,
-    _unrolled_gradient,
     autograd_gradient,
     decoder_gradient,
     unrolled_codes,
     unrolled_gradient,
 )
-from pudle.pursuit import pursue
+from pudle.core.pursuit import pursue
+from pudle.core.unrolling import Unrolling, iterate
+from pudle.errors import PudleError
 
 SETTINGS = {
     "soft": {"lam": 0.2},
@@ -97,7 +97,7 @@ def test_the_dense_and_the_compiled_path_agree_with_autograd(name, path):
     x, D = _problem(n=50, m=50, p=100, s=3, init_noise=0.02)
     unrolling = Unrolling(step=0.2, n_layers=100, **SETTINGS[name])
     share = 0.0 if path == "dense" else 0.8
-    ours, layers = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=share, lifted=path == "lifted")
+    ours, layers = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=share, lifted=path == "lifted")
     assert (layers["dense"] == 0) == (path != "dense")
     if path != "dense" and name != "decay":
         assert layers["narrow"] > layers["wide"]
@@ -108,7 +108,7 @@ def test_entries_that_wake_late_are_found():
     """With decay, entries outside of a working set wake as the level falls: wide layers return, and the result is still exact."""
     x, D = _problem(n=40, m=50, p=100, s=5, init_noise=0.1, noise=0.05)
     unrolling = Unrolling(lam=0.4, step=0.2, n_layers=120, decay=0.97)
-    ours, layers = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=0.8)
+    ours, layers = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=0.8)
     assert layers["wide"] > 0
     _same(ours, autograd_gradient(x, D, "ae-ls", unrolling), torch.float64)
 
@@ -123,7 +123,7 @@ def test_codes_that_a_low_level_crowds_end_in_dense_layers(backward_layers, lift
     for estimator in ("ae-ls", "ae-lasso") if backward_layers else ESTIMATORS:
         at = 120 if estimator == "dec" else stop
         parts = x, D, estimator, unrolling, at
-        ours, layers = _unrolled_gradient(*parts, sparse_share=0.3, lifted=lifted, crowds=True)
+        ours, layers = gradient_in_closed_form(*parts, sparse_share=0.3, lifted=lifted, crowds=True)
         assert 80 * 100 < layers["dense"] < 110 * 100 and 20 * 100 < layers["wide"] < 2 * 40 * 100
         _same(ours, autograd_gradient(x, D, estimator, unrolling, backward_layers=backward_layers), torch.float64)
 
@@ -149,7 +149,7 @@ def test_any_shape(n, m, p, s, n_layers, name, estimator, seed, data):
     stop = n_layers if estimator == "dec" else max(0, n_layers - (last or n_layers))
     share, lifted = data.draw(st.none() | st.floats(0, 0.5)), data.draw(st.none() | st.booleans())
     crowds = data.draw(st.none() | st.just(True))
-    ours, _ = _unrolled_gradient(x, D, estimator, unrolling, stop, sparse_share=share, lifted=lifted, crowds=crowds)
+    ours, _ = gradient_in_closed_form(x, D, estimator, unrolling, stop, sparse_share=share, lifted=lifted, crowds=crowds)
     theirs = autograd_gradient(x, D, estimator, unrolling, backward_layers=last)
     torch.testing.assert_close(ours.gradient, theirs.gradient, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(ours.codes, theirs.codes, rtol=1e-9, atol=1e-11)
@@ -158,7 +158,7 @@ def test_any_shape(n, m, p, s, n_layers, name, estimator, seed, data):
 @pytest.mark.parametrize("p", [30, 1000], ids=["cached", "far"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_codes_from_any_start(name, p):
-    """Dense and sparse starts, in blocks: what the layers of :func:`pudle.coding.iterate` give."""
+    """Dense and sparse starts, in blocks: what the layers of :func:`pudle.core.unrolling.iterate` give."""
     x, D = _problem(n=300, m=20, p=p, s=2, dtype=torch.float64)
     unrolling = Unrolling(step=0.02, n_layers=30, **SETTINGS[name])
     dense = torch.linspace(-1, 1, 300 * p, dtype=x.dtype).reshape(300, p)
@@ -191,7 +191,7 @@ def test_threads_change_nothing_but_the_time():
             torch.set_num_threads(threads)
             for decay in (1.0, 0.92):
                 unrolling = Unrolling(lam=0.3, step=0.2, n_layers=60, decay=decay)
-                ours, layers = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, crowds=True)
+                ours, layers = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, crowds=True)
                 assert (layers["dense"] > 335) == (decay < 1)
                 found.append((ours.gradient, ours.codes))
             found.append((pursue(x, D, sparsity=4),))
@@ -208,8 +208,8 @@ def test_layers_end_dense_where_that_is_faster(decay, p, ends_dense, monkeypatch
     """Where the level falls so far that most entries are active in the end, and W does not stay in the cache."""
     x, D = _problem(n=30, m=p // 2, p=p, s=3, init_noise=0.02, dtype=torch.float32)
     called = []
-    was = gradients._sparse_then_dense
-    monkeypatch.setattr(gradients, "_sparse_then_dense", lambda *arguments: called.append(arguments) or was(*arguments))
+    was = closed_form._sparse_then_dense
+    monkeypatch.setattr(closed_form, "_sparse_then_dense", lambda *arguments: called.append(arguments) or was(*arguments))
     unrolling = Unrolling(lam=0.3, step=0.2, n_layers=60, decay=decay, nonnegative=True)
     ours = unrolled_gradient(x, D, "ae-ls", unrolling)
     theirs = autograd_gradient(x.double(), D.double(), "ae-ls", unrolling)
@@ -223,10 +223,10 @@ def test_what_a_call_leaves_in_memory_does_not_matter(lifted):
     """Its scratch is kept for the next call of the same sizes."""
     x, D = _problem(n=30, m=50, p=100, s=3)
     unrolling = Unrolling(lam=0.2, step=0.2, n_layers=50)
-    before, _ = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
+    before, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
     for spoiled in (x * float("nan"), x * float("inf"), x * 1e30):
-        _unrolled_gradient(spoiled, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
-        after, _ = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
+        gradient_in_closed_form(spoiled, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
+        after, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
         assert after.gradient.equal(before.gradient) and after.codes.equal(before.codes)
 
 
@@ -236,12 +236,12 @@ def test_sums_are_lifted_where_that_takes_fewer_operations():
     for n, lam in ((100, 0.3), (2000, 0.3), (100, 0.001)):
         x, D = _problem(n=n, m=100, p=300, s=2)
 
-        def ask(*arguments, was=gradients._lifting_pays):
+        def ask(*arguments, was=closed_form._lifting_pays):
             asked.append(was(*arguments))
             return asked[-1]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(gradients, "_lifting_pays", ask)
+            patch.setattr(closed_form, "_lifting_pays", ask)
             unrolled_gradient(x, D, "ae-ls", Unrolling(lam=lam, step=0.1, n_layers=30))
     assert asked == [True, False, False]
 
@@ -261,7 +261,7 @@ def test_what_is_not_a_number_stays_so_and_ends(step, lifted):
     if step == 0.2:
         x[3, 2] = float("nan")
     unrolling = Unrolling(lam=0.2, step=step, n_layers=1000)
-    result, _ = _unrolled_gradient(x, D, "ae-ls", unrolling, 0, lifted=lifted)
+    result, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, lifted=lifted)
     assert not torch.isfinite(result.gradient).all()
 
 
@@ -306,7 +306,7 @@ def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path):
     """numba alone would go on with a loop compiled before a function that it calls was changed in another file."""
     from types import SimpleNamespace
 
-    from pudle import rows
+    from pudle.kernels import simd as rows
 
     source, other = tmp_path / "rows.py", tmp_path / "working_sets.py"
     source.write_text("1")
@@ -331,7 +331,7 @@ def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path):
 def test_kernels_compile_for_processors_with_and_without_avx_512(processor, tmp_path):
     program = """
 import numpy as np
-from pudle import rows
+from pudle.kernels import simd as rows
 for number in (np.float32, np.float64):
     arguments = np.ones(48, number), np.ones(32, number), np.ones(32, number)
     rows.pick.compile(tuple(map(rows.pick.typeof_pyval, arguments)))

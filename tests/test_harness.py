@@ -13,12 +13,13 @@ import yaml
 from matplotlib import pyplot
 
 from pudle import experiments, methods
+from pudle.analysis import style
+from pudle.analysis.statistics import bootstrap_band, t_interval
+from pudle.analysis.tables import Results, coverage
+from pudle.analysis.verdicts import Claim, NotRun, final, judge_all, markdown
 from pudle.audit import recompute
-from pudle.harness import cells, files, provenance, style
+from pudle.harness import cells, files, provenance
 from pudle.harness.record import ENDINGS, KEYS, Record, whole
-from pudle.harness.statistics import bootstrap_band, t_interval
-from pudle.harness.tables import Results, coverage
-from pudle.harness.verdicts import Claim, NotRun, final, judge_all, markdown
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -236,11 +237,11 @@ def test_canonical_code_is_the_same_on_every_python():
 def test_fingerprints_of_the_experiments_reach_the_mathematics_but_not_the_plots():
     for question in experiments.QUESTIONS:
         seen = provenance.modules(f"pudle.experiments.{question}.run")
-        assert "pudle.errors" in seen and "pudle.harness.style" not in seen and "pudle.cli" not in seen
+        assert "pudle.errors" in seen and "pudle.analysis.style" not in seen and "pudle.cli" not in seen
         cells_ = experiments.plan(yaml.safe_load((CONFIG / "config.yaml").read_text()))
         with_methods = {cell.question for cell in cells_ if cell.settings.get("method") == "pudle-ae-ls"}
         reached = seen | (provenance.modules(methods.get("pudle-ae-ls").__module__) if question in with_methods else set())
-        assert "pudle.coding" in reached
+        assert "pudle.core.unrolling" in reached
 
 
 def test_intervals():

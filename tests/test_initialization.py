@@ -8,10 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pudle.data.synthetic import make_sparse_data
-from pudle.errors import PudleError
-from pudle.experiments.initialization.claims import CLAIMS
-from pudle.initialization import (
+from pudle.core.initialization import (
     background,
     gaussian_dictionary,
     pair_product,
@@ -20,6 +17,9 @@ from pudle.initialization import (
     sample_dictionary,
     top_singular,
 )
+from pudle.data.synthetic import make_sparse_data
+from pudle.errors import PudleError
+from pudle.experiments.initialization.claims import CLAIMS
 
 
 @pytest.fixture

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from pudle import convolution
-from pudle.data.digits import load_digits, read_idx
-from pudle.errors import PudleError
-from pudle.experiments.interpretability import controls
-from pudle.experiments.interpretability.run import run
-from pudle.harness.controls import measure
-from pudle.interpretation import (
+from pudle.analysis.negative_controls import measure
+from pudle.core import convolution
+from pudle.core.interpretation import (
     atom_contributions,
     explained_dictionary,
     output_contributions,
     pixel_codes,
     relation_residual,
 )
+from pudle.data.digits import load_digits, read_idx
+from pudle.errors import PudleError
+from pudle.experiments.interpretability import controls
+from pudle.experiments.interpretability.run import run
 
 
 def _data(n=30, m=7, p=5, dtype=torch.float64):

@@ -10,11 +10,11 @@ import torch
 
 import pudle
 from pudle import methods
-from pudle.coding import Unrolling, encode
+from pudle.core.gradients import unrolled_gradient
+from pudle.core.unrolling import Unrolling, encode
 from pudle.errors import PudleError
-from pudle.gradients import unrolled_gradient
-from pudle.methods.contract import PROMISES, check
-from pudle.methods.pursuit import leading_vector
+from pudle.methods.check_method import PROMISES, check
+from pudle.methods.mod_and_k_svd import leading_vector
 
 BUILT_IN = [name for name in methods.names() if methods.get(name).__module__.startswith("pudle.methods.")]
 SPORCO = pytest.mark.skipif(not importlib.util.find_spec("sporco"), reason="SPORCO is an optional package")
@@ -217,7 +217,7 @@ def test_k_svd_where_many_samples_use_an_atom(monkeypatch):
         row = torch.linalg.svd(matrix, full_matrices=False).Vh[0]
         return row * torch.sign(row @ start)
 
-    monkeypatch.setattr("pudle.methods.pursuit.leading_vector", whole)
+    monkeypatch.setattr("pudle.methods.mod_and_k_svd.leading_vector", whole)
     torch.testing.assert_close(_learn("k-svd", data.x, start, 2000, samples_per_atom=20.0), first, rtol=0, atol=1e-4)
 
 

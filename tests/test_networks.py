@@ -8,12 +8,10 @@ from convolutions import CASES, SHAPES, UNROLLINGS, free_network, make, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pudle import networks
-from pudle.coding import Unrolling
-from pudle.convolution import decode, encode, fit_size
-from pudle.errors import PudleError
-from pudle.gradients import ESTIMATORS
-from pudle.networks import (
+from pudle.core import networks
+from pudle.core.convolution import decode, encode, fit_size
+from pudle.core.gradients import ESTIMATORS
+from pudle.core.networks import (
     Network,
     autograd_filter_gradient,
     autograd_network_gradient,
@@ -21,6 +19,8 @@ from pudle.networks import (
     filter_gradient,
     network_gradient,
 )
+from pudle.core.unrolling import Unrolling
+from pudle.errors import PudleError
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -91,8 +91,8 @@ def test_the_path_for_other_devices_is_the_compiled_one(estimator, unrolling, ba
     setting = {"stride": 2, "targets": images.flip(3), "backward_layers": backward_layers, "margin": margin, "l1_weight": 1.7}
     compiled = network_gradient(images, network, estimator, unrolling, **setting)
     estimate = denoise(images, network, unrolling, stride=2)
-    monkeypatch.setattr("pudle.image_layers.run_network", networks.run_network)
-    monkeypatch.setattr("pudle.networks._block", lambda *_: 2)
+    monkeypatch.setattr("pudle.kernels.image_layers.run_network", networks.run_network)
+    monkeypatch.setattr("pudle.core.networks._block", lambda *_: 2)
     other = network_gradient(images, network, estimator, unrolling, **setting)
     torch.testing.assert_close(other.codes, compiled.codes)
     torch.testing.assert_close(denoise(images, network, unrolling, stride=2), estimate)

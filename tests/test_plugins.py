@@ -13,7 +13,7 @@ from pudle import methods
 from pudle.cli import main
 from pudle.errors import PudleError
 from pudle.harness import provenance
-from pudle.methods.contract import PROMISES, BrokenPromise, check
+from pudle.methods.check_method import PROMISES, BrokenPromise, check
 
 BEFORE = methods.names()
 
@@ -73,12 +73,14 @@ def test_the_fingerprint_follows_the_file_and_what_it_imports(tmp_path):
     first = now(MINE, "a")
     assert now(MINE + "# a comment\n", "b") == first
     assert now(MINE.replace("0.1", "0.2"), "c") != first
-    assert now(MINE.replace("pass", "import pudle.coding"), "d") != now(MINE.replace("pass", "import pudle.metrics"), "e")
+    assert now(MINE.replace("pass", "import pudle.core.unrolling"), "d") != now(
+        MINE.replace("pass", "import pudle.core.metrics"), "e"
+    )
 
 
 def test_fingerprints_of_built_in_methods_reach_what_they_use():
     seen = provenance.modules("pudle.methods.unrolled")
-    assert {"pudle.gradients", "pudle.coding", "pudle.methods.descent", "pudle.methods"} <= seen
+    assert {"pudle.core.gradients", "pudle.core.unrolling", "pudle.methods.descent", "pudle.methods"} <= seen
     assert "pudle.methods.noodl" not in seen and methods.fingerprint("noodl") != methods.fingerprint("pudle-dec")
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import orthogonal_mp_gram
 
+from pudle.core.pursuit import pursue
 from pudle.errors import PudleError
-from pudle.pursuit import pursue
 
 
 def _theirs(x, D, **stop):

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from workflows import ROOT, SMALL, Workflow, pudle
 
-from pudle.audit.layout import on_disk
+from pudle.audit.run import on_disk
 from pudle.experiments import QUESTIONS
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from pudle import cli, experiments
-from pudle.harness import published
+from pudle.analysis import published
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

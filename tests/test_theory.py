@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pudle
-from pudle import theory
-from pudle.lasso_codes import lasso
+from pudle.core import theory
+from pudle.core.lasso import lasso
 
 
 def _problem(n=50, m=64, p=64, s=2, seed=0, delta=0.0):

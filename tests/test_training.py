@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pudle.convolution import operator_norm
+from pudle.core.convolution import operator_norm
+from pudle.core.networks import network_gradient
 from pudle.errors import PudleError
-from pudle.experiments import training
+from pudle.experiments._shared import training
 from pudle.harness import cells, checkpoints
 from pudle.harness.record import Record
-from pudle.networks import network_gradient
 
 SETTINGS = {
     "n_filters": 4,

@@ -61,8 +61,8 @@ def test_another_device_runs_the_same_cells_again(finished):
             {"cell_learning", "tables", "figures_learning", "verdicts"},
             {"cell_unrolling", "figures_unrolling"},
         ),
-        ("coding.py", {"cell_learning", "cell_unrolling", "figures_unrolling"}, set()),
-        ("harness/style.py", {"figures_learning", "figures_unrolling"}, {"cell_learning", "cell_unrolling", "verdicts"}),
+        ("core/unrolling.py", {"cell_learning", "cell_unrolling", "figures_unrolling"}, set()),
+        ("analysis/style.py", {"figures_learning", "figures_unrolling"}, {"cell_learning", "cell_unrolling", "verdicts"}),
     ],
 )
 def test_a_change_of_code_runs_exactly_what_depends_on_it(finished, checkout, module, runs, spares):

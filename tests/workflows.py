@@ -78,7 +78,7 @@ class Workflow:
 
 def repeatable(root: Path) -> dict[str, bytes]:
     """The files of a run that another run makes again: not those with seconds, memory or times of day, and not the logs."""
-    from pudle.audit.layout import Run, on_disk
+    from pudle.audit.run import Run, on_disk
 
     run = Run(root)
     names = [path.relative_to(root).as_posix() for path in on_disk(root)]

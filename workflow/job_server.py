@@ -110,9 +110,11 @@ def preload() -> None:
     import sklearn.decomposition
     import torch
 
-    from pudle import cli, dictionary_gradient, experiments, networks
-    from pudle.coding import Unrolling
-    from pudle.harness import plugins, provenance, style
+    from pudle import cli, dictionary_gradient, experiments
+    from pudle.analysis import style
+    from pudle.core import networks
+    from pudle.core.unrolling import Unrolling
+    from pudle.harness import plugins, provenance
 
     plugins.load([])
     for question in experiments.QUESTIONS:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pudle.audit.layout import CRATE, MANIFEST, Run
+from pudle.audit.run import CRATE, MANIFEST, Run
 from pudle.errors import PudleError
 from pudle.harness import files
 

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from pudle import experiments
 from pudle.audit import manifest
-from pudle.audit.layout import CRATE, MANIFEST, Run, name_of, on_disk
+from pudle.audit.finding import Finding
+from pudle.audit.recompute import findings as recomputed
+from pudle.audit.run import CRATE, MANIFEST, Run, name_of, on_disk
 from pudle.data import catalogue
 from pudle.errors import PudleError
 from pudle.harness import files
@@ -18,21 +19,11 @@ from pudle.harness.record import ENDINGS
 LIMIT = 20  # findings about entries of the manifest that are told one by one
 
 
-class Finding(NamedTuple):
-    """Something that is not as it should be: in which file, what was checked, and what was found."""
-
-    file: str
-    check: str
-    found: str
-
-
 def audit(root: Path, plugins: Iterable[str] | None = None, *, recompute: bool = True) -> list[Finding]:
     """Everything that is wrong with the run in the folder ``root``; an empty list if nothing is.
 
     recompute : compute tables, figures' numbers, verdicts and the page again; else compare hashes, cells and plan only
     """
-    from pudle.audit import recompute as again
-
     found = [*_files(Path(root))]
     try:
         run = Run(root, plugins)
@@ -40,7 +31,7 @@ def audit(root: Path, plugins: Iterable[str] | None = None, *, recompute: bool =
         return [*found, Finding("config.json", "plan", str(error))]
     found += [*_manifest(run, {finding.file for finding in found}), *_cells(run)]
     if recompute:
-        found += again.findings(run)
+        found += recomputed(run)
     return found
 
 

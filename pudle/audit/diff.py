@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pandas as pd
 
-from pudle.audit.layout import Run, name_of
 from pudle.audit.recompute import RTOL
+from pudle.audit.run import Run, name_of
 from pudle.harness import files
 
 NONE = "none"

@@ -13,7 +13,7 @@ from pathlib import Path
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
-from pudle.audit.layout import CRATE, MANIFEST, Run, name_of
+from pudle.audit.run import CRATE, MANIFEST, Run, name_of
 from pudle.errors import PudleError
 from pudle.harness import files
 from pudle.harness.cells import Cell

@@ -18,11 +18,12 @@ import pandas as pd
 import scipy
 
 from pudle import experiments
-from pudle.audit.checks import Finding
-from pudle.audit.layout import Run, name_of
-from pudle.harness import published, record, style, tables, verdicts
+from pudle.analysis import published, style, tables, verdicts
+from pudle.analysis.statistics import LEVEL, RESAMPLES
+from pudle.audit.finding import Finding
+from pudle.audit.run import Run, name_of
+from pudle.harness import record
 from pudle.harness.record import ENDINGS, KEYS
-from pudle.harness.statistics import LEVEL, RESAMPLES
 
 RTOL = 1e-9  # what another order of summation may change of a number
 ATOL = 1e-14  # and of one that cancels, as a share of the largest of its column
@@ -297,7 +298,7 @@ def _published(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.Data
 
 
 def _page(run: Run) -> Iterator[Finding]:
-    from pudle.report import page
+    from pudle.analysis.report import page
 
     yield from _same(run, "report/index.html", "report", page(run.root, run.scale, run.cells))
 

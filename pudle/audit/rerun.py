@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from pudle import experiments
-from pudle.audit.checks import Finding
-from pudle.audit.layout import Run, name_of
+from pudle.audit.finding import Finding
 from pudle.audit.recompute import read
+from pudle.audit.run import Run, name_of
 from pudle.harness import cells, files
 
 TOLERANCE = 1e-3  # of a quantity's largest absolute value: for other machines or versions

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pudle import experiments
 from pudle.audit import manifest, rerun
-from pudle.audit.layout import MANIFEST, Run, Step, name_of
+from pudle.audit.run import MANIFEST, Run, Step, name_of
 from pudle.errors import PudleError
 from pudle.harness import cells, files
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pudle.data.streams import stream
+from pudle.core.initialization import unit_norm
+from pudle.core.random import stream
 from pudle.errors import PudleError, one_of
 
 AMPLITUDES = ("uniform", "subgaussian")
@@ -69,11 +70,6 @@ def make_sparse_data(
     if noise:
         x += noise * torch.from_numpy(stream(seed, "noise").standard_normal(x.shape))
     return SparseData(*(tensor.to(torch.get_default_device(), dtype) for tensor in (x, codes, dictionary)))
-
-
-def unit_norm(dictionary: Tensor) -> Tensor:
-    """``dictionary`` (m, p) with its atoms rescaled to norm 1."""
-    return dictionary / torch.linalg.vector_norm(dictionary, dim=0, keepdim=True)
 
 
 def _supports(draw: np.random.Generator, n_samples: int, n_atoms: int, sparsity: int, block: int = 10_000) -> np.ndarray:

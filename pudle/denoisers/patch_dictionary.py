@@ -69,7 +69,7 @@ class PatchDictionary(Denoiser):
         """Patches (n, patch²) from as few atoms as leave no more than the noise."""
         import torch
 
-        from pudle.pursuit import pursue
+        from pudle.core.pursuit import pursue
 
         noise = self.settings.gain * self.sigma * self.settings.patch
         return pursue(torch.from_numpy(patches), torch.from_numpy(self._atoms.T), residual=noise).numpy() @ self._atoms

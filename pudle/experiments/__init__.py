@@ -1,6 +1,6 @@
 """The paper's questions, one folder each: ``settings.yaml`` (every key of its section in the config), ``grid.py`` (its cells),
 ``run.py`` (how one cell runs), ``figures.py``, ``claims.py``, and where there are any, ``controls.py`` (negative controls of the claims).
-A new folder is a new question: nothing else lists them."""
+A new folder is a new question: nothing else lists them. ``_shared`` holds what several of them use."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from pudle.harness import plugins, provenance, settings
 from pudle.harness.cells import Cell
 
 if TYPE_CHECKING:
-    from pudle.harness.verdicts import Claim
+    from pudle.analysis.verdicts import Claim
 
 MOST_SEEDS = 10_000
-QUESTIONS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
+QUESTIONS = tuple(
+    sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg and not module.name.startswith("_"))
+)
 
 
 def part(question: str, name: str) -> ModuleType:

@@ -32,7 +32,7 @@ class Admm(Gathered):
         self.move_to(torch.from_numpy(learned).to(x))
 
     def encode(self, x):
-        from pudle.lasso_codes import lasso
+        from pudle.core.lasso import lasso
 
         return lasso(x, self.dictionary, self.settings.lam)
 

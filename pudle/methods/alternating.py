@@ -14,11 +14,11 @@ class Alternating(Descent):
         lam: float = Field(0.2, gt=0, description="Sparsity level λ.")
 
     def encode(self, x):
-        from pudle.lasso_codes import lasso
+        from pudle.core.lasso import lasso
 
         return lasso(x, self.dictionary, self.settings.lam)
 
     def gradient(self, batch):
-        from pudle.gradients import decoder_gradient
+        from pudle.core.gradients import decoder_gradient
 
         return decoder_gradient(batch, self.dictionary, self.encode(batch))

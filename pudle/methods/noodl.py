@@ -22,8 +22,8 @@ class Noodl(SignDescent):
         return super().encode(x)
 
     def encode(self, x):
-        from pudle.coding import Unrolling
-        from pudle.gradients import unrolled_codes
+        from pudle.core.gradients import unrolled_codes
+        from pudle.core.unrolling import Unrolling
 
         unrolling = Unrolling(threshold=self.settings.threshold, step=self.settings.step, n_layers=self.settings.n_layers)
         return unrolled_codes(x, self.dictionary, unrolling, self.start(x))

@@ -52,6 +52,6 @@ class Online(Method):
         self.move_to(torch.from_numpy(self._model.components_.T).to(self.dictionary))  # there norms are only at most 1
 
     def encode(self, x):
-        from pudle.lasso_codes import lasso
+        from pudle.core.lasso import lasso
 
         return lasso(x, self.dictionary, self.settings.lam)

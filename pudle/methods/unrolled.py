@@ -12,7 +12,7 @@ from pudle.methods.descent import Descent
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pudle.coding import Unrolling
+    from pudle.core.unrolling import Unrolling
 
 _PAPER = "Tolooshams & Ba, TMLR 2022 (arXiv 2106.00058)"
 
@@ -28,7 +28,7 @@ class Unrolled(Descent):
         n_layers: int = Field(100, ge=1, description="Layers T.")
 
     def shrinkage(self) -> dict[str, float]:
-        """What a layer shrinks with now: arguments of :class:`pudle.coding.Unrolling`."""
+        """What a layer shrinks with now: arguments of :class:`pudle.core.unrolling.Unrolling`."""
         return {"lam": self.settings.lam}
 
     def backward_layers(self) -> int | None:
@@ -36,18 +36,18 @@ class Unrolled(Descent):
         return None
 
     def gradient(self, batch: Tensor) -> Tensor:
-        from pudle.gradients import unrolled_gradient
+        from pudle.core.gradients import unrolled_gradient
 
         unrolling, back = self._unrolling(), self.backward_layers()
         return unrolled_gradient(batch, self.dictionary, self.estimator, unrolling, backward_layers=back).gradient
 
     def encode(self, x: Tensor) -> Tensor:
-        from pudle.coding import encode
+        from pudle.core.unrolling import encode
 
         return encode(x, self.dictionary, **vars(self._unrolling()))
 
     def _unrolling(self) -> Unrolling:
-        from pudle.coding import Unrolling
+        from pudle.core.unrolling import Unrolling
 
         return Unrolling(**self.shrinkage(), step=self.settings.step, n_layers=self.settings.n_layers)
 

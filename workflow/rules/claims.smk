@@ -13,7 +13,7 @@ rule verdicts:
         root=lambda wildcards: ROOT,
         planned=planned(),
         fingerprint=code(
-            "harness.verdicts",
+            "analysis.verdicts",
             *(f"experiments.{question}.claims" for question in QUESTIONS),
             *(f"experiments.{question}.controls" for question in filter(experiments.has_controls, QUESTIONS)),
         ),
@@ -25,7 +25,7 @@ rule verdicts:
 rule published:
     input:
         cell_files(),
-        f"{workflow.basedir}/pudle/harness/published.csv",
+        f"{workflow.basedir}/pudle/analysis/published.csv",
     output:
         csv=report(
             f"{ROOT}/published.csv", caption="../report/published.rst", category="Verdicts", labels={"table": "published"}
@@ -38,7 +38,7 @@ rule published:
     params:
         root=lambda wildcards: ROOT,
         planned=planned(),
-        fingerprint=code("harness.published"),
+        fingerprint=code("analysis.published"),
     shell:
         "pudle published --root {params.root:q} 2> {log:q}"
 

@@ -6,7 +6,7 @@ rule report:
         f"{ROOT}/cells.csv",
         f"{ROOT}/claims.csv",
         f"{ROOT}/published.csv",
-        [f"{workflow.basedir}/pudle/report/page.{kind}" for kind in ("html", "css", "js")],
+        [f"{workflow.basedir}/pudle/analysis/report/page.{kind}" for kind in ("html", "css", "js")],
     output:
         report(f"{ROOT}/report/index.html", caption="../report/page.rst", category="Verdicts", labels={"table": "page"}),
     log:
@@ -15,6 +15,6 @@ rule report:
         "../../environment.yml"
     params:
         root=lambda wildcards: ROOT,
-        fingerprint=code("report"),
+        fingerprint=code("analysis.report"),
     shell:
         "pudle report --root {params.root:q} 2> {log:q}"

@@ -11,7 +11,7 @@ rule coverage:
     params:
         root=lambda wildcards: ROOT,
         planned=planned(),
-        fingerprint=code("harness.tables"),
+        fingerprint=code("analysis.tables"),
     shell:
         "pudle coverage --root {params.root:q} 2> {log:q}"
 
@@ -33,6 +33,6 @@ rule tables:
     params:
         root=lambda wildcards: ROOT,
         planned=lambda wildcards: planned(wildcards.question),
-        fingerprint=code("harness.tables"),
+        fingerprint=code("analysis.tables"),
     shell:
         "pudle tables {wildcards.question} --root {params.root:q} 2> {log:q}"

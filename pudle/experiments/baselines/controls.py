@@ -2,9 +2,9 @@
 
 import pandas as pd
 
+from pudle.analysis.negative_controls import Control, measure
 from pudle.experiments.baselines.grid import VARIES, plan
 from pudle.experiments.baselines.run import run
-from pudle.harness.controls import Control, measure
 
 # Sizes at which all of the claims hold: few atoms for the number of features, a large λ, and a low rate for NOODL.
 SETTINGS = {

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from pudle.experiments.palette import lines
-from pudle.harness import style
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
+from pudle.analysis import style
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
+from pudle.experiments._shared.palette import lines
 
 ERROR = r"$\|D - D^*\|_F \,/\, \|D^*\|_F$"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pudle.experiments.recovery import learn
+from pudle.experiments._shared.recovery import learn
 from pudle.harness.record import Record
 
 

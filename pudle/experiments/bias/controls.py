@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from pudle.coding import encode
+from pudle.analysis.negative_controls import Control, measure
+from pudle.core.gradients import unrolled_gradient
+from pudle.core.unrolling import encode
+from pudle.experiments._shared.wrong_gradients import wrong_sign
 from pudle.experiments.bias.grid import VARIES
 from pudle.experiments.bias.run import run
-from pudle.experiments.spoil import wrong_sign
-from pudle.gradients import unrolled_gradient
-from pudle.harness.controls import Control, measure
 
 SETTINGS = {
     "n_samples": 100,

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from pudle.experiments.palette import look
-from pudle.harness import style
-from pudle.harness.statistics import slope, t_interval
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
+from pudle.analysis import style
+from pudle.analysis.statistics import slope, t_interval
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
+from pudle.experiments._shared.palette import look
 
 FORWARD = {"fixed": ("fixed λ", "-", "o"), "decayed": ("decayed λ", "--", "s"), "hard": ("hard threshold", ":", "^")}
 

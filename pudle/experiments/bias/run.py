@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from pudle.coding import Unrolling, encode
-from pudle.data.synthetic import SparseData, make_sparse_data, unit_norm
-from pudle.gradients import unrolled_gradient
+from pudle.core.gradients import unrolled_gradient
+from pudle.core.initialization import perturb_dictionary, unit_norm
+from pudle.core.metrics import dictionary_error
+from pudle.core.unrolling import Unrolling, encode
+from pudle.data.synthetic import SparseData, make_sparse_data
 from pudle.harness.record import Record
-from pudle.initialization import perturb_dictionary
-from pudle.metrics import dictionary_error
 
 
 def run(

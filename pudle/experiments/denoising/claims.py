@@ -3,8 +3,8 @@ compared on the same images, noise, crops and start, so that differences are pai
 
 import pandas as pd
 
+from pudle.analysis.verdicts import Claim, NotRun
 from pudle.experiments.denoising import slices
-from pudle.harness.verdicts import Claim, NotRun
 
 _PLACE = "Section 5, image denoising"
 

@@ -5,11 +5,11 @@ from functools import cache
 
 import pandas as pd
 
+from pudle.analysis.negative_controls import Control, measure
+from pudle.core.networks import network_gradient
+from pudle.experiments._shared.wrong_gradients import wrong_sign
 from pudle.experiments.denoising.grid import VARIES
 from pudle.experiments.denoising.run import run
-from pudle.experiments.spoil import wrong_sign
-from pudle.harness.controls import Control, measure
-from pudle.networks import network_gradient
 
 SETTINGS = {
     "train": "skimage-train",

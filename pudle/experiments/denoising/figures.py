@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
+from pudle.analysis import style
+from pudle.analysis.published import values as published
+from pudle.analysis.statistics import holm, t_interval, t_test
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
+from pudle.experiments._shared.palette import lines, look
 from pudle.experiments.denoising import galleries, slices
-from pudle.experiments.palette import lines, look
-from pudle.harness import style
-from pudle.harness.published import values as published
-from pudle.harness.statistics import holm, t_interval, t_test
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
 
 QUANTITIES = {"psnr": "test PSNR (dB), peak 1", "psnr_as_published": "test PSNR (dB), as published"}
 

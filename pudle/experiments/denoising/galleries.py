@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from pudle.analysis import style
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
 from pudle.experiments.denoising import GALLERY, slices
-from pudle.harness import style
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
 
 ZOOM = 32  # pixels of the inset
 COLUMNS = 6

@@ -11,7 +11,7 @@ from functools import partial
 
 from pudle import denoisers
 from pudle.data import catalogue
-from pudle.experiments import plugin_grid
+from pudle.experiments._shared import plugin_grid
 from pudle.harness.settings import Sources, refuse
 
 VARIES = ("sigma", "estimator", "l1_weighting", "lam", "threshold", "variant", "denoiser_name")

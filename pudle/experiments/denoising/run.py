@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pudle import convolution, denoisers, networks
+from pudle import denoisers
+from pudle.core import convolution, networks
+from pudle.core.random import stream
 from pudle.data.catalogue import data_root
 from pudle.data.images import check_scores, check_sizes, load_images, refuse_overlap
-from pudle.data.streams import stream
 from pudle.errors import PudleError
-from pudle.experiments import training
+from pudle.experiments._shared import training
 from pudle.experiments.denoising import GALLERY
 from pudle.harness.record import Record
 

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from pudle.experiments.palette import lines
-from pudle.harness import published, style
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
+from pudle.analysis import published, style
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
+from pudle.experiments._shared.palette import lines
 
 # What each quantity is held against: label → id of the published value, line style.
 BARS = {

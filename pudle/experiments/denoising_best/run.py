@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from pudle import convolution
+from pudle.core import convolution
 from pudle.data.catalogue import data_root
 from pudle.data.images import check_scores, check_sizes, load_images, refuse_overlap
-from pudle.experiments import training
+from pudle.experiments._shared import training
 from pudle.harness.record import Record
 
 

@@ -1,9 +1,9 @@
 """Sparsities that are told the wrong way round, and a truth that has not made the samples."""
 
+from pudle.analysis.negative_controls import Control, measure
 from pudle.data.synthetic import make_sparse_data
 from pudle.experiments.initialization.grid import VARIES, plan
 from pudle.experiments.initialization.run import run
-from pudle.harness.controls import Control, measure
 
 SETTINGS = {
     "n_samples": 2000,

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from pudle.experiments.palette import lines, look
-from pudle.harness import style
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
+from pudle.analysis import style
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
+from pudle.experiments._shared.palette import lines, look
 
 _PUBLISHED = (0.005, 0.02, 0.0228, 0.1)  # the δ in PUDLE's experiments
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pudle.coding import Unrolling, encode
-from pudle.data.synthetic import SparseData, make_sparse_data, unit_norm
-from pudle.gradients import unrolled_gradient
+from pudle.core.gradients import unrolled_gradient
+from pudle.core.initialization import gaussian_dictionary, pairwise_dictionary, perturb_dictionary, sample_dictionary, unit_norm
+from pudle.core.metrics import align_atoms, dictionary_error
+from pudle.core.unrolling import Unrolling, encode
+from pudle.data.synthetic import SparseData, make_sparse_data
 from pudle.harness.record import Record
-from pudle.initialization import gaussian_dictionary, pairwise_dictionary, perturb_dictionary, sample_dictionary
-from pudle.metrics import align_atoms, dictionary_error
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, make: Callable = make_sparse_data) -> None:

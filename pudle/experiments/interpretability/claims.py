@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.harness.verdicts import Claim, final, select
+from pudle.analysis.verdicts import Claim, final, select
 
 _PLACE = "Section 4, interpretability"
 

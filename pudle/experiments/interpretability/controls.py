@@ -4,9 +4,9 @@ from functools import cache
 
 import pandas as pd
 
+from pudle.analysis.negative_controls import Control, measure
 from pudle.experiments.interpretability.grid import VARIES
 from pudle.experiments.interpretability.run import run, train_dictionary
-from pudle.harness.controls import Control, measure
 from pudle.harness.record import Record
 
 SETTINGS = {

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from pudle.harness import style
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
+from pudle.analysis import style
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito; one for each number of layers
 GUESSES = {

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from tqdm import trange
 
-from pudle.coding import Unrolling, encode
+from pudle.core.gradients import unrolled_gradient
+from pudle.core.interpretation import atom_contributions, explained_dictionary, output_contributions, relation_residual
+from pudle.core.random import stream
+from pudle.core.unrolling import Unrolling, encode
 from pudle.data.catalogue import data_root
 from pudle.data.digits import load_digits
-from pudle.data.streams import stream
-from pudle.gradients import unrolled_gradient
 from pudle.harness.record import Record
-from pudle.interpretation import atom_contributions, explained_dictionary, output_contributions, relation_residual
 
 TOP = 10  # contributors whose class is looked at
 FEW = 0.05  # share of the training images that is called a few per cent

@@ -1,9 +1,9 @@
 """A closed form of the wrong sign, and supports taken to settle where they do not."""
 
-from pudle import theory
+from pudle.analysis.negative_controls import Control, measure
+from pudle.core import theory
 from pudle.experiments.jacobian.grid import VARIES, plan
 from pudle.experiments.jacobian.run import run
-from pudle.harness.controls import Control, measure
 
 SETTINGS = {
     "n_samples": 6,

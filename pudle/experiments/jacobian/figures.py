@@ -1,8 +1,8 @@
 """The error of Jacobians over layers, and what happens to it at settling."""
 
-from pudle.harness import style
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
+from pudle.analysis import style
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
 
 LOOKS = {
     "settled": ("support settled", "#0072B2", "-"),

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pudle import theory
-from pudle.coding import Unrolling, iterate
-from pudle.data.streams import stream
-from pudle.data.synthetic import unit_norm
+from pudle.core import theory
+from pudle.core.initialization import unit_norm
+from pudle.core.lasso import lasso
+from pudle.core.random import stream
+from pudle.core.unrolling import Unrolling, iterate
 from pudle.harness.record import Record
-from pudle.lasso_codes import lasso
 
 
 def run(

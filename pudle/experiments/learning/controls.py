@@ -4,11 +4,11 @@ from functools import cache
 
 import pandas as pd
 
+from pudle.analysis.negative_controls import Control, measure
+from pudle.core.gradients import unrolled_gradient
+from pudle.experiments._shared.wrong_gradients import wrong_sign
 from pudle.experiments.learning.grid import VARIES
 from pudle.experiments.learning.run import run
-from pudle.experiments.spoil import wrong_sign
-from pudle.gradients import unrolled_gradient
-from pudle.harness.controls import Control, measure
 
 SETTINGS = {
     "n_samples": 100,

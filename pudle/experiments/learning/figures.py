@@ -1,9 +1,9 @@
 """The dictionary's error while it is learned."""
 
-from pudle.experiments.palette import lines
-from pudle.harness import style
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
+from pudle.analysis import style
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
+from pudle.experiments._shared.palette import lines
 
 
 def _curves(quantity: str, ylabel: str):

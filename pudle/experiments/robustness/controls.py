@@ -1,10 +1,10 @@
 """Gradients of the wrong sign, under every variant."""
 
 from pudle import methods
+from pudle.analysis.negative_controls import Control, measure
 from pudle.experiments.robustness.claims import CLAIMS
 from pudle.experiments.robustness.grid import VARIES, plan
 from pudle.experiments.robustness.run import run
-from pudle.harness.controls import Control, measure
 
 DESCENT = {"learning_rate": 0.01, "adam_eps": 1e-8, "n_layers": 30}
 SETTINGS = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from pudle import methods
-from pudle.experiments import plugin_grid
+from pudle.experiments._shared import plugin_grid
 from pudle.harness.settings import Sources, refuse
 
 VARIES = ("variant", "method_name")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from pudle import methods
-from pudle.experiments.recovery import learn
+from pudle.experiments._shared.recovery import learn
 from pudle.harness.record import Record
 
 

@@ -1,10 +1,10 @@
 """Steps beyond the bound that are told as below it, gradients that do not grow, and gradients of the wrong sign."""
 
-from pudle.experiments.spoil import wrong_sign
+from pudle.analysis.negative_controls import Control, measure
+from pudle.core.gradients import unrolled_gradient
+from pudle.experiments._shared.wrong_gradients import wrong_sign
 from pudle.experiments.stability.grid import VARIES, plan
 from pudle.experiments.stability.run import run
-from pudle.gradients import unrolled_gradient
-from pudle.harness.controls import Control, measure
 
 SETTINGS = {
     "n_samples": 50,

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from pudle.experiments.palette import look
-from pudle.harness import style
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
+from pudle.analysis import style
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
+from pudle.experiments._shared.palette import look
 
 KINDS = (("soft", "none"), ("soft", "fista"), ("hard", "none"), ("hard", "fista"))
 NAMES = {"none": "ISTA", "fista": "FISTA"}

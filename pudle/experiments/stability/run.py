@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pudle import theory
-from pudle.coding import Unrolling
-from pudle.data.synthetic import SparseData, make_sparse_data, unit_norm
-from pudle.gradients import decoder_gradient, unrolled_gradient
+from pudle.core import theory
+from pudle.core.gradients import decoder_gradient, unrolled_gradient
+from pudle.core.initialization import perturb_dictionary, unit_norm
+from pudle.core.metrics import dictionary_error
+from pudle.core.unrolling import Unrolling
+from pudle.data.synthetic import SparseData, make_sparse_data
 from pudle.harness.record import Record
-from pudle.initialization import perturb_dictionary
-from pudle.metrics import dictionary_error
 
 CAP = 1e30
 FAR = 2.0

@@ -1,8 +1,8 @@
 """Samples with more non-zeros than theory is told."""
 
+from pudle.analysis.negative_controls import Control, measure
 from pudle.experiments.support.grid import VARIES, plan
 from pudle.experiments.support.run import run
-from pudle.harness.controls import Control, measure
 
 SETTINGS = {
     "n_samples": 100,

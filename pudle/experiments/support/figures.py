@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pudle.harness import style
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
+from pudle.analysis import style
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
 
 NAMES = {"gaussian": "Gaussian", "two-bases": "two bases"}
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#8C564B", "#4D4D4D")

@@ -7,12 +7,12 @@ import scipy
 import torch
 from torch import Tensor
 
-from pudle import theory
-from pudle.coding import Unrolling, iterate
-from pudle.data.streams import stream
-from pudle.data.synthetic import make_sparse_data, unit_norm
+from pudle.core import theory
+from pudle.core.initialization import perturb_dictionary, unit_norm
+from pudle.core.random import stream
+from pudle.core.unrolling import Unrolling, iterate
+from pudle.data.synthetic import make_sparse_data
 from pudle.harness.record import Record
-from pudle.initialization import perturb_dictionary
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, hidden: int = 1) -> None:

@@ -5,10 +5,10 @@ from functools import cache
 
 import pandas as pd
 
-from pudle.experiments.spoil import detached, shuffled_codes, wrong_sign
+from pudle.analysis.negative_controls import Control, measure
+from pudle.core.gradients import unrolled_gradient
+from pudle.experiments._shared.wrong_gradients import detached, shuffled_codes, wrong_sign
 from pudle.experiments.unrolling.run import run
-from pudle.gradients import unrolled_gradient
-from pudle.harness.controls import Control, measure
 
 SETTINGS = {
     "n_samples": 100,

@@ -1,9 +1,9 @@
 """Convergence of codes and gradients with the number of layers."""
 
-from pudle.experiments.palette import lines, look
-from pudle.harness import style
-from pudle.harness.style import Figure
-from pudle.harness.tables import Results
+from pudle.analysis import style
+from pudle.analysis.style import Figure
+from pudle.analysis.tables import Results
+from pudle.experiments._shared.palette import lines, look
 
 
 def code_convergence(results: Results):

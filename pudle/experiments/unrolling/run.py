@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pudle.coding import Unrolling
+from pudle.core.gradients import decoder_gradient, unrolled_gradient
+from pudle.core.initialization import perturb_dictionary
+from pudle.core.lasso import lasso
+from pudle.core.unrolling import Unrolling
 from pudle.data.synthetic import make_sparse_data
-from pudle.gradients import decoder_gradient, unrolled_gradient
 from pudle.harness.record import Record
-from pudle.initialization import perturb_dictionary
-from pudle.lasso_codes import lasso
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = unrolled_gradient) -> None:

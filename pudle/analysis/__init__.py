@@ -1,0 +1,1 @@
+"""How rows become tables, verdicts, comparisons with published values, figures and the report."""

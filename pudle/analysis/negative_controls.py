@@ -1,0 +1,66 @@
+"""Negative controls: an experiment is spoiled, and the claims that speak of what was spoiled must then be CONTRADICTED.
+
+A control that lets its claim stand shows that the claim tests nothing. Controls run at sizes of their own, the same at every scale.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pudle.analysis.verdicts import Claim
+from pudle.errors import PudleError
+from pudle.harness.record import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """One way to spoil a question.
+
+    claims : ids of the question's claims that it must turn CONTRADICTED
+    statement : what is spoiled, in words
+    rows : whether to spoil → rows of the question, as its claims take them; without spoiling no claim may be CONTRADICTED (tests)
+    """
+
+    id: str
+    claims: tuple[str, ...]
+    statement: str
+    rows: Callable[[bool], pd.DataFrame]
+
+
+def measure(run: Callable, cells: Iterable[Mapping], seeds: Sequence[int], varies: Sequence[str], **spoiled) -> pd.DataFrame:
+    """Rows of ``cells`` (settings) by ``run(settings, seeds, record, **spoiled)``, with the settings that vary as columns."""
+    frames = []
+    for settings in cells:
+        record = Record()
+        run(settings, seeds, record, **spoiled)
+        frames.append(record.rows().assign(**{key: settings.get(key, "") for key in varies}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def verdicts(control: Control, claims: Iterable[Claim], *, spoil: bool = True) -> list[dict]:
+    """A row (control, claim, verdict, effect, threshold, works, spoiled) for each claim of ``control``."""
+    rows = control.rows(spoil)
+    judged = {claim.id: claim.judge(rows) for claim in claims if claim.id in control.claims}
+    return [
+        {
+            "control": control.id,
+            "claim": name,
+            "verdict": judged[name]["verdict"],
+            "effect": judged[name]["effect"],
+            "threshold": judged[name]["threshold"],
+            "works": judged[name]["verdict"] == "CONTRADICTED",
+            "spoiled": control.statement,
+        }
+        for name in control.claims
+    ]
+
+
+def refuse_blind(question: str, table: pd.DataFrame) -> None:
+    """Raise :class:`PudleError` if a control did not contradict its claim."""
+    blind = table[~table.works]
+    if len(blind):
+        told = "; ".join(f"{row.claim} is {row.verdict} with {row.control} ({row.spoiled})" for row in blind.itertuples())
+        raise PudleError(
+            f"{question}: negative controls that do not contradict their claims, which therefore test nothing: {told}"
+        )

@@ -1,0 +1,141 @@
+"""Published values beside ours.
+
+``published.csv`` holds a value a line: where it stands among our rows (question, settings, quantity, at which update), the value, how far
+ours may be from it, its source and how it was read, and where the protocols differ. In ``where``, ``min:10`` is 10 at the paper scale, and
+the smallest value of the setting at others, which have other sizes; so are ``max`` the largest and ``first`` the one that comes
+first. ``at`` is the last update, or the lowest or highest value over the second half of them.
+
+What a comparison may say depends on the scale. Paper scale: *replicates*, if our mean is within the tolerance of the published value; else
+*cannot tell*, if the published value lies in the 95 % Student-t interval of ours over seeds; else *differs*. *Too few seeds* are less
+than three; where a run ended early, nothing else is said. The tolerance is 25 % (0.3 dB for
+PSNR), as published values are single runs without intervals. Every other scale: only whether the values of a group come in the
+published order. Means and intervals of what has a tolerance in per cent are of logarithms.
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+
+from pudle.analysis.statistics import MIN_SEEDS, Interval, t_interval
+
+PAPER = "paper"
+_PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
+RULE = (
+    "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our "
+    "95 % Student-t interval over seeds; else differs; with less than three seeds none of these. "
+    "Other scales: whether the values of a group come in the published order. Ratio: ours over published."
+)
+
+
+def values() -> pd.DataFrame:
+    """The published values: id, question, group, where, quantity, at, published, tolerance, source, read, protocol."""
+    with resources.files("pudle.analysis").joinpath("published.csv").open() as file:
+        return pd.read_csv(file, keep_default_na=False)
+
+
+def compare(rows: Mapping[str, pd.DataFrame], scale: str, whole: Mapping[str, pd.DataFrame] | None = None) -> pd.DataFrame:
+    """A row for each published value: ours with its interval over seeds, the ratio (PSNR: the difference in dB), and what follows.
+
+    rows : question → its rows, as claims take them; whole : the same without runs that ended early, if some did
+    """
+    table = values()
+    found, left = (
+        [_ours(some.get(value.question, pd.DataFrame()), value, scale) for value in table.itertuples()]
+        for some in (rows, rows if whole is None else whole)
+    )
+    ended = [one[1] > 0 and (one[1], one[0].mean) != (other[1], other[0].mean) for one, other in zip(found, left, strict=True)]
+    intervals = [Interval(np.nan, np.nan, np.nan) if early else one[0] for one, early in zip(found, ended, strict=True)]
+    table["ours"], table["low"], table["high"] = zip(*intervals, strict=True)
+    table["n_seeds"] = [count for _, count in left]
+    decibel = ~table.tolerance.str.endswith("%")
+    table["ratio"] = np.where(decibel, table.ours - table.published, table.ours / table.published)
+    table["order"] = [_order(value, table[table.group == value.group]) for value in table.itertuples()]
+    table["verdict"] = [
+        "runs ended early" if early else _verdict(value, scale) for value, early in zip(table.itertuples(), ended, strict=True)
+    ]
+    first = [
+        "id",
+        "question",
+        "where",
+        "quantity",
+        "at",
+        "ours",
+        "low",
+        "high",
+        "n_seeds",
+        "published",
+        "ratio",
+        "verdict",
+        "order",
+    ]
+    return table[[*first, "tolerance", "source", "read", "protocol"]]
+
+
+def markdown(table: pd.DataFrame, scale: str) -> str:
+    """The comparison for reading."""
+    shown = pd.DataFrame(
+        {
+            "value": table.id,
+            "ours [95 % interval]": [
+                "" if np.isnan(row.ours) else f"{row.ours:.3g} [{row.low:.3g}, {row.high:.3g}]" for row in table.itertuples()
+            ],
+            "published": table.published,
+            "ratio": [ratio(row) for row in table.itertuples()],
+            "verdict": table.verdict,
+            "order": table.order,
+            "protocol": table.protocol,
+            "source": table.source + ", " + table.read,
+        }
+    )
+    return f"# Published values at the scale '{scale}'\n\n{RULE}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n"
+
+
+def ratio(row) -> str:
+    """Ours over published, or their difference in dB, for reading."""
+    return "" if np.isnan(row.ratio) else f"{row.ratio:.2f}" if row.tolerance.endswith("%") else f"{row.ratio:+.2f} dB"
+
+
+def _ours(rows: pd.DataFrame, value, scale: str) -> tuple[Interval, int]:
+    """The interval of our value over seeds, and how many there are."""
+    chosen = rows[rows.quantity == value.quantity] if len(rows) else rows
+    for key, _, wanted in (part.partition("=") for part in value.where.split(";") if part):
+        if key not in chosen or not len(chosen):
+            return Interval(np.nan, np.nan, np.nan), 0
+        pick, _, published = wanted.partition(":")
+        if published:
+            wanted = published if scale == PAPER else _PICK[pick](chosen[key])
+        chosen = chosen[chosen[key].astype(str) == str(wanted)]
+    if not len(chosen):
+        return Interval(np.nan, np.nan, np.nan), 0
+    if value.at == "last":
+        by_seed = chosen.sort_values("step").groupby("seed").value.last()
+    else:
+        late = chosen[chosen.step > chosen.step.max() / 2].groupby("seed").value
+        by_seed = {"lowest": late.min, "highest": late.max}[value.at]()
+    values = by_seed.to_numpy()
+    if not value.tolerance.endswith("%"):
+        return t_interval(values), len(values)
+    return Interval(*np.exp(t_interval(np.log(values)))), len(values)
+
+
+def _order(value, group: pd.DataFrame) -> str:
+    """Whether ours and the published values of the group lie on the same side of this one."""
+    others = group[(group.id != value.id) & group.ours.notna()]
+    if np.isnan(value.ours) or not len(others):
+        return ""
+    wrong = others[(others.published - value.published) * (others.ours - value.ours) < 0]
+    return f"not as published against {', '.join(wrong.id)}" if len(wrong) else "as published"
+
+
+def _verdict(value, scale: str) -> str:
+    if np.isnan(value.ours):
+        return "not run"
+    if scale != PAPER:
+        return {"": "nothing to order by", "as published": "ordering agrees"}.get(value.order, "ordering differs")
+    if value.n_seeds < MIN_SEEDS:
+        return "too few seeds"
+    amount = float(value.tolerance.removesuffix("%"))
+    near = abs(value.ratio - 1) <= amount / 100 if value.tolerance.endswith("%") else abs(value.ratio) <= amount
+    return "replicates" if near else "cannot tell" if value.low <= value.published <= value.high else "differs"

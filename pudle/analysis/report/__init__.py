@@ -1,0 +1,105 @@
+"""One page with everything: verdicts, published values, figures, coverage, settings, time. It opens from a file and needs no network.
+
+:func:`page` fills ``page.html`` (Jinja2, everything escaped) with what lies under a scale's folder; ``page.css`` and ``page.js`` go inside.
+"""
+
+import base64
+import json
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+
+from pudle.analysis import published
+from pudle.analysis.verdicts import VERDICTS
+from pudle.harness import cells, files
+
+_TABLES = {
+    "claims": ["claim", "verdict", "note"],
+    "published": ["id", "verdict", "order"],
+    "cells": ["cell", "status", "endings"],
+}
+
+
+class Picture(NamedTuple):
+    """A figure as the page shows it; image and data are ``data:`` addresses."""
+
+    name: str
+    caption: str
+    image: str
+    data: str
+
+
+def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
+    """The report on the results under ``root`` as HTML; ``planned`` cells that are not there are listed as missing."""
+    text = dict.fromkeys(("note", "controls", "order", "endings"), str)
+    claims, values, coverage = (
+        files.read_csv(root / f"{name}.csv", [*columns, "question"], dtype=text) for name, columns in _TABLES.items()
+    )
+    told = {cell.id: _told(cell.folder(root)) for cell in planned}
+    coverage["seconds"] = coverage.cell.map(lambda name: told[name].get("seconds", np.nan))
+    ran = [record for record in told.values() if record]
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"number": _number, "interval": _interval, "ratio": published.ratio}
+    here = resources.files(__name__)
+    return environment.from_string(here.joinpath("page.html").read_text()).render(
+        scale=scale,
+        style=here.joinpath("page.css").read_text(),
+        script=here.joinpath("page.js").read_text(),
+        verdicts={verdict: int((claims.verdict == verdict).sum()) for verdict in VERDICTS},
+        claims=list(claims.fillna({"note": ""}).itertuples()),
+        published=list(values.fillna({"order": ""}).itertuples()),
+        rule=published.RULE,
+        questions={question: _pictures(root, question) for question in sorted(coverage.question.unique())},
+        coverage=list(coverage.fillna({"endings": ""}).itertuples()),
+        statuses=coverage.status.value_counts().to_dict(),
+        minutes=coverage.groupby("question").seconds.sum().div(60).to_dict(),
+        config=json.dumps(files.read_json(root / "config.json"), indent=1, ensure_ascii=False),
+        environments=_environments(ran),
+        started=min((record["started"] for record in ran), default=""),
+    )
+
+
+def _told(folder: Path) -> dict:
+    return cells.read(folder) if (folder / "cell.json").exists() else {}
+
+
+def _pictures(root: Path, question: str) -> list[Picture]:
+    folder = root / "figures" / question
+    captions = dict(part.split("\n\n", 1) for part in (folder / "captions.md").read_text().removeprefix("## ").split("\n## "))
+    return [
+        Picture(
+            name,
+            caption.strip(),
+            _address(folder / f"{name}.svg", "image/svg+xml"),
+            _address(folder / f"{name}.csv", "text/csv"),
+        )
+        for name, caption in captions.items()
+    ]
+
+
+def _address(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _environments(ran: list[dict]) -> list[dict]:
+    """Each machine and set of versions that cells ran with, and how many did."""
+    counts: dict[str, int] = {}
+    for record in ran:
+        key = json.dumps(record["provenance"], sort_keys=True)
+        counts[key] = counts.get(key, 0) + 1
+    return [json.loads(key) | {"count": count} for key, count in counts.items()]
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return "" if value is None or np.isnan(value) else f"{value:.{digits}g}"
+
+
+def _interval(row) -> str:
+    """``1.2 [1.1, 1.3]`` of a row with ``low`` and ``high``."""
+    centre = row.effect if hasattr(row, "effect") else row.ours
+    ends = "" if np.isnan(row.low) else f" [{row.low:.3g}, {row.high:.3g}]"
+    return _number(centre) + ends

@@ -1,0 +1,141 @@
+"""How figures look and how they are saved: PDF, PNG, SVG, and the CSV of exactly what is plotted. matplotlib is imported when first used."""
+
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pudle.analysis import statistics
+from pudle.harness import files
+from pudle.harness.record import ENDINGS
+
+COLUMN = 3.3  # inches: the width of a column in a two-column paper
+
+
+class Figure(NamedTuple):
+    """A figure of a question: its file name, its caption, and ``draw(results) -> (matplotlib figure, plotted numbers)``.
+
+    timed : it shows seconds or memory, which no other run repeats
+    """
+
+    name: str
+    caption: str
+    draw: Callable
+    timed: bool = False
+
+
+def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int = 1, **options):
+    """A figure with ``n`` panels in ``rows`` rows in the house style; returns it with its axes, flat. Sizes are per panel, in inches."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import seaborn
+
+    seaborn.set_theme(
+        context="paper",
+        style="ticks",
+        font="DejaVu Sans",
+        rc={
+            "axes.grid": True,
+            "grid.color": "0.9",
+            "grid.linewidth": 0.6,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "legend.frameon": False,
+            "lines.linewidth": 1.6,
+            "figure.dpi": 72,  # that of PDF and SVG: what is laid out for them need not be measured again
+            "pdf.fonttype": 42,
+            "svg.hashsalt": "pudle",
+        },
+    )
+    columns = -(-n // rows)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False, **options
+    )
+    return figure, axes.ravel()
+
+
+def draw(figure: Figure, results) -> tuple:
+    """What ``figure`` draws. Where runs ended early and it cannot do without them, an empty sheet says so: the rest of the run goes on."""
+    ended = results.rows.quantity.isin(ENDINGS)
+    if not ended.any():
+        return figure.draw(results)
+    reason = "no rows: every run ended early"
+    if not ended.all():
+        try:
+            return figure.draw(results)
+        except Exception as error:
+            import matplotlib.pyplot as plt
+
+            plt.close("all")
+            traceback.print_exc()  # for the log: it may be a bug
+            reason = f"not drawn: what it needs ended early ({type(error).__name__})"
+    sheet, (axis,) = panels()
+    axis.axis("off")
+    sheet.text(0.5, 0.5, reason, ha="center", va="center", fontsize=7)
+    return sheet, results.summary[:0]
+
+
+def draw_band(axis, table: pd.DataFrame, x: str = "step", **line) -> None:
+    """One line of means over ``x`` with its band; seeds that ended early leave a cross where the line ends."""
+    table = table.sort_values(x)
+    (drawn,) = axis.plot(table[x], table["mean"], **line)
+    axis.fill_between(table[x], table.low, table.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+    if table.n_ended.max() > 0:
+        axis.plot(table[x].iloc[-1], table["mean"].iloc[-1], "X", color=drawn.get_color(), markersize=7)
+
+
+def legend_below(figure, axes, columns: int) -> None:
+    """One legend for all panels, under them."""
+    handles = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
+
+
+def mosaic(images: np.ndarray, gap: int = 1) -> np.ndarray:
+    """Images (n, h, w), each scaled to its largest absolute value, as one picture, row by row on white (1)."""
+    scaled = images / np.maximum(np.abs(images).max((1, 2), keepdims=True), 1e-30)
+    columns = int(np.ceil(np.sqrt(len(scaled))))
+    height, width = (size + gap for size in images.shape[1:])
+    picture = np.ones((-(-len(scaled) // columns) * height - gap, columns * width - gap))
+    for i, image in enumerate(scaled):
+        top, left = i // columns * height, i % columns * width
+        picture[top : top + height - gap, left : left + width - gap] = image
+    return picture
+
+
+def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
+    """Write ``stem``.pdf, .png, .svg and .csv; ``stamp`` (scale and seeds) goes above the top right corner.
+
+    The same input gives the same bytes.
+    """
+    import matplotlib.pyplot as plt
+
+    figure.text(1.0, 1.0, stamp, ha="right", va="bottom", fontsize=5, color="0.5")
+    figure.draw_without_rendering()  # lays it out: once for all three files, as that takes longer than drawing
+    figure.set_layout_engine(None)
+    box = figure.get_tightbbox().padded(0.1)
+    stem = Path(stem)
+    for suffix, options in (
+        (".pdf", {"metadata": {"CreationDate": None}}),
+        (".png", {"metadata": {"Software": None}, "dpi": 200}),
+        (".svg", {"metadata": {"Date": None}, "dpi": 100}),
+    ):
+        save = partial(figure.savefig, bbox_inches=box, **options)
+        files.replace(stem.with_suffix(suffix), save)
+    files.replace(stem.with_suffix(".csv"), lambda path: plotted.to_csv(path, index=False))
+    plt.close(figure)
+
+
+def captions(figures: Sequence[Figure], scale: str, n_seeds: int) -> str:
+    """The captions of a question's figures, in Markdown."""
+    seeds = f"Scale: {scale}; n = {n_seeds} seeds; bands: {statistics.BAND}."
+    return "\n".join(f"## {figure.name}\n\n{figure.caption} {seeds}\n" for figure in figures)

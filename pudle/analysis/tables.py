@@ -1,0 +1,120 @@
+"""From rows to tables: the rows of a question's cells joined with their settings, and their means with intervals over seeds."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pudle.analysis.statistics import bootstrap_band
+from pudle.harness import cells, files
+from pudle.harness.record import ENDINGS, KEYS, belong, whole
+
+_BLOCK = 500  # points whose resamples fit the cache
+
+
+class Results:
+    """What a question's cells hold. ``varies`` are the settings of the grid: they become columns, empty where a cell lacks one."""
+
+    def __init__(self, question: str, planned: Iterable[cells.Cell], root: Path):
+        self.question = question
+        self.cells = [cell for cell in planned if cell.question == question]
+        self.root = Path(root)
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Tidy rows of all finished cells: varying settings, labels, seed, step, quantity, value."""
+        return self._gather("rows.csv")
+
+    @cached_property
+    def whole(self) -> pd.DataFrame:
+        """Those rows without the runs that ended early."""
+        return self._gather("rows.csv", whole) if self.rows.quantity.isin(ENDINGS).any() else self.rows
+
+    @cached_property
+    def timings(self) -> pd.DataFrame:
+        """The same for the seconds that updates took, where the experiment keeps them."""
+        return self._gather("timings.csv")
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """The question's table, ``tables/<question>.csv``, as :meth:`summarise` made it."""
+        path, columns = self.root / "tables" / f"{self.question}.csv", ["quantity", "step", "mean", "low", "high", "n_ended"]
+        numbers = dict.fromkeys(("mean", "low", "high"), float)
+        return files.read_csv(path, columns, keep_default_na=False, na_values={"low": "", "high": ""}, dtype=numbers)
+
+    def summarise(self) -> pd.DataFrame:
+        """Mean, 95 % bootstrap band, number of seeds and of seeds that ended early for each point and quantity."""
+        rows = self.rows[~self.rows.quantity.isin(ENDINGS)]
+        labels = [column for column in rows.columns if column not in KEYS]
+        points = rows.pivot_table(index=[*labels, "quantity", "step"], columns="seed", values="value")
+        patterns, of_point = np.unique(points.notna().to_numpy(), axis=0, return_inverse=True)
+        frames = []
+        for i, present in enumerate(patterns):
+            alike = points.loc[of_point == i, present]
+            for start in range(0, len(alike), _BLOCK):
+                block = alike.iloc[start : start + _BLOCK]
+                mean, low, high = bootstrap_band(block.to_numpy().T)
+                bands = {"mean": mean, "low": low, "high": high, "n_seeds": present.sum()}
+                frames.append(pd.DataFrame(bands, index=block.index).reset_index())
+        if not frames:
+            return pd.DataFrame(columns=[*labels, "quantity", "step", "mean", "low", "high", "n_seeds", "n_ended"])
+        table = pd.concat(frames, ignore_index=True)
+        table["n_ended"] = self._n_ended(table)
+        return table.sort_values([*labels, "quantity", "step"], ignore_index=True)
+
+    def _n_ended(self, points: pd.DataFrame) -> pd.Series:
+        """How many seeds ended early in the run that each of ``points`` comes from."""
+        varies = {key for cell in self.cells for key in cell.varies}
+        ended = {}
+        for ending in self.rows[self.rows.quantity.isin(ENDINGS)].to_dict("records"):
+            ended[ending["seed"]] = ended.get(ending["seed"], False) | belong(points, ending, varies)
+        return sum(seeds.astype(int) for seeds in ended.values()) if ended else 0
+
+    def _gather(self, name: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:
+        frames = []
+        for cell in self.finished():
+            path = cell.folder(self.root) / name
+            if path.exists():
+                frame = of_cell(files.read_csv(path, KEYS, keep_default_na=False))
+                for position, key in enumerate(cell.varies):
+                    frame.insert(position, key, cell.settings.get(key, ""))
+                frames.append(frame)
+        if not frames:
+            return pd.DataFrame(columns=KEYS)
+        frame = pd.concat(frames, ignore_index=True)
+        labels = [column for column in frame.columns if column not in KEYS]
+        frame[labels] = frame[labels].where(frame[labels].notna(), "")
+        return frame[labels + KEYS]
+
+    def finished(self) -> list[cells.Cell]:
+        return [cell for cell in self.cells if (cell.folder(self.root) / "cell.json").exists()]
+
+    def told(self, cell: cells.Cell) -> dict:
+        """The ``cell.json`` of a finished cell."""
+        return cells.read(cell.folder(self.root))
+
+    def arrays(self, cell: cells.Cell) -> dict[str, np.ndarray]:
+        """The arrays of one cell, by ``name/seed``; never unpickled."""
+        with np.load(cell.folder(self.root) / "arrays.npz", allow_pickle=False) as archive:
+            return dict(archive)
+
+
+def coverage(planned: Sequence[cells.Cell], root: Path) -> pd.DataFrame:
+    """Every planned cell with its status: done, diverged, stalled, failed or missing. Maps cell ids to settings."""
+    table = []
+    for cell in planned:
+        folder = cell.folder(root)
+        ran = cells.read(folder) if (folder / "cell.json").exists() else {"status": "missing", "endings": []}
+        table.append(
+            {
+                "question": cell.question,
+                "cell": cell.id,
+                "status": ran["status"],
+                "seeds": " ".join(map(str, cell.seeds)),
+                "endings": "; ".join(f"seed {ending['seed']}: {ending['reason']}" for ending in ran["endings"]),
+                "settings": files.canonical_json(dict(cell.settings)),
+            }
+        )
+    return pd.DataFrame(table)

@@ -1,0 +1,322 @@
+"""What a person types: ``pudle claims``; and what the workflow runs: one command for each of its stages."""
+
+import json
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import click
+
+from pudle import __version__, experiments
+from pudle.audit.run import Run
+from pudle.cli import audit as _audit
+from pudle.cli import data as _data
+from pudle.cli import plugins as _plugins
+from pudle.errors import PudleError, one_of, shown
+from pudle.harness import cells, files
+from pudle.harness.plugins import load as load_plugins
+
+ROOT = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results/default"),
+    show_default=True,
+    help="Folder of one scale.",
+)
+
+
+class People(click.Group):
+    """Shows a :class:`PudleError`, and what the system refuses (a full disk, say), as one paragraph and ends with status 2."""
+
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except PudleError as error:
+            told = str(error)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            told = f"{error.filename or 'a file'}: {error.strerror}"
+        try:
+            click.echo(f"Error: {told}", err=True)
+        except OSError:  # the log is on the same full disk
+            click.echo(f"Error: {told}")
+        sys.exit(2)
+
+
+@click.group(cls=People, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main():
+    """Unrolled dictionary learning, replicated, checked and extended. `snakemake` regenerates everything; these are the pieces."""
+
+
+for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS):
+    main.add_command(command)
+
+
+@main.command()
+@ROOT
+@click.option("--scale", help="Name of the scale, in place of --root: results/SCALE.")
+@click.option(
+    "--describe", is_flag=True, help="Print what every claim says and how it is judged, as docs/claims.md does, instead."
+)
+def claims(root: Path, scale: str | None, describe: bool):
+    """Print the verdicts; exit with status 1 if any claim is contradicted."""
+    if describe:
+        click.echo(described_claims())
+        return
+    path = (Path("results") / scale if scale else root) / "claims.csv"
+    if not path.exists():
+        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
+    numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
+    table = files.read_csv(path, ["question", "verdict", "statement", "threshold", "note", *numbers], dtype=numbers)
+    for row in table.itertuples():
+        effect = f"{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}] {row.threshold}" if row.n_seeds else str(row.note)
+        click.echo(f"{row.verdict:<13} {row.question}: {row.statement} ({effect})")
+    sys.exit(int((table.verdict == "CONTRADICTED").any()))
+
+
+def described_claims() -> str:
+    """Every claim with its formula, threshold, source and controls: what follows the introduction of ``docs/claims.md``."""
+    sections = []
+    for question in experiments.QUESTIONS:
+        sections.append(f"## {question}")
+        for claim in experiments.part(question, "claims").CLAIMS:
+            sections.append(
+                f"### {claim.id}\n\n{claim.statement}\n\n"
+                f"- source: {claim.place}\n"
+                f"- holds if: {claim.effect} {claim.threshold} ({claim.why}){'; mean on the log scale' if claim.ratio else ''}\n"
+                f"- from: {claim.rows}; at least {claim.min_seeds} seeds\n"
+                f"- figure: `figures/{question}/{claim.figure}`; negative control: {experiments.controls_of(question, claim, 'id')}"
+            )
+        if experiments.has_controls(question):
+            told = [f"- {control.id}: {control.statement}" for control in experiments.part(question, "controls").CONTROLS]
+            sections.append("\n".join(["Negative controls:", "", *told]))
+    return "\n\n".join(sections)
+
+
+@main.command()
+def keys():
+    """Print every key of the configuration with its meaning, as a Markdown table."""
+    click.echo(keys_table())
+
+
+def keys_table() -> str:
+    """The table that ``config/README.md`` shows, made from the schemas."""
+    rows = []
+
+    def walk(schema: dict, prefix: str) -> None:
+        for key, entry in schema["properties"].items():
+            if "properties" in entry:
+                walk(entry, f"{prefix}{key}.")
+            elif "description" in entry:
+                allowed = entry.get("enum") or entry.get("items", {}).get("enum")
+                types = [entry["type"]] if isinstance(entry.get("type"), str) else entry.get("type")
+                kind = ", ".join(f"`{value}`" for value in allowed) if allowed else " or ".join(types)
+                rows.append(f"| `{prefix}{key}` | {kind} | {' '.join(entry['description'].split())} |")
+
+    walk(experiments.top_schema(), "")
+    for question in experiments.QUESTIONS:
+        walk(experiments.schema(question), f"experiments.{question}.")
+    return "\n".join(["| key | type or values | meaning |", "| --- | --- | --- |", *rows])
+
+
+@main.command()
+@click.argument("question")
+@click.option("--settings", "values", required=True, help="The cell's settings, as JSON.")
+@click.option("--seeds", required=True, help="Seeds, with commas between them.")
+@click.option("--varies", default="", help="Settings that vary over the grid, with commas between them.")
+@click.option("--plugin", "plugins", multiple=True, help="A file with a method that the cell runs.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of this process.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True, help="Where to compute."
+)
+@click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cell's folder.")
+@click.option("--failed", help="Do not run it: write it down as failed, for this reason.")
+def cell(question, values, seeds, varies, plugins, threads, device, fingerprint, output, failed):
+    """Run one cell of QUESTION and write its folder."""
+    import torch
+
+    from pudle.data import catalogue
+
+    _limit_threads(threads)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
+    torch.utils.deterministic.fill_uninitialized_memory = False  # filling what is written next anyway takes as long as the work
+    load_plugins(plugins)
+    run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
+    chosen = cells.Cell(question, Given(question, values), _seeds(seeds), tuple(filter(None, varies.split(","))))
+    if failed:
+
+        def run(settings, seeds, record):
+            record.fail(seeds, failed)
+
+    with _computing_on(device):
+        status = cells.run(chosen, output, run, fingerprint=fingerprint, code=experiments.code(chosen), data=catalogue.roots())
+    click.echo(f"{question} {chosen.id}: {status}", err=True)
+
+
+class Given(dict):
+    """The settings of a cell, read from JSON; one that is not there and is asked for is an error for people."""
+
+    def __init__(self, question: str, text: str):
+        try:
+            given = json.loads(text)
+            files.canonical_json(given)  # refuses NaN
+        except (ValueError, RecursionError) as error:
+            raise PudleError(f"--settings {shown(text)}: cannot be read as JSON: {error}") from None
+        if not isinstance(given, dict):
+            raise PudleError(f"--settings {shown(text)}: holds no JSON object")
+        super().__init__(given)
+        self.question = question
+
+    def __missing__(self, key: str):
+        raise PudleError(f"--settings: a cell of {self.question} needs the key {key!r}; `pudle trace` prints whole commands")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise PudleError(f"--seeds {shown(text)}: give whole numbers with commas between them, as 0,1,2")
+    return tuple(map(int, parts))
+
+
+@main.command()
+@click.argument("question")
+@ROOT
+def tables(question: str, root: Path):
+    """Summarise the rows of QUESTION: ROOT/tables/QUESTION.csv."""
+    table = _results(question, root).summarise()
+    files.replace(root / "tables" / f"{question}.csv", lambda path: table.to_csv(path, index=False))
+
+
+@main.command()
+@ROOT
+def coverage(root: Path):
+    """List every planned cell with its status and settings: ROOT/cells.csv."""
+    from pudle.analysis.tables import coverage
+
+    table = coverage(_plan(root)[1], root)
+    files.replace(root / "cells.csv", lambda path: table.to_csv(path, index=False))
+
+
+@main.command()
+@click.argument("question")
+@ROOT
+def figures(question: str, root: Path):
+    """Draw the figures of QUESTION as PDF, PNG and SVG, each with the CSV of what is plotted: ROOT/figures/QUESTION/."""
+    from pudle.analysis import style
+
+    results, scale = _results(question, root), _plan(root)[0]["scale"]
+    n_seeds = len(results.cells[0].seeds)
+    folder = root / "figures" / question
+    drawn = experiments.part(question, "figures").FIGURES
+    for figure in drawn:
+        image, plotted = style.draw(figure, results)
+        style.save(image, plotted, folder / figure.name, f"{scale} scale, n = {n_seeds} seed{'s' * (n_seeds > 1)}")
+    files.write(folder / "captions.md", style.captions(drawn, scale, n_seeds))
+
+
+@main.command()
+@ROOT
+def verdicts(root: Path):
+    """Judge every claim on the rows: ROOT/claims.csv and ROOT/claims.md."""
+    from pudle.analysis.tables import Results
+    from pudle.analysis.verdicts import judge_all, markdown
+
+    merged, planned = _plan(root)
+    claims = [(question, claim) for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
+    found = {question: Results(question, planned, root) for question in experiments.QUESTIONS}
+    table = judge_all((question, claim, found[question].rows, found[question].whole) for question, claim in claims)
+    table["controls"] = [experiments.controls_of(*claim) for claim in claims]
+    files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
+    files.write(root / "claims.md", markdown(table, merged["scale"]))
+
+
+@main.command()
+@click.argument("question")
+@ROOT
+def controls(question: str, root: Path):
+    """Run the negative controls of QUESTION: ROOT/controls/QUESTION.csv. Exit with status 2 if one lets its claim stand."""
+    import pandas as pd
+
+    from pudle.analysis.negative_controls import refuse_blind, verdicts
+
+    _limit_threads(1)
+    controlled = list(filter(experiments.has_controls, experiments.QUESTIONS))
+    spoiled = experiments.part(one_of(question, controlled, "question with negative controls"), "controls").CONTROLS
+    judged = experiments.part(question, "claims").CLAIMS
+    table = pd.DataFrame([row for control in spoiled for row in verdicts(control, judged)])
+    click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
+    refuse_blind(question, table)
+    files.replace(root / "controls" / f"{question}.csv", lambda path: table.to_csv(path, index=False))
+
+
+@main.command()
+@ROOT
+def published(root: Path):
+    """Set published values beside ours: ROOT/published.csv and ROOT/published.md."""
+    from pudle.analysis.published import compare, markdown, values
+    from pudle.analysis.tables import Results
+
+    merged, planned = _plan(root)
+    found = {question: Results(question, planned, root) for question in values().question.unique()}
+    rows, whole = ({question: getattr(found[question], part) for question in found} for part in ("rows", "whole"))
+    table = compare(rows, merged["scale"], whole)
+    files.replace(root / "published.csv", lambda path: table.to_csv(path, index=False))
+    files.write(root / "published.md", markdown(table, merged["scale"]))
+
+
+@main.command()
+@ROOT
+def report(root: Path):
+    """Make one page of everything: ROOT/report/index.html, which opens without a network."""
+    from pudle.analysis.report import page
+
+    merged, planned = _plan(root)
+    for name in ("claims", "published", "cells"):
+        if not (root / f"{name}.csv").exists():
+            raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
+    files.write(root / "report" / "index.html", page(root, merged["scale"], planned))
+
+
+def _limit_threads(threads: int) -> None:
+    """Torch's threads, and those of every BLAS."""
+    import scipy.linalg  # noqa: F401 (with numpy's, every BLAS is now loaded that can be limited)
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
+def _computing_on(device: str) -> AbstractContextManager:
+    """Torch's default device while a cell runs; on a GPU, too, in full precision and the same in every run.
+
+    CUDA is started here and nowhere before: it does not survive a fork, and a job is one.
+    """
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        if device == "cuda":
+            raise PudleError("--device cuda: torch finds no GPU that it can use here; give cpu, or auto")
+        return nullcontext()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products are not deterministic
+    torch.backends.fp32_precision = "ieee"  # else convolutions are in TF32, with ten bits
+    return torch.device("cuda")
+
+
+def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
+    """The configuration kept under ``root``, and its cells."""
+    path = root / "config.json"
+    if not path.exists():
+        raise PudleError(f"{path}: not there; run `snakemake` first, or name another scale with --root")
+    run = Run(root)
+    return run.config, run.cells
+
+
+def _results(question: str, root: Path):
+    from pudle.analysis.tables import Results
+
+    return Results(one_of(question, experiments.QUESTIONS, "question"), _plan(root)[1], root)

@@ -1,0 +1,111 @@
+"""The commands about trust: ``pudle manifest``, ``audit``, ``trace``, ``diff`` and ``export``."""
+
+import sys
+from pathlib import Path
+
+import click
+
+PLUGINS = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="A file of methods that the run needs, in place of those it names.",
+)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--root", type=FOLDER, default=Path("results/default"), show_default=True, help="Folder of one scale.")
+@click.option(
+    "--snakefile",
+    type=click.Path(path_type=Path, exists=True),
+    default=Path("Snakefile"),
+    show_default=True,
+    help="The workflow.",
+)
+def manifest(root, snakefile):
+    """Write down the finished run under ROOT, every file with its SHA-256: ROOT/manifest.json, a Workflow Run RO-Crate."""
+    from pudle.audit.manifest import write
+    from pudle.audit.run import Run
+
+    write(Run(root), snakefile)
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--quick", is_flag=True, help="Compare hashes, cells and plan; compute nothing again.")
+@click.option(
+    "--rerun", type=click.IntRange(min=0), default=0, metavar="K", help="Run K random cells again and compare their rows."
+)
+@click.option("--seed", default=0, show_default=True, help="Which cells --rerun picks.")
+@PLUGINS
+def audit(results, quick, rerun, seed, plugins):
+    """Check the run in RESULTS, a folder of one scale or a ZIP file of `pudle export`; exit with status 1 if anything is wrong."""
+    from tabulate import tabulate
+
+    from pudle.audit import archive, checks
+    from pudle.audit.rerun import rerun as run_again
+
+    with archive.opened(results) as root:
+        chosen = list(plugins) or ([] if root != results else None)
+        found = checks.audit(root, chosen, recompute=not quick)
+        if rerun:
+            again, told = run_again(root, rerun, seed, chosen)
+            found += again
+            click.echo("\n".join(told), err=True)
+    files: dict[tuple[str, str], list[str]] = {}
+    for file, check, finding in found:
+        files.setdefault((check, finding), []).append(file)
+    table = [[f"{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}", *key] for key, names in files.items()]
+    if found:
+        click.echo(tabulate(table, ["file", "check", "finding"], maxcolwidths=[60, None, 80]))
+    click.echo(f"{results}: {len(found)} finding{'s' * (len(found) != 1)}" if found else f"{results}: all is well")
+    sys.exit(int(bool(found)))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--row", type=int, metavar="N", help="Only what is behind the N-th row of a CSV file, counted from 1 after its header."
+)
+def trace(file, row):
+    """Print the chain behind FILE, or behind one of its rows: table, rows, cells, settings, code, data, and how to run them again."""
+    from pudle.audit.trace import trace as lines
+
+    for line in lines(file, row):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+def diff(first, second):
+    """Print what changed from the run FIRST to the run SECOND, folders or ZIP files; exit with status 1 if anything did."""
+    from tabulate import tabulate
+
+    from pudle.audit import archive
+    from pudle.audit.diff import diff as compare
+    from pudle.audit.run import Run
+
+    with archive.opened(first) as old, archive.opened(second) as new:
+        sections = compare(Run(old), Run(new))
+    for name, rows in sections.items():
+        click.echo(f"{name}\n\n{tabulate(rows, 'keys', maxcolwidths=50)}\n")
+    if not sections:
+        click.echo("nothing changed but times")
+    sys.exit(int(bool(sections)))
+
+
+@click.command()
+@click.argument("results", type=FOLDER)
+@click.argument("file", type=click.Path(path_type=Path))
+def export(results, file):
+    """Write the run in the folder RESULTS as one archive FILE.zip, with everything to audit it elsewhere."""
+    from pudle.audit import archive
+    from pudle.audit.run import Run
+
+    click.echo(f"{file}: {archive.export(Run(results), file)} files")
+
+
+COMMANDS = (manifest, audit, trace, diff, export)

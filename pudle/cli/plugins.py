@@ -1,0 +1,85 @@
+"""The commands about plug-ins: ``pudle methods``, ``new-method``, ``check-method``, ``denoisers`` and ``check-denoiser``."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from pudle import denoisers, methods
+from pudle.harness import plugins
+from pudle.harness.promises import Finding
+
+PLUGINS = click.option(
+    "--plugin", "files", multiple=True, metavar="FILE", help="A Python file of plug-ins of yours; may be given several times."
+)
+
+
+@click.command("methods")
+@PLUGINS
+def list_methods(files):
+    """List all methods: name, what it does, who published it."""
+    _list(methods.REGISTRY, files)
+
+
+@click.command("denoisers")
+@PLUGINS
+def list_denoisers(files):
+    """List all denoisers to compare with: name, what it does, who published it."""
+    _list(denoisers.REGISTRY, files)
+
+
+def _list(registry: plugins.Registry, files: Iterable[str]) -> None:
+    from tabulate import tabulate
+
+    plugins.load(files)
+    classes = [registry.get(name) for name in registry.names()]
+    rows = [(cls.name, " ".join(filter(None, [cls.description, cls.note])), cls.source) for cls in classes]
+    click.echo(tabulate(rows, [registry.kind, "description", "source"], maxcolwidths=[None, 64, 44]))
+
+
+@click.command("new-method")
+@click.argument("name")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("."), show_default=True, help="Where to write the two files."
+)
+def new_method(name, folder):
+    """Write a working method NAME and its test, to start from."""
+    from pudle.methods.template import write
+
+    file, test = write(name, folder)
+    click.echo(f"{file}: the method; edit it, then: pudle check-method {name} --plugin {file}")
+    click.echo(f"{test}: its test; run it with: pytest {test}")
+
+
+@click.command("check-method")
+@click.argument("name")
+@PLUGINS
+def check_method(name, files):
+    """Check that method NAME keeps the contract; exit with status 1 if it does not."""
+    from pudle.methods.check_method import findings
+
+    plugins.load(files)
+    _tell(findings(name))
+
+
+@click.command("check-denoiser")
+@click.argument("name")
+@PLUGINS
+def check_denoiser(name, files):
+    """Check that denoiser NAME keeps the contract; exit with status 1 if it does not."""
+    from pudle.denoisers.check_denoiser import findings
+
+    plugins.load(files)
+    _tell(findings(name))
+
+
+def _tell(findings: Iterable[Finding]) -> None:
+    broken = 0
+    for promise, kept, measured in findings:
+        click.echo(f"{'pass' if kept else 'FAIL'}  {promise}: {measured}")
+        broken += not kept
+    sys.exit(int(broken > 0))
+
+
+COMMANDS = (list_methods, new_method, check_method, list_denoisers, check_denoiser)

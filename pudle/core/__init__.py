@@ -1,0 +1,1 @@
+"""The mathematics: pure functions on tensors, on any device. They read no files and no configuration."""

@@ -1,0 +1,152 @@
+r"""Convolutional dictionaries: the same unrolled layers with D a strided convolution.
+
+Images are (n, 1, h, w), filters (the atoms) are (p, 1, k, k), codes are (n, p, h', w') with h' = (h − k) / stride + 1. Dz is a
+transposed convolution (:func:`decode`), Dᵀx a convolution, so that every image size must be k plus a multiple of the stride.
+"""
+
+from collections.abc import Callable
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pudle.core.unrolling import Unrolling, check_types, iterate
+from pudle.errors import PudleError
+
+
+def encode(
+    images: Tensor,
+    filters: Tensor,
+    *,
+    lam: float | None = None,
+    threshold: float | None = None,
+    step: float,
+    n_layers: int,
+    stride: int,
+    decay: float = 1.0,
+    nonnegative: bool = False,
+    acceleration: str = "none",
+) -> Tensor:
+    """Codes (n, p, h', w') after T unrolled layers; differentiable. Settings as :class:`pudle.core.unrolling.Unrolling` has them."""
+    unrolling = Unrolling(
+        lam=lam,
+        threshold=threshold,
+        step=step,
+        n_layers=n_layers,
+        decay=decay,
+        nonnegative=nonnegative,
+        acceleration=acceleration,
+    )
+    check_shapes(images, filters, stride)
+    dictionary = Dictionary(filters, stride)
+    images = dictionary.pad(images)
+    start = torch.zeros_like(dictionary.correlate(images))
+    return iterate(unrolling, start, lambda codes: dictionary.correlate(dictionary.synthesize(codes) - images))
+
+
+def decode(codes: Tensor, filters: Tensor, *, stride: int) -> Tensor:
+    """Dz: images (n, 1, h, w) from codes (n, p, h', w'); differentiable."""
+    height, width = ((size - 1) * stride + filters.shape[-1] for size in codes.shape[-2:])
+    return Dictionary(filters, stride).synthesize(codes)[..., :height, :width]
+
+
+def fit_size(images: Tensor, kernel: int, stride: int) -> Tensor:
+    """``images`` (..., h, w) without the last rows and columns that filters of ``kernel`` at ``stride`` do not reach."""
+    height, width = ((size - kernel) // stride * stride + kernel for size in images.shape[-2:])
+    if min(height, width) < kernel:
+        raise PudleError(
+            f"an image of {images.shape[-2]} x {images.shape[-1]} pixels is smaller than the {kernel} x {kernel} filters"
+        )
+    return images[..., :height, :width]
+
+
+def average_shifts(images: Tensor, kernel: int, stride: int, estimate: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean over all stride² shifts of the grid of codes of ``estimate``, images → images of fitting size, for any size of ``images``.
+
+    The images are reflected so far beyond their borders that each pixel is seen by as many filters as those within.
+    """
+    height, width = images.shape[-2:]
+    margin = kernel - 1
+
+    def rows(size: int, shift: int) -> Tensor:
+        """Which row of an image of ``size`` rows stands in each row of the larger one, whose first ``margin + shift`` lie above it."""
+        length = kernel + -(-(size + 2 * margin + stride - 1 - kernel) // stride) * stride
+        index = (torch.arange(length, device=images.device) - margin - shift) % max(1, 2 * (size - 1))
+        return torch.minimum(index, 2 * (size - 1) - index)
+
+    shifts = list(product(range(stride), repeat=2))
+    moved = [images[..., rows(height, down)[:, None], rows(width, right)] for down, right in shifts]
+    estimates = estimate(torch.cat(moved)).split(len(images))
+    whole = [
+        shifted[..., margin + down : margin + down + height, margin + right : margin + right + width]
+        for shifted, (down, right) in zip(estimates, shifts, strict=True)
+    ]
+    return torch.stack(whole).mean(0)
+
+
+@torch.no_grad()
+def operator_norm(filters: Tensor, *, stride: int, size: int = 16, n_iter: int = 100) -> Tensor:
+    """‖D‖ on images with ``size`` x ``size`` places of codes, by ``n_iter`` steps of the power method: from below, from a fixed start."""
+    dictionary = Dictionary(filters, stride)
+    side = (size - 1) * stride + filters.shape[-1]
+    start = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
+    image = dictionary.pad(start.to(filters))
+    squared = image.new_zeros(())
+    for _ in range(n_iter):
+        image = dictionary.synthesize(dictionary.correlate(image))
+        squared = torch.linalg.vector_norm(image)
+        image = image / squared
+    return squared.sqrt()
+
+
+class Dictionary:
+    """D, Dᵀ and the gradient of Dz in the filters, each by the convolution that is fastest on a CPU.
+
+    Strided transposed convolutions are slow there. But cut into blocks of stride x stride pixels, an image is one of stride²
+    channels, and D a convolution of stride 1 with filters of k / stride blocks, rounded up. Images are therefore padded to
+    whole blocks, with zeros that the codes neither reach nor see.
+    """
+
+    def __init__(self, filters: Tensor, stride: int):
+        self.filters, self.stride = filters, stride
+        self.reach = -(-filters.shape[-1] // stride)  # blocks that a filter spans
+        self.padding = self.reach * stride - filters.shape[-1]
+        blocks = F.pixel_unshuffle(F.pad(filters, (0, self.padding, 0, self.padding)), stride)
+        self.flipped = blocks.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+
+    def pad(self, images: Tensor) -> Tensor:
+        """``images`` to whole blocks, with the strides that make torch keep their codes channels-last as well."""
+        return F.pad(images, (0, self.padding, 0, self.padding))[:, 0, :, :, None].movedim(-1, 1)
+
+    def correlate(self, images: Tensor) -> Tensor:
+        """Dᵀx: codes from padded images."""
+        return F.conv2d(images, self.filters, stride=self.stride)
+
+    def synthesize(self, codes: Tensor) -> Tensor:
+        """Dz: padded images from codes."""
+        return F.pixel_shuffle(F.conv2d(codes, self.flipped, padding=self.reach - 1), self.stride)
+
+    def product(self, images: Tensor, codes: Tensor) -> Tensor:
+        """⟨x, z⟩ (p, 1, k, k), summed over padded images."""
+        stride, none, one = [self.stride] * 2, [0, 0], [1, 1]  # torch.nn.grad.conv2d_weight is slower here
+        wanted = [False, True, False]
+        args = (codes, images, self.filters, None, stride, none, one, False, none, 1, wanted)
+        return torch.ops.aten.convolution_backward(*args)[1]
+
+
+def check_shapes(images: Tensor, filters: Tensor, stride: int) -> None:
+    check_types(images=images, filters=filters)
+    single = all(array.ndim == 4 and array.shape[1] == 1 for array in (images, filters))
+    if not single or filters.shape[2] != filters.shape[3]:
+        raise PudleError(
+            f"images must be (n, 1, h, w) and filters (p, 1, k, k), not {tuple(images.shape)} and {tuple(filters.shape)}"
+        )
+    if not len(images) or not len(filters):
+        raise PudleError(f"there must be at least one image and one filter, not {len(images)} and {len(filters)}")
+    kernel = filters.shape[-1]
+    if any(size < kernel or (size - kernel) % stride for size in images.shape[-2:]):
+        raise PudleError(
+            f"images of {images.shape[-2]} x {images.shape[-1]} pixels are not {kernel} plus a multiple of stride={stride} "
+            "high and wide: crop them with pudle.core.convolution.fit_size"
+        )

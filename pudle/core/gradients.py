@@ -1,0 +1,111 @@
+r"""The three gradients of the dictionary: ``dec``, ``ae-lasso`` and ``ae-ls``.
+
+With :math:`L_{ls} = \text{mean}\, ½‖x − Dz‖²` and :math:`L_{lasso} = L_{ls} + λ\, \text{mean}\, ‖z‖_1`, and codes z_T(D):
+
+- ``dec``: ∂L_ls/∂D with z_T held constant, the direction of alternating minimisation;
+- ``ae-lasso`` and ``ae-ls``: total derivatives of L_lasso and L_ls, back-propagated through the T layers.
+
+:func:`unrolled_gradient` is the fast path, in closed form (:mod:`pudle.core.closed_form`); :func:`autograd_gradient` is the plain
+path, and the oracle in the tests.
+"""
+
+import torch
+from torch import Tensor
+
+from pudle.core.closed_form import Gradient, gradient_in_closed_form
+from pudle.core.unrolling import Unrolling, check_shapes
+from pudle.errors import PudleError, one_of
+
+ESTIMATORS = ("dec", "ae-lasso", "ae-ls")
+
+
+def dictionary_gradient(
+    x: Tensor,
+    dictionary: Tensor,
+    estimator: str,
+    *,
+    lam: float | None = None,
+    threshold: float | None = None,
+    step: float,
+    n_layers: int,
+    decay: float = 1.0,
+    nonnegative: bool = False,
+    acceleration: str = "none",
+    backward_layers: int | None = None,
+) -> Tensor:
+    """Gradient (m, p) of the loss averaged over the samples ``x`` (n, m), at ``dictionary`` (m, p).
+
+    ``estimator`` is "dec", "ae-lasso" (needs ``lam``) or "ae-ls"; ``backward_layers`` truncates back-propagation to the last
+    layers; the other settings are those of :func:`pudle.encode`. Source: PUDLE, Section 3.
+    """
+    unrolling = Unrolling(
+        lam=lam,
+        threshold=threshold,
+        step=step,
+        n_layers=n_layers,
+        decay=decay,
+        nonnegative=nonnegative,
+        acceleration=acceleration,
+    )
+    return unrolled_gradient(x, dictionary, estimator, unrolling, backward_layers=backward_layers).gradient
+
+
+def decoder_gradient(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
+    """∂L_ls/∂D (m, p) at given codes (n, p): ĝ at the lasso's codes, g* at the true ones, ``dec`` at z_T."""
+    return (codes @ dictionary.T - x).T @ codes / len(x)
+
+
+def autograd_gradient(
+    x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, *, backward_layers: int | None = None
+) -> Gradient:
+    """The same as :func:`unrolled_gradient` by automatic differentiation over the whole batch at once."""
+    _check(x, dictionary, estimator, unrolling, backward_layers)
+    dictionary = dictionary.detach().requires_grad_()
+    codes = previous = x.new_zeros(len(x), dictionary.shape[1])
+    for t, momentum in enumerate(unrolling.momenta()):
+        with torch.set_grad_enabled(t >= unrolling.n_layers - (backward_layers or unrolling.n_layers)):
+            point = codes + momentum * (codes - previous) if momentum else codes
+            previous, codes = codes, unrolling.shrink(point - unrolling.step * ((point @ dictionary.T - x) @ dictionary), t)
+    if estimator == "dec":
+        codes = codes.detach()  # before decoding: otherwise dec silently equals ae-ls
+    loss = 0.5 * (codes @ dictionary.T - x).square().sum() / len(x)
+    if estimator == "ae-lasso":
+        loss = loss + unrolling.lam * codes.abs().sum() / len(x)
+    (gradient,) = torch.autograd.grad(loss, dictionary)
+    return Gradient(gradient, codes.detach(), float(loss.detach()))
+
+
+@torch.no_grad()
+def unrolled_gradient(
+    x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, *, backward_layers: int | None = None
+) -> Gradient:
+    """Gradient, codes and loss in closed form, in blocks of samples; layers with sparse codes by :mod:`pudle.kernels.forward`.
+
+    backward_layers : back-propagate through the last of the layers only; not for ``dec``, which does through none
+    """
+    stop = _check(x, dictionary, estimator, unrolling, backward_layers)
+    return gradient_in_closed_form(x.detach(), dictionary.detach(), estimator, unrolling, stop)[0]
+
+
+@torch.no_grad()
+def unrolled_codes(x: Tensor, dictionary: Tensor, unrolling: Unrolling, start: Tensor | None = None) -> Tensor:
+    """Codes z_T (n, p) of ``x`` (n, m) as :func:`pudle.encode` gives them, on the fast path; from ``start`` (n, p) where it is given."""
+    check_shapes(x, dictionary)
+    if not len(x):
+        return x.new_zeros(0, dictionary.shape[1])
+    return gradient_in_closed_form(x.detach(), dictionary.detach(), "dec", unrolling, unrolling.n_layers, start=start)[0].codes
+
+
+def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, backward_layers: int | None) -> int:
+    """Raise :class:`PudleError` for what does not fit; returns the layer at which back-propagation stops: T for ``dec``."""
+    check_shapes(x, dictionary)
+    if not len(x):
+        raise PudleError(f"a gradient needs one sample at least, and x is {tuple(x.shape)}")
+    one_of(estimator, ESTIMATORS, "estimator")
+    if estimator == "ae-lasso" and unrolling.lam is None:
+        raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")
+    if backward_layers is not None and (backward_layers < 1 or estimator == "dec"):
+        raise PudleError(f"backward_layers must be at least 1, and is not for 'dec': not {backward_layers} with {estimator!r}")
+    if estimator == "dec":
+        return unrolling.n_layers
+    return 0 if backward_layers is None else max(0, unrolling.n_layers - backward_layers)

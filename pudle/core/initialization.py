@@ -1,0 +1,138 @@
+r"""Where dictionary learning starts: near the truth, at random, at samples, or at what pairs of samples share.
+
+The pairwise method of Arora, Ge, Ma & Moitra (COLT 2015, Section 6) looks at pairs (u, v) of samples through the matrix
+
+.. math::
+    M_{uv} = \frac{1}{n} \sum_x ⟨x, u⟩ ⟨x, v⟩\, x xᵀ
+           ≈ \underbrace{\textstyle\sum_i E[z_i^4]\, β_i β'_i\, D_i D_iᵀ}_{\text{atoms}}
+           + \underbrace{⟨u, Σ v⟩ Σ + Σ u (Σ v)ᵀ + Σ v (Σ u)ᵀ}_{\text{background}},
+    \qquad β = Dᵀu, \quad β' = Dᵀv, \quad Σ = E[x xᵀ],
+
+whose atoms are weighted by how much both samples hold of them. If u and v share exactly one atom i, D_i is the top singular vector,
+with σ₁ of the order (s/p) E[z⁴] E[z²], where z is a non-zero code, and all other singular values are smaller. The background is what
+Gaussian data of the same covariance would give. It is smaller by a factor of the order (s²/p)(1 + p/m)² and so vanishes in the theory;
+in finite problems it is the scale that σ₁ has to be held against, and it takes nothing but second moments of the data.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pudle.core.random import stream
+from pudle.errors import PudleError
+
+
+def unit_norm(dictionary: Tensor) -> Tensor:
+    """``dictionary`` (m, p) with its atoms rescaled to norm 1."""
+    return dictionary / torch.linalg.vector_norm(dictionary, dim=0, keepdim=True)
+
+
+def perturb_dictionary(dictionary: Tensor, init_noise: float, seed: int) -> Tensor:
+    """A start near the truth: normalise(D* + ``init_noise`` N(0, 1) on every entry), (m, p). Source: PUDLE, Section 5."""
+    noise = torch.from_numpy(stream(seed, "initial dictionary").standard_normal(dictionary.shape))
+    return unit_norm(dictionary.double() + init_noise * noise.to(dictionary.device)).to(dictionary.dtype)
+
+
+def gaussian_dictionary(n_features: int, n_atoms: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Gaussian atoms of unit norm, (m, p)."""
+    return unit_norm(torch.as_tensor(stream(seed, "initial dictionary").standard_normal((n_features, n_atoms)))).to(dtype)
+
+
+def sample_dictionary(x: Tensor, n_atoms: int, seed: int) -> Tensor:
+    """``n_atoms`` random samples of ``x`` (n, m), without replacement, as atoms of unit norm, (m, p)."""
+    if n_atoms > len(x):
+        raise PudleError(f"{n_atoms} atoms cannot be drawn from {len(x)} samples without replacement")
+    drawn = stream(seed, "initial dictionary").choice(len(x), n_atoms, replace=False)
+    return unit_norm(x[torch.from_numpy(drawn).to(x.device)].T)
+
+
+def random_filters(n_filters: int, kernel: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Gaussian filters of unit norm, (p, 1, k, k)."""
+    filters = torch.as_tensor(stream(seed, "initial dictionary").standard_normal((n_filters, 1, kernel, kernel)))
+    return (filters / torch.linalg.vector_norm(filters, dim=(1, 2, 3), keepdim=True)).to(dtype)
+
+
+class PairwiseStart(NamedTuple):
+    """The atoms found (m, ``n_found``), of unit norm and with arbitrary signs, and how many pairs of samples were tried."""
+
+    dictionary: Tensor
+    n_found: int
+    n_pairs: int
+
+
+def pairwise_dictionary(
+    x: Tensor, n_atoms: int, seed: int, *, max_pairs: int, n_iter: int = 8, block: int = 256
+) -> PairwiseStart:
+    """Atoms found by Arora et al.'s pairwise method in samples ``x`` (n, m) alone: at most ``n_atoms``, from at most ``max_pairs`` pairs.
+
+    Half of the samples (no fewer than two) gives the pairs, the other half M_uv. The top singular vector of M_uv becomes an atom if
+
+    - σ₁ > 2 B_uv, where B_uv = \\|⟨u, Σv⟩\\| ‖Σ‖ + ‖Σu‖ ‖Σv‖ + \\|⟨Σu, Σv⟩\\| bounds the norm of the background: most of σ₁ then
+      comes from atoms that the pair shares;
+    - σ₂ < σ₁ / log m;
+    - it is farther than 1 / log m from every ±atom found before.
+
+    The singular values are found by ``n_iter`` power iterations each, the second after deflation, for ``block`` pairs at once: M_uv is
+    only ever applied to vectors. They approach from below, which errs towards accepting; an acceptable pair has σ₂ / σ₁ < 1 / log m, so
+    that its top vector is exact to about (log m)^−n_iter. Source: Arora et al., Algorithm 3.
+    """
+    m = x.shape[1]
+    if len(x) < 4 or m < 3:
+        raise PudleError(f"the pairwise method needs at least 4 samples of 3 features, not {len(x)} of {m}")
+    draw, near = stream(seed, "pairs"), 1 / math.log(m)
+    samples, x = x[: len(x) // 2], x[len(x) // 2 :]
+    covariance = x.T @ x / len(x)
+    spread = torch.linalg.matrix_norm(covariance, 2)
+    atoms, n_pairs = x.new_empty(0, m), 0
+    while n_pairs < max_pairs and len(atoms) < n_atoms:
+        size = min(block, max_pairs - n_pairs)
+        first = draw.integers(len(samples), size=size)
+        second = (first + draw.integers(1, len(samples), size=size)) % len(samples)  # another one
+        u, v = (samples[torch.from_numpy(chosen).to(x.device)] for chosen in (first, second))
+        starts = torch.from_numpy(draw.standard_normal((2, size, m))).to(x)
+        large, top = top_singular(pair_product(x, u, v), starts[0], n_iter)
+        keep = large > 2 * background(u, v, covariance, spread)
+        second_largest, _ = top_singular(pair_product(x, u[keep], v[keep]), starts[1, keep], n_iter, orthogonal_to=top[keep])
+        for atom in top[keep][second_largest < near * large[keep]]:
+            if len(atoms) < n_atoms and (2 - 2 * (atoms @ atom).abs() > near**2).all():
+                atoms = torch.cat([atoms, atom[None]])
+        n_pairs += size
+    return PairwiseStart(atoms.T.contiguous(), len(atoms), n_pairs)
+
+
+def pair_product(x: Tensor, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+    """``w`` (B, m) → M_uv w (B, m), a pair (``u``, ``v``) (B, m) for each row, with the mean over ``x`` (n, m)."""
+    weights = (x @ u.T) * (x @ v.T) / len(x)
+    return lambda w: ((x @ w.T) * weights).T @ x
+
+
+def top_singular(
+    product: Callable[[Tensor], Tensor], start: Tensor, n_iter: int, orthogonal_to: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Largest singular values (B,) and their unit vectors (B, m) of B symmetric matrices, by power iteration from ``start`` (B, m).
+
+    With ``orthogonal_to`` (B, m), unit singular vectors, those of the matrices deflated by them.
+    """
+
+    def deflate(w: Tensor) -> Tensor:
+        return w if orthogonal_to is None else w - (w * orthogonal_to).sum(1, keepdim=True) * orthogonal_to
+
+    w, size = deflate(start), None
+    for _ in range(n_iter):
+        w = w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
+        w = deflate(product(w))
+        size = torch.linalg.vector_norm(w, dim=1, keepdim=True)
+    return size[:, 0], w / size
+
+
+def background(u: Tensor, v: Tensor, covariance: Tensor, spread: Tensor) -> Tensor:
+    """A bound (B,) on the norm of the background of M_uv, which second moments explain, for pairs ``u``, ``v`` (B, m).
+
+    ``covariance`` is Σ (m, m), of norm ``spread``. The matrix a bᵀ + b aᵀ has norm ‖a‖ ‖b‖ + |⟨a, b⟩|.
+    """
+    a, b = u @ covariance, v @ covariance
+    norms = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    return (a * v).sum(1).abs() * spread + norms + (a * b).sum(1).abs()

@@ -1,0 +1,283 @@
+r"""Unrolled networks with convolutional dictionaries: their gradients in closed form, and how they denoise.
+
+A :class:`Network` may have other filters A for the correlation in its layers and C for its estimate than D, and a soft threshold
+θ_i for each filter, as CSCNet has (Simon & Elad, NeurIPS 2019): :math:`z_{t+1} = S_θ(z_t − α Aᵀ(D z_t − x))`, estimate :math:`C z_T`.
+
+:func:`network_gradient` is the fast path, in closed form. Write :math:`⟨x, z⟩` for the correlation of images with codes, which
+is the gradient of :math:`\sum x ⊙ Dz` in the filters. Layer t computes :math:`r_t = D z_t − x`,
+:math:`u_t = z_t − α Aᵀ r_t` and :math:`z_{t+1} = P_t(u_t)`. Back through it,
+
+.. math::
+    \bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0], \qquad q_t = A \bar u_t, \qquad \bar z_t = \bar u_t − α Dᵀ q_t, \\
+    \bar A = −α \textstyle\sum_t ⟨r_t, \bar u_t⟩, \qquad \bar D = −α \textstyle\sum_t ⟨q_t, z_t⟩, \qquad
+    \bar θ = −\textstyle\sum_t \mathrm{sign}(z_{t+1}) ⊙ \bar u_t \text{ (summed over samples and places)},
+
+and :math:`\bar C = ⟨C z_T − x, z_T⟩`; tied dictionaries have the sum of their parts. :mod:`pudle.kernels.image_layers` computes this on a
+CPU, torch's convolutions below on other devices. :func:`autograd_network_gradient` is the plain path, and the oracle in the tests.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pudle.core.closed_form import Gradient, flushed_denormals
+from pudle.core.convolution import Dictionary, average_shifts, check_shapes
+from pudle.core.gradients import ESTIMATORS
+from pudle.core.unrolling import Unrolling
+from pudle.errors import PudleError, one_of
+from pudle.kernels.dense_layers import shrink_in_place
+
+
+class Network(NamedTuple):
+    """The arrays of an unrolled denoiser: T layers z ← P(z − α Aᵀ(Dz − x)), then the estimate Cz. Gradients have the same form.
+
+    filters : D (p, 1, k, k)
+    analysis : A, of the same shape; tied to D if None
+    decoder : C, of the same shape; tied to D if None
+    thresholds : θ (p,), the soft threshold of each filter in the place of αλ; those of the unrolling if None
+    """
+
+    filters: Tensor
+    analysis: Tensor | None = None
+    decoder: Tensor | None = None
+    thresholds: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Network":
+        """The network of ``function`` of each array that there is."""
+        return Network(*(None if array is None else function(array) for array in self))
+
+    def __neg__(self) -> "Network":
+        return self.map(torch.neg)
+
+
+@torch.no_grad()
+def network_gradient(
+    images: Tensor,
+    network: Network,
+    estimator: str,
+    unrolling: Unrolling,
+    *,
+    stride: int,
+    targets: Tensor | None = None,
+    l1_weight: float = 1.0,
+    backward_layers: int | None = None,
+    margin: int = 0,
+) -> Gradient:
+    """Gradient (a :class:`Network`) of mean ½‖target − Cz‖² (+ ``l1_weight`` λ mean ‖z‖₁ for ae-lasso), means over images.
+
+    The codes z are those of ``images`` (noisy, say); ``targets`` (clean, say) are the images themselves unless given.
+    ``backward_layers`` back-propagates ae-ls and ae-lasso through the last so many layers only (all T of them unless given).
+    The squared error leaves out ``margin`` pixels along the border, which fewer filters see.
+    Source: PUDLE, Section 3, with D convolutional (Section 6). Worked out in blocks of images: memory does not grow with n.
+    """
+    targets = images if targets is None else targets
+    n_back = _check(
+        images, network, estimator, unrolling, stride=stride, targets=targets, backward_layers=backward_layers, margin=margin
+    )
+    penalty = l1_weight * unrolling.lam if estimator == "ae-lasso" else 0.0
+    parts, codes, loss = _run(images, targets, network, unrolling, stride, n_back, penalty, _inside(images, margin))
+    synthesis, analysis, decoder, thresholds = (part / len(images) for part in parts)
+    gradient = Network(
+        synthesis + (analysis if network.analysis is None else 0) + (decoder if network.decoder is None else 0),
+        *(None if array is None else part for array, part in zip(network[1:], (analysis, decoder, thresholds), strict=True)),
+    )
+    return Gradient(gradient, codes, loss / len(images))
+
+
+def autograd_network_gradient(
+    images: Tensor,
+    network: Network,
+    estimator: str,
+    unrolling: Unrolling,
+    *,
+    stride: int,
+    targets: Tensor | None = None,
+    l1_weight: float = 1.0,
+    backward_layers: int | None = None,
+    margin: int = 0,
+) -> Gradient:
+    """The same as :func:`network_gradient` by automatic differentiation, through torch's own transposed convolution."""
+    targets = images if targets is None else targets
+    n_back = _check(
+        images, network, estimator, unrolling, stride=stride, targets=targets, backward_layers=backward_layers, margin=margin
+    )
+    network = network.map(lambda array: array.detach().requires_grad_())
+    filters, analysis, decoder = _tied(network)
+    with torch.no_grad():
+        codes = torch.zeros_like(F.conv2d(images, filters, stride=stride))
+    for layer in range(unrolling.n_layers):
+        with torch.set_grad_enabled(layer >= unrolling.n_layers - n_back):  # dec holds the codes constant
+            residual = F.conv_transpose2d(codes, filters, stride=stride) - images
+            u = codes - unrolling.step * F.conv2d(residual, analysis, stride=stride)
+            if network.thresholds is None:
+                codes = unrolling.shrink(u, layer)
+            else:
+                level = network.thresholds[:, None, None]
+                codes = F.relu(u - level) if unrolling.nonnegative else u.sign() * F.relu(u.abs() - level)
+    residual = F.conv_transpose2d(codes, decoder, stride=stride) - targets
+    residual = residual if margin == 0 else residual[..., margin:-margin, margin:-margin]
+    loss = 0.5 * residual.square().sum() / len(images)
+    if estimator == "ae-lasso":
+        loss = loss + l1_weight * unrolling.lam * codes.abs().sum() / len(images)
+    gradients = iter(torch.autograd.grad(loss, [array for array in network if array is not None]))
+    return Gradient(network.map(lambda _: next(gradients)), codes.detach(), float(loss.detach()))
+
+
+def filter_gradient(images: Tensor, filters: Tensor, estimator: str, unrolling: Unrolling, **options) -> Gradient:
+    """:func:`network_gradient` of the network with nothing but ``filters`` (p, 1, k, k), and the gradient is that of the filters."""
+    return _of_filters(network_gradient(images, Network(filters), estimator, unrolling, **options))
+
+
+def autograd_filter_gradient(images: Tensor, filters: Tensor, estimator: str, unrolling: Unrolling, **options) -> Gradient:
+    """The same as :func:`filter_gradient` by automatic differentiation."""
+    return _of_filters(autograd_network_gradient(images, Network(filters), estimator, unrolling, **options))
+
+
+def _of_filters(result: Gradient) -> Gradient:
+    return result._replace(gradient=result.gradient.filters)
+
+
+@torch.no_grad()
+def denoise(images: Tensor, network: Network, unrolling: Unrolling, *, stride: int, shift_average: bool = False) -> Tensor:
+    """Estimates (n, 1, h, w) of noisy ``images`` by one pass through the network, no gradients.
+
+    ``shift_average``: the mean over the estimates from all stride² positions of the grid of codes (Simon & Elad, 2019), for any size.
+    """
+    if shift_average:
+        return average_shifts(
+            images, network.filters.shape[-1], stride, lambda moved: denoise(moved, network, unrolling, stride=stride)
+        )
+    _check(images, network, "ae-ls", unrolling, stride=stride, targets=images)
+    decoder = Dictionary(network.filters if network.decoder is None else network.decoder, stride)
+    height, width = images.shape[-2:]
+    size = max(_block(images, network.filters, stride), torch.get_num_threads())
+    codes = (_run(block, None, network, unrolling, stride)[1] for block in images.split(size))
+    return torch.cat([decoder.synthesize(z)[..., :height, :width] for z in codes])
+
+
+def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, inside=None):
+    """Parts of the gradient that D, A, C and θ have from their places, summed over images; codes; and the sum of the losses.
+
+    By compiled loops on a CPU, in single and in double precision; by torch's convolutions elsewhere. Without ``targets`` codes alone.
+    """
+    network = network.map(torch.detach)
+    targets = None if targets is None else targets.detach()
+    settings = {"stride": stride, "stop": unrolling.n_layers - n_back, "penalty": penalty, "inside": inside}
+    run = run_network
+    if images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64):
+        from pudle.kernels.image_layers import run_network as run  # numba is slow to import, and needed here only
+    with flushed_denormals():
+        return run(images.detach(), targets, (*_tied(network), network.thresholds), unrolling, **settings)
+
+
+def run_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
+    """:func:`pudle.kernels.image_layers.run_network` for tensors on any device."""
+    *arrays, thresholds = network
+    synthesis, analysis, decoder = (Dictionary(array, stride) for array in arrays)
+    parts = [torch.zeros_like(array) for array in arrays] + [images.new_zeros(len(arrays[0]))]
+    loss, codes = 0.0, []
+    size = _block(images, arrays[0], stride)
+    for start in range(0, len(images), size):
+        block, z, history = synthesis.pad(images[start : start + size]), None, []
+        for t in range(unrolling.n_layers):
+            residual = -block if z is None else synthesis.synthesize(z).sub_(block)
+            if t >= stop:
+                history.append((z, residual))
+            u = analysis.correlate(residual)
+            u = u.mul_(-unrolling.step) if z is None else torch.add(z, u, alpha=-unrolling.step, out=u)
+            z = shrink_in_place(u, unrolling, t) if thresholds is None else _shrink(u, thresholds[:, None, None], unrolling)
+        codes.append(z)
+        if targets is None:
+            continue
+        error = decoder.synthesize(z).sub_(decoder.pad(targets[start : start + size]))
+        error = error if inside is None else error.mul_(decoder.pad(inside))
+        loss += float(error.square().sum()) / 2 + (penalty * float(z.abs().sum()) if penalty else 0.0)
+        parts[2] += decoder.product(error, z)
+        if history:
+            back = decoder.correlate(error).add_(z.sign(), alpha=penalty)
+            _back_propagate(back, z, history, synthesis, analysis, unrolling.step, parts)
+    return parts, torch.cat(codes), loss
+
+
+def _shrink(u: Tensor, levels: Tensor, unrolling: Unrolling) -> Tensor:
+    return u.sub_(levels).relu_() if unrolling.nonnegative else u.sub_(u.clamp(-levels, levels))
+
+
+def _back_propagate(back, codes, history, synthesis, analysis, step, parts):
+    """Add to ``parts`` what the layers in ``history``, (z_t, r_t) each and z_0 = None, give, from z̄_T = ``back`` and z_T; both are lost."""
+    while history:
+        # z̄ where the codes are not 0, in one pass
+        error = torch.ops.aten.softshrink_backward.grad_input(back, codes, 0.0, grad_input=back)
+        parts[3] -= (codes.sign() * error).sum((0, 2, 3))
+        codes, residual = history.pop()
+        parts[1].sub_(analysis.product(residual, error), alpha=step)
+        if codes is not None:
+            image = analysis.synthesize(error)
+            parts[0].sub_(synthesis.product(image, codes), alpha=step)
+            back = error.sub_(synthesis.correlate(image), alpha=step)
+
+
+def _inside(images: Tensor, margin: int) -> Tensor | None:
+    """An image of ones with zeros on ``margin`` pixels along its border; None without a margin."""
+    height, width = images.shape[-2:]
+    return F.pad(images.new_ones(1, 1, height - 2 * margin, width - 2 * margin), [margin] * 4) if margin else None
+
+
+def _tied(network: Network) -> tuple[Tensor, Tensor, Tensor]:
+    """D, A and C."""
+    filters, analysis, decoder, _ = network
+    return filters, filters if analysis is None else analysis, filters if decoder is None else decoder
+
+
+def _block(images: Tensor, filters: Tensor, stride: int) -> int:
+    """Images a block: about 0.6 MB of codes a layer on a CPU, so that one layer stays in the cache; more on a GPU."""
+    kernel = filters.shape[-1]
+    height, width = ((size - kernel) // stride + 1 for size in images.shape[-2:])
+    return max(1, (150_000 if images.device.type == "cpu" else 50_000_000) // (len(filters) * height * width))
+
+
+def _check(
+    images: Tensor,
+    network: Network,
+    estimator: str,
+    unrolling: Unrolling,
+    *,
+    stride: int,
+    targets: Tensor,
+    backward_layers: int | None = None,
+    margin: int = 0,
+) -> int:
+    """How many layers to back-propagate through; raises :class:`PudleError` if anything does not fit."""
+    one_of(estimator, ESTIMATORS, "estimator")
+    if estimator == "ae-lasso" and unrolling.lam is None:
+        raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")
+    if unrolling.accelerated:
+        raise PudleError("convolutional gradients go through layers without acceleration only, not acceleration='fista'")
+    if estimator != "ae-ls" and len(network) > sum(array is None for array in network) + 1:
+        raise PudleError(
+            f"analysis filters, decoder and thresholds are learned by the estimator 'ae-ls' only, not by {estimator!r}"
+        )
+    if network.thresholds is not None and (unrolling.hard or unrolling.decay != 1):
+        raise PudleError("thresholds are soft ones, the same in all layers: give lam, not threshold, and no decay")
+    for filters in _tied(network):
+        check_shapes(images, filters, stride)
+        if filters.shape != network.filters.shape:
+            raise PudleError(
+                f"analysis filters and decoder must have the shape of the filters, {tuple(network.filters.shape)}, "
+                f"not {tuple(filters.shape)}"
+            )
+    if network.thresholds is not None and network.thresholds.shape != (len(network.filters),):
+        raise PudleError(
+            f"thresholds must be ({len(network.filters)},), one for each filter, not {tuple(network.thresholds.shape)}"
+        )
+    if targets.shape != images.shape:
+        raise PudleError(f"targets must have the shape of images, {tuple(images.shape)}, not {tuple(targets.shape)}")
+    if not 0 <= 2 * margin < min(images.shape[-2:]):
+        raise PudleError(f"margin={margin} leaves nothing of images of {images.shape[-2]} x {images.shape[-1]} pixels")
+    n_layers = unrolling.n_layers
+    if backward_layers is not None and not 1 <= backward_layers <= n_layers:
+        raise PudleError(f"backward_layers must be from 1 to n_layers={n_layers}, not {backward_layers}")
+    return 0 if estimator == "dec" else backward_layers or n_layers

@@ -1,0 +1,92 @@
+"""Orthogonal matching pursuit: what scikit-learn's ``orthogonal_mp_gram`` gives, in compiled loops, in threads.
+
+One sample after the other, so that what belongs to it stays in the cache.
+"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from pudle.core.unrolling import check_shapes
+from pudle.kernels import simd
+from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.simd import LANES, OPTIONS, add_rows
+
+
+def pursue(x: Tensor, dictionary: Tensor, *, sparsity: int | None = None, residual: float = 0.0) -> Tensor:
+    """Codes (n, p) of samples ``x`` (n, m) by orthogonal matching pursuit, in a ``dictionary`` (m, p) that need not have norm 1.
+
+    The atom of largest |D_iᵀ(x − Dz)| joins the others, z becomes the least-squares fit on all of them, and so on: until there are
+    ``sparsity`` of them, ‖x − Dz‖ is at most ``residual``, or no atom is left that would lower it. Computed on the CPU.
+    Source: Pati et al., Asilomar 1993; with DᵀD alone: Rubinstein et al., Technion CS-2008-08.
+    """
+    check_shapes(x, dictionary)
+    x, dictionary = x.detach(), dictionary.detach()
+    (n, _), p = x.shape, dictionary.shape[1]
+    products = (torch.nn.functional.pad(matrix @ dictionary, (0, -p % LANES)) for matrix in (dictionary.T, x))
+    gram, correlation, left = (tensor.cpu().numpy() for tensor in (*products, x.square().sum(1)))
+    codes, enough, limit = np.zeros_like(correlation), gram.dtype.type(residual**2), min(sparsity or p, *dictionary.shape)
+
+    def run(some):
+        pursue_samples(codes[some], correlation[some], left[some], gram, enough, *_memory(limit, gram))
+
+    tasks = min(torch.get_num_threads(), max(n, 1))
+    edges = np.linspace(0, n, tasks + 1).astype(int)
+    with ThreadPoolExecutor(tasks) as pool:
+        list(pool.map(run, map(slice, edges[:-1], edges[1:])))
+    return torch.from_numpy(np.ascontiguousarray(codes[:, :p])).to(x.device)
+
+
+def _memory(limit, gram):
+    """QᵀD, L, Qᵀx and a row of L for one sample of up to ``limit`` atoms, the atoms, and all places of an index."""
+    shapes = (limit, gram.shape[1]), (limit, limit), limit, limit
+    return *(np.empty(shape, gram.dtype) for shape in shapes), np.empty(limit, np.int32), np.arange(limit, dtype=np.int32)
+
+
+@njit(**OPTIONS)
+def pursue_samples(codes, correlation, left, gram, enough, basis, factor, weights, row, atoms, places):
+    """With D_S = QLᵀ for the atoms S chosen so far, and new columns of Q by Gram and Schmidt, D is met in DᵀD and DᵀQ alone.
+
+    codes : (n, P), zeros to begin with
+    correlation : Dᵀ(x − Dz) (n, P), and left : ‖x − Dz‖² (n,); both are overwritten
+    gram : DᵀD (p, P)
+    """
+    epsilon = np.finfo(gram.dtype).eps
+    for i in range(len(codes)):
+        count = 0
+        while count < len(atoms):
+            chosen, strength = 0, abs(correlation[i, 0])
+            for j in range(1, len(gram)):
+                if abs(correlation[i, j]) > strength:
+                    chosen, strength = j, abs(correlation[i, j])
+            square = gram[chosen, chosen]
+            for k in range(count):
+                row[k] = -basis[k, chosen]
+                square -= row[k] ** 2
+            if not (strength**2 >= epsilon and square > epsilon):
+                break  # no atom is of use, or the others span it, or these are no numbers
+            root = np.sqrt(square)
+            add_rows(basis[count], gram[chosen], basis, places, row, count)
+            weight = correlation[i, chosen] / root
+            for j in range(gram.shape[1]):
+                basis[count, j] /= root
+                correlation[i, j] -= weight * basis[count, j]
+            for k in range(count):
+                factor[count, k] = -row[k]
+            factor[count, count], atoms[count], weights[count] = root, chosen, weight
+            count += 1
+            left[i] -= weight**2
+            if left[i] <= enough:
+                break
+        for k in range(count - 1, -1, -1):  # Lᵀ z_S = Qᵀx
+            code = weights[k] / factor[k, k]
+            for j in range(k):
+                weights[j] -= code * factor[k, j]
+            codes[i, atoms[k]] += code
+
+
+forget_stale_code(pursue_samples, simd, sys.modules[__name__])

@@ -1,0 +1,168 @@
+r"""Sparse coding: T unrolled layers. The lasso solution that they approach is in :mod:`pudle.core.lasso`.
+
+Data ``x`` is (n, m), a dictionary ``D`` is (m, p) with atoms as columns, codes ``z`` are (n, p).
+
+.. math::
+    z_{t+1} = P_t\bigl(z_t - \alpha D^\top (D z_t - x)\bigr), \qquad z_0 = 0, \quad t = 0, \dots, T - 1
+
+with ``P_t`` the soft threshold at :math:`\alpha\lambda\nu^t` (``lam``, ``decay``) or the hard threshold at ``threshold``. With
+``acceleration="fista"`` (Beck & Teboulle, 2009) layers start from :math:`y_t = z_t + \beta_t (z_t - z_{t-1})` in place of :math:`z_t`, with
+:math:`\beta_t = (\theta_{t-1} - 1) / \theta_t, \theta_0 = 1, \theta_t = (1 + \sqrt{1 + 4 \theta_{t-1}^2}) / 2`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pudle.errors import PudleError, one_of
+
+ACCELERATIONS = ("none", "fista")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unrolling:
+    """The settings of T unrolled layers, checked once.
+
+    lam : sparsity level λ of soft thresholding (exactly one of ``lam`` and ``threshold`` is given)
+    threshold : absolute level b of hard thresholding; not multiplied by the step
+    step : step size α
+    n_layers : number of layers T
+    decay : ν, with λ_t = λ ν^t; only for soft thresholding
+    nonnegative : one-sided codes (a ReLU) instead of signed ones
+    acceleration : "none", or "fista" for layers with momentum
+    """
+
+    lam: float | None = None
+    threshold: float | None = None
+    step: float
+    n_layers: int
+    decay: float = 1.0
+    nonnegative: bool = False
+    acceleration: str = "none"
+
+    def __post_init__(self):
+        for name in ("lam", "threshold", "step", "decay", "n_layers"):  # torch does not take all numbers of numpy
+            value, whole = getattr(self, name), name == "n_layers"
+            convert = getattr(value, "__index__" if whole else "__float__", None)
+            if convert:
+                object.__setattr__(self, name, convert())
+            elif value is not None or name not in ("lam", "threshold"):
+                raise PudleError(f"{name} must be {'an integer' if whole else 'a number'}, not {value!r}")
+        if (self.lam is None) == (self.threshold is None):
+            raise PudleError(
+                f"give exactly one of lam (soft) and threshold (hard), not lam={self.lam} and threshold={self.threshold}"
+            )
+        level = "threshold" if self.hard else "lam"
+        if not 0 <= getattr(self, level) < math.inf:
+            raise PudleError(f"{level} must be at least 0 and finite, not {getattr(self, level)}")
+        if not 0 < self.step < math.inf:
+            raise PudleError(f"step must be above 0 and finite, not {self.step}")
+        if self.n_layers < 1:
+            raise PudleError(f"n_layers must be at least 1, not {self.n_layers}")
+        one_of(self.acceleration, ACCELERATIONS, "acceleration")
+        if not 0 < self.decay <= 1:
+            raise PudleError(f"decay must be in (0, 1], not {self.decay}")
+        if self.hard and self.decay != 1:
+            raise PudleError(f"decay={self.decay} lowers lam and so needs soft thresholding, not threshold={self.threshold}")
+
+    @property
+    def hard(self) -> bool:
+        return self.threshold is not None
+
+    @property
+    def accelerated(self) -> bool:
+        return self.acceleration == "fista"
+
+    def momenta(self) -> list[float]:
+        """β_t of every layer; 0 without acceleration."""
+        if not self.accelerated:
+            return [0.0] * self.n_layers
+        momenta, theta = [0.0], 1.0
+        for _ in range(self.n_layers - 1):
+            following = (1 + math.sqrt(1 + 4 * theta**2)) / 2
+            momenta.append((theta - 1) / following)
+            theta = following
+        return momenta
+
+    def level(self, layer: int) -> float:
+        """What layer t compares entries with: α λ ν^t for soft thresholding, b for hard."""
+        return self.threshold if self.hard else self.step * self.lam * self.decay**layer
+
+    def levels(self) -> list[float]:
+        """Those of every layer."""
+        return [self.level(0)] * self.n_layers if self.decay == 1 else [self.level(t) for t in range(self.n_layers)]
+
+    def shrink(self, u: Tensor, layer: int) -> Tensor:
+        """P_t, elementwise."""
+        level = self.level(layer)
+        if self.hard:
+            return torch.where(
+                (u if self.nonnegative else u.abs()) < level, torch.zeros_like(u), u
+            )  # keeps what is not a number
+        return F.relu(u - level) if self.nonnegative else F.softshrink(u, level)
+
+
+def iterate(unrolling: Unrolling, codes: Tensor, correlate: Callable[[Tensor], Tensor]) -> Tensor:
+    """Run all layers from ``codes``; ``correlate(z)`` is Dᵀ(Dz − x) for whatever linear D the caller has."""
+    previous = codes
+    for layer, momentum in enumerate(unrolling.momenta()):
+        point = codes + momentum * (codes - previous) if momentum else codes
+        previous, codes = codes, unrolling.shrink(point - unrolling.step * correlate(point), layer)
+    return codes
+
+
+def encode(
+    x: Tensor,
+    dictionary: Tensor,
+    *,
+    lam: float | None = None,
+    threshold: float | None = None,
+    step: float,
+    n_layers: int,
+    decay: float = 1.0,
+    nonnegative: bool = False,
+    acceleration: str = "none",
+) -> Tensor:
+    """Codes z_T (n, p) of ``x`` (n, m) after T unrolled layers; differentiable in ``x`` and ``dictionary`` (m, p).
+
+    Settings as in :class:`Unrolling`, whose :class:`PudleError` they raise. Source: PUDLE, Algorithm 1.
+    """
+    unrolling = Unrolling(
+        lam=lam,
+        threshold=threshold,
+        step=step,
+        n_layers=n_layers,
+        decay=decay,
+        nonnegative=nonnegative,
+        acceleration=acceleration,
+    )
+    check_shapes(x, dictionary)
+    start = x.new_zeros(x.shape[0], dictionary.shape[1])
+    return iterate(unrolling, start, lambda codes: (codes @ dictionary.T - x) @ dictionary)
+
+
+def check_shapes(x: Tensor, dictionary: Tensor) -> None:
+    """Raise :class:`PudleError` unless ``x`` is (n, m) and ``dictionary`` is (m, p), and both are tensors of one floating type."""
+    check_types(x=x, dictionary=dictionary)
+    if x.ndim != 2 or dictionary.ndim != 2 or x.shape[1] != dictionary.shape[0]:
+        raise PudleError(
+            f"x must be (n_samples, n_features) and dictionary (n_features, n_atoms), not {tuple(x.shape)} and {tuple(dictionary.shape)}"
+        )
+    if not dictionary.numel():
+        raise PudleError(f"there must be one feature and one atom at least, not {tuple(x.shape)} and {tuple(dictionary.shape)}")
+
+
+def check_types(**arrays: Tensor) -> None:
+    """Raise :class:`PudleError`, which names them, unless all ``arrays`` are tensors of one floating type."""
+    for name, array in arrays.items():
+        if not isinstance(array, Tensor):
+            raise PudleError(f"{name} must be a torch tensor, not a {type(array).__name__}: torch.as_tensor makes one")
+        if not array.is_floating_point():
+            raise PudleError(f"{name} must be of a floating type such as torch.float32, not {array.dtype}")
+    types = [array.dtype for array in arrays.values()]
+    if types.count(types[0]) < len(types):
+        raise PudleError(f"{' and '.join(arrays)} must be of one type, not {' and '.join(map(str, types))}")

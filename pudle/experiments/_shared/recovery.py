@@ -1,0 +1,71 @@
+"""What `baselines` and `robustness` share: a method learns a dictionary whose truth we know, from batches and a start near the truth.
+
+Data, start and batches come from streams of the seed alone, so that all methods are compared on the same draws. The method never
+sees the truth. Only its own updates are timed.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from pudle import methods
+from pudle.core.initialization import perturb_dictionary
+from pudle.core.metrics import dictionary_error
+from pudle.core.random import stream
+from pudle.data.synthetic import make_sparse_data
+from pudle.harness.record import Record
+
+PROBLEM = ("n_samples", "n_features", "n_atoms", "sparsity")
+DRAWS = ("amplitudes", "low", "high", "mean", "std", "signs", "noise")
+
+
+def learn(settings: Mapping, seed: int, record: Record, create: Callable = methods.create) -> None:
+    """Run ``settings["method"]`` with ``settings["method_settings"]``; at step k stands what holds after k updates.
+
+    A method that raises, takes longer than ``settings["time_limit"]`` seconds or returns numbers that are not finite ends the seed as
+    failed, stalled or diverged. ``create`` makes the method; it is only ever another one in negative controls.
+    """
+    draws = {key: settings[key] for key in DRAWS if key in settings}
+    x, _, true_dictionary = make_sparse_data(*(settings[key] for key in PROBLEM), **draws, seed=seed)
+    start = perturb_dictionary(true_dictionary, settings["init_noise"], seed)
+    with record.seed(seed, limit=settings.get("time_limit"), guard=True):
+        method = create(settings["method"], start.clone(), settings["method_settings"], stream(seed, "method"))
+        seconds, update = 0.0, 0
+        _score(method, true_dictionary, update, record)
+        batches = _batches(len(x), settings["batch"], settings["epochs"], seed)
+        for update, batch in enumerate(batches, start=1):
+            samples = x[torch.as_tensor(batch)]
+            clock = _now(samples)
+            method.update(samples)
+            seconds += _now(samples) - clock
+            if update % settings["evaluate_every"] == 0 or update == len(batches):
+                _score(method, true_dictionary, update, record)
+                record.time(update, seconds)
+
+
+def _now(samples: torch.Tensor) -> float:
+    """Seconds on a clock, read when the GPU that holds ``samples``, if one does, has nothing left to do."""
+    if samples.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _score(method: methods.Method, true_dictionary: torch.Tensor, update: int, record: Record) -> None:
+    learned = torch.as_tensor(method.dictionary).detach()
+    record.check(update, **{"the sum of the dictionary": float(learned.sum())})  # before an assignment of atoms is tried on NaN
+    record.add(
+        update,
+        {
+            "dictionary_error": dictionary_error(learned, true_dictionary),
+            "dictionary_error_aligned": dictionary_error(learned, true_dictionary, align=True),
+        },
+    )
+
+
+def _batches(n_samples: int, size: int, epochs: int, seed: int) -> list[np.ndarray]:
+    """Every epoch in a new random order; a last batch that is not full is left out."""
+    draw = stream(seed, "batches")
+    orders = [draw.permutation(n_samples) for _ in range(epochs)]
+    return [order[i : i + size] for order in orders for i in range(0, n_samples - size + 1, size)]

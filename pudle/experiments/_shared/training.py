@@ -1,0 +1,196 @@
+"""What `denoising` and `denoising_best` share: an unrolled denoiser learns from noisy crops of clean images.
+
+Settings of every denoiser: n_filters, kernel, stride, n_layers, step, one of lam and threshold. Optional ones:
+
+- untied : analysis filters and decoder of their own
+- learn_thresholds : a soft threshold for each filter, from αλ on
+- shift_average : denoise by averaging over the shifts of the grid of codes (training does not)
+- scaling : "unit-norm" (the default), filters rescaled to norm 1 after every update; or "operator-norm", all filters divided by ‖D‖ once,
+  before training, and then free
+- margin : pixels along the border of a crop that the loss leaves out (0)
+- schedule : "constant" (the default), or "cosine", from the learning rate down to 0
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pudle.core import networks
+from pudle.core.convolution import operator_norm
+from pudle.core.initialization import random_filters
+from pudle.core.metrics import psnr, psnr_as_published, ssim
+from pudle.core.networks import Network
+from pudle.core.random import stream
+from pudle.core.unrolling import Unrolling
+from pudle.data.images import random_crops
+from pudle.harness.record import Record
+
+METRICS = {"psnr": psnr, "psnr_as_published": psnr_as_published, "ssim": ssim}
+
+
+@dataclass
+class Denoiser:
+    """Takes one noisy image (h, w) to its estimate; without ``shift_average`` its size must be kernel plus a multiple of stride."""
+
+    network: Network
+    unrolling: Unrolling
+    stride: int
+    shift_average: bool = False
+
+    def __call__(self, noisy: Tensor) -> Tensor:
+        estimate = networks.denoise(
+            noisy[None, None], self.network, self.unrolling, stride=self.stride, shift_average=self.shift_average
+        )
+        return estimate[0, 0]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What is learned."""
+        return [array for array in self.network if array is not None]
+
+
+def untrained(settings: Mapping, seed: int) -> Denoiser:
+    """The denoiser that training starts from, with random filters."""
+    unrolling = Unrolling(
+        lam=settings.get("lam"), threshold=settings.get("threshold"), step=settings["step"], n_layers=settings["n_layers"]
+    )
+    filters = random_filters(settings["n_filters"], settings["kernel"], seed)
+    if settings.get("scaling") == "operator-norm":
+        filters /= operator_norm(filters, stride=settings["stride"])
+    network = Network(filters)
+    if settings.get("untied"):
+        network = network._replace(analysis=filters.clone(), decoder=filters.clone())
+    if settings.get("learn_thresholds"):
+        network = network._replace(thresholds=filters.new_full((len(filters),), unrolling.level(0)))
+    return Denoiser(network, unrolling, settings["stride"], settings.get("shift_average", False))
+
+
+def train(
+    settings: Mapping,
+    images: Mapping[str, np.ndarray],
+    seed: int,
+    record: Record,
+    evaluate: Callable[[Denoiser, int], None],
+    gradient: Callable = networks.network_gradient,
+) -> Denoiser:
+    """Train on ``images``; ``evaluate(denoiser, update)`` every ``settings["evaluate_every"]`` updates and after the last one.
+
+    The processor's seconds of the updates alone, over all threads, are recorded as timings. A run that was stopped goes on from what it
+    kept last, to the same numbers. ``gradient`` is only ever another one in negative controls.
+    """
+    denoiser, sigma, last = untrained(settings, seed), settings["sigma"] / 255, settings["updates"]
+    adam = torch.optim.Adam(denoiser.parameters, lr=settings["learning_rate"], eps=settings["adam_eps"])
+    draws = {purpose: stream(seed, purpose) for purpose in ("batches", "noise")}
+    first, seconds = _restore(record.resume(), denoiser, adam, draws)
+    for update in tqdm(
+        range(first, last + 1), initial=first, total=last + 1, desc=f"seed {seed}", mininterval=10, file=sys.stderr
+    ):
+        record.keep(lambda: _state(update, seconds, denoiser, adam, draws))  # noqa: B023 (called at once)
+        if update % settings["evaluate_every"] == 0 or update == last:
+            evaluate(denoiser, update)
+            record.time(update, seconds)
+        if update == last:
+            break
+        clock = time.process_time()
+        crops = random_crops(images, settings["crop"], settings["batch"], draws["batches"])
+        noise = draws["noise"].standard_normal(crops.shape, np.float32)
+        clean, noisy = (torch.from_numpy(array).to(denoiser.network.filters) for array in (crops, crops + sigma * noise))
+        found = gradient(
+            noisy,
+            denoiser.network,
+            settings["estimator"],
+            denoiser.unrolling,
+            stride=denoiser.stride,
+            targets=clean,
+            l1_weight=l1_weight(settings),
+            margin=settings.get("margin", 0),
+        )
+        record.check(loss=found.loss, step=update)
+        for array, slope in zip(denoiser.network, found.gradient, strict=True):
+            if array is not None:
+                array.grad = slope
+        adam.param_groups[0]["lr"] = _learning_rate(settings, update)
+        adam.step()
+        _constrain(denoiser.network, settings)
+        seconds += time.process_time() - clock
+    return denoiser
+
+
+def with_noise(images: Mapping[str, Tensor], sigma: float, seed: int) -> dict[str, Tensor]:
+    """Test images (h, w) with noise of standard deviation ``sigma`` / 255, each from a stream of its own."""
+    draws = {
+        name: stream(seed, f"test noise {name}").standard_normal(image.shape, np.float32) for name, image in images.items()
+    }
+    return {name: image + sigma / 255 * torch.from_numpy(draws[name]).to(image.device) for name, image in images.items()}
+
+
+def score(
+    clean: Mapping[str, Tensor], estimates: Mapping[str, Tensor], step: int, record: Record, prefix: str = "", **labels: object
+) -> None:
+    """Every metric for each image, and its mean over the images (the rows without an image)."""
+    scores = {
+        name: {prefix + metric: measure(clean[name], estimates[name]) for metric, measure in METRICS.items()} for name in clean
+    }
+    for name, values in scores.items():
+        record.add(step, values, image=name, **labels)
+    table = [list(values.values()) for values in scores.values()]
+    record.add(step, dict(zip(next(iter(scores.values())), np.mean(table, 0), strict=True)), **labels)
+
+
+def l1_weight(settings: Mapping) -> float:
+    """``released``: residual averaged over pixels, ℓ1 norm over code positions, the whole then scaled to a sum over pixels."""
+    if settings.get("l1_weighting", "objective") == "objective":
+        return 1.0
+    positions = (settings["crop"] - settings["kernel"]) // settings["stride"] + 1
+    return (settings["crop"] / positions) ** 2
+
+
+def _learning_rate(settings: Mapping, update: int) -> float:
+    rate = settings["learning_rate"]
+    if settings.get("schedule", "constant") == "constant":
+        return rate
+    return rate * (1 + math.cos(math.pi * update / settings["updates"])) / 2
+
+
+def _constrain(network: Network, settings: Mapping) -> None:
+    if settings.get("scaling", "unit-norm") == "unit-norm":
+        for filters in (array for array in network[:3] if array is not None):
+            filters /= torch.linalg.vector_norm(filters, dim=(1, 2, 3), keepdim=True)
+    if network.thresholds is not None:
+        network.thresholds.clamp_(min=0)
+
+
+def _state(update: int, seconds: float, denoiser: Denoiser, adam: torch.optim.Adam, draws: Mapping) -> dict:
+    """Everything that the updates to come depend on."""
+    moments = adam.state_dict()["state"]
+    return {
+        "update": update,
+        "seconds": seconds,
+        "draws": {purpose: draw.bit_generator.state for purpose, draw in draws.items()},
+        **{f"parameter {i}": array.numpy(force=True) for i, array in enumerate(denoiser.parameters)},
+        **{f"adam {i} {name}": value.numpy(force=True) for i, values in moments.items() for name, value in values.items()},
+    }
+
+
+def _restore(state: Mapping | None, denoiser: Denoiser, adam: torch.optim.Adam, draws: Mapping) -> tuple[int, float]:
+    """Put ``state`` in place; returns the next update, and the seconds of those before it."""
+    if state is None:
+        return 0, 0.0
+    for purpose, draw in draws.items():
+        draw.bit_generator.state = state["draws"][purpose]
+    moments = {}
+    for i, array in enumerate(denoiser.parameters):
+        array.copy_(torch.from_numpy(state[f"parameter {i}"]))
+        prefix = f"adam {i} "
+        moments[i] = {
+            name.removeprefix(prefix): torch.from_numpy(value) for name, value in state.items() if name.startswith(prefix)
+        }
+    adam.load_state_dict(adam.state_dict() | {"state": {i: values for i, values in moments.items() if values}})
+    return state["update"], state["seconds"]

@@ -1,0 +1,192 @@
+r"""Back through the layers of :mod:`pudle.kernels.forward`, and both directions for a block of samples.
+
+With :math:`\bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0]` and :math:`\bar z_t = \bar u_t W`, wanted are :math:`\sum_t \bar u_t` of
+each sample and :math:`S = \sum_t z_tᵀ \bar u_t` over all, or at once :math:`(S + Sᵀ) Dᵀ = \sum_t \bar u_tᵀ (z_t Dᵀ) + z_tᵀ (\bar u_t Dᵀ)`,
+the **lifted** sums. Nothing has to be watched, as it is known which entries are not 0. Layers with one working set collect S_BB in
+narrow sums. Of the others the latest are held in a ring, to be added to the sums several at a time, as the rows of these come from
+further away than the vectors.
+"""
+
+import math
+
+from numba import njit
+
+from pudle.kernels.forward import forward, gather, keep
+from pudle.kernels.simd import OPTIONS, add_few_rows, add_products, add_rows, add_spread, clear, copy, padded, pick, pick_padded
+
+RING = 16  # layers held back
+
+
+@njit(**OPTIONS)
+def flush(products, problem, scratch):
+    """Add the layers held back in the ring to the sums."""
+    held, codes, errors = scratch.ring_held[0], scratch.ring_codes, scratch.ring_errors
+    if problem.lifted:
+        lift(scratch.ring_lifted, problem, scratch, codes, held)
+        add_products(products, support(scratch.ratio, errors, held), scratch.ring_lifted, scratch.identity, errors, held)
+        lift(scratch.ring_lifted, problem, scratch, errors, held)
+        add_products(products, support(scratch.ratio, codes, held), scratch.ring_lifted, scratch.identity, codes, held)
+    else:
+        add_products(products, support(scratch.ratio, codes, held), errors, scratch.identity, codes, held)
+    scratch.ring_held[0] = 0
+
+
+@njit(forceinline=True, **OPTIONS)
+def lift(out, problem, scratch, rows, held):
+    """out (held, M) = ``rows`` (held, P) Dᵀ."""
+    for k in range(held):
+        add_rows(
+            out[k], scratch.nothing, problem.atoms, scratch.places, rows[k], pick(scratch.places, scratch.identity, rows[k])
+        )
+
+
+@njit(forceinline=True, **OPTIONS)
+def support(out, rows, held):
+    """out (P,), not 0 where one of ``rows`` (held, P) is not 0; returns it."""
+    clear(out)
+    for k in range(held):
+        for j in range(out.shape[0]):
+            out[j] += abs(rows[k, j])
+    return out
+
+
+@njit(forceinline=True, **OPTIONS)
+def spread(out, history, t):
+    """out (P,) = z_t."""
+    r = history.row[t]
+    if history.shared[r]:
+        clear(out)
+        for k in range(history.count[r]):
+            out[history.index[r, k]] = history.values[t, k]
+    else:
+        copy(out, history.values[t])
+
+
+@njit(**OPTIONS)
+def backward(bar, problem, history, scratch, products, total_error):
+    """Back through one sample's layers: adds to the sums and Σ ū (P,), and turns ``bar`` from z̄_T into z̄_stop, all (P,).
+
+    products : S (P, P), or the lifted sums (P, M)
+    """
+    t = problem.levels.shape[0]
+    while t > problem.stop:
+        r = history.row[t]
+        if t - 1 >= problem.stop and history.row[t - 1] == r:
+            t = backward_narrow(bar, problem, history, scratch, products, total_error, t)
+            continue
+        index, count, z = history.index[r], history.count[r], scratch.inputs[0]
+        spread(z, history, t)
+        slot = scratch.ring_held[0]
+        u = scratch.ring_errors[slot]
+        zero = problem.levels[0] * 0
+        for j in range(bar.shape[0]):
+            u[j] = bar[j] if z[j] != 0 else zero
+        for j in range(bar.shape[0]):
+            total_error[j] += u[j]
+        add_rows(bar, scratch.nothing, problem.transfer, index, u, count)
+        t -= 1
+        spread(scratch.ring_codes[slot], history, t)
+        scratch.ring_held[0] = slot + 1
+        if slot + 1 == RING:
+            flush(products, problem, scratch)
+
+
+@njit(**OPTIONS)
+def backward_narrow(bar, problem, history, scratch, products, total_error, t):
+    """``backward`` through the layers before z_t that share its working set; returns the index of the codes it ends at."""
+    r, end, gram, errors = history.row[t], t, scratch.gram, scratch.errors
+    index, count, members, places = history.index[r], history.count[r], scratch.members, scratch.places
+    width, zero = padded(count), problem.levels[0] * 0
+    back, total, row, used = scratch.back[:width], scratch.anchor[:width], scratch.row[:width], scratch.used[:width]
+    if scratch.gathered[0] != r:
+        scratch.gathered[0] = r
+        clear(members)
+        for k in range(count):
+            members[index[k]] = 1
+        gather(problem.transfer, index, count, members, gram)
+    clear(used)
+    clear(total)
+    pick_padded(scratch.back, bar, members)
+    while t - 1 >= problem.stop and history.row[t - 1] == r:
+        u, z, before = errors[t - 1][:width], history.values[t], history.values[t - 1]
+        for k in range(width):
+            u[k] = back[k] if z[k] != 0 else zero  # also where back is infinite
+            total[k] += u[k]
+            used[k] += abs(before[k]) + abs(u[k])
+        add_few_rows(back, scratch.nothing, gram, places, u, pick(places, scratch.identity, z[:width]))
+        t -= 1
+    for a in range(count):
+        if used[a] != 0:
+            out = scratch.sums[a][:width] if problem.lifted else row
+            add_few_rows(out, scratch.nothing, errors, scratch.identity[t:], history.values[:, a], end - t)
+            if not problem.lifted:
+                add_spread(products[index[a]], scratch.row, members)
+    if problem.lifted:
+        add_lifted(products, problem, scratch, index, used, width)
+    add_spread(total_error, total, members)
+    clear(bar)
+    add_spread(bar, scratch.back, members)
+    return t
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_lifted(products, problem, scratch, index, used, width):
+    """(S + Sᵀ) Dᵀ for S_BB in scratch.sums, where only entries with ``used`` (K,) ≠ 0 are not 0."""
+    places, sums, weights = scratch.places, scratch.sums, scratch.inputs[0]
+    count = pick(places, scratch.identity, used)
+    n_atoms = pick(scratch.atoms, index[:width], used)
+    for a in range(count):
+        for b in range(count):
+            weights[scratch.atoms[b]] = sums[places[a], places[b]] + sums[places[b], places[a]]
+        out = products[scratch.atoms[a]]
+        add_rows(out, out, problem.atoms, scratch.atoms, weights, n_atoms)
+
+
+@njit(forceinline=True, **OPTIONS)
+def loss_error(bar, error, problem, index, codes, count):
+    """bar (P,) = z̄_T of the loss, from ``error`` Dz_T − x; only where the codes, which are 0 outside index[:count], are not 0."""
+    clear(bar)
+    for k in range(count):
+        value = codes[index[k]]
+        if value != 0:
+            atom, dot = problem.atoms[index[k]], value * 0
+            for j in range(error.shape[0]):
+                dot += atom[j] * error[j]
+            bar[index[k]] = dot + math.copysign(problem.lam, value)
+
+
+@njit(**OPTIONS)
+def run_samples(x, drive, codes, residual, back, errors, problem, history, scratch, products, tally):
+    """Forward and, where asked for, backward, sample by sample; the arrays are those of ``SparseLayers.run``."""
+    n_layers, n, first = problem.levels.shape[0], problem.n_atoms, problem.first
+    z, error, bar = scratch.codes[first % 2], scratch.residual, scratch.bar
+    for i in range(x.shape[0]):
+        copy(scratch.drive[:n], drive[i])
+        clear(z[n:])
+        copy(z[:n], codes[i])
+        scratch.gathered[0] = -1
+        history.count[first] = n  # no row to look in first
+        keep(problem, history, scratch.identity, first, z, first)
+        end = forward(problem, history, scratch, tally)
+        tally[4] += end
+        if end < n_layers:  # given up
+            continue
+        row, final = history.row[n_layers], scratch.codes[n_layers % 2]
+        index, count = history.index[row], history.count[row]
+        copy(codes[i], final)
+        if problem.given:
+            clear(bar[n:])
+            copy(bar[:n], back[i])
+        else:
+            add_rows(error, scratch.nothing, problem.atoms, index, final, count)
+            for j in range(x.shape[1]):
+                error[j] -= x[i, j]
+            copy(residual[i], error)
+            if problem.backward:
+                loss_error(bar, error, problem, index, final, count)
+        if problem.backward:
+            backward(bar, problem, history, scratch, products, errors[i])
+            if back.shape[0]:
+                copy(back[i], bar)
+    if problem.backward:
+        flush(products, problem, scratch)

@@ -1,0 +1,252 @@
+r"""Layers of convolutional networks and back through them, in compiled code, image by image: the CPU's path of :mod:`pudle.core.networks`,
+where the formulas are.
+
+Codes are (positions, P), a row for each place of the filters and P filters (padded with zeros to a multiple of 16), so that Dᵀx, Dz and
+⟨x, z⟩ are products as :mod:`pudle.kernels.matmul` has them. They are worked out for one row of positions after the other, which stays in the
+first-level cache while P_t is applied, or while patches are added up to an image.
+"""
+
+import sys
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numba import njit
+
+from pudle.kernels import matmul, simd
+from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.matmul import multiply
+from pudle.kernels.simd import OPTIONS, clear, copy, padded
+
+TASKS = 8  # parts of a batch at most, each with its own memory and its own part of the sums: threads do not change the results
+
+# Filters both ways: taps (k², P), a row for each pixel of them, and atoms (P, K), K = k² padded.
+Filters = namedtuple("Filters", "taps atoms")
+# D, A and C are Filters; levels (T, P); scored: whether estimates are compared with targets. places (positions,) are the pixels at which
+# filters start, across of them in a row of an image; under (k²,) the pixels under a filter, from there; starts (positions,) and entries (P,)
+# where in codes a row starts, and its entries.
+Problem = namedtuple(
+    "Problem",
+    "synthesis analysis decoder levels hard nonnegative step penalty stop scored places under starts entries across kernel width inside"
+    " infinity",
+)
+# codes (T − stop + 1, positions, P) and residuals (T − stop, pixels): z_t and r_t of the layers to go back through, and the last codes.
+Memory = namedtuple("Memory", "codes residuals bar image of_codes of_pixels of_filters")
+# Sums over the images of a task: (k², P) each, and (P,).
+Sums = namedtuple("Sums", "synthesis analysis decoder thresholds")
+
+
+@njit(**OPTIONS)
+def add_image(image, codes, filters, problem, memory):
+    """image (1, pixels) += Dz"""
+    patches, across, kernel = memory.of_pixels, problem.across, problem.kernel
+    for at in range(0, codes.shape[0], across):
+        multiply(patches, codes, problem.starts[at : at + across], problem.entries, filters.atoms)
+        for j in range(across):
+            place = problem.places[at + j]
+            for a in range(kernel):
+                for b in range(kernel):
+                    image[0, place + a * problem.width + b] += patches[j, a * kernel + b]
+
+
+@njit(**OPTIONS)
+def step_along(out, codes, factor, image, filters, problem, memory, at):
+    """out = codes + factor Dᵀ image, for the row of positions from ``at`` on."""
+    change, across = memory.of_codes, problem.across
+    multiply(change, image, problem.places[at : at + across], problem.under, filters.taps)
+    for j in range(across):
+        for f in range(out.shape[1]):
+            out[at + j, f] = codes[at + j, f] + factor * change[j, f]
+
+
+@njit(**OPTIONS)
+def shrink_row(codes, levels, problem, at):
+    """codes = P(codes), for the row of positions from ``at`` on; what is not a number passes."""
+    for j in range(at, at + problem.across):
+        for f in range(codes.shape[1]):
+            u, level = codes[j, f], levels[f]
+            low = -problem.infinity if problem.nonnegative else -level
+            if problem.hard:
+                codes[j, f] = level * 0 if (u > low) & (u < level) else u
+            else:
+                codes[j, f] = u - min(max(u, low), level)
+
+
+@njit(**OPTIONS)
+def add_product(total, image, codes, problem, memory, factor):
+    """total (k², P) += factor ⟨image, codes⟩"""
+    product = memory.of_filters
+    multiply(product, image, problem.under, problem.places, codes)
+    for k in range(total.shape[0]):
+        for f in range(total.shape[1]):
+            total[k, f] += factor * product[k, f]
+
+
+@njit(**OPTIONS)
+def forward(x, problem, memory):
+    """z_T, in the last of memory.codes."""
+    n_layers, last = problem.levels.shape[0], memory.codes.shape[0] - 1
+    codes = memory.codes[0]
+    for j in range(codes.shape[0]):
+        clear(codes[j])
+    for t in range(n_layers):
+        kept = max(0, t - problem.stop)
+        residual = memory.residuals[min(kept, memory.residuals.shape[0] - 1)]
+        for pixel in range(x.shape[0]):
+            residual[0, pixel] = -x[pixel]
+        if t > 0:
+            add_image(residual, codes, problem.synthesis, problem, memory)
+        after = memory.codes[min(max(0, t + 1 - problem.stop), last)]
+        for at in range(0, codes.shape[0], problem.across):
+            step_along(after, codes, -problem.step, residual, problem.analysis, problem, memory, at)
+            shrink_row(after, problem.levels[t], problem, at)
+        codes = after
+
+
+@njit(**OPTIONS)
+def backward(problem, memory, sums):
+    """Back through the layers from z̄_T = memory.bar, which is overwritten."""
+    bar, image, zero = memory.bar, memory.image, problem.step * 0
+    for t in range(problem.levels.shape[0] - 1, problem.stop - 1, -1):
+        before, after, residual = (
+            memory.codes[t - problem.stop],
+            memory.codes[t + 1 - problem.stop],
+            memory.residuals[t - problem.stop],
+        )
+        for j in range(bar.shape[0]):
+            for f in range(bar.shape[1]):
+                z = after[j, f]
+                bar[j, f] = bar[j, f] if z != 0 else zero  # ū
+                sums.thresholds[f] -= bar[j, f] if z > 0 else -bar[j, f]
+        add_product(sums.analysis, residual, bar, problem, memory, -problem.step)
+        if t == 0:
+            return
+        clear(image[0])
+        add_image(image, bar, problem.analysis, problem, memory)
+        add_product(sums.synthesis, image, before, problem, memory, -problem.step)
+        if t > problem.stop:
+            for at in range(0, bar.shape[0], problem.across):
+                step_along(bar, bar, -problem.step, image, problem.synthesis, problem, memory, at)
+
+
+@njit(**OPTIONS)
+def run_images(x, targets, codes, losses, problem, memory, sums):
+    """All of x (n, pixels): z_T to codes (n, positions, P), and where scored losses (n,), and their parts of all gradients to ``sums``."""
+    error, zero, learns = memory.image, problem.step * 0, problem.stop < problem.levels.shape[0]
+    final = memory.codes[memory.codes.shape[0] - 1]
+    for i in range(x.shape[0]):
+        forward(x[i], problem, memory)
+        for j in range(final.shape[0]):
+            copy(codes[i, j], final[j])
+        if not problem.scored:
+            continue
+        for pixel in range(error.shape[1]):
+            error[0, pixel] = -targets[i, pixel]
+        add_image(error, final, problem.decoder, problem, memory)
+        loss = 0.0
+        for pixel in range(error.shape[1]):
+            error[0, pixel] = error[0, pixel] if problem.inside[pixel] else zero
+            loss += error[0, pixel] * error[0, pixel] / 2
+        add_product(sums.decoder, error, final, problem, memory, zero + 1)
+        if learns:
+            bar = memory.bar
+            for j in range(bar.shape[0]):
+                for f in range(bar.shape[1]):
+                    z = final[j, f]
+                    bar[j, f] = problem.penalty * (zero + (z > 0) - (z < 0))
+                    loss += problem.penalty * abs(z)
+            for at in range(0, bar.shape[0], problem.across):
+                step_along(bar, bar, zero + 1, error, problem.decoder, problem, memory, at)
+            backward(problem, memory, sums)
+        losses[i] = loss
+
+
+forget_stale_code(run_images, simd, matmul, sys.modules[__name__])
+
+
+def run_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
+    """Sums over images of the gradients of D, A, C (p, 1, k, k) and θ (p,); z_T (n, p, h', w'); and the sum of the losses.
+
+    images, targets : (n, 1, h, w); without targets codes alone are worked out, and all else is 0
+    network : D, A, C (p, 1, k, k) and θ (p,), or None in the place of θ: then the levels are those of ``unrolling``
+    stop : back-propagation goes from the last layer to this one
+    penalty : factor of ‖z‖₁ in the loss
+    inside : (1, 1, h, w), 0 where the loss looks at no error; None if it looks at all of them
+    """
+    *filters, thresholds = network
+    n, _, height, width = images.shape
+    kernel, n_layers = filters[0].shape[-1], unrolling.n_layers
+    down, across = ((size - kernel) // stride + 1 for size in (height, width))
+    new = images.new_empty
+    packed = {id(array): _filters(array) for array in filters}
+    synthesis, analysis, decoder = (packed[id(array)] for array in filters)
+    p, (n_pixels, n_atoms), n_patch = len(filters[0]), synthesis.taps.shape, synthesis.atoms.shape[1]
+    levels = images.new_zeros(n_layers, n_atoms)
+    levels[:, :p] = (
+        images.new_tensor([unrolling.level(t) for t in range(n_layers)])[:, None] if thresholds is None else thresholds
+    )
+    number = synthesis.taps.dtype.type
+    pixel, place = np.arange(height * width).reshape(height, width), slice(None, None, stride)
+    places = pixel[: height - kernel + 1, : width - kernel + 1][place, place].ravel()
+    problem = Problem(
+        synthesis=synthesis,
+        analysis=analysis,
+        decoder=decoder,
+        levels=levels.numpy(),
+        hard=unrolling.hard,
+        nonnegative=unrolling.nonnegative,
+        step=number(unrolling.step),
+        penalty=number(penalty),
+        stop=stop,
+        scored=targets is not None,
+        places=places,
+        under=pixel[:kernel, :kernel].ravel(),
+        starts=np.arange(len(places)) * n_atoms,
+        entries=np.arange(n_atoms),
+        across=across,
+        kernel=kernel,
+        width=width,
+        inside=np.ones(height * width, bool) if inside is None else inside.numpy().ravel() != 0,
+        infinity=number(np.inf),
+    )
+    x, wanted = (array.reshape(n, -1).numpy() for array in (images, images if targets is None else targets))
+    codes, losses = new(n, len(places), n_atoms), np.zeros(n)
+    tasks = min(n, TASKS)
+    sums = [images.new_zeros(tasks, *shape) for shape in 3 * [(n_pixels, n_atoms)] + [(n_atoms,)]]
+    cuts = np.linspace(0, n, tasks + 1).astype(int)
+
+    def run(task):
+        torch.set_flush_denormal(True)
+        memory = Memory(
+            codes=new(n_layers - stop + 1, len(places), n_atoms).numpy(),
+            residuals=new(max(1, n_layers - stop), 1, height * width).numpy(),
+            bar=new(len(places) if stop < n_layers else 0, n_atoms).numpy(),
+            image=new(1, height * width).numpy(),
+            of_codes=new(across, n_atoms).numpy(),
+            of_pixels=new(across, n_patch).numpy(),
+            of_filters=new(n_pixels, n_atoms).numpy(),
+        )
+        some = slice(cuts[task], cuts[task + 1])
+        total = Sums(*(array[task].numpy() for array in sums))
+        run_images(x[some], wanted[some], codes[some].numpy(), losses[some], problem, memory, total)
+
+    if tasks == 1 or torch.get_num_threads() == 1:
+        for task in range(tasks):
+            run(task)
+    else:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(run, range(tasks)))
+    *gradients, slopes = (array.sum(0) for array in sums)
+    gradients = [array[:, :p].T.reshape(p, 1, kernel, kernel) for array in gradients]
+    codes = codes.view(n, down, across, n_atoms)[..., :p].permute(0, 3, 1, 2)
+    return [*gradients, slopes[:p]], codes, float(losses.sum())
+
+
+def _filters(array):
+    """(p, 1, k, k) both ways."""
+    flat = array.detach().flatten(1)
+    p, n_pixels = flat.shape
+    taps, atoms = flat.new_zeros(n_pixels, padded.py_func(p)), flat.new_zeros(padded.py_func(p), padded.py_func(n_pixels))
+    taps[:, :p], atoms[:p, :n_pixels] = flat.T, flat
+    return Filters(taps.numpy(), atoms.numpy())

@@ -1,0 +1,93 @@
+r"""Matrix products whose left factor is looked up: out[r] = Σ_k source[rows[r] + columns[k]] matrix[k].
+
+With an image as ``source`` that is Dᵀx (a row for each position of the filters, a column for each pixel under them) and ⟨x, z⟩ (the
+other way round), without copying what the filters overlap; with offsets in steps it is any matrix product. A tile of a few rows by up to 64
+columns stays in registers while k runs, and a step costs one multiply-add for each: nearly the machine's rate. For
+:mod:`pudle.kernels.image_layers`. Arrays are all float32 or all float64, widths multiples of 16.
+"""
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from pudle.kernels.simd import LANES, OPTIONS
+
+# Of a tile: as many as fit the registers with four vectors each.
+ROWS = 6 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 2
+
+
+@intrinsic(prefer_literal=True)
+def multiply_tile(typing_context, out, source, rows, columns, matrix, first, at, n_rows, width):
+    """out[first : first + n_rows, at : at + width], where n_rows and width (a multiple of 16) are literals."""
+    if not (isinstance(n_rows, types.IntegerLiteral) and isinstance(width, types.IntegerLiteral)):
+        return None
+    n, n_vectors = n_rows.literal_value, width.literal_value // LANES
+
+    def codegen(context, builder, signature, arguments):
+        number, word, byte = context.get_value_type(out.dtype), ir.IntType(64), ir.IntType(8)
+        size = context.get_abi_sizeof(number)
+        vector = ir.VectorType(number, LANES)
+        first, at = arguments[5:7]
+        target, looked_up, row_offsets, column_offsets, right = (
+            context.make_array(kind)(context, builder, array)
+            for kind, array in zip((out, source, rows, columns, matrix), arguments[:5], strict=True)
+        )
+        n_terms = builder.extract_value(column_offsets.shape, 0)
+
+        def vectors(array, row):
+            """Pointers to array[row, at : at + width]."""
+            offset = builder.mul(row, builder.extract_value(array.strides, 0))
+            offset = builder.add(offset, builder.mul(at, word(size)))
+            start = builder.gep(builder.bitcast(array.data, byte.as_pointer()), [offset])
+            parts = (builder.gep(start, [word(size * LANES * v)]) for v in range(n_vectors))
+            return [builder.bitcast(part, vector.as_pointer()) for part in parts]
+
+        starts = [
+            builder.gep(looked_up.data, [builder.load(builder.gep(row_offsets.data, [builder.add(first, word(r))]))])
+            for r in range(n)
+        ]
+        sums = [[cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(n_vectors)] for _ in range(n)]
+        with cgutils.for_range(builder, n_terms) as loop:
+            column = builder.load(builder.gep(column_offsets.data, [loop.index]))
+            entries = [builder.load(part, align=size) for part in vectors(right, loop.index)]
+            for start, row in zip(starts, sums, strict=True):
+                value = builder.load(builder.gep(start, [column]))
+                single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
+                weight = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
+                for held, entry in zip(row, entries, strict=True):
+                    product = builder.fmul(weight, entry, flags=("contract",))
+                    builder.store(builder.fadd(builder.load(held), product, flags=("contract",)), held)
+        for r, row in enumerate(sums):
+            for held, part in zip(row, vectors(target, builder.add(first, word(r))), strict=True):
+                builder.store(builder.load(held), part, align=size)
+        return context.get_dummy_value()
+
+    return types.void(out, source, rows, columns, matrix, types.intp, types.intp, n_rows, width), codegen
+
+
+@njit(forceinline=True, **OPTIONS)
+def multiply_strip(out, source, rows, columns, matrix, at, width):
+    """Columns at : at + width, a literal, of all rows."""
+    n, r = rows.shape[0], 0
+    while r + ROWS <= n:
+        multiply_tile(out, source, rows, columns, matrix, r, at, ROWS, width)
+        r += ROWS
+    while r < n:
+        multiply_tile(out, source, rows, columns, matrix, r, at, 1, width)
+        r += 1
+
+
+@njit(**OPTIONS)
+def multiply(out, source, rows, columns, matrix):
+    """out (R, w) = Σ_k source[rows[r] + columns[k]] matrix[k], from source (any,), rows (R,), columns (K,), matrix (K, w)."""
+    at, width = 0, out.shape[1]
+    while at + 64 <= width:
+        multiply_strip(out, source, rows, columns, matrix, at, 64)
+        at += 64
+    if at + 32 <= width:
+        multiply_strip(out, source, rows, columns, matrix, at, 32)
+        at += 32
+    if at < width:
+        multiply_strip(out, source, rows, columns, matrix, at, 16)

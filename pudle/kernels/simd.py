@@ -1,0 +1,250 @@
+"""Loops over vectors for :mod:`pudle.kernels.forward`; above all weighted sums of matrix rows, at nearly the machine's rate.
+
+``add_rows`` is the product of a sparse row vector and a matrix. A strip of up to 128 columns stays in registers while the rows
+go by, so that a row costs its loads and multiply-adds alone. A loop over columns in plain numba loads and stores the sums for
+every few rows, and checks that its arrays do not overlap: half the rate and less. So this one, and the ways between vectors and
+the few entries of them that are not 0, are written as vector instructions. All arrays are float32 or all float64, and widths (w)
+multiples of 16.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16  # all widths are multiples of it; a vector that LLVM cuts to the machine's width
+# _nrt: nothing is allocated here, and counting references to the arrays passed around would take longer than the sums
+OPTIONS = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
+
+
+@njit(forceinline=True, **OPTIONS)
+def padded(width):
+    """The next multiple of 16."""
+    return (width + LANES - 1) // LANES * LANES
+
+
+@intrinsic(prefer_literal=True)
+def add_strip(typing_context, out, base, at, matrix, index, values, count, width):
+    """out = base + Σ_i values[i] matrix[i] over i in index[:count], from column ``at`` to ``at + width``, a literal."""
+    if not isinstance(width, types.IntegerLiteral):
+        return None
+    n_vectors = width.literal_value // LANES
+    n_rows = -(-4 // n_vectors)  # independent sums, to hide the latency of the additions
+
+    def codegen(context, builder, signature, arguments):
+        number, word, byte = context.get_value_type(out.dtype), ir.IntType(64), ir.IntType(8)
+        size = context.get_abi_sizeof(number)
+        vector = ir.VectorType(number, LANES)
+        column, n_terms = arguments[2], arguments[6]
+        target, start, source, rows, weights = (
+            context.make_array(kind)(context, builder, array)
+            for kind, array in zip((out, base, matrix, index, values), [*arguments[:2], *arguments[3:6]], strict=True)
+        )
+
+        def pointer(base, offset, kind):
+            return builder.bitcast(builder.gep(builder.bitcast(base, byte.as_pointer()), [offset]), kind.as_pointer())
+
+        def vectors(base, offset):
+            offset = builder.add(offset, builder.mul(column, word(size)))
+            return [pointer(base, builder.add(offset, word(size * LANES * v)), vector) for v in range(n_vectors)]
+
+        def add_row(k, sums):
+            """sums += values[i] matrix[i] for i = index[k]"""
+            row = builder.load(pointer(rows.data, builder.mul(k, builder.extract_value(rows.strides, 0)), ir.IntType(32)))
+            row = builder.sext(row, word)
+            weight = builder.load(pointer(weights.data, builder.mul(row, builder.extract_value(weights.strides, 0)), number))
+            single = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, ir.IntType(32)(0))
+            weight = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
+            offset = builder.mul(row, builder.extract_value(source.strides, 0))
+            for held, entries in zip(sums, vectors(source.data, offset), strict=True):
+                product = builder.fmul(weight, builder.load(entries, align=size), flags=("contract",))
+                builder.store(builder.fadd(builder.load(held), product, flags=("contract",)), held)
+
+        sums = [[cgutils.alloca_once(builder, vector) for _ in range(n_vectors)] for _ in range(n_rows)]
+        for v, entries in enumerate(vectors(start.data, word(0))):
+            for r in range(n_rows):
+                builder.store(ir.Constant(vector, None) if r else builder.load(entries, align=size), sums[r][v])
+        whole = builder.sub(n_terms, builder.srem(n_terms, word(n_rows)))
+        with cgutils.for_range_slice(builder, word(0), whole, word(n_rows)) as (k, _):
+            for r in range(n_rows):
+                add_row(builder.add(k, word(r)), sums[r])
+        with cgutils.for_range_slice(builder, whole, n_terms, word(1)) as (k, _):
+            add_row(k, sums[0])
+        for v, entries in enumerate(vectors(target.data, word(0))):
+            total = builder.load(sums[0][v])
+            for row in sums[1:]:
+                total = builder.fadd(total, builder.load(row[v]))
+            builder.store(total, entries, align=size)
+        return context.get_dummy_value()
+
+    return types.void(out, base, types.intp, matrix, index, values, types.intp, width), codegen
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_strips(out, base, matrix, index, values, count):
+    """``add_rows`` in place."""
+    at, width = 0, out.shape[0]
+    while at + 128 <= width:
+        add_strip(out, base, at, matrix, index, values, count, 128)
+        at += 128
+    left = width - at
+    if left == 112:
+        add_strip(out, base, at, matrix, index, values, count, 112)
+    elif left == 96:
+        add_strip(out, base, at, matrix, index, values, count, 96)
+    elif left == 80:
+        add_strip(out, base, at, matrix, index, values, count, 80)
+    elif left == 64:
+        add_strip(out, base, at, matrix, index, values, count, 64)
+    elif left == 48:
+        add_strip(out, base, at, matrix, index, values, count, 48)
+    elif left == 32:
+        add_strip(out, base, at, matrix, index, values, count, 32)
+    elif left == 16:
+        add_strip(out, base, at, matrix, index, values, count, 16)
+
+
+def _registers(context, builder, kind, flags, at, size):
+    """Which of flags[at : at + 16] are not 0, in parts that fill a register of 64 bytes with numbers of ``size``: (offset, bits, number)."""
+    number, lanes = context.get_value_type(kind.dtype), 64 // size
+    for first in range(0, LANES, lanes):
+        place = builder.gep(context.make_array(kind)(context, builder, flags).data, [builder.add(at, at.type(first))])
+        vector = ir.VectorType(number, lanes)
+        entries = builder.load(builder.bitcast(place, vector.as_pointer()), align=context.get_abi_sizeof(number))
+        bits = builder.fcmp_unordered("!=", entries, ir.Constant(vector, None))
+        yield first, bits, builder.zext(builder.ctpop(builder.bitcast(bits, ir.IntType(lanes))), at.type)
+
+
+@intrinsic
+def append_where(typing_context, out, count, values, at, flags):
+    """Write those of values[at : at + 16] where flags are not 0 to out[count:], which has room for 16; returns how many."""
+
+    def codegen(context, builder, signature, arguments):
+        out_, count_, values_, at_, flags_ = arguments
+        size = context.get_abi_sizeof(context.get_value_type(values.dtype))
+        # As integers: on processors without AVX-512, LLVM 22 fails to compile this for floating-point vectors.
+        vector, total = ir.VectorType(ir.IntType(8 * size), 64 // size), at_.type(0)
+        target, source = (
+            context.make_array(kind)(context, builder, array).data for kind, array in ((out, out_), (values, values_))
+        )
+        name = f"llvm.experimental.vector.compress.v{64 // size}i{8 * size}"
+        for first, bits, found in _registers(context, builder, flags, flags_, at_, size):
+            kind = ir.FunctionType(vector, [vector, bits.type, vector])
+            compress = cgutils.get_or_insert_function(builder.module, kind, name)
+            entries = builder.bitcast(builder.gep(source, [builder.add(at_, at_.type(first))]), vector.as_pointer())
+            entries = builder.call(compress, [builder.load(entries, align=size), bits, ir.Constant(vector, None)])
+            place = builder.gep(target, [builder.add(count_, total)])
+            builder.store(entries, builder.bitcast(place, vector.as_pointer()), align=size)
+            total = builder.add(total, found)
+        return total
+
+    return types.intp(out, types.intp, values, types.intp, flags), codegen
+
+
+@intrinsic
+def add_where(typing_context, out, at, values, count, flags):
+    """Add values[count:] to those of out[at : at + 16] where flags are not 0, one after the other; returns how many."""
+
+    def codegen(context, builder, signature, arguments):
+        out_, at_, values_, count_, flags_ = arguments
+        number, size = context.get_value_type(values.dtype), context.get_abi_sizeof(context.get_value_type(values.dtype))
+        vector, total = ir.VectorType(number, 64 // size), at_.type(0)
+        target, source = (
+            context.make_array(kind)(context, builder, array).data for kind, array in ((out, out_), (values, values_))
+        )
+        for first, bits, found in _registers(context, builder, flags, flags_, at_, size):
+            kind = ir.FunctionType(vector, [source.type, bits.type, vector])
+            expand = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.expandload.v{64 // size}f{8 * size}")
+            entries = builder.call(expand, [builder.gep(source, [builder.add(count_, total)]), bits, ir.Constant(vector, None)])
+            place = builder.bitcast(builder.gep(target, [builder.add(at_, at_.type(first))]), vector.as_pointer())
+            builder.store(builder.fadd(builder.load(place, align=size), entries), place, align=size)
+            total = builder.add(total, found)
+        return total
+
+    return types.intp(out, types.intp, values, types.intp, flags), codegen
+
+
+@njit(forceinline=True, **OPTIONS)
+def pick(out, values, flags):
+    """Write those of ``values`` where ``flags`` (w,) are not 0 to ``out`` (16 more than they are,); returns how many."""
+    count = 0
+    for at in range(0, flags.shape[0], LANES):
+        count += append_where(out, count, values, at, flags)
+    return count
+
+
+@njit(forceinline=True, **OPTIONS)
+def pick_padded(out, values, flags):
+    """``pick`` with zeros behind, up to a multiple of 16."""
+    count = pick(out, values, flags)
+    for j in range(count, padded(count)):
+        out[j] = 0
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_spread(out, values, flags):
+    """The other way round: add ``values`` to the entries of ``out`` (w,) where ``flags`` (w,) are not 0."""
+    count = 0
+    for at in range(0, out.shape[0], LANES):
+        count += add_where(out, at, values, count, flags)
+
+
+@njit(**OPTIONS)
+def add_rows(out, base, matrix, index, values, count):
+    """out (w,) = base (w,) + Σ_i values[i] matrix[i] over i in index[:count], 32-bit integers."""
+    add_strips(out, base, matrix, index, values, count)
+
+
+@njit(**OPTIONS)
+def add_products(out, used, matrix, index, values, count):
+    """out[i] (w,) += Σ_k values[k, i] matrix[k] over k in index[:count], for each i with used[i] ≠ 0."""
+    for i in range(out.shape[0]):
+        if used[i] != 0:
+            add_strips(out[i], out[i], matrix, index, values[:, i], count)
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_few_rows(out, base, matrix, index, values, count):
+    """The same for narrow ``out`` (16 to 64,), without a call."""
+    width = out.shape[0]
+    if width == 64:
+        add_strip(out, base, 0, matrix, index, values, count, 64)
+    elif width == 48:
+        add_strip(out, base, 0, matrix, index, values, count, 48)
+    elif width == 32:
+        add_strip(out, base, 0, matrix, index, values, count, 32)
+    else:
+        add_strip(out, base, 0, matrix, index, values, count, 16)
+
+
+@njit(forceinline=True, **OPTIONS)
+def copy(out, values):
+    """out = values. (Slice assignment looks for overlaps first.)"""
+    for j in range(out.shape[0]):
+        out[j] = values[j]
+
+
+@njit(forceinline=True, **OPTIONS)
+def clear(out):
+    """out = 0."""
+    for j in range(out.shape[0]):
+        out[j] = 0
+
+
+@njit(forceinline=True, **OPTIONS)
+def n_nonzero(z):
+    """How many entries are not 0."""
+    count = np.int32(0)
+    for j in range(z.shape[0]):
+        count += z[j] != 0
+    return count
+
+
+@njit(forceinline=True, **OPTIONS)
+def n_outside(u, low, high):
+    """How many entries are not within (low, high)."""
+    count = np.int32(0)
+    for j in range(u.shape[0]):
+        count += not ((u[j] > low) & (u[j] < high))
+    return count

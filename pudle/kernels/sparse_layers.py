@@ -1,0 +1,188 @@
+"""Unrolled layers on sparse codes for blocks of samples, in threads: the tensor side of :mod:`pudle.kernels.forward`."""
+
+import math
+import threading
+
+import numpy as np
+import torch
+
+from pudle.kernels import backward, forward, simd
+from pudle.kernels.backward import RING, run_samples
+from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.forward import WIDTH, History, Problem, Scratch, Tally
+from pudle.kernels.simd import LANES, padded
+
+LINE = 64  # bytes of a cache line
+
+
+forget_stale_code(run_samples, simd, forward, backward)
+
+
+class SparseLayers:
+    """The layers of one call of :func:`pudle.core.gradients.unrolled_gradient`, for its blocks of samples one after the other.
+
+    dictionary : (m, p)
+    transfer : W (P, P), with rows and columns of zeros up to a multiple P of 16
+    lam : λ of the loss
+    stop : back-propagation goes from the last layer, or the ``end`` of a run, to this one
+    tasks : parts of a block, each with its own memory and its own part of the sums: threads do not change the results
+    """
+
+    def __init__(self, dictionary, transfer, unrolling, *, lam, stop, tasks):
+        (m, p), n_layers, dtype = dictionary.shape, unrolling.n_layers, dictionary.numpy().dtype
+        number = dtype.type
+        self._stop, self._m = stop, m
+        self._problem = Problem(
+            transfer=transfer.numpy(),
+            atoms=_pad(dictionary.T),
+            levels=np.array(unrolling.levels(), dtype),
+            hard=unrolling.hard,
+            nonnegative=unrolling.nonnegative,
+            norms=_pad(unrolling.step * dictionary.square().sum(0, keepdim=True))[0],
+            epsilon=np.finfo(dtype).eps,
+            infinity=number(np.inf),
+            lam=number(lam),
+            n_atoms=p,
+            first=0,
+            stop=stop,
+            most=len(transfer),
+            backward=False,
+            lifted=False,
+            given=False,
+        )
+        self._memory = _kept_memory(tasks, n_layers, m, p, dtype)
+        self._sums = [_zeros((0, 0), dtype)] * tasks
+        self._tallies = np.zeros((tasks, len(Tally._fields)), np.int64)
+
+    def sums(self, lifted):
+        """From now on go back as well, and add up S, or the lifted sums; returns them, (p, p) or (p, m) for each task."""
+        self._problem = self._problem._replace(backward=True, lifted=lifted)
+        like, n_atoms = self._problem.atoms if lifted else self._problem.transfer, self._problem.n_atoms
+        self._sums = [_zeros(like.shape, like.dtype) for _ in self._memory]  # padded: what is not a number comes up there too
+        return [torch.from_numpy(part)[:n_atoms, : self._m if lifted else n_atoms] for part in self._sums]
+
+    def rows(self, x, drive, pool):
+        """Rows of D that lifted sums would take a sample, as the layers of a few samples show."""
+        return self._try(x, drive, pool).rows
+
+    def crowded(self, x, drive, share, pool):
+        """The layer from which on more and more entries are active, over ``share`` of all, as a few samples show; else T."""
+        return round(self._try(x, drive, pool, most=int(share * self._problem.n_atoms)).layers)
+
+    def _try(self, x, drive, pool, most=None):
+        """The tally of a run forward, for one sample."""
+        before = self._tallies.copy()
+        self.run(x, drive, torch.zeros_like(drive), 0, pool, backward=False, most=most)
+        tally, self._tallies[:] = Tally(*(self._tallies - before).sum(0) / len(x)), before
+        return tally
+
+    @property
+    def counts(self):
+        """How many layers ran wide and how many narrow so far, and how many working sets were chosen."""
+        return dict(zip(Tally._fields[:3], self._tallies.sum(0).tolist(), strict=False))
+
+    def run(self, x, drive, codes, first, pool, *, end=None, given=None, backward=True, most=None):
+        """Residual D z_T − x (n, m), and on the way back z̄ (n, p) at layer ``first`` and Σ ū (n, p), of a block.
+
+        x : (n, m); drive : α x D (n, p); codes : z_first (n, p), which becomes z_T; pool : threads, or None
+        end : in place of T
+        given : z̄ (n, p) at the end, in place of the loss's; the residual is not computed then
+        backward : False for the way forward alone
+        most : active entries from which on a sample is given up, and its codes and residual are left as they were
+        """
+        whole = self._problem
+        problem = whole._replace(
+            first=first,
+            stop=max(first, self._stop),
+            levels=whole.levels[:end],
+            backward=whole.backward and backward,
+            given=given is not None,
+            most=whole.most if most is None else most,
+        )
+        n_atoms, rows = problem.n_atoms, len(x) if problem.backward else 0
+        residual, back = torch.empty_like(x), x.new_empty(rows if first else 0, n_atoms)
+        back, errors = back if given is None else given.clone(), x.new_zeros(rows, len(problem.transfer))
+        arrays = [tensor.numpy() for tensor in (x, drive, codes, residual, back, errors)]
+        tasks = range(len(self._memory))
+        cuts = self.cuts(len(x))
+
+        def run(task):
+            torch.set_flush_denormal(True)
+            block = [array[cuts[task]] for array in arrays]
+            run_samples(*block, problem, *self._memory[task], self._sums[task], self._tallies[task])
+
+        list(map(run, tasks) if len(tasks) == 1 or pool is None else pool.map(run, tasks))
+        return residual, back, errors[:, :n_atoms]
+
+    def cuts(self, n):
+        """The samples of each task, of n."""
+        edges = np.linspace(0, n, len(self._memory) + 1).astype(int).tolist()
+        return list(map(slice, edges[:-1], edges[1:]))
+
+
+def _zeros(shape, dtype):
+    """Zeros from the start of a cache line on: a vector that lies across two lines takes twice as long to load."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.zeros(size + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
+def _pad(matrix):
+    """``matrix`` as an array with rows and columns of zeros up to multiples of 16."""
+    array = _zeros([padded.py_func(size) for size in matrix.shape], matrix.numpy().dtype)
+    array[: matrix.shape[0], : matrix.shape[1]] = matrix.numpy()
+    return array
+
+
+_kept = threading.local()
+
+
+def _kept_memory(tasks, *sizes):
+    """Memory for each task: that of this thread's last call, if it had the same sizes, as small calls would spend their time on it."""
+    if getattr(_kept, "sizes", None) != sizes:
+        _kept.sizes, _kept.memory = sizes, []
+    _kept.memory += [_memory(*sizes) for _ in range(tasks - len(_kept.memory))]
+    return _kept.memory[:tasks]
+
+
+def _memory(n_layers, m, p, dtype):
+    """What one task works on. Most of a history is never touched, and so takes no memory."""
+    n, number, depth, width = n_layers + 1, dtype, padded.py_func(m), padded.py_func(p)
+    history = History(
+        index=_zeros((n, width + LANES), np.uint32),
+        values=_zeros((n, width), number),
+        row=_zeros((n,), np.int64),
+        count=_zeros((n,), np.int64),
+        shared=_zeros((n,), np.bool_),
+    )
+    ratio = _zeros((width,), number)
+    scratch = Scratch(
+        drive=_zeros((width,), number),
+        inputs=_zeros((2, width), number),
+        codes=_zeros((2, width), number),
+        bar=_zeros((width,), number),
+        residual=_zeros((depth,), number),
+        nothing=_zeros((max(width, depth, WIDTH),), number),
+        identity=np.arange(max(n, width, WIDTH, RING), dtype=np.uint32),
+        places=_zeros((max(width, WIDTH) + LANES,), np.uint32),
+        ratio=ratio,
+        ratio_bits=ratio.view(f"i{ratio.itemsize}"),
+        gram=_zeros((WIDTH + 1, WIDTH), number),
+        inside=_zeros((WIDTH + LANES,), number),
+        members=_zeros((width,), number),
+        gathered=_zeros((1,), np.int64),
+        anchor=_zeros((WIDTH + LANES,), number),
+        anchor_input=_zeros((WIDTH + LANES,), number),
+        back=_zeros((WIDTH + LANES,), number),
+        row=_zeros((WIDTH + LANES,), number),
+        used=_zeros((WIDTH,), number),
+        errors=_zeros((n_layers, WIDTH), number),
+        ring_codes=_zeros((RING, width), number),
+        ring_errors=_zeros((RING, width), number),
+        ring_lifted=_zeros((RING, depth), number),
+        ring_held=_zeros((1,), np.int64),
+        sums=_zeros((WIDTH, WIDTH), number),
+        atoms=_zeros((WIDTH + LANES,), np.uint32),
+    )
+    return history, scratch
