@@ -306,7 +306,7 @@ def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path):
     """numba alone would go on with a loop compiled before a function that it calls was changed in another file."""
     from types import SimpleNamespace
 
-    from pudle.kernels import simd as rows
+    from pudle.kernels.cache import forget_stale_code
 
     source, other = tmp_path / "rows.py", tmp_path / "working_sets.py"
     source.write_text("1")
@@ -316,13 +316,13 @@ def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path):
         file.touch()
     loops = SimpleNamespace(stats=SimpleNamespace(cache_path=tmp_path))
     modules = [SimpleNamespace(__file__=str(source)), SimpleNamespace(__file__=str(other))]
-    rows.forget_stale_code(loops, *modules)
+    forget_stale_code(loops, *modules)
     assert kept.exists() and not compiled.exists()
     compiled.touch()
-    rows.forget_stale_code(loops, *modules)
+    forget_stale_code(loops, *modules)
     assert compiled.exists()
     source.write_text("2")
-    rows.forget_stale_code(loops, *modules)
+    forget_stale_code(loops, *modules)
     assert not compiled.exists()
 
 
@@ -331,11 +331,11 @@ def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path):
 def test_kernels_compile_for_processors_with_and_without_avx_512(processor, tmp_path):
     program = """
 import numpy as np
-from pudle.kernels import simd as rows
+from pudle.kernels import simd
 for number in (np.float32, np.float64):
     arguments = np.ones(48, number), np.ones(32, number), np.ones(32, number)
-    rows.pick.compile(tuple(map(rows.pick.typeof_pyval, arguments)))
-    rows.add_spread.compile(tuple(map(rows.add_spread.typeof_pyval, arguments)))
+    simd.pick.compile(tuple(map(simd.pick.typeof_pyval, arguments)))
+    simd.add_spread.compile(tuple(map(simd.add_spread.typeof_pyval, arguments)))
 """
     environment = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
