@@ -1,11 +1,16 @@
 """pyproject.toml, requirements.txt and environment.yml say the same."""
 
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
+from workflows import copy_of_the_repository
 
 ROOT = Path(__file__).parents[1]
 NOT_INSTALLED = {"bm3d"}  # its licence is for non-commercial use
@@ -40,3 +45,41 @@ def test_conda_has_the_same_direct_dependencies_at_the_same_versions():
     assert {CONDA_NAMES.get(name, name): version for name, version in conda.items()} == {
         requirement.name: pins[requirement.name] for requirement in _direct()
     }
+
+
+LIBRARY = """
+import sys
+
+sys.modules |= dict.fromkeys({refused})  # importing one of these is an ImportError
+import pudle
+
+assert pudle.__file__.startswith({folder!r}), pudle.__file__
+public = [getattr(pudle, name) for name in pudle.__all__ if name != "methods"]
+data = pudle.make_sparse_data(n_samples=30, n_features=10, n_atoms=12, sparsity=2, seed=0)
+learned = pudle.UnrolledDictionaryLearning(n_components=12, max_iter=2).fit(data.x.numpy())
+assert learned.components_.shape == (12, 10)
+"""
+
+
+@pytest.mark.slow
+def test_a_wheel_has_all_files_and_the_library_needs_no_package_of_the_workflow(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path]
+    copy = copy_of_the_repository(tmp_path / "source")
+    subprocess.run([*build, copy], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("pudle-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("pudle/")}
+        archive.extractall(tmp_path / "installed")
+    assert packed == {path.relative_to(copy).as_posix() for path in (copy / "pudle").rglob("*") if path.is_file()}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    modules = {
+        "pyyaml": "yaml",
+        "pywavelets": "pywt",
+    }  # scikit-learn imports pandas and threadpoolctl, numba yaml, if they are there
+    names = {Requirement(line).name for lines in extras.values() for line in lines} - {"pandas", "pyyaml", "threadpoolctl"}
+    program = LIBRARY.format(
+        refused={modules.get(name, name.replace("-", "_")) for name in names}, folder=str(tmp_path / "installed")
+    )
+    environment = {"PYTHONPATH": str(tmp_path / "installed"), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-P", "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
