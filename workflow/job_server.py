@@ -24,15 +24,23 @@ ADDRESS = "PUDLE_JOBS"
 COUNTERS = "/proc/vmstat"
 
 
-def start(folder: str) -> subprocess.Popen:
+def start(folder: str) -> subprocess.Popen | None:
     """Start a server with its socket in ``folder``, and tell this process and its children where it is.
 
-    It runs the package beside this file's folder, and ends with the last reference to what is returned.
+    It runs the package beside this file's folder, and ends with the last reference to what is returned. Where there can be no socket,
+    as in a folder whose path is too long for one, a warning says so, None is returned, and each job is a process of its own.
     """
+    os.environ.pop(ADDRESS, None)
+    listening = socket.socket(getattr(socket, "AF_UNIX", socket.AF_INET))
+    try:
+        listening.bind(os.path.join(folder, "jobs"))
+        listening.listen(128)
+    except (OSError, TypeError) as error:  # TypeError: the system has no sockets with paths
+        listening.close()
+        told = f"no socket in {folder} ({error}); TMPDIR sets the folder"
+        print(f"Each job will take seconds longer to start: {told}", file=sys.stderr)
+        return None
     os.environ[ADDRESS] = os.path.join(folder, "jobs")
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(os.environ[ADDRESS])
-    listening.listen(128)
     command = [sys.executable, __file__, "--serve", str(listening.fileno())]
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     with listening:
@@ -62,7 +70,10 @@ def request(arguments: list[str]) -> int:
 def ask(arguments: list[str]) -> int | None:
     """The exit status of ``pudle ARGUMENTS``; None if its process was killed."""
     with socket.socket(socket.AF_UNIX) as server:
-        server.connect(os.environ[ADDRESS])
+        try:
+            server.connect(os.environ[ADDRESS])
+        except OSError as error:  # of whatever kind: there is no server
+            raise ConnectionRefusedError(*error.args) from None
         message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
         socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(message)
@@ -72,14 +83,17 @@ def ask(arguments: list[str]) -> int | None:
 
 def memory_kills() -> int:
     """How many processes Linux has killed for want of memory since it started."""
-    with contextlib.suppress(OSError), open(COUNTERS) as counters:
+    with contextlib.suppress(OSError), open(COUNTERS, encoding="utf-8") as counters:
         return sum(int(line.split()[1]) for line in counters if line.startswith("oom_kill "))
     return 0
 
 
 def serve(listening: socket.socket) -> None:
     """Fork for each request until standard input ends."""
-    preload()
+    try:
+        preload()
+    except Exception as error:  # a job that needs what failed here says so in its own log
+        print(f"Each job will take seconds longer to start: {type(error).__name__}: {error}", file=sys.stderr)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
@@ -183,7 +197,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--serve"]:
         serve(socket.socket(fileno=int(sys.argv[2])))
     if ADDRESS in os.environ:
-        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        with contextlib.suppress(ConnectionRefusedError):
             sys.exit(request(sys.argv[1:]))
     os.execv(sys.executable, [sys.executable, "-m", "pudle", *sys.argv[1:]])
 
