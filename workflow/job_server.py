@@ -19,8 +19,10 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 
 ADDRESS = "PUDLE_JOBS"
+FOREIGN = ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONOPTIMIZE", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS")
 COUNTERS = "/proc/vmstat"
 
 
@@ -49,8 +51,13 @@ def start(folder: str) -> subprocess.Popen | None:
             stdin=subprocess.PIPE,
             pass_fds=[listening.fileno()],
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": package},
+            env=own(os.environ) | {"PYTHONPATH": package},
         )
+
+
+def own(environment: Mapping[str, str]) -> dict[str, str]:
+    """``environment`` without what a person sets for other programs and would change what jobs read, import or draw; text is UTF-8."""
+    return {name: value for name, value in environment.items() if name not in FOREIGN} | {"PYTHONUTF8": "1"}
 
 
 def request(arguments: list[str]) -> int:
@@ -74,7 +81,7 @@ def ask(arguments: list[str]) -> int | None:
             server.connect(os.environ[ADDRESS])
         except OSError as error:  # of whatever kind: there is no server
             raise ConnectionRefusedError(*error.args) from None
-        message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
+        message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": own(os.environ)}).encode()
         socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(message)
         status = server.recv(1)
@@ -133,7 +140,7 @@ def preload() -> None:
         for part in ("run", "figures", "claims"):
             experiments.part(question, part)
         provenance.fingerprint(f"pudle.experiments.{question}.run")
-    assert cli and scipy and skimage and sklearn
+    assert cli and scipy.optimize and scipy.stats and skimage and sklearn.datasets and sklearn.decomposition
     torch.set_num_threads(1)  # a fork could not use threads that were started here
     torch.optim.Adam([torch.zeros(1)])
     x, dictionary, image = torch.eye(2), torch.eye(2), torch.ones(1, 1, 2, 2)
@@ -199,7 +206,7 @@ def main() -> None:
     if ADDRESS in os.environ:
         with contextlib.suppress(ConnectionRefusedError):
             sys.exit(request(sys.argv[1:]))
-    os.execv(sys.executable, [sys.executable, "-m", "pudle", *sys.argv[1:]])
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "pudle", *sys.argv[1:]], own(os.environ))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""What a person has set for other programs changes nothing: matplotlib's settings, the locale, Python's variables."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DRAW = """
+import sys, pandas
+from pudle.harness import style
+figure, (axis,) = style.panels()
+axis.set(xlabel="λ")
+axis.plot([1, 2], label="a")
+axis.legend()
+style.save(figure, pandas.DataFrame({"a": [1]}), sys.argv[1], "toy")
+"""
+STYLE = "axes.facecolor: lightyellow\nsvg.fonttype: none\nlegend.fontsize: 20\ntext.usetex: True\nfont.size: 30\n"
+ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+
+def _python(*words, folder=None, **environment) -> str:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "MATPLOTLIB"))}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=plain | environment, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_figures_have_the_same_bytes_whatever_matplotlib_is_set_to(tmp_path):
+    styled = tmp_path / "styled"
+    styled.mkdir()
+    (styled / "matplotlibrc").write_text(STYLE, encoding="utf-8")
+    backend = "module://of_a_notebook.backend_inline"
+    for name, folder, environment in (
+        ("plain", tmp_path, {}),
+        ("file", styled, {}),
+        ("variables", tmp_path, {"MATPLOTLIBRC": str(styled), "MPLBACKEND": backend}),
+    ):
+        _python("-c", DRAW, str(tmp_path / name), folder=folder, **environment)
+    for kind in ("pdf", "png", "svg"):
+        assert len({(tmp_path / f"{name}.{kind}").read_bytes() for name in ("plain", "file", "variables")}) == 1, kind
+
+
+def test_configurations_mean_the_same_in_every_locale(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: ν–λ\n", encoding="utf-8")
+    ask = "import pathlib, sys; from pudle.harness import settings; print(ascii(settings.read(pathlib.Path(sys.argv[1]))))"
+    assert _python("-c", ask, str(tmp_path / "a.yaml")) == _python("-c", ask, str(tmp_path / "a.yaml"), **ASCII)
+
+
+@pytest.mark.parametrize("environment", [ASCII, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONOPTIMIZE": "2"}], ids=str)
+def test_the_command_line_works_in_every_locale_and_without_docstrings(environment):
+    assert "noodl" in _python("-m", "pudle", "methods", **environment)
+
+
+def test_jobs_are_given_an_environment_of_their_own(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "workflow"))
+    import job_server
+
+    foreign = dict.fromkeys(job_server.FOREIGN, "x")
+    assert job_server.own({"HOME": "/h", "OMP_NUM_THREADS": "1"} | foreign) == {
+        "HOME": "/h",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUTF8": "1",
+    }
