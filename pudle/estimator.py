@@ -114,7 +114,9 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """Learn the dictionary from ``X`` (n, m) in passes over shuffled batches; returns self."""
         self._validate_params()
         x = self._check(X, reset=True)
-        if not (self.warm_start and hasattr(self, "components_") and self.components_.shape == (self.n_components, x.shape[1])):
+        if self.warm_start and getattr(self, "components_", np.empty(0)).shape == (self.n_components, x.shape[1]):
+            self._resume()
+        else:
             self._start(x)
         self.loss_curve_, self.n_iter_, calm = [], 0, 0
         for _ in trange(self.max_iter, disable=not self.verbose, desc=type(self).__name__, file=sys.stderr):
@@ -130,13 +132,19 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     def partial_fit(self, X, y=None):
         """One pass over ``X`` (n, m) from the current dictionary; returns self."""
-        first = not hasattr(self, "components_")
+        first = not hasattr(self, "n_iter_")
         if first:
             self._validate_params()
         x = self._check(X, reset=first)
         if first:
-            self._start(x)
+            if not hasattr(self, "components_"):
+                self._start(x)
+            elif self.components_.shape[1] != x.shape[1]:
+                raise ValueError(
+                    f"components_ must be (n_components, {x.shape[1]}) for these samples, not {self.components_.shape}"
+                )
             self.loss_curve_, self.n_iter_ = [], 0
+        self._resume()
         self.loss_curve_.append(self._pass(x))
         self.n_iter_ += 1
         return self
@@ -151,7 +159,10 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def inverse_transform(self, X):
         """Samples D z (n, m) of codes ``X`` (n, p)."""
         check_is_fitted(self)
-        return np.asarray(X) @ self.components_
+        X = check_array(X, dtype=[np.float64, np.float32], input_name="codes")
+        if X.shape[1] != len(self.components_):
+            raise ValueError(f"codes must be (n_samples, {len(self.components_)}), not {X.shape}")
+        return X @ self.components_
 
     def score(self, X, y=None):
         """1 − Σ‖x − Dz‖² / Σ‖x‖² of ``X`` (n, m): the share that codes and dictionary explain; larger is better."""
@@ -186,6 +197,11 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             spread = x.std(dim=0, correction=0).mean().clamp_min(1e-3)
             atoms = x[torch.from_numpy(drawn)] + 0.1 * spread * torch.from_numpy(noise).to(x.dtype)  # no two alike, none zero
         self._set(atoms / atoms.norm(dim=1, keepdim=True).clamp_min(1e-12))
+
+    def _resume(self) -> None:
+        """Where atoms were given by hand, there are no batches drawn and no moments yet."""
+        if not hasattr(self, "_random"):
+            self._random, self._moments = check_random_state(self.random_state), None
 
     def _set(self, atoms: torch.Tensor) -> None:
         self.components_ = atoms.numpy().copy()

@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from pudle import experiments
+from pudle.data import catalogue
+from pudle.errors import PudleError
 
 DRAW = """
 import sys, pandas
@@ -23,7 +28,13 @@ ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 def _python(*words, folder=None, **environment) -> str:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "MATPLOTLIB"))}
     done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=plain | environment, capture_output=True, text=True, encoding="utf-8"
+        [sys.executable, *words],
+        cwd=folder,
+        env=plain | environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -65,3 +76,15 @@ def test_jobs_are_given_an_environment_of_their_own(monkeypatch):
         "OMP_NUM_THREADS": "1",
         "PYTHONUTF8": "1",
     }
+
+
+def test_data_are_looked_for_at_home_where_a_tilde_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PUDLE_DATA", "~/data")
+    assert catalogue.data_root() == tmp_path / "data"
+
+
+def test_braces_in_the_folder_of_results_are_refused_with_the_key():
+    config = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(PudleError, match=r"'results' is 'out/\{user\}': braces"):
+        experiments.validate(config | {"results": "out/{user}"})

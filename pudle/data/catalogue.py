@@ -51,7 +51,7 @@ def data_root() -> Path:
 
     The workflow sets the variable from ``data.root`` of the config where the user has not set it.
     """
-    return Path(os.environ.get("PUDLE_DATA", "data"))
+    return Path(os.environ.get("PUDLE_DATA", "data")).expanduser()
 
 
 def roots() -> dict[str, Path]:

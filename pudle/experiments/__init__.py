@@ -62,6 +62,11 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
     """
     sources = settings.Sources(files, options)
     settings.validate(config, top_schema(), sources)
+    if set(config["results"]) & set("{}"):
+        place = sources.where(["results"])
+        raise PudleError(
+            f"{place}: 'results' is {config['results']!r}: braces are wildcards to Snakemake; name a folder without"
+        )
     if config["device"] == "cuda":
         _refuse_without_gpu(sources)
     plugins.load(config.get("plugins", ()))
