@@ -133,7 +133,7 @@ def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources,
 def _refuse_without_gpu(sources: settings.Sources) -> None:
     """Tried in another process, as planning does not import torch."""
     tried = subprocess.run(
-        [sys.executable, "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
+        [sys.executable, "-P", "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
     )
     if tried.returncode:
         reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
