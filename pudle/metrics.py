@@ -33,11 +33,15 @@ def align_atoms(learned: Tensor, true: Tensor) -> Tensor:
     return learned[:, order] * torch.where(overlap[order].diagonal() < 0, -1, 1).to(learned.dtype)
 
 
-def psnr(clean, estimate, peak: float = 1.0) -> float:
-    """Peak signal-to-noise ratio in dB of one image (h, w): 10 log10(peak² / mean squared error); the field's peak is 1."""
+def psnr(clean, estimate, peak: float | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of one image (h, w): 10 log10(peak² / mean squared error); the field's peak is 1.
+
+    ``peak``: unless it is given, 1 for values in [0, 1], and the largest number of the type for images of 8 or 16 bits.
+    """
+    clean, estimate, brightest = _pair(clean, estimate)
+    peak = brightest if peak is None else peak
     if not 0 < peak < np.inf:
         raise PudleError(f"peak must be above 0 and finite, not {peak}: it is the brightest value that there can be")
-    clean, estimate = _pair(clean, estimate, whole_numbers=peak != 1)
     error = np.mean((clean - estimate) ** 2)
     return float(10 * np.log10(peak**2 / error)) if error else float("inf")
 
@@ -49,10 +53,10 @@ def psnr_as_published(clean, estimate) -> float:
 
 def ssim(clean, estimate) -> float:
     """Structural similarity of one image (h, w) with values in [0, 1], from scikit-image (window 7, data range 1)."""
-    clean, estimate = _pair(clean, estimate)
+    clean, estimate, brightest = _pair(clean, estimate)
     if min(clean.shape) < 7:
         raise PudleError(f"ssim compares windows of 7 x 7 pixels: an image of {clean.shape[0]} x {clean.shape[1]} has none")
-    return float(structural_similarity(clean, estimate, data_range=1.0))
+    return float(structural_similarity(clean, estimate, data_range=brightest))
 
 
 def _check_dictionaries(learned: Tensor, true: Tensor) -> None:
@@ -62,18 +66,21 @@ def _check_dictionaries(learned: Tensor, true: Tensor) -> None:
             raise PudleError(f"{name} must be (n_features, n_atoms), not {tuple(dictionary.shape)}")
 
 
-def _pair(clean, estimate, *, whole_numbers: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Two images of one shape; of whole numbers, as 8 bits have them, only where ``whole_numbers`` says that 1 is not the peak."""
-    for name, image in (("clean", clean), ("estimate", estimate)):
-        floating = image.is_floating_point() if isinstance(image, Tensor) else np.asarray(image).dtype.kind in "fb"
-        if not (floating or whole_numbers):
-            raise PudleError(
-                f"{name} holds whole numbers ({image.dtype}), not values in [0, 1]: divide by the largest possible, as 255"
-            )
+def _pair(clean, estimate) -> tuple[np.ndarray, np.ndarray, float]:
+    """Two images of one shape and one kind of numbers, and the brightest value that they could have."""
+    kinds = [
+        str(image.dtype if hasattr(image, "dtype") else np.asarray(image).dtype).removeprefix("torch.")
+        for image in (clean, estimate)
+    ]
+    peaks = [{"uint8": 255.0, "uint16": 65535.0}.get(kind, 1.0) for kind in kinds]
+    if any(kind not in ("uint8", "uint16") and kind.startswith(("int", "uint")) for kind in kinds) or peaks[0] != peaks[1]:
+        raise PudleError(
+            f"clean and estimate must both have values in [0, 1], or 8 or 16 bits, and not be {kinds[0]} and {kinds[1]}"
+        )
     clean, estimate = _image(clean), _image(estimate)
     if clean.shape != estimate.shape:
         raise PudleError(f"clean and estimate must be of one shape, not {clean.shape} and {estimate.shape}")
-    return clean, estimate
+    return clean, estimate, peaks[0]
 
 
 def _image(image) -> np.ndarray:
