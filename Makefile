@@ -20,9 +20,15 @@ denoising-best: setup ## how far better training takes the paper's denoiser: hou
 
 setup: .venv/complete ## the virtual environment with every package at its pinned version
 
+# An environment has its own path written into its scripts: one that was copied or moved is made again.
+ifeq ($(shell grep -sF "$(realpath .venv)/bin/" .venv/bin/pip),)
+.PHONY: .venv/complete
+CLEAR := --clear
+endif
+
 .venv/complete: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pudle needs Python 3.11 or newer; name one: make PYTHON=...")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(CLEAR) .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@

@@ -146,7 +146,7 @@ def _peak_memory(run: Callable) -> float:
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts again
     before = _resident("VmRSS")
     run()
     return _resident("VmHWM") - before
@@ -154,5 +154,5 @@ def _peak_memory(run: Callable) -> float:
 
 def _resident(field: str) -> float:
     """MiB. Not ru_maxrss of resource.getrusage: a child inherits that from its parent."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split(f"{field}:")[1].split()[0]) / 1024

@@ -1,5 +1,6 @@
 """Unrolled dictionary learning as a scikit-learn estimator: a drop-in for :class:`sklearn.decomposition.DictionaryLearning`."""
 
+import math
 import sys
 from numbers import Integral, Real
 from typing import ClassVar
@@ -114,7 +115,9 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """Learn the dictionary from ``X`` (n, m) in passes over shuffled batches; returns self."""
         self._validate_params()
         x = self._check(X, reset=True)
-        if not (self.warm_start and hasattr(self, "components_") and self.components_.shape == (self.n_components, x.shape[1])):
+        if self.warm_start and getattr(self, "components_", np.empty(0)).shape == (self.n_components, x.shape[1]):
+            self._resume(x)
+        else:
             self._start(x)
         self.loss_curve_, self.n_iter_, calm = [], 0, 0
         for _ in trange(self.max_iter, disable=not self.verbose, desc=type(self).__name__, file=sys.stderr):
@@ -130,13 +133,19 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     def partial_fit(self, X, y=None):
         """One pass over ``X`` (n, m) from the current dictionary; returns self."""
-        first = not hasattr(self, "components_")
+        first = not hasattr(self, "n_iter_")
         if first:
             self._validate_params()
         x = self._check(X, reset=first)
         if first:
-            self._start(x)
+            if not hasattr(self, "components_"):
+                self._start(x)
+            elif self.components_.shape[1] != x.shape[1]:
+                raise ValueError(
+                    f"components_ must be (n_components, {x.shape[1]}) for these samples, not {self.components_.shape}"
+                )
             self.loss_curve_, self.n_iter_ = [], 0
+        self._resume(x)
         self.loss_curve_.append(self._pass(x))
         self.n_iter_ += 1
         return self
@@ -151,7 +160,10 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def inverse_transform(self, X):
         """Samples D z (n, m) of codes ``X`` (n, p)."""
         check_is_fitted(self)
-        return np.asarray(X) @ self.components_
+        X = check_array(X, dtype=[np.float64, np.float32], input_name="codes")
+        if X.shape[1] != len(self.components_):
+            raise ValueError(f"codes must be (n_samples, {len(self.components_)}), not {X.shape}")
+        return X @ self.components_
 
     def score(self, X, y=None):
         """1 − Σ‖x − Dz‖² / Σ‖x‖² of ``X`` (n, m): the share that codes and dictionary explain; larger is better."""
@@ -174,7 +186,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return torch.from_numpy(np.array(validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)))
 
     def _start(self, x: torch.Tensor) -> None:
-        self._random = check_random_state(self.random_state)
+        self._random, self._scale = check_random_state(self.random_state), _power_of_two(x)
         if self.dict_init is not None:
             start = self.dict_init.detach().cpu() if isinstance(self.dict_init, torch.Tensor) else self.dict_init
             atoms = torch.from_numpy(np.array(check_array(start, dtype=x.numpy().dtype, input_name="dict_init")))
@@ -183,16 +195,28 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         else:
             drawn = self._random.choice(len(x), self.n_components, replace=self.n_components > len(x))
             noise = self._random.standard_normal((self.n_components, x.shape[1]))
-            spread = x.std(dim=0, correction=0).mean().clamp_min(1e-3)
+            x = x / self._scale
+            spread = x.std(dim=0, correction=0).mean()
+            if not spread > 0:  # all samples are the same
+                spread = torch.ones_like(spread)
             atoms = x[torch.from_numpy(drawn)] + 0.1 * spread * torch.from_numpy(noise).to(x.dtype)  # no two alike, none zero
-        self._set(atoms / atoms.norm(dim=1, keepdim=True).clamp_min(1e-12))
+        self._set(atoms / atoms.norm(dim=1, keepdim=True).clamp_min(torch.finfo(atoms.dtype).tiny))
+
+    def _resume(self, x: torch.Tensor) -> None:
+        """Where atoms were given by hand, there are no batches drawn and no moments yet."""
+        if not hasattr(self, "_random"):
+            self._random, self._scale, self._moments = check_random_state(self.random_state), _power_of_two(x), None
 
     def _set(self, atoms: torch.Tensor) -> None:
         self.components_ = atoms.numpy().copy()
         self._moments = None
 
     def _pass(self, x: torch.Tensor) -> float:
-        """One pass over shuffled batches; returns the mean loss. Adam's moments are kept from pass to pass."""
+        """One pass over shuffled batches; returns the mean loss. Adam's moments are kept from pass to pass.
+
+        All is computed in units of the power of two that the samples' size is at, so that gradients are not small beside Adam's eps.
+        """
+        x = x / self._scale
         D = torch.from_numpy(self.components_.T.copy()).to(x.dtype)
         settings = {"lr": float(self.learning_rate), "eps": float(self.adam_eps)}  # torch does not take all numbers of numpy
         adam = torch.optim.Adam([D], **settings)
@@ -201,18 +225,29 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             adam.param_groups[0].update(settings)  # which may have been changed since
         total = 0.0
         for chosen in torch.from_numpy(self._random.permutation(len(x))).split(int(self.batch_size)):
-            gradient, _, loss = unrolled_gradient(x[chosen], D, self.estimator, self._unrolling(D))
+            gradient, _, loss = unrolled_gradient(x[chosen], D, self.estimator, self._unrolling(D, self._scale))
             total += loss * len(chosen)
-            D.grad = gradient if self.weight_decay is None else gradient.add_(D, alpha=float(self.weight_decay))
+            D.grad = (
+                gradient if self.weight_decay is None else gradient.add_(D, alpha=float(self.weight_decay) / self._scale**2)
+            )
             adam.step()
             if self.weight_decay is None:
                 D /= D.norm(dim=0, keepdim=True).clamp_min(1e-12)
         if not torch.isfinite(D).all():
             raise FloatingPointError(f"the dictionary diverged: lower step={self.step} or learning_rate={self.learning_rate}")
         self.components_, self._moments = D.T.numpy().copy(), adam.state_dict()
-        return total / len(x)
+        return total / len(x) * self._scale**2
 
-    def _unrolling(self, D: torch.Tensor) -> Unrolling:
+    def _unrolling(self, D: torch.Tensor, scale: float = 1.0) -> Unrolling:
         step = self.step or 1 / max(float(torch.linalg.matrix_norm(D, 2)) ** 2, 1e-12)
-        kind = {"lam": self.lam} if self.threshold is None else {"threshold": self.threshold}
+        kind = {"lam": self.lam / scale} if self.threshold is None else {"threshold": self.threshold / scale}
         return Unrolling(**kind, step=step, n_layers=self.n_layers, nonnegative=self.nonnegative)
+
+
+def _power_of_two(x: torch.Tensor) -> float:
+    """The largest that is at most the root mean square of ``x``: dividing by it changes no digit. 1 where all are 0."""
+    largest = float(x.abs().max())
+    if not largest:
+        return 1.0
+    size = largest * float((x.double() / largest).square().mean().sqrt())
+    return math.ldexp(1.0, math.frexp(size)[1] - 1)

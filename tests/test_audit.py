@@ -204,8 +204,8 @@ def _json(**changes):
 
 def _text(old: str, new: str):
     def edit(path: Path) -> None:
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new, 1))
+        assert old in path.read_text(encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
 
     return edit
 

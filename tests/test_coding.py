@@ -220,3 +220,9 @@ def test_lasso_of_what_is_not_a_number_is_refused(problem, which):
     problem[which][3, 2] = math.nan
     with pytest.raises(PudleError, match="lasso: x or dictionary holds values that are not finite"):
         pudle.lasso(x, D, 0.1)
+
+
+@pytest.mark.parametrize("code", [lambda x, D, lam: pudle.encode(x, D, lam=lam, step=0.1, n_layers=3), pudle.lasso])
+def test_a_level_that_requires_a_gradient_is_refused(code):
+    with pytest.raises(PudleError, match="lam requires a gradient"):
+        code(torch.ones(2, 3), torch.eye(3), torch.tensor(0.2, requires_grad=True))

@@ -72,7 +72,13 @@ def test_an_experiment_computes_on_the_device(question):
 def test_a_method_learns_on_the_device(name):
     """Or in a library that knows the CPU alone; its dictionary is on the device again."""
     settings = {"n_samples": 80, "n_features": 10, "n_atoms": 12, "sparsity": 2, "signs": "shared", "init_noise": 0.02}
-    settings |= {"batch": 40, "epochs": 1, "evaluate_every": 1, "method": name, "method_settings": {}}
+    settings |= {
+        "batch": 40,
+        "epochs": 1,
+        "evaluate_every": 1,
+        "method": name,
+        "method_settings": {"samples_per_atom": 5.0} if name == "admm" else {},
+    }
     here, there = Record(), Record()
     learn(settings, 0, here)
     with pretended():

@@ -204,3 +204,15 @@ def test_the_example_in_the_docs_runs_as_printed(tmp_path):
     pattern = r"mean squared error: noisy ([\d.]+), denoised ([\d.]+)"
     printed, promised = (np.array(re.search(pattern, text).groups(), dtype=float) for text in (done.stdout, page))
     np.testing.assert_allclose(printed, promised, rtol=0.02)
+
+
+@pytest.mark.parametrize("learn", ["fit", "partial_fit"])
+def test_learning_goes_on_from_atoms_that_were_set_by_hand(learn):
+    x = np.random.default_rng(0).standard_normal((40, 6))
+    model = pudle.UnrolledDictionaryLearning(5, n_layers=3, max_iter=2, learning_rate=1e-6, warm_start=True, random_state=0)
+    model.components_ = atoms = np.eye(5, 6)
+    getattr(model, learn)(x)
+    assert np.abs(model.components_ - atoms).max() < 1e-4
+    model.partial_fit(x)
+    with pytest.raises(ValueError, match="codes must be"):
+        model.inverse_transform(np.ones((2, 6)))

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ from pudle.core.gradients import (
 from pudle.core.pursuit import pursue
 from pudle.core.unrolling import Unrolling, iterate
 from pudle.errors import PudleError
+from pudle.kernels import simd
+from pudle.kernels.cache import forget_stale_code
 
 SETTINGS = {
     "soft": {"lam": 0.2},
@@ -304,10 +307,6 @@ def test_wrong_words_are_refused(estimator, settings_, message):
 
 def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path):
     """numba alone would go on with a loop compiled before a function that it calls was changed in another file."""
-    from types import SimpleNamespace
-
-    from pudle.kernels.cache import forget_stale_code
-
     source, other = tmp_path / "rows.py", tmp_path / "working_sets.py"
     source.write_text("1")
     other.write_text("1")
@@ -340,3 +339,27 @@ for number in (np.float32, np.float64):
     environment = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_loops_are_compiled_where_there_is_no_place_to_keep_them():
+    """As in a container with a read-only installation and no home: it costs time and a line, not the run."""
+    program = """
+import warnings, numba.core.caching as caching
+caching.CacheImpl._locator_classes = []
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    from pudle.kernels import simd as rows
+    from pudle.core import pursuit
+import numpy as np
+print(simd.padded(17), [str(one.message) for one in told if "NUMBA_CACHE_DIR" in str(one.message)])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.startswith("32 ['pudle: no folder"), done.stderr
+    assert done.stdout.count("pudle:") == 1
+
+
+def test_a_folder_that_cannot_be_written_to_is_left_as_it_is(tmp_path):
+    (tmp_path / "file").write_text("")
+    loops = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path / "file")))
+    with pytest.warns(UserWarning, match="cannot be kept"):
+        forget_stale_code(loops, simd)

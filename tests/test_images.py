@@ -82,6 +82,24 @@ def test_what_is_transparent_is_white(tmp_path):
     np.testing.assert_allclose(read_grey(tmp_path / "clear.png"), 1)
 
 
+@pytest.mark.parametrize("kind", ["palette", "grey", "rgb", "bit", "sixteen bits"])
+def test_a_colour_that_is_transparent_is_white_too(kind, tmp_path):
+    """A PNG may have no alpha channel and name the colour that is transparent. Here it is black, around a brighter square."""
+    grey = np.zeros((8, 9), np.uint8)
+    grey[2:5, 3:6] = 200
+    rgb, alpha = np.dstack([grey] * 3), np.where(grey > 0, 255, 0).astype(np.uint8)
+    image, clear = {
+        "palette": (Image.fromarray(np.dstack([rgb, alpha])).quantize(4), None),
+        "grey": (Image.fromarray(grey), 0),
+        "rgb": (Image.fromarray(rgb), (0, 0, 0)),
+        "bit": (Image.fromarray(grey > 0), 0),
+        "sixteen bits": (Image.fromarray(grey.astype(np.uint16) * 257), 0),
+    }[kind]
+    image.save(tmp_path / "a.png", **({} if clear is None else {"transparency": clear}))
+    square = 1 if kind == "bit" else 200 / 255
+    np.testing.assert_allclose(read_grey(tmp_path / "a.png"), np.where(grey > 0, square, 1), atol=1e-3)
+
+
 def test_floating_point_images_are_taken_as_they_are(tmp_path):
     values = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
     tifffile.imwrite(tmp_path / "float.tif", values)

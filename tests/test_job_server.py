@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,3 +114,48 @@ def test_a_cell_that_the_system_kills_for_memory_is_a_result(server, tmp_path, m
         "0,0,failed,1.0",
         "1,0,failed,1.0",
     ]
+
+
+def test_without_room_for_a_socket_there_is_a_warning_and_no_server(tmp_path, monkeypatch, capfd):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import job_server
+
+    folder = tmp_path / ("x" * 120)  # the path of a socket has 107 characters at most
+    folder.mkdir()
+    monkeypatch.setenv("PUDLE_JOBS", "that of another run")
+    assert job_server.start(str(folder)) is None
+    assert "PUDLE_JOBS" not in os.environ
+    (line,) = capfd.readouterr().err.splitlines()
+    assert str(folder) in line and "TMPDIR" in line
+
+
+def test_jobs_run_by_themselves_where_the_server_cannot_be_reached(tmp_path):
+    done = client(["--version"], os.environ | {"PUDLE_JOBS": str(tmp_path / ("x" * 120))})
+    assert "version" in done.communicate()[0] and done.returncode == 0
+
+
+def test_a_server_that_could_not_import_serves_all_the_same(tmp_path):
+    """Here every drawing fails: cells do not care."""
+    program = """
+import sys; sys.path.insert(0, sys.argv[1]); import job_server
+job_server.preload = lambda: 1 / 0
+import socket; job_server.serve(socket.socket(fileno=int(sys.argv[2])))
+"""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "jobs"))
+        listening.listen()
+        command = [sys.executable, "-c", program, str(SCRIPT.parent), str(listening.fileno())]
+        server = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[listening.fileno()],
+            start_new_session=True,
+            text=True,
+        )
+    done = client(["--version"], os.environ | {"PUDLE_JOBS": str(tmp_path / "jobs")})
+    assert "version" in done.communicate()[0] and done.returncode == 0
+    server.stdin.close()
+    server.wait(10)
+    assert "ZeroDivisionError" in server.stderr.read()
+    server.stderr.close()

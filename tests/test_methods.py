@@ -13,6 +13,8 @@ from pudle import methods
 from pudle.core.gradients import unrolled_gradient
 from pudle.core.unrolling import Unrolling, encode
 from pudle.errors import PudleError
+from pudle.experiments._shared.recovery import learn
+from pudle.harness.record import Record
 from pudle.methods.check_method import PROMISES, check
 from pudle.methods.mod_and_k_svd import leading_vector
 
@@ -332,3 +334,13 @@ def test_settings_are_filled_in_as_plain_values():
 def test_names_and_settings_do_not_wait_for_torch():
     code = "import sys; from pudle import methods; [methods.validate(n, {}) for n in methods.names()]; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_method_that_got_too_few_samples_to_learn_is_not_done():
+    settings = {"n_samples": 20, "n_features": 8, "n_atoms": 10, "sparsity": 2, "init_noise": 0.1, "batch": 10, "epochs": 1}
+    settings |= {"signs": "shared", "evaluate_every": 1, "method": "k-svd", "method_settings": {}}
+    few, enough = Record(), Record()
+    learn(settings, 0, few)
+    learn(settings | {"n_samples": 500}, 0, enough)
+    assert (few.status, enough.status) == ("failed", "done")
+    assert "2 batches of 10 are too few samples" in str(few.endings)

@@ -58,3 +58,31 @@ def test_psnr_agrees_with_scikit_image():
 def test_metrics_take_one_image():
     with pytest.raises(PudleError, match="one grey image"):
         pudle.psnr(np.zeros((2, 5, 5)), np.zeros((2, 5, 5)))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda a: pudle.psnr((255 * a).astype(np.uint8), a), "not be uint8 and float64"),
+        (lambda a: pudle.ssim(a, torch.ones(20, 24, dtype=torch.int32)), "not be float64 and int32"),
+        (lambda a: pudle.psnr(a, a[:-1]), r"one shape, not \(20, 24\) and \(19, 24\)"),
+        (lambda a: pudle.ssim(a, a[:-1]), "one shape"),
+        (lambda a: pudle.ssim(a[:5], a[:5]), "windows of 7 x 7"),
+        (lambda a: pudle.psnr(a, a, peak=0), "peak must be above 0"),
+        (lambda a: pudle.psnr(a, a, peak=float("nan")), "peak must be above 0"),
+        (lambda a: pudle.dictionary_error(a, a), "learned must be a torch tensor"),
+        (lambda a: pudle.dictionary_error(torch.ones(3), torch.ones(3)), r"learned must be \(n_features, n_atoms\)"),
+        (lambda a: pudle.dictionary_error(torch.ones(3, 2, dtype=int), torch.ones(3, 2)), "floating type"),
+    ],
+)
+def test_shapes_and_units_are_checked(call, says):
+    with pytest.raises(PudleError, match=says):
+        call(np.random.default_rng(0).random((20, 24)))
+
+
+def test_eight_bits_are_the_same_image():
+    clean, noisy = np.random.default_rng(0).integers(0, 256, (2, 20, 24), dtype=np.uint8)
+    assert pudle.ssim(clean, noisy) == pytest.approx(pudle.ssim(clean / 255, noisy / 255))
+    assert pudle.psnr(clean, noisy) == pudle.psnr(clean, noisy, peak=255) == pytest.approx(pudle.psnr(clean / 255, noisy / 255))
+    half = torch.tensor(clean / 255).bfloat16()
+    assert pudle.psnr(half, half) == np.inf

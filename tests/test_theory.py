@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import pudle
 from pudle.core import theory
 from pudle.core.lasso import lasso
+from pudle.errors import PudleError
 
 
 def _problem(n=50, m=64, p=64, s=2, seed=0, delta=0.0):
@@ -89,3 +90,22 @@ def test_the_jacobian_of_the_lasso_is_its_derivative():
             shift[row, atom] = h
             rise, fall = (lasso(x[None], D + sign * shift, 0.2, tol=1e-12)[0] for sign in (1, -1))
             torch.testing.assert_close(jacobian[:, row, atom], (rise - fall) / (2 * h), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda D: theory.coherence(D[0]), r"dictionary must be \(n_features, n_atoms\)"),
+        (lambda D: theory.coherence(D.numpy()), "torch tensor"),
+        (lambda D: theory.closeness(D, D[:, :3]), "of one shape"),
+        (lambda D: theory.closeness(D, D.float()), "of one type"),
+        (lambda D: theory.largest_step(D[:, 0]), "n_atoms"),
+        (lambda D: theory.contraction_rate(D, torch.ones(2, 6), 0.1), "supports must be boolean"),
+        (lambda D: theory.contraction_rate(D, torch.ones(2, 5, dtype=bool), 0.1), r"\(n_samples, 6\)"),
+        (lambda D: theory.first_layer_range(D.T, D, D), "codes must be"),
+        (lambda D: theory.lasso_jacobian(D.T, D, D[0]), "one sample's"),
+    ],
+)
+def test_shapes_and_types_are_checked(call, says):
+    with pytest.raises(PudleError, match=says):
+        call(torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(4, 6))

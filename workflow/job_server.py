@@ -19,20 +19,30 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 
 ADDRESS = "PUDLE_JOBS"
+FOREIGN = ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONOPTIMIZE", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS")
 COUNTERS = "/proc/vmstat"
 
 
-def start(folder: str) -> subprocess.Popen:
+def start(folder: str) -> subprocess.Popen | None:
     """Start a server with its socket in ``folder``, and tell this process and its children where it is.
 
-    It runs the package beside this file's folder, and ends with the last reference to what is returned.
+    It runs the package beside this file's folder, and ends with the last reference to what is returned. Where there can be no socket,
+    as in a folder whose path is too long for one, a warning says so, None is returned, and each job is a process of its own.
     """
+    os.environ.pop(ADDRESS, None)
+    listening = socket.socket(getattr(socket, "AF_UNIX", socket.AF_INET))
+    try:
+        listening.bind(os.path.join(folder, "jobs"))
+        listening.listen(128)
+    except (OSError, TypeError) as error:  # TypeError: the system has no sockets with paths
+        listening.close()
+        told = f"no socket in {folder} ({error}); TMPDIR sets the folder"
+        print(f"Each job will take seconds longer to start: {told}", file=sys.stderr)
+        return None
     os.environ[ADDRESS] = os.path.join(folder, "jobs")
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(os.environ[ADDRESS])
-    listening.listen(128)
     command = [sys.executable, __file__, "--serve", str(listening.fileno())]
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     with listening:
@@ -41,8 +51,13 @@ def start(folder: str) -> subprocess.Popen:
             stdin=subprocess.PIPE,
             pass_fds=[listening.fileno()],
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": package},
+            env=own(os.environ) | {"PYTHONPATH": package},
         )
+
+
+def own(environment: Mapping[str, str]) -> dict[str, str]:
+    """``environment`` without what a person sets for other programs and would change what jobs read, import or draw; text is UTF-8."""
+    return {name: value for name, value in environment.items() if name not in FOREIGN} | {"PYTHONUTF8": "1"}
 
 
 def request(arguments: list[str]) -> int:
@@ -62,8 +77,11 @@ def request(arguments: list[str]) -> int:
 def ask(arguments: list[str]) -> int | None:
     """The exit status of ``pudle ARGUMENTS``; None if its process was killed."""
     with socket.socket(socket.AF_UNIX) as server:
-        server.connect(os.environ[ADDRESS])
-        message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
+        try:
+            server.connect(os.environ[ADDRESS])
+        except OSError as error:  # of whatever kind: there is no server
+            raise ConnectionRefusedError(*error.args) from None
+        message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": own(os.environ)}).encode()
         socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(message)
         status = server.recv(1)
@@ -72,14 +90,17 @@ def ask(arguments: list[str]) -> int | None:
 
 def memory_kills() -> int:
     """How many processes Linux has killed for want of memory since it started."""
-    with contextlib.suppress(OSError), open(COUNTERS) as counters:
+    with contextlib.suppress(OSError), open(COUNTERS, encoding="utf-8") as counters:
         return sum(int(line.split()[1]) for line in counters if line.startswith("oom_kill "))
     return 0
 
 
 def serve(listening: socket.socket) -> None:
     """Fork for each request until standard input ends."""
-    preload()
+    try:
+        preload()
+    except Exception as error:  # a job that needs what failed here says so in its own log
+        print(f"Each job will take seconds longer to start: {type(error).__name__}: {error}", file=sys.stderr)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
@@ -121,7 +142,7 @@ def preload() -> None:
         for part in ("run", "figures", "claims"):
             experiments.part(question, part)
         provenance.fingerprint(f"pudle.experiments.{question}.run")
-    assert cli and scipy and skimage and sklearn
+    assert cli and scipy.optimize and scipy.stats and skimage and sklearn.datasets and sklearn.decomposition
     torch.set_num_threads(1)  # a fork could not use threads that were started here
     torch.optim.Adam([torch.zeros(1)])
     x, dictionary, image = torch.eye(2), torch.eye(2), torch.ones(1, 1, 2, 2)
@@ -185,9 +206,9 @@ def main() -> None:
     if sys.argv[1:2] == ["--serve"]:
         serve(socket.socket(fileno=int(sys.argv[2])))
     if ADDRESS in os.environ:
-        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        with contextlib.suppress(ConnectionRefusedError):
             sys.exit(request(sys.argv[1:]))
-    os.execv(sys.executable, [sys.executable, "-m", "pudle", *sys.argv[1:]])
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "pudle", *sys.argv[1:]], own(os.environ))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How figures look and how they are saved: PDF, PNG, SVG, and the CSV of exactly what is plotted. matplotlib is imported when first used."""
 
+import os
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,11 +29,18 @@ class Figure(NamedTuple):
     timed: bool = False
 
 
-def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int = 1, **options):
-    """A figure with ``n`` panels in ``rows`` rows in the house style; returns it with its axes, flat. Sizes are per panel, in inches."""
+def plain_matplotlib() -> None:
+    """matplotlib as it comes, drawing to files, whatever MPLBACKEND, a ``matplotlibrc`` or an earlier figure has set."""
+    os.environ.pop("MPLBACKEND", None)  # matplotlib cannot be imported with one that is not installed here
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcdefaults()
+
+
+def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int = 1, **options):
+    """A figure with ``n`` panels in ``rows`` rows in the house style; returns it with its axes, flat. Sizes are per panel, in inches."""
+    plain_matplotlib()
     import matplotlib.pyplot as plt
     import seaborn
 

@@ -151,9 +151,7 @@ def _resamples(seeds: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _figures(run: Run, question: str) -> Iterator[Finding]:
     """The numbers of each figure, and the captions."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+    style.plain_matplotlib()
     from matplotlib import pyplot
 
     results = tables.Results(question, run.cells, run.root)

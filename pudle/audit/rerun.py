@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
+import pudle
 from pudle import experiments
 from pudle.audit.finding import Finding
 from pudle.audit.recompute import read
 from pudle.audit.run import Run, name_of
 from pudle.harness import cells, files
 
+HOME = Path(pudle.__file__).resolve().parents[1]  # this package is run, whatever lies in the working folder
 TOLERANCE = 1e-3  # of a quantity's largest absolute value: for other machines or versions
 _SAME = ("python", "packages", "platform", "processor", "threads", "blas", "device", "dtype", "deterministic")
 
@@ -31,9 +33,9 @@ def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = Non
     found, told = [], []
     for cell in random.Random(seed).sample(repeatable, min(count, len(repeatable))):
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                command(run, cell, folder), capture_output=True, text=True, env=os.environ | {"PUDLE_DATA": run.data}
-            )
+            path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
+            environment = os.environ | {"PUDLE_DATA": run.data, "PYTHONPATH": path}
+            done = subprocess.run(command(run, cell, folder), capture_output=True, text=True, env=environment)
             if done.returncode:
                 found.append(Finding(run.path(cell, "rows.csv"), "rerun", f"cannot be run again: {done.stderr.strip()[-300:]}"))
                 continue
@@ -58,6 +60,7 @@ def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
     words += ["--device", "cpu" if used == "cpu" else "auto", "--output", output]
     return [
         sys.executable,
+        "-P",
         "-m",
         "pudle",
         *words,

@@ -95,7 +95,7 @@ def _cell(run: Run, cell: cells.Cell) -> Iterator[str]:
     computed = f"device {made.get('device')}, {made.get('threads')} threads"
     yield f"  machine   {made.get('processor')}, {computed}, Python {made.get('python')}, torch {torch}"
     where = f"PUDLE_DATA={shlex.quote(run.data)} " if any(name.startswith("data/") for name in told["inputs"]) else ""
-    words = ["pudle", *rerun.command(run, cell, "again")[3:]]
+    words = ["pudle", *rerun.command(run, cell, "again")[4:]]
     yield f"  again     {where}{shlex.join(words)} && cmp again/rows.csv {shlex.quote(str(run.root / run.path(cell, 'rows.csv')))}"
 
 

@@ -30,6 +30,9 @@ class People(click.Group):
     """Shows a :class:`PudleError`, and what the system refuses (a full disk, say), as one paragraph and ends with status 2."""
 
     def invoke(self, context: click.Context):
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # a locale without λ is no reason to stop
         try:
             return super().invoke(context)
         except PudleError as error:

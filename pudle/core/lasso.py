@@ -4,6 +4,7 @@ Layers find the signed support of most samples, and then a linear system has the
 the KKT residual is how far −∇ of the quadratic term is from λ ∂‖z‖₁.
 """
 
+import math
 import warnings
 
 import torch
@@ -25,7 +26,8 @@ def lasso(
     tol: float = 1e-6,
     max_iter: int = 2_000,
 ) -> Tensor:
-    """Lasso codes (n, p): argmin_z ½‖x − Dz‖² + λ‖z‖₁ for each row of ``x`` (n, m), to a KKT residual of at most ``tol``.
+    """Lasso codes (n, p): argmin_z ½‖x − Dz‖² + λ‖z‖₁ for each row of ``x`` (n, m), to a KKT residual of at most
+    ``tol`` times the sample's largest |⟨D_i, x⟩|, so that scaling x and λ scales the codes.
 
     After unrolled layers, and then every 50 iterations of accelerated proximal gradient (Beck & Teboulle, 2009) with restarts
     (O'Donoghue & Candès, 2015), the linear system on the current signed support is solved exactly, and the samples for which that is
@@ -38,6 +40,10 @@ def lasso(
     gram, correlation = D.T @ D, X @ D
     if not correlation.isfinite().all():
         raise PudleError("lasso: x or dictionary holds values that are not finite, for which there are no codes")
+    scale = _power_of_two(correlation)
+    lam = Unrolling(lam=lam, step=1.0, n_layers=1).lam / scale
+    x, X, correlation = x / scale, X / scale, correlation / scale  # exactly the same problem, in its own units
+    tols = tol * correlation.abs().amax(1)
     unrolling = Unrolling(lam=lam, step=1 / _squared_norm(gram), n_layers=LAYERS, nonnegative=nonnegative)
     codes = unrolled_codes(x, dictionary, unrolling).double()
     if not len(x):
@@ -48,33 +54,40 @@ def lasso(
         if iteration:
             current = _accelerated(current, gram, correlation[left], unrolling, 50)
         polished = _solve_on_support(current, gram, correlation[left], lam)
-        better = _kkt(polished, gram, correlation[left], lam, nonnegative) <= tol
+        better = _kkt(polished, gram, correlation[left], lam, nonnegative) <= tols[left]
         current = torch.where(better[:, None], polished, current)
         optimal, rest = better.clone(), ~better
-        optimal[rest] = _kkt(current[rest], gram, correlation[left[rest]], lam, nonnegative) <= tol
+        optimal[rest] = _kkt(current[rest], gram, correlation[left[rest]], lam, nonnegative) <= tols[left[rest]]
         codes[left[optimal]] = current[optimal]
         left, current = left[~optimal], current[~optimal]
         if not len(left):
-            return codes.to(x.dtype)
+            return (codes * scale).to(x.dtype)
     for sample in left.tolist():  # the few hard ones
         codes[sample] = _homotopy(gram, correlation[sample], lam, nonnegative)
         some = slice(sample, sample + 1)
-        if not _kkt(codes[some], gram, correlation[some], lam, nonnegative) <= tol:
+        if not _kkt(codes[some], gram, correlation[some], lam, nonnegative) <= tols[some]:
             descended = _descended(X[some], D, gram, correlation[some], lam, nonnegative)
             tries = torch.cat([codes[some], descended, _solve_on_support(descended, gram, correlation[some], lam)])
             codes[sample] = tries[_kkt(tries, gram, correlation[some], lam, nonnegative).argmin()]
     residuals = _kkt(codes, gram, correlation, lam, nonnegative)
-    if not residuals.max() <= tol:
+    if not (residuals <= tols).all():
+        worst = float((residuals / tols * tol).max())
         raise PudleError(
-            f"lasso: the KKT residual of {int((~(residuals <= tol)).sum())} of {len(x)} samples is up to {float(residuals.max()):.1e}, "
+            f"lasso: the KKT residual of {int((~(residuals <= tols)).sum())} of {len(x)} samples is up to {worst:.1e}, "
             f"above tol={tol}: neither homotopy nor coordinate descent in float64 comes closer; raise tol"
         )
-    return codes.to(x.dtype)
+    return (codes * scale).to(x.dtype)
 
 
 def kkt_residual(x: Tensor, dictionary: Tensor, codes: Tensor, lam: float, *, nonnegative: bool = False) -> Tensor:
     """How far each sample's codes are from lasso optimality: max_i dist(−D_iᵀ(Dz − x), λ ∂|z_i|), shape (n,)."""
     return _kkt(codes, dictionary.T @ dictionary, x @ dictionary, lam, nonnegative)
+
+
+def _power_of_two(correlation: Tensor) -> float:
+    """The largest that is at most the largest |⟨D_i, x⟩|: dividing by it changes no digit. 1 where all are 0."""
+    largest = float(correlation.abs().max()) if correlation.numel() else 0.0
+    return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0
 
 
 def _squared_norm(gram: Tensor) -> float:

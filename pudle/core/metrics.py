@@ -6,6 +6,7 @@ from scipy.optimize import linear_sum_assignment
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from pudle.core.unrolling import check_types
 from pudle.errors import PudleError
 
 
@@ -15,6 +16,7 @@ def dictionary_error(learned: Tensor, true: Tensor, *, align: bool = False) -> f
     Without ``align`` atoms are compared column by column, which is valid from a near start; with it, after the best one-to-one
     matching of atoms and signs (Hungarian assignment on |Dᵀ D*|), which permutations and sign flips leave as it is.
     """
+    _check_dictionaries(learned, true)
     if learned.shape != true.shape:
         raise PudleError(f"dictionaries differ in shape: {tuple(learned.shape)} and {tuple(true.shape)}")
     if align:
@@ -24,15 +26,22 @@ def dictionary_error(learned: Tensor, true: Tensor, *, align: bool = False) -> f
 
 def align_atoms(learned: Tensor, true: Tensor) -> Tensor:
     """``learned`` (m, p) with its atoms permuted and flipped to match those of ``true`` best."""
+    _check_dictionaries(learned, true)
     overlap = learned.T @ true
     rows, columns = linear_sum_assignment(overlap.abs().cpu().numpy(), maximize=True)
     order = torch.as_tensor(rows[np.argsort(columns)], device=learned.device)
     return learned[:, order] * torch.where(overlap[order].diagonal() < 0, -1, 1).to(learned.dtype)
 
 
-def psnr(clean, estimate, peak: float = 1.0) -> float:
-    """Peak signal-to-noise ratio in dB of one image (h, w): 10 log10(peak² / mean squared error); the field's peak is 1."""
-    clean, estimate = _image(clean), _image(estimate)
+def psnr(clean, estimate, peak: float | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of one image (h, w): 10 log10(peak² / mean squared error); the field's peak is 1.
+
+    ``peak``: unless it is given, 1 for values in [0, 1], and the largest number of the type for images of 8 or 16 bits.
+    """
+    clean, estimate, brightest = _pair(clean, estimate)
+    peak = brightest if peak is None else peak
+    if not 0 < peak < np.inf:
+        raise PudleError(f"peak must be above 0 and finite, not {peak}: it is the brightest value that there can be")
     error = np.mean((clean - estimate) ** 2)
     return float(10 * np.log10(peak**2 / error)) if error else float("inf")
 
@@ -44,11 +53,38 @@ def psnr_as_published(clean, estimate) -> float:
 
 def ssim(clean, estimate) -> float:
     """Structural similarity of one image (h, w) with values in [0, 1], from scikit-image (window 7, data range 1)."""
-    return float(structural_similarity(_image(clean), _image(estimate), data_range=1.0))
+    clean, estimate, brightest = _pair(clean, estimate)
+    if min(clean.shape) < 7:
+        raise PudleError(f"ssim compares windows of 7 x 7 pixels: an image of {clean.shape[0]} x {clean.shape[1]} has none")
+    return float(structural_similarity(clean, estimate, data_range=brightest))
+
+
+def _check_dictionaries(learned: Tensor, true: Tensor) -> None:
+    for name, dictionary in (("learned", learned), ("true", true)):
+        check_types(**{name: dictionary})
+        if dictionary.ndim != 2:
+            raise PudleError(f"{name} must be (n_features, n_atoms), not {tuple(dictionary.shape)}")
+
+
+def _pair(clean, estimate) -> tuple[np.ndarray, np.ndarray, float]:
+    """Two images of one shape and one kind of numbers, and the brightest value that they could have."""
+    kinds = [
+        str(image.dtype if hasattr(image, "dtype") else np.asarray(image).dtype).removeprefix("torch.")
+        for image in (clean, estimate)
+    ]
+    peaks = [{"uint8": 255.0, "uint16": 65535.0}.get(kind, 1.0) for kind in kinds]
+    if any(kind not in ("uint8", "uint16") and kind.startswith(("int", "uint")) for kind in kinds) or peaks[0] != peaks[1]:
+        raise PudleError(
+            f"clean and estimate must both have values in [0, 1], or 8 or 16 bits, and not be {kinds[0]} and {kinds[1]}"
+        )
+    clean, estimate = _image(clean), _image(estimate)
+    if clean.shape != estimate.shape:
+        raise PudleError(f"clean and estimate must be of one shape, not {clean.shape} and {estimate.shape}")
+    return clean, estimate, peaks[0]
 
 
 def _image(image) -> np.ndarray:
-    image = np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image, dtype=np.float64).squeeze()
+    image = np.asarray(image.detach().cpu().double() if isinstance(image, Tensor) else image, dtype=np.float64).squeeze()
     if image.ndim != 2:
         raise PudleError(f"one grey image (height, width) is needed, not an array of shape {image.shape}")
     return image

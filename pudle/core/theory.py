@@ -28,6 +28,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pudle.core.unrolling import check_shapes, check_types
+from pudle.errors import PudleError
+
+
+def _check_dictionaries(**dictionaries: Tensor) -> None:
+    """Raise :class:`PudleError` unless all are tensors (m, p) of one floating type and one shape."""
+    check_types(**dictionaries)
+    shapes = {tuple(dictionary.shape) for dictionary in dictionaries.values()}
+    if len(shapes) > 1 or any(len(shape) != 2 or 0 in shape for shape in shapes):
+        told = " and ".join(str(tuple(dictionary.shape)) for dictionary in dictionaries.values())
+        raise PudleError(f"{' and '.join(dictionaries)} must be (n_features, n_atoms), of one shape, not {told}")
+
 
 class Range(NamedTuple):
     """Levels λ with ``low`` ≤ λ < ``high``; empty if ``low`` ≥ ``high``. Numbers, or tensors (n,) with one range per sample."""
@@ -45,6 +57,7 @@ class Closeness(NamedTuple):
 
 def coherence(dictionary: Tensor) -> float:
     """μ: the largest |⟨D_i, D_j⟩| of two atoms, each divided by its norm; 0 for one atom alone. Source: Donoho & Huo (2001)."""
+    _check_dictionaries(dictionary=dictionary)
     unit = dictionary / torch.linalg.vector_norm(dictionary, dim=0)
     overlaps = (unit.T @ unit).abs().fill_diagonal_(0)
     return float(overlaps.max())
@@ -52,6 +65,7 @@ def coherence(dictionary: Tensor) -> float:
 
 def closeness(dictionary: Tensor, true: Tensor) -> Closeness:
     """How close D is to D*, atom by atom and as a whole. Source: Arora et al. (2015), Definition of (δ, κ)-nearness."""
+    _check_dictionaries(dictionary=dictionary, true=true)
     difference = dictionary - true
     return Closeness(
         float(torch.linalg.vector_norm(difference, dim=0).max()),
@@ -62,6 +76,7 @@ def closeness(dictionary: Tensor, true: Tensor) -> Closeness:
 def largest_step(dictionary: Tensor) -> float:
     """2 / ‖D‖₂²: soft-thresholded layers converge for every smaller step, whatever the data; larger ones may still converge where
     supports stay small. Source: Combettes & Wajs (2005)."""
+    _check_dictionaries(dictionary=dictionary)
     return 2 / float(torch.linalg.matrix_norm(dictionary, 2)) ** 2
 
 
@@ -71,6 +86,11 @@ def contraction_rate(dictionary: Tensor, supports: Tensor, step: float) -> Tenso
     From the layer on where a sample's signed support stays the same, ‖z_t − ẑ‖ falls at least by ρ a layer: exactly predicted for the worst
     direction, an upper bound otherwise. Source: PUDLE, theory of the forward pass; Liang, Fadili & Peyré (2014).
     """
+    _check_dictionaries(dictionary=dictionary)
+    if supports.dtype != torch.bool or supports.ndim != 2 or supports.shape[1] != dictionary.shape[1]:
+        raise PudleError(
+            f"supports must be boolean and (n_samples, {dictionary.shape[1]}), not {supports.dtype} {tuple(supports.shape)}"
+        )
     gram = dictionary.T @ dictionary
     rates = []
     for support in supports:
@@ -84,6 +104,9 @@ def first_layer_range(x: Tensor, dictionary: Tensor, codes: Tensor) -> Range:
 
     It has it if |⟨D_i, x⟩| is at most λ off the support, and above λ with the right sign on it. Source: PUDLE, theory of the forward pass.
     """
+    check_shapes(x, dictionary)
+    if codes.shape != (len(x), dictionary.shape[1]):
+        raise PudleError(f"codes must be {(len(x), dictionary.shape[1])}, a row for each of x, not {tuple(codes.shape)}")
     correlation = x @ dictionary
     on = codes != 0
     low = correlation.abs().masked_fill(on, 0).amax(1)
@@ -127,6 +150,11 @@ def lasso_jacobian(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
     :math:`J_S = −(D_Sᵀ D_S)^{-1} (D_l ẑᵀ + r_l I)_S`; zero off S. It holds where the support does not change with D.
     Source: Malézieux, Moreau & Kowalski (ICLR 2022), Proposition on the Jacobian of the lasso.
     """
+    _check_dictionaries(dictionary=dictionary)
+    check_types(x=x, dictionary=dictionary, codes=codes)
+    if x.shape != dictionary.shape[:1] or codes.shape != dictionary.shape[1:]:
+        shapes = f"({dictionary.shape[0]},) and ({dictionary.shape[1]},), one sample's"
+        raise PudleError(f"x and codes must be {shapes}, not {tuple(x.shape)} and {tuple(codes.shape)}")
     (m, p), support = dictionary.shape, codes != 0
     jacobian = dictionary.new_zeros(p, m, p)
     if support.any():

@@ -47,6 +47,10 @@ class Unrolling:
     def __post_init__(self):
         for name in ("lam", "threshold", "step", "decay", "n_layers"):  # torch does not take all numbers of numpy
             value, whole = getattr(self, name), name == "n_layers"
+            if getattr(value, "requires_grad", False):
+                raise PudleError(
+                    f"{name} requires a gradient, and layers have none to it: pass {name}.item() and differentiate by hand"
+                )
             convert = getattr(value, "__index__" if whole else "__float__", None)
             if convert:
                 object.__setattr__(self, name, convert())

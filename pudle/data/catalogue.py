@@ -51,7 +51,7 @@ def data_root() -> Path:
 
     The workflow sets the variable from ``data.root`` of the config where the user has not set it.
     """
-    return Path(os.environ.get("PUDLE_DATA", "data"))
+    return Path(os.environ.get("PUDLE_DATA", "data")).expanduser()
 
 
 def roots() -> dict[str, Path]:
@@ -137,11 +137,13 @@ def _place(data_set: str, root: Path) -> Path:
 
 
 def digest(data_set: str, root: Path) -> str:
-    """Changes with the names and the bytes of the files in the folder of ``data_set``; "" for one that comes inside a package."""
+    """Changes with the names and the bytes of the files that are read in the folder of ``data_set``; "" for one that comes inside a package."""
     folder = _place(data_set, root)
     if data_set in BUNDLED or not folder.is_dir():
         return ""
-    found = [f"{path.name} {sha256(path)}" for path in sorted(folder.iterdir()) if path.is_file()]
+    digits = {f"{name}{suffix}" for name in MNIST_FILES for suffix in ("", ".gz")}
+    is_read = is_image if data_set not in DIGITS else lambda path: path.name in digits
+    found = [f"{path.name} {sha256(path)}" for path in sorted(folder.iterdir()) if path.is_file() and is_read(path)]
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
 
 

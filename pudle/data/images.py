@@ -10,6 +10,7 @@ import numpy as np
 import skimage
 import tifffile
 from imageio.v3 import improps, imread
+from PIL import Image
 from skimage.color import rgb2gray, rgba2rgb
 from skimage.util import img_as_float32
 
@@ -90,6 +91,8 @@ def read_grey(path: Path) -> np.ndarray:
 
 def _decoded(content: bytes, path: Path) -> np.ndarray:
     """The array of an image file. What the numbers of a TIFF stand for is written beside them, and not all of it is light."""
+    if path.suffix.lower() == ".png" and (image := _with_alpha(content)) is not None:
+        return image
     if path.suffix.lower() not in _TIFF:
         return imread(content, extension=path.suffix)
     with tifffile.TiffFile(io.BytesIO(content)) as file:
@@ -103,6 +106,17 @@ def _decoded(content: bytes, path: Path) -> np.ndarray:
     if image.ndim > 2 and (image.ndim > 3 or image.shape[2] != samples):
         raise PudleError(f"{path}: not a grey, RGB or RGBA image (its array has shape {image.shape})")
     return image
+
+
+def _with_alpha(content: bytes) -> np.ndarray | None:
+    """A PNG of which one colour, or entries of the palette, are transparent, with a channel that says so; None for any other."""
+    with Image.open(io.BytesIO(content)) as file:
+        if "transparency" not in file.info:
+            return None
+        if not file.mode.startswith("I"):
+            return np.asarray(file.convert("RGBA"))
+        grey = np.asarray(file).astype(np.uint16)  # sixteen bits
+        return np.dstack([grey, np.where(grey == file.info["transparency"], 0, 65535).astype(np.uint16)])
 
 
 def _check_values(image: np.ndarray, path: Path) -> None:

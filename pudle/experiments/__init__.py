@@ -64,6 +64,11 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
     """
     sources = settings.Sources(files, options)
     settings.validate(config, top_schema(), sources)
+    if set(config["results"]) & set("{}"):
+        place = sources.where(["results"])
+        raise PudleError(
+            f"{place}: 'results' is {config['results']!r}: braces are wildcards to Snakemake; name a folder without"
+        )
     if config["device"] == "cuda":
         _refuse_without_gpu(sources)
     plugins.load(config.get("plugins", ()))
@@ -130,7 +135,7 @@ def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources,
 def _refuse_without_gpu(sources: settings.Sources) -> None:
     """Tried in another process, as planning does not import torch."""
     tried = subprocess.run(
-        [sys.executable, "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
+        [sys.executable, "-P", "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
     )
     if tried.returncode:
         reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -60,7 +60,7 @@ def sha256(path: Path) -> str:
 def read_json(path: Path) -> dict:
     """The object in a JSON file; anything else is a :class:`PudleError`."""
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PudleError(f"{path}: not there; is this the folder of a finished run, as results/default?") from None
     except (OSError, ValueError, RecursionError) as error:

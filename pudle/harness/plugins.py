@@ -82,14 +82,14 @@ class Registry:
                 )
             if not issubclass(cls, self.base):
                 raise PudleError(f"{place}: {kind} {name!r} must be a subclass of {self.package}.{self.base.__name__}")
-            if not cls.__dict__.get("__doc__"):
+            if not cls.__dict__.get("__doc__") and sys.flags.optimize < 2:  # which takes all docstrings away
                 raise PudleError(f"{place}: {kind} {name!r} lacks a docstring; its first line is what `pudle {kind}s` shows")
             if not getattr(cls, "source", None):
                 raise PudleError(f'{place}: {kind} {name!r} lacks `source = "who published it, where"`')
             for field, info in cls.Settings.model_fields.items():
                 if not info.description:
                     raise PudleError(f"{place}: setting {field!r} of {kind} {name!r} lacks a description")
-            cls.name, cls.description = name, inspect.cleandoc(cls.__doc__).splitlines()[0]
+            cls.name, cls.description = name, inspect.cleandoc(cls.__doc__ or name).splitlines()[0]
             self.classes[name] = cls
             return cls
 

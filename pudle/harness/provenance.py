@@ -208,13 +208,19 @@ def _blas() -> list[str]:
 
 
 def _git() -> dict | None:
-    """Commit and cleanliness of the checkout that holds this package; None outside of one."""
+    """Commit and cleanliness of the checkout that holds this package; None outside of one, as in an archive, or in a repository of others."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, env=environment, check=True)
+        return os.fsdecode(done.stdout).strip()
 
     folder = str(Path(__file__).parent)
+    top = Path(importlib.util.find_spec(__name__.split(".")[0]).origin).parents[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # as hooks set them
     try:
+        if not os.path.samefile(git("rev-parse", "--show-toplevel"), top):
+            return None
+        git("ls-files", "--error-unmatch", __file__)
         return {"commit": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain", "--untracked-files=no")}
     except (OSError, subprocess.CalledProcessError):
         return None

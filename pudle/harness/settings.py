@@ -16,7 +16,7 @@ YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYA
 
 def read(path: Path) -> object:
     """What a YAML file of plain values holds."""
-    return YAML(path.read_text()).get_single_data()
+    return YAML(path.read_text(encoding="utf-8")).get_single_data()
 
 
 def typed(value: object) -> object:
@@ -54,7 +54,7 @@ class Sources:
         for path in paths:
             path = Path(path)
             try:
-                tree = yaml.compose(path.read_text(), YAML)
+                tree = yaml.compose(path.read_text(encoding="utf-8"), YAML)
             except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
                 raise PudleError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
             _refuse_doubles(path, tree)

@@ -13,9 +13,11 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from pudle.kernels.cache import keeps_code
+
 LANES = 16  # all widths are multiples of it; a vector that LLVM cuts to the machine's width
 # _nrt: nothing is allocated here, and counting references to the arrays passed around would take longer than the sums
-OPTIONS = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
+OPTIONS = {"cache": keeps_code(), "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
 
 
 @njit(forceinline=True, **OPTIONS)

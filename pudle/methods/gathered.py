@@ -24,6 +24,7 @@ class Gathered(Method):
     def __init__(self, dictionary, settings, generator):
         super().__init__(dictionary, settings, generator)
         self._waiting: list[Tensor] = []
+        self.idle = True  # until it has learned
 
     @abstractmethod
     def learn(self, x: Tensor) -> None:
@@ -34,5 +35,5 @@ class Gathered(Method):
 
         self._waiting.append(batch.clone())
         if sum(map(len, self._waiting)) >= self.settings.samples_per_atom * self.dictionary.shape[1]:
-            x, self._waiting = torch.cat(self._waiting), []
+            x, self._waiting, self.idle = torch.cat(self._waiting), [], False
             self.learn(x)

@@ -23,7 +23,9 @@ from pudle.harness import files, provenance, settings
 gc.freeze()  # what is loaded by now stays: planning makes much that is collected soon, each time past all of that
 
 # Jobs use the interpreter and the code that planned them; `pudle` is a fork of the job server, which saves its imports.
-BIN, HERE = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(workflow.basedir)
+BIN, HERE = (
+    shlex.quote(str(path)).replace("{", "{{").replace("}", "}}") for path in (Path(sys.executable).parent, workflow.basedir)
+)  # a prefix is a format
 shell.prefix(
     f"export PATH={BIN}:$PATH PYTHONPATH={HERE}; " f'pudle() {{{{ python -SE {HERE}/workflow/job_server.py "$@"; }}}}; '
 )
@@ -39,7 +41,7 @@ try:
 except PudleError as error:
     raise WorkflowError(str(error)) from None
 
-ROOT = f"{config['results']}/{config['scale']}"
+ROOT = f"{Path(config['results']).expanduser()}/{config['scale']}"
 LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart to the end of this process, however it ends
 CELLS = {f"{cell.question}/{cell.id}": cell for cell in experiments.plan(config)}
 SOCKET = tempfile.TemporaryDirectory()  # the job server's

@@ -15,6 +15,7 @@ from pudle.core.initialization import perturb_dictionary
 from pudle.core.metrics import dictionary_error
 from pudle.core.random import stream
 from pudle.data.synthetic import make_sparse_data
+from pudle.errors import PudleError
 from pudle.harness.record import Record
 
 PROBLEM = ("n_samples", "n_features", "n_atoms", "sparsity")
@@ -43,6 +44,10 @@ def learn(settings: Mapping, seed: int, record: Record, create: Callable = metho
             if update % settings["evaluate_every"] == 0 or update == len(batches):
                 _score(method, true_dictionary, update, record)
                 record.time(update, seconds)
+        if getattr(method, "idle", False):
+            raise PudleError(
+                f"method {settings['method']!r} never learned: {update} batches of {settings['batch']} are too few samples"
+            )
 
 
 def _now(samples: torch.Tensor) -> float:

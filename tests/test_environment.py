@@ -1,0 +1,104 @@
+"""What a person has set for other programs changes nothing: matplotlib's settings, the locale, Python's variables."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pudle import experiments
+from pudle.data import catalogue
+from pudle.errors import PudleError
+
+DRAW = """
+import sys, pandas
+from pudle.analysis import style
+figure, (axis,) = style.panels()
+axis.set(xlabel="λ")
+axis.plot([1, 2], label="a")
+axis.legend()
+style.save(figure, pandas.DataFrame({"a": [1]}), sys.argv[1], "toy")
+"""
+STYLE = "axes.facecolor: lightyellow\nsvg.fonttype: none\nlegend.fontsize: 20\ntext.usetex: True\nfont.size: 30\n"
+ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+
+def _python(*words, folder=None, **environment) -> str:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "MATPLOTLIB"))}
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=plain | environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_figures_have_the_same_bytes_whatever_matplotlib_is_set_to(tmp_path):
+    styled = tmp_path / "styled"
+    styled.mkdir()
+    (styled / "matplotlibrc").write_text(STYLE, encoding="utf-8")
+    backend = "module://of_a_notebook.backend_inline"
+    for name, folder, environment in (
+        ("plain", tmp_path, {}),
+        ("file", styled, {}),
+        ("variables", tmp_path, {"MATPLOTLIBRC": str(styled), "MPLBACKEND": backend}),
+    ):
+        _python("-c", DRAW, str(tmp_path / name), folder=folder, **environment)
+    for kind in ("pdf", "png", "svg"):
+        assert len({(tmp_path / f"{name}.{kind}").read_bytes() for name in ("plain", "file", "variables")}) == 1, kind
+
+
+def test_configurations_mean_the_same_in_every_locale(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: ν–λ\n", encoding="utf-8")
+    ask = "import pathlib, sys; from pudle.harness import settings; print(ascii(settings.read(pathlib.Path(sys.argv[1]))))"
+    assert _python("-c", ask, str(tmp_path / "a.yaml")) == _python("-c", ask, str(tmp_path / "a.yaml"), **ASCII)
+
+
+@pytest.mark.parametrize("environment", [ASCII, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONOPTIMIZE": "2"}], ids=str)
+def test_the_command_line_works_in_every_locale_and_without_docstrings(environment):
+    assert "noodl" in _python("-m", "pudle", "methods", **environment)
+
+
+def test_jobs_are_given_an_environment_of_their_own(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "workflow"))
+    import job_server
+
+    foreign = dict.fromkeys(job_server.FOREIGN, "x")
+    assert job_server.own({"HOME": "/h", "OMP_NUM_THREADS": "1"} | foreign) == {
+        "HOME": "/h",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUTF8": "1",
+    }
+
+
+def test_data_are_looked_for_at_home_where_a_tilde_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PUDLE_DATA", "~/data")
+    assert catalogue.data_root() == tmp_path / "data"
+
+
+def test_braces_in_the_folder_of_results_are_refused_with_the_key():
+    config = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(PudleError, match=r"'results' is 'out/\{user\}': braces"):
+        experiments.validate(config | {"results": "out/{user}"})
+
+
+@pytest.mark.parametrize(("data_set", "name"), [("folder:", "a.png"), ("mnist", "t10k-images-idx3-ubyte.gz")])
+def test_what_lies_beside_the_data_does_not_change_their_digest(data_set, name, tmp_path):
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    data_set = f"folder:{folder}" if data_set == "folder:" else data_set
+    (folder / name).write_bytes(b"1")
+    before = catalogue.digest(data_set, tmp_path)
+    (folder / ".DS_Store").write_bytes(b"x")
+    (folder / "film.mp4").write_bytes(b"x")
+    assert catalogue.digest(data_set, tmp_path) == before
+    (folder / name).write_bytes(b"2")
+    assert catalogue.digest(data_set, tmp_path) != before
