@@ -41,6 +41,7 @@ _DEEP, _SHALLOW = "at the largest number of layers", "at the smallest number of 
 CLAIMS = (
     Claim(
         id="relation-holds",
+        kind="ours",
         statement="Trained with weight decay, the dictionary is the weighted sum of training images that the relation says "
         f"({_DEEP}, where the codes have converged).",
         place=_PLACE,
@@ -54,6 +55,7 @@ CLAIMS = (
     ),
     Claim(
         id="relation-holds-few-layers",
+        kind="ours",
         statement=f"The same {_SHALLOW}: the paper's 15.",
         place=_PLACE,
         effect="‖D − XᵀC‖ / ‖D‖ after training",
@@ -66,6 +68,7 @@ CLAIMS = (
     ),
     Claim(
         id="relation-needs-convergence",
+        kind="ours",
         statement="Early in training the relation does not hold.",
         place=_PLACE,
         effect="smallest ‖D − XᵀC‖ / ‖D‖ within the first tenth of training",
@@ -78,6 +81,7 @@ CLAIMS = (
     ),
     Claim(
         id="outputs-from-contributions",
+        kind="ours",
         statement="The sum of training images weighted by β is the decoder's output.",
         place=_PLACE,
         effect="‖Xᵀβ − Dz‖ / ‖Dz‖ over the test images, D as trained",
@@ -90,6 +94,7 @@ CLAIMS = (
     ),
     Claim(
         id="contributors-share-the-class",
+        kind="ours",
         statement="The ten training images that contribute most to an output are of its class, far above chance.",
         place=_PLACE,
         effect="their share of the class of the test image, over that of chance",
@@ -102,6 +107,7 @@ CLAIMS = (
     ),
     Claim(
         id="few-contributors-carry-most",
+        kind="ours",
         statement="A few per cent of the training images carry most of an output's β.",
         place=_PLACE,
         effect="share of Σ|β| that the largest 5 % of |β| carry",
@@ -114,6 +120,7 @@ CLAIMS = (
     ),
     Claim(
         id="top-contributors-matter",
+        kind="ours",
         statement="Without its top contributors an atom changes more than without as many images at random.",
         place=_PLACE,
         effect="relative change of the ten most used atoms without their top 5 %, over that without a random 5 %",
