@@ -104,7 +104,14 @@ TOY = {
         "updates": 2,
         "learning_layers": 3,
     },
-    "interpretability": {"n_atoms": 6, "n_layers": [3], "epochs": 4, "drop_epochs": [2], "evaluate_every": 2},
+    "interpretability": {
+        "n_atoms": 6,
+        "n_layers": [3],
+        "dec_layers": [3],
+        "epochs": 4,
+        "drop_epochs": [2],
+        "evaluate_every": 2,
+    },
     "denoising": {
         "seeds": 2,
         "sigmas": [25, 50],

@@ -73,7 +73,7 @@ def _smallest() -> pd.DataFrame:
 CONTROLS = (
     Control(
         id="untrained",
-        claims=("relation-holds", "relation-holds-few-layers", "outputs-from-contributions"),
+        claims=("relation-holds", "relation-holds-many-layers", "relation-holds-few-layers", "outputs-from-contributions"),
         statement="The dictionary is as it was at the start.",
         rows=lambda spoil: _untrained() if spoil else _trained(few_atoms=True),
     ),
