@@ -110,6 +110,15 @@ def test_the_page_of_claims_is_in_step():
     assert page.endswith(cli.described_claims() + "\n"), "paste the output of `pudle claims --describe` into docs/claims.md"
 
 
+def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
+    kinds = [claim.kind for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
+    said = f"{len(kinds) - kinds.count('ours')} of the {len(kinds)} claims are [of the paper or of its theory]"
+    assert (
+        said in (ROOT / "README.md").read_text()
+        and f"The other {kinds.count('ours')} are questions of ours" in (ROOT / "README.md").read_text()
+    )
+
+
 def test_claims_name_figures_that_are_there():
     for question in experiments.QUESTIONS:
         names = {figure.name for figure in experiments.part(question, "figures").FIGURES}
