@@ -276,7 +276,7 @@ def test_claims_command_tells_what_is_contradicted(tmp_path):
     said = _pudle("claims", "--root", str(tmp_path))
     headline, beyond = said.output.split("Beyond the paper: ")
     assert said.exit_code == 0 and "1 SUPPORTED, 0 CONTRADICTED" in headline and "0.5 [0.4, 0.6] > 0" in headline
-    assert beyond.startswith("0 holds here, 1 does not hold here") and "CONTRADICTED" not in beyond
+    assert beyond.startswith("holds here: 0, does not hold here: 1") and "CONTRADICTED" not in beyond
     for kind in ("paper", "theory"):
         table.write_text(header + line.format(id="a", kind=kind, verdict="CONTRADICTED"))
         assert _pudle("claims", "--root", str(tmp_path)).exit_code == 1

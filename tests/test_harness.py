@@ -355,7 +355,7 @@ def test_ours_accuses_nobody_and_counts_in_no_headline():
     assert table.kind.tolist() == ["paper", "theory", "ours", "ours"] and table.verdict.tolist()[2] == "CONTRADICTED"
     headline, beyond = markdown(table.assign(controls="none"), "test").split("## Beyond the paper")
     assert "2 SUPPORTED, 0 CONTRADICTED, 0 INCONCLUSIVE, 0 NOT RUN" in headline
-    assert "1 holds here, 1 does not hold here" in beyond and "CONTRADICTED" not in beyond
+    assert "holds here: 1, does not hold here: 1" in beyond and "CONTRADICTED" not in beyond
 
 
 def test_claims_have_unique_ids_and_figures_that_are_there():

@@ -165,9 +165,11 @@ def worded(kind: str, verdict: str) -> str:
 
 
 def counted(table: pd.DataFrame) -> str:
-    """How often each verdict occurs in a claims table, in the words of :func:`worded`: ``3 SUPPORTED, 1 CONTRADICTED, …``."""
-    kind = table.kind.iloc[0] if len(table) and is_ours(table).all() else ""
-    return ", ".join(f"{(table.verdict == verdict).sum()} {worded(kind, verdict)}" for verdict in VERDICTS)
+    """How often each verdict occurs in a claims table: ``3 SUPPORTED, …``; where all claims are ours, ``holds here: 3, …``."""
+    counts = {verdict: (table.verdict == verdict).sum() for verdict in VERDICTS}
+    if len(table) and is_ours(table).all():
+        return ", ".join(f"{worded('ours', verdict)}: {count}" for verdict, count in counts.items())
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
 
 def markdown(table: pd.DataFrame, scale: str) -> str:

@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 
 from pudle.harness import cells, files, published
-from pudle.harness.verdicts import BEYOND, VERDICTS, is_ours, worded
+from pudle.harness.verdicts import BEYOND, VERDICTS, counted, is_ours, worded
 
 _TABLES = {
     "claims": ["claim", "kind", "verdict", "note"],
@@ -56,9 +56,7 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
         verdicts={verdict: int((claims[~is_ours(claims)].verdict == verdict).sum()) for verdict in VERDICTS},
         claims=list(claims[~is_ours(claims)].fillna({"note": ""}).itertuples()),
         beyond_title=BEYOND,
-        beyond_verdicts={
-            worded("ours", verdict): int((claims[is_ours(claims)].verdict == verdict).sum()) for verdict in VERDICTS
-        },
+        beyond_counts=counted(claims[is_ours(claims)]),
         beyond=list(claims[is_ours(claims)].fillna({"note": ""}).itertuples()),
         published=list(values.fillna({"order": ""}).itertuples()),
         rule=published.RULE,
