@@ -217,6 +217,7 @@ FORGERIES = [
     ("figures/robustness/curves.csv", _scale("low"), "figures/robustness/curves.csv", "figure"),
     ("figures/robustness/captions.md", _text("panel", "plate"), "figures/robustness/captions.md", "figure"),
     ("claims.csv", _csv(lambda table: table.assign(verdict="SUPPORTED")), "claims.csv", "verdict"),
+    ("claims.csv", _csv(lambda table: table.assign(kind="ours")), "claims.csv", "verdict"),
     ("claims.md", _text("NOT RUN", "SUPPORTED"), "claims.md", "verdict"),
     ("published.csv", _scale("published"), "published.csv", "published"),
     ("cells.csv", _csv(lambda table: table.assign(status="failed")), "cells.csv", "coverage"),
@@ -414,6 +415,15 @@ def test_diff_tells_settings_versions_verdicts_and_numbers(small_run, copy):
     (numbers,) = sections["numbers"]
     assert numbers["changed"].startswith("1 of ") and numbers["came"] == numbers["went"] == 0
     assert "verdicts" in pudle("diff", small_run, copy, status=1)
+    assert {row["second"] for row in sections["verdicts"]} == {"SUPPORTED", "holds here"}
+
+
+def test_diff_with_a_run_from_before_claims_had_kinds(small_run, copy):
+    _csv(lambda table: table.drop(columns="kind"))(copy / "claims.csv")
+    assert all(
+        row["second"] not in ("undecided here", "not run")
+        for row in diff.diff(layout.Run(small_run), layout.Run(copy))["verdicts"]
+    )
 
 
 @pytest.mark.slow

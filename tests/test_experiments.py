@@ -106,7 +106,14 @@ TOY = {
         "updates": 2,
         "learning_layers": 3,
     },
-    "interpretability": {"n_atoms": 6, "n_layers": [3], "epochs": 4, "drop_epochs": [2], "evaluate_every": 2},
+    "interpretability": {
+        "n_atoms": 6,
+        "n_layers": [3],
+        "dec_layers": [3],
+        "epochs": 4,
+        "drop_epochs": [2],
+        "evaluate_every": 2,
+    },
     "denoising": {
         "seeds": 2,
         "sigmas": [25, 50],
@@ -260,14 +267,21 @@ def test_a_cell_keeps_to_its_threads(config, tmp_path):
 
 
 def test_claims_command_tells_what_is_contradicted(tmp_path):
-    header = "question,claim,verdict,effect,low,high,threshold,n_seeds,measured,statement,place,why,note\n"
-    line = "learning,{id},{verdict},0.5,0.4,0.6,> 0,3,m,It holds.,p,w,\n"
+    header = "question,claim,kind,verdict,effect,low,high,threshold,n_seeds,measured,statement,place,why,note\n"
+    line = "learning,{id},{kind},{verdict},0.5,0.4,0.6,> 0,3,m,It holds.,p,w,\n"
     table = tmp_path / "claims.csv"
-    table.write_text(header + line.format(id="a", verdict="SUPPORTED"))
+    table.write_text(
+        header
+        + line.format(id="a", kind="paper", verdict="SUPPORTED")
+        + line.format(id="b", kind="ours", verdict="CONTRADICTED")
+    )
     said = _pudle("claims", "--root", str(tmp_path))
-    assert said.exit_code == 0 and "SUPPORTED" in said.output and "0.5 [0.4, 0.6] > 0" in said.output
-    table.write_text(header + line.format(id="a", verdict="CONTRADICTED"))
-    assert _pudle("claims", "--root", str(tmp_path)).exit_code == 1
+    headline, beyond = said.output.split("Beyond the paper: ")
+    assert said.exit_code == 0 and "1 SUPPORTED, 0 CONTRADICTED" in headline and "0.5 [0.4, 0.6] > 0" in headline
+    assert beyond.startswith("holds here: 0, does not hold here: 1") and "CONTRADICTED" not in beyond
+    for kind in ("paper", "theory"):
+        table.write_text(header + line.format(id="a", kind=kind, verdict="CONTRADICTED"))
+        assert _pudle("claims", "--root", str(tmp_path)).exit_code == 1
 
 
 @pytest.mark.parametrize(

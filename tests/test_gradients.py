@@ -348,7 +348,7 @@ import warnings, numba.core.caching as caching
 caching.CacheImpl._locator_classes = []
 with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
-    from pudle.kernels import simd as rows
+    from pudle.kernels import simd
     from pudle.core import pursuit
 import numpy as np
 print(simd.padded(17), [str(one.message) for one in told if "NUMBA_CACHE_DIR" in str(one.message)])

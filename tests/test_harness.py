@@ -18,6 +18,7 @@ from pudle.analysis.statistics import bootstrap_band, t_interval
 from pudle.analysis.tables import Results, coverage
 from pudle.analysis.verdicts import Claim, NotRun, final, judge_all, markdown
 from pudle.audit import recompute
+from pudle.errors import PudleError
 from pudle.harness import cells, files, provenance
 from pudle.harness.record import ENDINGS, KEYS, Record, whole
 
@@ -269,6 +270,7 @@ def test_intervals():
 def test_verdicts(effects, bound, verdict):
     claim = Claim(
         id="c",
+        kind="paper",
         statement="s",
         place="p",
         effect="e",
@@ -286,6 +288,7 @@ def test_verdicts(effects, bound, verdict):
 def test_ratios_are_judged_on_the_log_scale():
     claim = Claim(
         id="c",
+        kind="paper",
         statement="s",
         place="p",
         effect="e",
@@ -300,13 +303,15 @@ def test_ratios_are_judged_on_the_log_scale():
     assert judged["effect"] == pytest.approx(4)
 
 
+_WORDS = dict.fromkeys(("id", "statement", "place", "effect", "rows", "figure", "why"), "w")
+
+
 def _ratio_of_methods(**bound) -> Claim:
     def estimate(rows):
         table = final(rows, "error", by="method")
         return table["a"] / table["b"]
 
-    words = dict.fromkeys(("id", "statement", "place", "effect", "rows", "figure", "why"), "w")
-    return Claim(estimate=estimate, ratio=True, **words, **bound)
+    return Claim(kind="theory", estimate=estimate, ratio=True, **_WORDS, **bound)
 
 
 def _rows_of(method: str, values: dict[int, float], **endings) -> pd.DataFrame:
@@ -376,8 +381,25 @@ def test_final_takes_the_last_step_of_each_seed():
 
 @pytest.mark.parametrize("bound", [{}, {"above": 1, "below": 2}])
 def test_a_claim_has_one_threshold(bound):
-    with pytest.raises(ValueError, match="c: give exactly one of above and below"):
-        Claim(id="c", statement="s", place="p", effect="e", estimate=len, rows="r", figure="f", why="w", **bound)
+    with pytest.raises(ValueError, match="w: give exactly one of above and below"):
+        Claim(kind="ours", estimate=len, **_WORDS, **bound)
+
+
+def test_a_claim_says_whose_statement_it_is():
+    with pytest.raises(PudleError, match="unknown kind of the claim 'w' 'theorem': did you mean 'theory'"):
+        Claim(kind="theorem", estimate=len, above=1, **_WORDS)
+
+
+def test_ours_accuses_nobody_and_counts_in_no_headline():
+    def claim(name: str, kind: str, effect: float) -> Claim:
+        return Claim(kind=kind, estimate=lambda rows: pd.Series([effect] * 3), above=0, **_WORDS | {"id": name})
+
+    claims = [claim("a", "paper", 1.0), claim("b", "theory", 2.0), claim("c", "ours", -1.0), claim("d", "ours", 1.0)]
+    table = judge_all(("toy", each, pd.DataFrame(), pd.DataFrame()) for each in claims)
+    assert table.kind.tolist() == ["paper", "theory", "ours", "ours"] and table.verdict.tolist()[2] == "CONTRADICTED"
+    headline, beyond = markdown(table.assign(controls="none"), "test").split("## Beyond the paper")
+    assert "2 SUPPORTED, 0 CONTRADICTED, 0 INCONCLUSIVE, 0 NOT RUN" in headline
+    assert "holds here: 1, does not hold here: 1" in beyond and "CONTRADICTED" not in beyond
 
 
 def test_claims_have_unique_ids_and_figures_that_are_there():

@@ -110,6 +110,15 @@ def test_the_page_of_claims_is_in_step():
     assert page.endswith(cli.described_claims() + "\n"), "paste the output of `pudle claims --describe` into docs/claims.md"
 
 
+def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
+    kinds = [claim.kind for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
+    said = f"{len(kinds) - kinds.count('ours')} of the {len(kinds)} claims are [of the paper or of its theory]"
+    assert (
+        said in (ROOT / "README.md").read_text()
+        and f"The other {kinds.count('ours')} are questions of ours" in (ROOT / "README.md").read_text()
+    )
+
+
 def test_claims_name_figures_that_are_there():
     for question in experiments.QUESTIONS:
         names = {figure.name for figure in experiments.part(question, "figures").FIGURES}
@@ -168,7 +177,10 @@ def test_every_link_of_the_report_leads_somewhere_and_none_leads_out(report):
 
 def test_the_report_tells_everything(report):
     html, table = report.read_text(), pd.read_csv(report.parents[1] / "claims.csv")
-    assert all(f'id="claim-{claim}"' in html for claim in table.claim)
+    headline, beyond = html.split('<section id="beyond">')
+    for row in table.itertuples():
+        assert f'id="claim-{row.claim}"' in (beyond if row.kind == "ours" else headline)
+    assert f"Of {(table.kind != 'ours').sum()} statements of the paper and its theory" in headline
     assert (
         "1 done" in html
         and "1 missing" in html

@@ -9,6 +9,9 @@ A claim estimates one effect per seed from the rows, and says on which side of a
   of the seeds then are the survivors;
 - NOT RUN: the rows it needs are not there.
 
+Each claim says whose statement it is: the paper's, one that follows from its theory, or ours. Only those of the paper and its theory make up
+the headline counts. A question of ours accuses nobody: it "holds here" or "does not hold here".
+
 Beside each verdict stand the p-value of the same t-test against the threshold, after Holm's correction over the claims of its question,
 and the effect size: the mean distance to the threshold in standard deviations over seeds. The verdict itself is never corrected, so
 that a claim added later cannot change it; the column p_holm tells what survives the correction.
@@ -21,8 +24,12 @@ import numpy as np
 import pandas as pd
 
 from pudle.analysis.statistics import MIN_SEEDS, effect_size, holm, t_interval, t_test
+from pudle.errors import one_of
 
 VERDICTS = ("SUPPORTED", "CONTRADICTED", "INCONCLUSIVE", "NOT RUN")
+KINDS = {"paper": "of the paper", "theory": "of its theory", "ours": "ours"}
+BEYOND = "Beyond the paper"
+_HERE = dict(zip(VERDICTS, ("holds here", "does not hold here", "undecided here", "not run"), strict=True))
 
 
 class NotRun(Exception):
@@ -31,9 +38,11 @@ class NotRun(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper, in our words, and how it is put to the test.
+    """One statement and how it is put to the test.
 
-    place : section, figure or theorem
+    kind : whose statement it is: "paper" (stated in its text, or read off a figure), "theory" (follows from its theory, in a setting where
+        the assumptions hold) or "ours" (a question that we add); raises :class:`PudleError` for another
+    place : section, figure or theorem; the assumptions of a theory; of a question of ours, what the paper says instead
     effect : what is estimated, in words
     estimate : rows of the question → effect, indexed by seed; raises :class:`NotRun`
     rows : from which rows: quantity, and the settings and steps that are read
@@ -46,6 +55,7 @@ class Claim:
     """
 
     id: str
+    kind: str
     statement: str
     place: str
     effect: str
@@ -60,6 +70,7 @@ class Claim:
     uncontrolled: str = ""
 
     def __post_init__(self):
+        one_of(self.kind, KINDS, f"kind of the claim {self.id!r}")
         if (self.above is None) == (self.below is None):
             raise ValueError(f"{self.id}: give exactly one of above and below")
 
@@ -100,6 +111,7 @@ class Claim:
             interval = type(interval)(*np.exp(interval))
         return {
             "claim": self.id,
+            "kind": self.kind,
             "verdict": "INCONCLUSIVE" if ended else self._verdict(interval, len(effects)),
             "effect": interval.mean,
             "low": interval.low,
@@ -142,12 +154,46 @@ def judge_all(claims: Iterable[tuple[str, Claim, pd.DataFrame, pd.DataFrame]]) -
     return table
 
 
+def is_ours(table: pd.DataFrame) -> pd.Series:
+    """Whether each row of a claims table is a question of ours, which no headline counts."""
+    return table.kind == "ours"
+
+
+def worded(kind: str, verdict: str) -> str:
+    """A verdict as a reader sees it: of a question of ours, in words that accuse nobody."""
+    return _HERE.get(verdict, verdict) if kind == "ours" else verdict
+
+
+def counted(table: pd.DataFrame) -> str:
+    """How often each verdict occurs in a claims table: ``3 SUPPORTED, …``; where all claims are ours, ``holds here: 3, …``."""
+    counts = {verdict: (table.verdict == verdict).sum() for verdict in VERDICTS}
+    if len(table) and is_ours(table).all():
+        return ", ".join(f"{worded('ours', verdict)}: {count}" for verdict, count in counts.items())
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+
+
 def markdown(table: pd.DataFrame, scale: str) -> str:
-    """The claims table for reading: one line a claim. It has one column more than :func:`judge_all` gives: ``controls``, in words."""
+    """The claims table for reading: one line a claim, ours under a heading of their own.
+
+    It has one column more than :func:`judge_all` gives: ``controls``, in words.
+    """
+    headline, ours = table[~is_ours(table)], table[is_ours(table)]
+    return (
+        f"# Claims at the scale '{scale}'\n\nOf the paper and its theory: {counted(headline)}. Intervals: 95 % Student-t over seeds of the "
+        f"effect per seed (ratios on the log scale); p: the t-test against the threshold, two-sided, Holm-corrected over the claims of a "
+        f"question; effect size: distance of the mean to the threshold in standard deviations over seeds; negative control: what was "
+        f"spoiled to see that the claim can fail (docs/claims.md says more).\n\n{_lines(headline)}\n\n"
+        f"## {BEYOND}\n\nQuestions that we add; the paper states none of them. {counted(ours)}.\n\n{_lines(ours)}\n"
+    )
+
+
+def _lines(table: pd.DataFrame) -> str:
+    """A Markdown table with a line for each claim."""
     shown = pd.DataFrame(
         {
             "claim": table.claim,
-            "verdict": table.verdict,
+            "kind": table.kind,
+            "verdict": [worded(row.kind, row.verdict) for row in table.itertuples()],
             "statement": table.statement,
             "place": table.place,
             "measured": table.measured,
@@ -162,13 +208,7 @@ def markdown(table: pd.DataFrame, scale: str) -> str:
             "effect size": ["" if np.isnan(d) else f"{d:.2g}" for d in table.effect_size],
         }
     )
-    counts = ", ".join(f"{(table.verdict == verdict).sum()} {verdict}" for verdict in VERDICTS)
-    return (
-        f"# Claims at the scale '{scale}'\n\n{counts}. Intervals: 95 % Student-t over seeds of the effect per seed "
-        f"(ratios on the log scale); p: the t-test against the threshold, two-sided, Holm-corrected over the claims of a question; "
-        f"effect size: distance of the mean to the threshold in standard deviations over seeds; negative control: what was spoiled "
-        f"to see that the claim can fail (docs/claims.md says more).\n\n{shown.to_markdown(index=False)}\n"
-    )
+    return shown.to_markdown(index=False)
 
 
 def final(rows: pd.DataFrame, quantity: str, by: str | list[str], **where: object) -> pd.DataFrame:

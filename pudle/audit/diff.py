@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pandas as pd
 
+from pudle.analysis.verdicts import worded
 from pudle.audit.recompute import RTOL
 from pudle.audit.run import Run, name_of
 from pudle.harness import files
@@ -21,7 +22,7 @@ def diff(old: Run, new: Run) -> dict[str, list[dict]]:
         "code": _pairs(*(_gathered(run, lambda told: told["code"].items()) for run in (old, new)), "module"),
         "versions": _pairs(*(_gathered(run, _versions) for run in (old, new)), "what"),
         "data": _pairs(*(_gathered(run, lambda told: told["inputs"].items()) for run in (old, new)), "file"),
-        "verdicts": _pairs(*(_column(run, "claims.csv", "claim", "verdict") for run in (old, new)), "claim"),
+        "verdicts": _pairs(*(_verdicts(run) for run in (old, new)), "claim"),
         "published": _pairs(*(_column(run, "published.csv", "id", "verdict") for run in (old, new)), "value"),
         "numbers": list(_numbers(old, new)),
         "damaged": list(_damaged({"first": old, "second": new})),
@@ -68,6 +69,14 @@ def _versions(told: Mapping) -> Iterator[tuple[str, object]]:
 def _column(run: Run, name: str, key: str, value: str) -> dict[str, str]:
     table = files.read_csv(run.root / name, [key, value], keep_default_na=False)
     return dict(table[[key, value]].itertuples(index=False, name=None))
+
+
+def _verdicts(run: Run) -> dict[str, str]:
+    """As a reader sees them; a run from before claims had kinds has none."""
+    told, kinds = _column(run, "claims.csv", "claim", "verdict"), {}
+    if "kind" in files.read_csv(run.root / "claims.csv", ["claim"]):
+        kinds = _column(run, "claims.csv", "claim", "kind")
+    return {claim: worded(kinds.get(claim, ""), verdict) for claim, verdict in told.items()}
 
 
 def _damaged(runs: Mapping[str, Run]) -> Iterator[dict]:

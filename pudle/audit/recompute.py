@@ -261,6 +261,7 @@ def _judge(claim: verdicts.Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> di
     distance = (mean - bar) / spread if vary else np.nan
     return {
         "claim": claim.id,
+        "kind": claim.kind,
         "verdict": verdict,
         "effect": float(back(mean)),
         "low": float(low),

@@ -65,38 +65,58 @@ for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS):
     "--describe", is_flag=True, help="Print what every claim says and how it is judged, as docs/claims.md does, instead."
 )
 def claims(root: Path, scale: str | None, describe: bool):
-    """Print the verdicts; exit with status 1 if any claim is contradicted."""
+    """Print the verdicts; exit with status 1 if a claim of the paper or of its theory is contradicted."""
     if describe:
         click.echo(described_claims())
         return
     path = (Path("results") / scale if scale else root) / "claims.csv"
     if not path.exists():
         raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
+    from pudle.analysis.verdicts import BEYOND, counted, is_ours, worded
+
     numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
-    table = files.read_csv(path, ["question", "verdict", "statement", "threshold", "note", *numbers], dtype=numbers)
-    for row in table.itertuples():
-        effect = f"{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}] {row.threshold}" if row.n_seeds else str(row.note)
-        click.echo(f"{row.verdict:<13} {row.question}: {row.statement} ({effect})")
-    sys.exit(int((table.verdict == "CONTRADICTED").any()))
+    table = files.read_csv(path, ["question", "kind", "verdict", "statement", "threshold", "note", *numbers], dtype=numbers)
+    headline, ours = table[~is_ours(table)], table[is_ours(table)]
+    for title, part in (("The paper and its theory", headline), (BEYOND, ours)):
+        click.echo(f"{title}: {counted(part)}")
+        for row in part.itertuples():
+            effect = f"{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}] {row.threshold}" if row.n_seeds else str(row.note)
+            click.echo(f"{worded(row.kind, row.verdict):<18} {row.question}: {row.statement} ({effect})")
+    sys.exit(int((headline.verdict == "CONTRADICTED").any()))
 
 
 def described_claims() -> str:
     """Every claim with its formula, threshold, source and controls: what follows the introduction of ``docs/claims.md``."""
+    from pudle.analysis.verdicts import BEYOND, KINDS
+
+    claims = [(question, claim) for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
     sections = []
-    for question in experiments.QUESTIONS:
-        sections.append(f"## {question}")
-        for claim in experiments.part(question, "claims").CLAIMS:
-            sections.append(
-                f"### {claim.id}\n\n{claim.statement}\n\n"
-                f"- source: {claim.place}\n"
-                f"- holds if: {claim.effect} {claim.threshold} ({claim.why}){'; mean on the log scale' if claim.ratio else ''}\n"
-                f"- from: {claim.rows}; at least {claim.min_seeds} seeds\n"
-                f"- figure: `figures/{question}/{claim.figure}`; negative control: {experiments.controls_of(question, claim, 'id')}"
-            )
-        if experiments.has_controls(question):
-            told = [f"- {control.id}: {control.statement}" for control in experiments.part(question, "controls").CONTROLS]
-            sections.append("\n".join(["Negative controls:", "", *told]))
+    for title, kinds in (("The paper and its theory", ("paper", "theory")), (BEYOND, ("ours",))):
+        chosen = [(question, claim) for question, claim in claims if claim.kind in kinds]
+        counts = ", ".join(f"{sum(claim.kind == kind for _, claim in chosen)} {KINDS[kind]}" for kind in kinds)
+        sections += [
+            f"## {title}",
+            f"{len(chosen)} claims: {counts}." if len(kinds) > 1 else f"{len(chosen)} questions that we add.",
+        ]
+        for question in dict.fromkeys(question for question, _ in chosen):
+            sections += [f"### {question}", *(_described(*each) for each in chosen if each[0] == question)]
+    sections.append("## Negative controls")
+    for question in filter(experiments.has_controls, experiments.QUESTIONS):
+        told = [f"- {control.id}: {control.statement}" for control in experiments.part(question, "controls").CONTROLS]
+        sections += [f"### Controls of {question}", "\n".join(told)]
     return "\n\n".join(sections)
+
+
+def _described(question: str, claim) -> str:
+    from pudle.analysis.verdicts import KINDS
+
+    return (
+        f"#### {claim.id}\n\n{claim.statement}\n\n"
+        f"- {KINDS[claim.kind]}: {claim.place}\n"
+        f"- holds if: {claim.effect} {claim.threshold} ({claim.why}){'; mean on the log scale' if claim.ratio else ''}\n"
+        f"- from: {claim.rows}; at least {claim.min_seeds} seeds\n"
+        f"- figure: `figures/{question}/{claim.figure}`; negative control: {experiments.controls_of(question, claim, 'id')}"
+    )
 
 
 @main.command()

@@ -14,11 +14,11 @@ import jinja2
 import numpy as np
 
 from pudle.analysis import published
-from pudle.analysis.verdicts import VERDICTS
+from pudle.analysis.verdicts import BEYOND, VERDICTS, counted, is_ours, worded
 from pudle.harness import cells, files
 
 _TABLES = {
-    "claims": ["claim", "verdict", "note"],
+    "claims": ["claim", "kind", "verdict", "note"],
     "published": ["id", "verdict", "order"],
     "cells": ["cell", "status", "endings"],
 }
@@ -43,14 +43,22 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
     coverage["seconds"] = coverage.cell.map(lambda name: told[name].get("seconds", np.nan))
     ran = [record for record in told.values() if record]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"number": _number, "interval": _interval, "ratio": published.ratio}
+    environment.filters |= {
+        "number": _number,
+        "interval": _interval,
+        "worded": lambda claim: worded(claim.kind, claim.verdict),
+        "ratio": published.ratio,
+    }
     here = resources.files(__name__)
     return environment.from_string(here.joinpath("page.html").read_text()).render(
         scale=scale,
         style=here.joinpath("page.css").read_text(),
         script=here.joinpath("page.js").read_text(),
-        verdicts={verdict: int((claims.verdict == verdict).sum()) for verdict in VERDICTS},
-        claims=list(claims.fillna({"note": ""}).itertuples()),
+        verdicts={verdict: int((claims[~is_ours(claims)].verdict == verdict).sum()) for verdict in VERDICTS},
+        claims=list(claims[~is_ours(claims)].fillna({"note": ""}).itertuples()),
+        beyond_title=BEYOND,
+        beyond_counts=counted(claims[is_ours(claims)]),
+        beyond=list(claims[is_ours(claims)].fillna({"note": ""}).itertuples()),
         published=list(values.fillna({"order": ""}).itertuples()),
         rule=published.RULE,
         questions={question: _pictures(root, question) for question in sorted(coverage.question.unique())},

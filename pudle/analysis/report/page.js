@@ -28,7 +28,7 @@ for (const table of document.querySelectorAll("table")) {
 }
 
 for (const form of document.querySelectorAll("form.filter")) {
-  const rows = [...document.getElementById(form.dataset.table).tBodies[0].rows];
+  const rows = form.dataset.table.split(" ").flatMap((id) => [...document.getElementById(id).tBodies[0].rows]);
   const fields = [...form.elements].filter((field) => field.name);
   const apply = () => {
     let shown = 0;

@@ -46,6 +46,11 @@ def _floors(gradient: Callable = unrolled_gradient, **changes) -> pd.DataFrame:
     return measure(run, cells, range(3), VARIES, gradient=gradient)
 
 
+def _reversed(spoil: bool) -> pd.DataFrame:
+    rows = _floors()
+    return rows.assign(lam=rows.lam.map(dict(zip(SETTINGS["lams"], SETTINGS["lams"][::-1], strict=True)))) if spoil else rows
+
+
 CONTROLS = (
     Control(
         id="shuffled-codes",
@@ -58,9 +63,15 @@ CONTROLS = (
     ),
     Control(
         id="no-learning",
-        claims=("floor-grows-dec", "floor-falls-decayed"),
+        claims=("floor-falls-decayed",),
         statement="The learning rate is zero.",
         rows=lambda spoil: _floors(learning_rate=0, updates=1) if spoil else _floors(),
+    ),
+    Control(
+        id="lambdas-swapped",
+        claims=("floor-grows-dec",),
+        statement="Dictionaries that were learned with λ = 0.2 are said to have 0.4, and the other way round.",
+        rows=_reversed,
     ),
     Control(
         id="decay-at-once",

@@ -55,13 +55,17 @@ def _found(rows: pd.DataFrame, quantity: str, step: int) -> pd.Series:
 
 
 _WHERE = "at the smallest s, with independent signs"
-_SOURCE = "Arora et al. (2015), initialization; PUDLE, theory"
+_SOURCE = (
+    "nobody states it of a problem of this size: Arora et al. (2015), whom the paper cites for its start, state a rate, O(1/log p), with no "
+    "constant, for s far below √m / log p"
+)
 
 CLAIMS = (
     Claim(
         id="basin-shrinks",
+        kind="ours",
         statement="The basin of recovery shrinks as s grows.",
-        place="PUDLE, theory: the admissible distance of the initial dictionary falls with s",
+        place="nobody states it of the basin itself: in the theory of Section 4 the distance of the start that suffices falls with s",
         effect="largest δ from which half of the atoms are recovered, at the largest s over that at the smallest s",
         estimate=_shrinkage,
         below=1,
@@ -72,6 +76,7 @@ CLAIMS = (
     ),
     Claim(
         id="arora-lands-near",
+        kind="ours",
         statement="Arora's start lands within O(1/log p) of the truth: on average.",
         place=_SOURCE,
         effect=f"mean distance of the atoms found to the nearest true ±atom, times log p, {_WHERE}",
@@ -84,6 +89,7 @@ CLAIMS = (
     ),
     Claim(
         id="arora-lands-near-every-atom",
+        kind="ours",
         statement="Arora's start lands within O(1/log p) of the truth: every atom that it finds.",
         place=_SOURCE,
         effect=f"largest distance of an atom found to the nearest true ±atom, times log p, {_WHERE}",
@@ -96,8 +102,9 @@ CLAIMS = (
     ),
     Claim(
         id="arora-then-converges",
+        kind="ours",
         statement="Learning from Arora's start converges.",
-        place=_SOURCE,
+        place=f"{_SOURCE}; learning converges in the theory if all atoms have been found, which this start does not do here",
         effect=f"mean distance of the atoms found to the nearest true ±atom after learning over that before, {_WHERE}",
         estimate=lambda rows: _found(rows, "found_distance", -1) / _found(rows, "found_distance", 0),
         below=0.1,

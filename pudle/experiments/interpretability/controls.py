@@ -51,6 +51,11 @@ def _untrained() -> pd.DataFrame:
     return measure(run, [STATIONARY | {"epochs": 1, "drop_epochs": []}], range(3), VARIES)
 
 
+def _backwards() -> pd.DataFrame:
+    rows = _trained(few_atoms=True)
+    return rows.assign(step=rows.step.where(rows.quantity != "relation_residual", STATIONARY["epochs"] - rows.step))
+
+
 def _trained_before() -> pd.DataFrame:
     """Small steps, as Adam's first ones do not ask how small the gradient is."""
 
@@ -73,9 +78,15 @@ def _smallest() -> pd.DataFrame:
 CONTROLS = (
     Control(
         id="untrained",
-        claims=("relation-holds", "relation-holds-few-layers", "outputs-from-contributions"),
+        claims=("relation-holds-many-layers", "relation-holds-few-layers", "outputs-from-contributions"),
         statement="The dictionary is as it was at the start.",
         rows=lambda spoil: _untrained() if spoil else _trained(few_atoms=True),
+    ),
+    Control(
+        id="backwards",
+        claims=("relation-approached",),
+        statement="The end of training is taken for its beginning.",
+        rows=lambda spoil: _backwards() if spoil else _trained(few_atoms=True),
     ),
     Control(
         id="trained-before",

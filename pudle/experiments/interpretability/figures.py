@@ -7,7 +7,7 @@ from pudle.analysis import style
 from pudle.analysis.style import Figure
 from pudle.analysis.tables import Results
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito; one for each number of layers
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito; one for each cell
 GUESSES = {
     "raw": "largest β",
     "normalised": "largest β,\nnormalised codes",
@@ -23,16 +23,22 @@ def _pictures(results: Results) -> tuple[dict[str, np.ndarray], int, str]:
             arrays = results.arrays(cell)
             seed = min(int(name.rsplit("/", 1)[1]) for name in arrays)
             kept = {name.rsplit("/", 1)[0]: value for name, value in arrays.items() if name.endswith(f"/{seed}")}
-            return kept, seed, f"T = {cell.settings['n_layers']}"
+            return kept, seed, f"{cell.settings['estimator']}, T = {cell.settings['n_layers']}"
     return {}, 0, "no run ended well"
+
+
+def _cells(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """Colour, label and rows of each cell."""
+    groups = table.groupby(["estimator", "n_layers"])
+    return [(colour, f"{name}, $T = {n}$", rows) for colour, ((name, n), rows) in zip(COLOURS, groups, strict=False)]
 
 
 def _lines(quantity: str, x_label: str, y_label: str, mark: tuple[float, str] | None = None, bottom: float | None = None):
     def draw(results: Results):
         table = results.summary[results.summary.quantity == quantity]
         figure, (axis,) = style.panels()
-        for colour, (n_layers, line) in zip(COLOURS, table.groupby("n_layers"), strict=False):
-            style.draw_band(axis, line, label=f"$T = {n_layers}$", color=colour)
+        for colour, name, line in _cells(table):
+            style.draw_band(axis, line, label=name, color=colour)
         if mark:
             axis.axhline(mark[0], color="0.4", linestyle=":", label=mark[1])
         axis.set(yscale="log", xlabel=x_label, ylabel=y_label)
@@ -129,12 +135,12 @@ def matrices(results: Results):
 def purity(results: Results):
     table = results.summary[results.summary.quantity.isin(["purity", "chance"])]
     figure, (axis,) = style.panels(width=4.2)
-    cells = list(table.groupby("n_layers"))
-    for i, (colour, (n_layers, group)) in enumerate(zip(COLOURS, cells, strict=False)):
+    cells = _cells(table)
+    for i, (colour, name, group) in enumerate(cells):
         found = group[group.quantity == "purity"].set_index("codes").reindex(list(GUESSES))
         place = np.arange(len(GUESSES)) + 0.8 * (i + 0.5) / len(cells) - 0.4
         error = np.nan_to_num(np.abs(found[["low", "high"]].to_numpy(float).T - found["mean"].to_numpy()))
-        axis.bar(place, found["mean"], 0.8 / len(cells), yerr=error, color=colour, label=f"$T = {n_layers}$", capsize=2)
+        axis.bar(place, found["mean"], 0.8 / len(cells), yerr=error, color=colour, label=name, capsize=2)
     axis.axhline(table[table.quantity == "chance"]["mean"].mean(), color="0.2", linestyle=":", label="chance")
     axis.set(ylabel="share of the 10 training images\nthat are of the output's class", ylim=(0, 1))
     axis.set_xticks(range(len(GUESSES)), GUESSES.values(), fontsize=7)
@@ -145,9 +151,9 @@ def purity(results: Results):
 def removal(results: Results):
     table = results.summary[results.summary.quantity.isin(["moved_top", "moved_random"])]
     figure, (axis,) = style.panels()
-    for colour, (n_layers, group) in zip(COLOURS, table.groupby("n_layers"), strict=False):
+    for colour, name, group in _cells(table):
         for quantity, line, words in (("moved_top", "-", "the top contributors"), ("moved_random", "--", "as many at random")):
-            look = {"label": f"{words}, $T = {n_layers}$", "color": colour, "linestyle": line}
+            look = {"label": f"{words}, {name}", "color": colour, "linestyle": line}
             style.draw_band(axis, group[group.quantity == quantity].assign(rank=lambda t: t.step + 1), x="rank", **look)
     axis.set(yscale="log", xlabel="atom, the most used first", ylabel=r"$\|D_i' - D_i\| / \|D_i\|$ without")
     style.legend_below(figure, [axis], 2)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from pudle.analysis.verdicts import Claim, NotRun, final
 
-_PLACE = "Section 5, dictionary learning"
+_PLACE = "Section 5, dictionary learning; figures of the dictionary's error over updates"
 
 
 def _final(rows: pd.DataFrame, **where) -> pd.DataFrame:
@@ -21,40 +21,46 @@ def _ratio(rows: pd.DataFrame, over: object, under: object, **where) -> pd.Serie
     return table[over] / table[under]
 
 
+_PUBLISHED = {"dec": "0.129 / 0.246", "ae-lasso": "0.129 / 0.171", "ae-ls": "0.0144 / 0.085"}
+
+
 def _deeper(estimator: str) -> Claim:
     return Claim(
         id=f"more-layers-help-{estimator}",
+        kind="paper",
         statement=f"More layers lower the final error of {estimator}: T = 100 against T = 25.",
         place=_PLACE,
         effect=f"final relative error of {estimator} at T = 100 over that at T = 25",
         estimate=lambda rows: _ratio(rows, 100, 25, estimator=estimator),
         below=1,
         ratio=True,
-        why="equal errors give 1",
+        why=f"equal errors give 1; published: {_PUBLISHED[estimator]}",
         rows=f"dictionary_error of {estimator} after the last update, T = 25 and T = 100",
         figure="dictionary_error",
     )
 
 
-def _far_below(rows: pd.DataFrame) -> pd.Series:
+def _below_both(rows: pd.DataFrame) -> pd.Series:
     return pd.concat([_ratio(rows, other, "ae-ls", n_layers=100) for other in ("dec", "ae-lasso")], axis=1).min(axis=1)
 
 
 CLAIMS = (
     Claim(
-        id="ae-ls-far-below",
-        statement="At T = 100 ae-ls ends at least five times below dec and ae-lasso.",
+        id="ae-ls-best",
+        kind="paper",
+        statement="At T = 100 ae-ls ends below dec and ae-lasso.",
         place=_PLACE,
         effect="smaller of dec's and ae-lasso's final relative errors over that of ae-ls, at T = 100",
-        estimate=_far_below,
-        above=5,
+        estimate=_below_both,
+        above=1,
         ratio=True,
-        why="published: 0.129 / 0.0144 = 9.0; five leaves room for the size of the problem",
+        why="equal errors give 1; published: 0.129 / 0.0144 = 9.0",
         rows="dictionary_error of all three after the last update, T = 100",
         figure="dictionary_error",
     ),
     Claim(
         id="order-ae-ls-ae-lasso",
+        kind="paper",
         statement="At T = 25 ae-ls ends below ae-lasso.",
         place=_PLACE,
         effect="final relative error of ae-ls over that of ae-lasso, at T = 25",
@@ -67,6 +73,7 @@ CLAIMS = (
     ),
     Claim(
         id="order-ae-lasso-dec",
+        kind="paper",
         statement="At T = 25 ae-lasso ends below dec.",
         place=_PLACE,
         effect="final relative error of ae-lasso over that of dec, at T = 25",

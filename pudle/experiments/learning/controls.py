@@ -40,9 +40,9 @@ def _rows(*layers: int, wrong: list[tuple[int, str]]) -> pd.DataFrame:
 CONTROLS = (
     Control(
         id="wrong-sign-ae-ls",
-        claims=("order-ae-ls-ae-lasso",),
-        statement="ae-ls has the wrong sign at T = 25.",
-        rows=lambda spoil: _rows(25, wrong=[(25, "ae-ls")] if spoil else []),
+        claims=("order-ae-ls-ae-lasso", "ae-ls-best"),
+        statement="ae-ls has the wrong sign.",
+        rows=lambda spoil: _rows(25, 100, wrong=[(25, "ae-ls"), (100, "ae-ls")] if spoil else []),
     ),
     Control(
         id="wrong-sign-ae-lasso",
@@ -52,7 +52,7 @@ CONTROLS = (
     ),
     Control(
         id="wrong-sign-deep",
-        claims=("ae-ls-far-below", *(f"more-layers-help-{name}" for name in ESTIMATORS)),
+        claims=tuple(f"more-layers-help-{name}" for name in ESTIMATORS),
         statement="All three gradients have the wrong sign at T = 100.",
         rows=lambda spoil: _rows(25, 100, wrong=[(100, name) for name in ESTIMATORS] if spoil else []),
     ),

@@ -15,6 +15,19 @@ VARIANTS = {
     "independent-signs": "with independent signs",
 }
 
+_PUBLISHED = {  # ae-ls over dec at T = 100; ae-lasso ends where dec does
+    "noise": "0.072 / 0.228",
+    "batch-4": "0.0247 / 0.0708",
+    "batch-16": "0.0164 / 0.0709",
+    "batch-64": "0.0155 / 0.0916",
+    "rate-1e-4": "0.0186 / 0.153",
+    "rate-1e-2": "0.0137 / 0.145",
+    "subgaussian": "0.0024 / 0.0513",
+}
+_OURS = {
+    "independent-signs": "nobody states it of experiments: the theory assumes independent signs, and the released code has shared ones",
+}
+
 
 def _ratio(rows: pd.DataFrame, variant: str, over: str, under: list[str]) -> pd.Series:
     table = final(rows, "dictionary_error", by="method_name", variant=variant)
@@ -27,13 +40,14 @@ def _ratio(rows: pd.DataFrame, variant: str, over: str, under: list[str]) -> pd.
 def _best(variant: str, words: str) -> Claim:
     return Claim(
         id=f"ae-ls-best-{variant}",
+        kind="ours" if variant in _OURS else "paper",
         statement=f"ae-ls ends below dec and ae-lasso {words}.",
-        place="Appendix, further experiments",
+        place=_OURS.get(variant, "Appendix, further experiments; figure of the dictionary's error over updates"),
         effect="final error of pudle-ae-ls over the smaller of pudle-dec's and pudle-ae-lasso's",
         estimate=lambda rows: _ratio(rows, variant, "pudle-ae-ls", ["pudle-dec", "pudle-ae-lasso"]),
         below=1,
         ratio=True,
-        why="equal errors give 1",
+        why=f"equal errors give 1; published: {_PUBLISHED.get(variant, 'nothing')}",
         rows=f"dictionary_error of all three after the last update, variant {variant}",
         figure="final_errors",
     )
@@ -42,13 +56,14 @@ def _best(variant: str, words: str) -> Claim:
 def _second(variant: str, words: str) -> Claim:
     return Claim(
         id=f"ae-lasso-not-above-dec-{variant}",
+        kind="ours",
         statement=f"ae-lasso ends no higher than dec {words}.",
-        place="Appendix, further experiments",
+        place="nobody states it: in the figures of the appendix the two curves lie on each other",
         effect="final error of pudle-ae-lasso over that of pudle-dec",
         estimate=lambda rows: _ratio(rows, variant, "pudle-ae-lasso", ["pudle-dec"]),
         below=1.05,
         ratio=True,
-        why="equal errors give 1, as published at T = 100 (0.129 and 0.129); 5 % more is called no higher",
+        why="equal errors give 1, as published at T = 100; 5 % more is what we call no higher",
         rows=f"dictionary_error of both after the last update, variant {variant}",
         figure="final_errors",
     )

@@ -17,12 +17,15 @@ def _promised(rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-_PLACE = "Section 4, theory of the forward pass: support recovery and preservation"
+_PLACE = (
+    "Section 4, theory of the forward pass: support recovery and preservation, where s (μ + δ) b ≤ λ < a − s δ b − (s − 1) μ b"
+)
 _WHY = "a sufficient condition allows no exception: every sample of every setting, up to the rounding of the share"
 
 CLAIMS = (
     Claim(
         id="condition-implies-recovery",
+        kind="theory",
         statement="Wherever the sufficient condition holds, the first layer finds the signed support of every sample.",
         place=_PLACE,
         effect="share of samples with the true support after the first layer, smallest over the settings where it holds",
@@ -34,6 +37,7 @@ CLAIMS = (
     ),
     Claim(
         id="condition-implies-preservation",
+        kind="theory",
         statement="Wherever it holds, no later layer loses the support of any sample.",
         place=_PLACE,
         effect="share of samples with the true support, smallest over layers and over the settings where it holds",

@@ -36,14 +36,18 @@ def _closer(rows: pd.DataFrame) -> pd.Series:
     return last["ae-ls"] / last[["dec", "ae-lasso"]].min(axis=1)
 
 
-_PLACE = "Section 5, gradient and code convergence"
+_PLACE = "Section 5, gradient and code convergence; figures of the errors over layers"
 _HALF = "over the second half of the layers"
 
-_WHY = "a distance that falls as slowly as 1/t halves when the layers double; a geometric one falls by far more"
+_WHY = (
+    "a distance that falls as slowly as 1/t halves when the layers double, one that stays away keeps about 1; published: "
+    "0.042 (codes and dec), 0.020 (ae-lasso), 1.07 (ae-ls)"
+)
 
 CLAIMS = (
     Claim(
         id="codes-converge",
+        kind="paper",
         statement="The codes converge to the lasso's codes as layers are added.",
         place=_PLACE,
         effect="mean‖z_T − ẑ‖ over mean‖z_{T/2} − ẑ‖",
@@ -56,17 +60,19 @@ CLAIMS = (
     ),
     Claim(
         id="codes-converge-geometrically",
+        kind="paper",
         statement="The codes' convergence to the lasso's is geometric, not a power of the number of layers.",
         place=_PLACE,
         effect="R² of ln error against t minus R² of ln error against ln t",
         estimate=_geometric,
         above=0,
-        why="a geometric law is a straight line in t, a power law in ln t",
+        why="a geometric law is a straight line in t, a power law in ln t; published: 0.19",
         rows="code_error_lasso at every t",
         figure="code_convergence",
     ),
     Claim(
         id="dec-converges-to-local",
+        kind="paper",
         statement="The gradient dec converges to the local direction ĝ.",
         place=_PLACE,
         effect="‖g_T − ĝ‖ over ‖g_{T/2} − ĝ‖ for dec",
@@ -79,6 +85,7 @@ CLAIMS = (
     ),
     Claim(
         id="ae-lasso-converges-to-local",
+        kind="paper",
         statement="The gradient ae-lasso converges to the local direction ĝ.",
         place=_PLACE,
         effect="‖g_T − ĝ‖ over ‖g_{T/2} − ĝ‖ for ae-lasso",
@@ -91,6 +98,7 @@ CLAIMS = (
     ),
     Claim(
         id="ae-lasso-converges-faster",
+        kind="paper",
         statement="ae-lasso converges to ĝ faster than dec does.",
         place=_PLACE,
         effect=f"slope of ln‖g_t − ĝ‖ of ae-lasso over that of dec, {_HALF}",
@@ -99,25 +107,27 @@ CLAIMS = (
             / _log_slopes(rows, "gradient_error_local", estimator="dec")
         ),
         above=1,
-        why="equal rates give 1; the theory's quadratic against linear dependence on the code error gives up to 2",
+        why="equal rates give 1; published: 1.23; the theory's quadratic against linear dependence on the code error gives up to 2",
         rows="gradient_error_local of ae-lasso and dec at t > T/2",
         figure="gradient_error_local",
     ),
     Claim(
         id="ae-lasso-faster-than-codes",
+        kind="theory",
         statement="ae-lasso converges to ĝ faster than the codes do to the lasso's.",
-        place="Section 4, theory of back-propagation",
+        place="Section 4, theory of back-propagation, once supports are settled",
         effect=f"slope of ln‖g_t − ĝ‖ of ae-lasso over that of ln of the mean‖z_t − ẑ‖, {_HALF}",
         estimate=lambda rows: (
             _log_slopes(rows, "gradient_error_local", estimator="ae-lasso") / _log_slopes(rows, "code_error_lasso")
         ),
         above=1,
-        why="equal rates give 1; the theory's quadratic dependence on the code error gives up to 2",
+        why="equal rates give 1; published: 1.23; the theory's quadratic dependence on the code error gives up to 2",
         rows="gradient_error_local of ae-lasso and code_error_lasso at t > T/2",
         figure="gradient_error_local",
     ),
     Claim(
         id="ae-ls-stays-away-from-local",
+        kind="paper",
         statement="ae-ls does not converge to ĝ.",
         place=_PLACE,
         effect="‖g_T − ĝ‖ over ‖g_{T/2} − ĝ‖ for ae-ls",
@@ -130,13 +140,14 @@ CLAIMS = (
     ),
     Claim(
         id="ae-ls-closer-to-global",
+        kind="paper",
         statement="At the last layer ae-ls is closer to the global direction g* than both other gradients.",
         place=_PLACE,
         effect="‖g_T − g*‖ of ae-ls over the smaller of dec's and ae-lasso's",
         estimate=_closer,
         below=1,
         ratio=True,
-        why="equal distances give 1",
+        why="equal distances give 1; published: 0.072 / 0.161",
         rows="gradient_error_true of all three at T",
         figure="gradient_error_true",
     ),
