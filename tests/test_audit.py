@@ -420,10 +420,7 @@ def test_diff_tells_settings_versions_verdicts_and_numbers(small_run, copy):
 
 def test_diff_with_a_run_from_before_claims_had_kinds(small_run, copy):
     _csv(lambda table: table.drop(columns="kind"))(copy / "claims.csv")
-    assert all(
-        row["second"] not in ("undecided here", "not run")
-        for row in diff.diff(layout.Run(small_run), layout.Run(copy))["verdicts"]
-    )
+    assert all(row["second"] not in ("undecided here", "not run") for row in diff.diff(Run(small_run), Run(copy))["verdicts"])
 
 
 @pytest.mark.slow

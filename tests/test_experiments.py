@@ -24,7 +24,8 @@ from pudle.cli import main
 from pudle.core import convolution, networks
 from pudle.core.initialization import random_filters
 from pudle.core.unrolling import Unrolling
-from pudle.experiments._shared.training import l1_weight
+from pudle.experiments._shared.training import loss_weights
+from pudle.experiments.denoising import grid as denoising_grid
 from pudle.experiments.denoising import slices
 from pudle.harness import cells
 
@@ -226,18 +227,42 @@ def test_the_step_zero_of_learning_is_the_start(config, tmp_path):
     assert (start == 1).all(), "all gradients must start from the same dictionary"
 
 
-def test_released_weighting_averages_residuals_over_pixels_and_codes_over_positions():
-    settings = {"crop": 17, "kernel": 9, "stride": 4, "l1_weighting": "released"}
+@pytest.mark.parametrize("estimator", ["dec", "ae-lasso", "ae-ls"])
+@pytest.mark.parametrize(("loss", "margin"), [("mean", 0), ("mean", 2), ("sum", 0)])
+def test_the_loss_of_denoising_is_the_formula_and_its_gradient_is_that_of_the_closed_form(estimator, loss, margin):
+    """mean: ½(x − Dz)² averaged over pixels + λ Σ over filters of |z| averaged over positions; against numpy, and plain autograd."""
     images, filters = torch.rand(2, 1, 17, 17, dtype=torch.float64), random_filters(5, 9, 0, torch.float64)
     unrolling = Unrolling(lam=0.1, step=0.1, n_layers=3)
-    ours = networks.filter_gradient(images, filters, "ae-lasso", unrolling, stride=4, l1_weight=l1_weight(settings)).gradient
+    scale, weight = loss_weights({"crop": 17, "kernel": 9, "stride": 4, "loss": loss, "margin": margin})
+    found = networks.filter_gradient(images, filters, estimator, unrolling, stride=4, l1_weight=weight, margin=margin)
+
     filters.requires_grad_()
     codes = convolution.encode(images, filters, lam=0.1, step=0.1, n_layers=3, stride=4)
-    residual = (convolution.decode(codes, filters, stride=4) - images).square().mean() / 2
-    released = residual + 0.1 * codes.abs().sum(1).mean()
-    (theirs,) = torch.autograd.grad(17 * 17 * released, filters)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-8)
-    assert l1_weight({"l1_weighting": "released", "crop": 129, "kernel": 9, "stride": 4}) == pytest.approx((129 / 31) ** 2)
+    codes = codes.detach() if estimator == "dec" else codes
+    error = (convolution.decode(codes, filters, stride=4) - images)[..., margin : 17 - margin, margin : 17 - margin]
+    penalty = 0.1 * codes.abs().sum(1) * (estimator == "ae-lasso")
+    halves = error.square() / 2
+    plain = halves.mean() + penalty.mean() if loss == "mean" else (halves.sum() + penalty.sum()) / len(images)
+    errors, penalties = 0.5 * error.numpy(force=True) ** 2, penalty.numpy(force=True)
+    written = errors.mean() + penalties.mean() if loss == "mean" else (errors.sum() + penalties.sum()) / len(images)
+    assert scale * found.loss == pytest.approx(written, rel=1e-12)
+    np.testing.assert_allclose(scale * found.gradient, torch.autograd.grad(plain, filters)[0], rtol=1e-8, atol=1e-15)
+
+
+def test_the_gradient_of_the_mean_loss_is_that_of_the_sum_over_the_pixels_of_a_crop():
+    """At the paper's size: 129² pixels and 31² positions of codes; a question without the setting sums."""
+    size = {"crop": 129, "kernel": 9, "stride": 4}
+    scale, weight = loss_weights(size | {"loss": "mean"})
+    assert 1 / scale == pytest.approx(16641) and scale * weight == pytest.approx(1 / 31**2)
+    assert loss_weights(size | {"loss": "sum"}) == loss_weights(size) == (1, 1)
+
+
+def test_variants_of_denoising_may_be_of_other_gradients_and_another_loss(config):
+    settings = config["experiments"]["denoising"] | {"loss": "mean"}
+    settings |= {"variants": {"sum": {"loss": "sum", "estimators": ["dec", "ae-ls"]}, "untied": {"untied": True}}}
+    cells = [cell for cell in denoising_grid.plan(settings) if cell.get("variant")]
+    found = [(cell["variant"], cell["estimator"], cell["loss"], "estimators" in cell) for cell in cells]
+    assert found == [("sum", "dec", "sum", False), ("sum", "ae-ls", "sum", False), ("untied", "ae-ls", "mean", False)]
 
 
 def _pudle(*words: str):

@@ -48,11 +48,17 @@ def test_psnr_agrees_with_scikit_image():
     clean = draw.random((30, 40)) * 0.8
     estimate = clean + 0.1 * draw.standard_normal(clean.shape)
     assert pudle.psnr(clean, estimate) == pytest.approx(peak_signal_noise_ratio(clean, estimate, data_range=1))
-    as_published = peak_signal_noise_ratio(clean, estimate, data_range=clean.max())
+    as_published = peak_signal_noise_ratio(clean, estimate.clip(0, 1), data_range=clean.max())
     assert pudle.psnr_as_published(torch.tensor(clean), torch.tensor(estimate)) == pytest.approx(as_published)
-    assert pudle.psnr_as_published(clean, estimate) < pudle.psnr(clean, estimate)
     assert pudle.psnr(clean, clean) == float("inf")
     assert pudle.ssim(clean, clean) == pytest.approx(1)
+
+
+def test_psnr_as_published_clamps_the_estimate_and_psnr_does_not():
+    clean, estimate = np.array([[0.0, 0.5], [0.25, 1.0]]), np.array([[-0.5, 0.6], [0.25, 3.0]])
+    assert pudle.psnr_as_published(clean, estimate) == pytest.approx(10 * np.log10(4 / 0.1**2))
+    assert pudle.psnr(clean, estimate) == pytest.approx(10 * np.log10(4 / (0.5**2 + 0.1**2 + 2**2)))
+    assert pudle.psnr_as_published(0.5 * clean, 0.5 * clean + 0.1) == pytest.approx(10 * np.log10(0.25 / 0.01))
 
 
 def test_metrics_take_one_image():

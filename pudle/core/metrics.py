@@ -47,8 +47,11 @@ def psnr(clean, estimate, peak: float | None = None) -> float:
 
 
 def psnr_as_published(clean, estimate) -> float:
-    """PSNR in dB with the peak set to the maximum of the clean image, as in PUDLE's numbers: at most ``psnr`` on images in [0, 1]."""
-    return psnr(clean, estimate, peak=float(_image(clean).max()))
+    """PSNR in dB as in PUDLE's numbers: of the estimate clamped to [0, 1], with the maximum of the clean image as the peak.
+
+    ``psnr`` does not clamp, for any method.
+    """
+    return psnr(clean, np.clip(_image(estimate), 0, 1), peak=float(_image(clean).max()))
 
 
 def ssim(clean, estimate) -> float:

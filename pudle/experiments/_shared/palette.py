@@ -8,7 +8,6 @@ import pandas as pd
 _LOOKS = {
     "dec": ("dec", "#0072B2", "-"),
     "ae-lasso": ("ae-lasso", "#E69F00", "-"),
-    "ae-lasso released": ("ae-lasso, released ℓ₁ weight", "#D55E00", "-"),
     "ae-ls": ("ae-ls", "#009E73", "-"),
     "pudle-dec": ("pudle-dec", "#0072B2", "-"),
     "pudle-ae-lasso": ("pudle-ae-lasso", "#E69F00", "-"),

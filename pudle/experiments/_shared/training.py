@@ -7,6 +7,8 @@ Settings of every denoiser: n_filters, kernel, stride, n_layers, step, one of la
 - shift_average : denoise by averaging over the shifts of the grid of codes (training does not)
 - scaling : "unit-norm" (the default), filters rescaled to norm 1 after every update; or "operator-norm", all filters divided by ‖D‖ once,
   before training, and then free
+- loss : "sum" (the default), ½‖x − Dz‖² + λ‖z‖₁; or "mean", its first term as a mean over pixels and its second as a mean over the positions
+  of codes (of the sum over filters), as PUDLE trained. Adam's eps is felt where gradients are small: those of "mean" are smaller by the pixels
 - margin : pixels along the border of a crop that the loss leaves out (0)
 - schedule : "constant" (the default), or "cosine", from the learning rate down to 0
 """
@@ -86,6 +88,7 @@ def train(
     kept last, to the same numbers. ``gradient`` is only ever another one in negative controls.
     """
     denoiser, sigma, last = untrained(settings, seed), settings["sigma"] / 255, settings["updates"]
+    scale, l1_weight = loss_weights(settings)
     adam = torch.optim.Adam(denoiser.parameters, lr=settings["learning_rate"], eps=settings["adam_eps"])
     draws = {purpose: stream(seed, purpose) for purpose in ("batches", "noise")}
     first, seconds = _restore(record.resume(), denoiser, adam, draws)
@@ -109,13 +112,13 @@ def train(
             denoiser.unrolling,
             stride=denoiser.stride,
             targets=clean,
-            l1_weight=l1_weight(settings),
+            l1_weight=l1_weight,
             margin=settings.get("margin", 0),
         )
         record.check(loss=found.loss, step=update)
         for array, slope in zip(denoiser.network, found.gradient, strict=True):
             if array is not None:
-                array.grad = slope
+                array.grad = slope.mul_(scale)
         adam.param_groups[0]["lr"] = _learning_rate(settings, update)
         adam.step()
         _constrain(denoiser.network, settings)
@@ -144,12 +147,13 @@ def score(
     record.add(step, dict(zip(next(iter(scores.values())), np.mean(table, 0), strict=True)), **labels)
 
 
-def l1_weight(settings: Mapping) -> float:
-    """``released``: residual averaged over pixels, ℓ1 norm over code positions, the whole then scaled to a sum over pixels."""
-    if settings.get("l1_weighting", "objective") == "objective":
-        return 1.0
-    positions = (settings["crop"] - settings["kernel"]) // settings["stride"] + 1
-    return (settings["crop"] / positions) ** 2
+def loss_weights(settings: Mapping) -> tuple[float, float]:
+    """(c, w) of the loss c (½‖x − Dz‖² + w λ‖z‖₁) of a crop: (1, 1) for "sum", (1 / pixels, pixels / code positions) for "mean"."""
+    if settings.get("loss", "sum") == "sum":
+        return 1.0, 1.0
+    pixels = (settings["crop"] - 2 * settings.get("margin", 0)) ** 2
+    positions = ((settings["crop"] - settings["kernel"]) // settings["stride"] + 1) ** 2
+    return 1 / pixels, pixels / positions
 
 
 def _learning_rate(settings: Mapping, update: int) -> float:

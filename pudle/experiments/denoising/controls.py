@@ -26,7 +26,8 @@ SETTINGS = {
     "updates": 50,
     "evaluate_every": 50,
     "learning_rate": 0.003,
-    "adam_eps": 0.001,
+    "adam_eps": 0.001 / 65**2,  # the loss is divided by the pixels: so few updates learn nothing with eps above the gradient
+    "loss": "mean",
 }
 HARD = {key: value for key, value in SETTINGS.items() if key != "lam"} | {"threshold": 0.02}
 NOISES = ({}, {"sigma": 50, "lam": 0.32})
@@ -60,7 +61,7 @@ def _lams(spoil: bool) -> pd.DataFrame:
 
 
 def _ae_lasso(spoil: bool) -> pd.DataFrame:
-    cell = SETTINGS | WATCHED | {"estimator": "ae-lasso", "l1_weighting": "released"}
+    cell = SETTINGS | WATCHED | {"estimator": "ae-lasso"}
     ae_lasso = _measure([cell], _renamed(network_gradient) if spoil else network_gradient)
     return pd.concat([_ae_ls(), ae_lasso], ignore_index=True)
 
@@ -95,7 +96,7 @@ CONTROLS = (
     ),
     Control(
         id="ae-ls-for-ae-lasso",
-        claims=("ae-lasso-fails-released",),
+        claims=("ae-lasso-fails",),
         statement="ae-ls is taken for ae-lasso.",
         rows=_ae_lasso,
     ),

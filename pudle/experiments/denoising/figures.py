@@ -14,17 +14,12 @@ from pudle.experiments.denoising import galleries, slices
 QUANTITIES = {"psnr": "test PSNR (dB), peak 1", "psnr_as_published": "test PSNR (dB), as published"}
 
 
-def method(estimator: str, l1_weighting: str) -> str:
-    """The name under which the palette knows a gradient."""
-    return "ae-lasso released" if l1_weighting == "released" else estimator
-
-
 def test_psnr(results: Results):
     table = _means(results)
     table = slices.in_proportion(table[table.sigma == slices.main_sigma(table)])
     figure, axes = style.panels(2, width=2.9, height=3.0)
     for axis, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
-        for look_, line in lines(table[table.quantity == quantity], method, "estimator", "l1_weighting"):
+        for look_, line in lines(table[table.quantity == quantity], str, "estimator"):
             style.draw_band(axis, line, **look_)
         axis.axhline(table[table.quantity == f"noisy_{quantity}"]["mean"].mean(), **look("noisy"))
         axis.set(xlabel="update", ylabel=label)
@@ -37,7 +32,7 @@ def psnr_over_lam(results: Results):
     table = _ends(_means(results))
     table = table[table.sigma == slices.main_sigma(table)]
     figure, axes = style.panels(2, width=2.9, height=3.0, sharey=True)
-    for look_, line in lines(slices.soft(table), method, "estimator", "l1_weighting"):
+    for look_, line in lines(slices.soft(table), str, "estimator"):
         style.draw_band(axes[0], line, x="lam", marker="o", markersize=3.5, **look_)
     hard = table[(table.estimator == "ae-ls") & table.threshold.notna()]
     if len(hard):
@@ -173,7 +168,8 @@ def _cited(data_set: str) -> pd.DataFrame:
 FIGURES = (
     Figure(
         "test_psnr",
-        "PSNR on the test images over updates, mean over images; left with peak 1, right with the paper's peak. Main σ and λ.",
+        "PSNR on the test images over updates, mean over images; left with peak 1, right with the paper's "
+        "peak and estimates clamped to [0, 1]. Main σ and λ.",
         test_psnr,
     ),
     Figure(
@@ -189,7 +185,8 @@ FIGURES = (
     Figure(
         "methods",
         "All methods on the first data set, the best on top. Left: mean PSNR with its 95 % Student-t interval over images; right: "
-        "difference to the best method, paired by image (each the mean over seeds). The CSV has every data set and noise, p-values (Holm) "
+        "difference to the best method, paired by image (each the mean over seeds). No estimate "
+        "is clamped to [0, 1]. The CSV has every data set and noise, p-values (Holm) "
         "and the number of images read.",
         methods,
     ),

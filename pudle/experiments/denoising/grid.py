@@ -1,7 +1,7 @@
-"""A cell for each gradient and level of sparsity or of noise, for each variant of ae-ls, and for each denoiser at each level of noise.
+"""A cell for each gradient and level of sparsity or of noise, for each variant, and for each denoiser at each level of noise.
 
-- at the noise ``sigma``: dec and ae-ls at each of ``lams``, ae-ls with each hard threshold of ``thresholds``, ae-lasso at ``lam`` with each
-  ℓ1 weighting, and ae-ls at ``lam`` with what each of ``variants`` changes;
+- at the noise ``sigma``: dec and ae-ls at each of ``lams``, ae-ls with each hard threshold of ``thresholds``, ae-lasso at
+  ``lam``, and ae-ls (or the variant's ``estimators``) at ``lam`` with what each of ``variants`` changes;
 - at the other noises of ``sigmas``: dec and ae-ls, with λ in proportion to the noise;
 - at each noise: every denoiser of ``denoisers``.
 """
@@ -14,8 +14,8 @@ from pudle.data import catalogue
 from pudle.experiments._shared import plugin_grid
 from pudle.harness.settings import Sources, refuse
 
-VARIES = ("sigma", "estimator", "l1_weighting", "lam", "threshold", "variant", "denoiser_name")
-LISTS = ("estimators", "l1_weighting", "lams", "thresholds", "sigmas", "variants", "denoisers")
+VARIES = ("sigma", "estimator", "lam", "threshold", "variant", "denoiser_name")
+LISTS = ("estimators", "lams", "thresholds", "sigmas", "variants", "denoisers")
 FOR_DENOISERS = ("train", "test", "kernel", "stride", "time_limit")  # kernel and stride say to which size test images are cut
 fingerprint, source_file, module = (
     partial(find, denoisers.REGISTRY) for find in (plugin_grid.fingerprint, plugin_grid.source_file, plugin_grid.module)
@@ -35,17 +35,16 @@ def _trained(settings: Mapping) -> Iterator[dict]:
     sigma, lam, estimators = settings["sigma"], settings["lam"], settings["estimators"]
     for estimator in estimators:
         if estimator == "ae-lasso":
-            yield from (
-                base | {"estimator": estimator, "lam": lam, "l1_weighting": weight} for weight in settings["l1_weighting"]
-            )
+            yield base | {"estimator": estimator, "lam": lam}
             continue
         yield from (base | {"estimator": estimator, "lam": value} for value in settings["lams"])
         for other in _sigmas(settings)[1:]:
             yield base | {"estimator": estimator, "sigma": other, "lam": round(lam * other / sigma, 6)}
     if "ae-ls" in estimators:
-        ae_ls = base | {"estimator": "ae-ls"}
-        yield from (ae_ls | {"threshold": value} for value in settings["thresholds"])
-        yield from (ae_ls | {"lam": lam, "variant": name} | changes for name, changes in _variants(settings).items())
+        yield from (base | {"estimator": "ae-ls", "threshold": value} for value in settings["thresholds"])
+    for name, changes in _variants(settings).items():
+        chosen = [estimator for estimator in changes.pop("estimators", ["ae-ls"]) if estimator in estimators]
+        yield from (base | {"estimator": estimator, "lam": lam, "variant": name} | changes for estimator in chosen)
 
 
 def data_sets(settings: Mapping) -> list[str]:

@@ -64,6 +64,9 @@ def _train(
         for name, images in noisy.items():
             denoised[name] = {key: denoiser(image) for key, image in images.items()}
             training.score(test[name], denoised[name], update, record, data_set=name)
+        if denoiser.network.analysis is None:
+            squared = float(convolution.operator_norm(denoiser.network.filters, stride=denoiser.stride)) ** 2
+            record.add(update, {"step_times_squared_norm": settings["step"] * squared})  # α‖D‖₂²; layers may diverge beyond 2
 
     denoiser = training.train(settings, train, seed, record, evaluate, gradient)
     record.array("filters", denoiser.network.filters[:, 0])

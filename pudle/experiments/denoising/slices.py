@@ -64,4 +64,4 @@ def name(row) -> str:
         return row.denoiser_name
     if row.threshold == row.threshold and row.threshold != "":  # neither NaN nor empty
         return f"{row.estimator}-ht {row.threshold:g}"
-    return " ".join(filter(None, [row.estimator, row.variant, "released" if row.l1_weighting == "released" else ""]))
+    return f"{row.estimator} {row.variant}".strip()

@@ -25,6 +25,8 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
         refuse(sources, where, "dec_layers", "n_layers", settings, "'estimator' is dec, and these are trained already")
     place = [*where, "data_set"]
     catalogue.refuse_missing([settings["data_set"]], sources.where(place), ".".join(place), catalogue.find_digits)
+    if not settings["weight_decay"] and settings["ridge"] is None:
+        refuse(sources, where, "ridge", "weight_decay", settings, "without weight decay ω must be given")
     for epoch in settings["drop_epochs"]:
         if epoch >= settings["epochs"]:
             refuse(sources, where, "drop_epochs", "epochs", settings, f"training ends before epoch {epoch}")

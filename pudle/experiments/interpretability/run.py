@@ -47,7 +47,7 @@ def train_dictionary(settings: Mapping, x: Tensor, seed: int, record: Record, st
     decay, unrolling = settings["weight_decay"], _unrolling(settings)
     drawn = stream(seed, "initial dictionary").standard_normal((x.shape[1], settings["n_atoms"]), dtype=np.float32)
     dictionary = torch.as_tensor(drawn)
-    dictionary /= torch.linalg.matrix_norm(dictionary, 2)
+    dictionary /= dictionary.norm(dim=0)
     if start is not None:
         dictionary.copy_(start)
     adam = torch.optim.Adam([dictionary], settings["learning_rate"], eps=settings["adam_eps"])
@@ -56,9 +56,11 @@ def train_dictionary(settings: Mapping, x: Tensor, seed: int, record: Record, st
     for epoch in trange(settings["epochs"] + 1, desc=f"seed {seed}", mininterval=10, file=sys.stderr):
         if epoch % settings["evaluate_every"] == 0 or epoch == settings["epochs"]:
             codes = encode(x, dictionary, **vars(unrolling))
-            residual = relation_residual(dictionary, x, codes, len(x) * decay)
+            residual = relation_residual(dictionary, x, codes, len(x) * decay or settings["ridge"])
             loss = 0.5 * float((codes @ dictionary.T - x).square().sum()) / len(x)
+            squared = float(torch.linalg.matrix_norm(dictionary, 2)) ** 2  # layers may diverge where α‖D‖₂² is beyond 2
             record.add(epoch, {"relation_residual": residual, "reconstruction_loss": loss})
+            record.add(epoch, {"step_times_squared_norm": settings["step"] * squared})
         if epoch == settings["epochs"]:
             return dictionary
         order = torch.as_tensor(batches.permutation(len(x)))
@@ -77,7 +79,7 @@ def _interpret(
     draw, unrolling = stream(seed, "interpretation"), _unrolling(settings)
     every = len(train[0])
     explained = explained_dictionary(
-        train[0], encode(train[0], dictionary, **vars(unrolling)), every * settings["weight_decay"]
+        train[0], encode(train[0], dictionary, **vars(unrolling)), every * settings["weight_decay"] or settings["ridge"]
     )
     (x, labels), (new, new_labels) = (
         _some(*part, settings[count], draw) for part, count in ((train, "n_contributors"), (test, "n_outputs"))
