@@ -1,6 +1,6 @@
 """Published values beside ours.
 
-``published.csv`` holds a value a line: where it stands among our rows (question, settings, quantity, at which update), the value, how far
+``pudle/published/values.csv`` holds a value a line: where it stands among our rows (question, settings, quantity, at which update), the value, how far
 ours may be from it, its source and how it was read, and where the protocols differ. In ``where``, ``min:10`` is 10 at the paper scale, and
 the smallest value of the setting at others, which have other sizes; so are ``max`` the largest and ``first`` the one that comes
 first. ``at`` is the last update, or the lowest or highest value over the second half of them.
@@ -20,6 +20,7 @@ import pandas as pd
 
 from pudle.harness.statistics import MIN_SEEDS, Interval, t_interval
 
+_DATA = resources.files("pudle.published")
 PAPER = "paper"
 _PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
 RULE = (
@@ -31,7 +32,7 @@ RULE = (
 
 def values() -> pd.DataFrame:
     """The published values: id, question, group, where, quantity, at, published, tolerance, source, read, protocol."""
-    with resources.files("pudle.harness").joinpath("published.csv").open() as file:
+    with _DATA.joinpath("values.csv").open() as file:
         return pd.read_csv(file, keep_default_na=False)
 
 

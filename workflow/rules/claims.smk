@@ -25,7 +25,7 @@ rule verdicts:
 rule published:
     input:
         cell_files(),
-        f"{workflow.basedir}/pudle/harness/published.csv",
+        f"{workflow.basedir}/pudle/published/values.csv",
     output:
         csv=report(
             f"{ROOT}/published.csv", caption="../report/published.rst", category="Verdicts", labels={"table": "published"}
