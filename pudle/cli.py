@@ -253,16 +253,20 @@ def controls(question: str, root: Path):
 @main.command()
 @ROOT
 def published(root: Path):
-    """Set published values beside ours: ROOT/published.csv and ROOT/published.md."""
-    from pudle.harness.published import compare, markdown, values
+    """Set published values and curves beside ours: ROOT/published.csv, ROOT/published_curves.csv, and both as .md."""
+    from pudle.harness.published import compare, compare_curves, curves, curves_markdown, markdown, values
     from pudle.harness.tables import Results
 
     merged, planned = _plan(root)
-    found = {question: Results(question, planned, root) for question in values().question.unique()}
+    asked = {*values().question, *curves().question}
+    found = {question: Results(question, planned, root) for question in sorted(asked)}
     rows, whole = ({question: getattr(found[question], part) for question in found} for part in ("rows", "whole"))
     table = compare(rows, merged["scale"], whole)
     files.replace(root / "published.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "published.md", markdown(table, merged["scale"]))
+    along = compare_curves(whole)
+    files.replace(root / "published_curves.csv", lambda path: along.to_csv(path, index=False))
+    files.write(root / "published_curves.md", curves_markdown(along, merged["scale"]))
 
 
 @main.command()
