@@ -276,7 +276,7 @@ def report(root: Path):
     from pudle.report import page
 
     merged, planned = _plan(root)
-    for name in ("claims", "published", "cells"):
+    for name in ("claims", "published", "published_curves", "cells"):
         if not (root / f"{name}.csv").exists():
             raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
     files.write(root / "report" / "index.html", page(root, merged["scale"], planned))

@@ -122,7 +122,7 @@ class Run:
             tuple(f"published{part}.{kind}" for part in ("", "_curves") for kind in ("csv", "md")),
         )
         shown = [name for question in self.questions for name in self._shown(question)]
-        page = (*shown, "cells.csv", "claims.csv", "published.csv", "config.json", *everything)
+        page = (*shown, "cells.csv", "claims.csv", "published.csv", "published_curves.csv", "config.json", *everything)
         yield Step("report", "pudle report", page, ("report/index.html",))
 
     def _shown(self, question: str) -> Iterator[str]:
