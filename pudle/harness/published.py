@@ -1,7 +1,8 @@
 """Published values beside ours.
 
 ``pudle/published/values.csv`` holds a value a line: where it stands among our rows (question, settings, quantity, at which update),
-the value, how far ours may be from it, its source and how it was read, and where the protocols differ. In ``where``, ``min:10`` is 10 at the paper scale, and
+the value, how far ours may be from it, its source and how it was read, and where the protocols differ.
+In ``where``, ``min:10`` is 10 at the paper scale, and
 the smallest value of the setting at others, which have other sizes; so are ``max`` the largest and ``first`` the one that comes
 first. ``at`` is the last update, or the lowest or highest value over the second half of them.
 
