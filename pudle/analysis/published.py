@@ -1,7 +1,8 @@
 """Published values beside ours.
 
-``published.csv`` holds a value a line: where it stands among our rows (question, settings, quantity, at which update), the value, how far
-ours may be from it, its source and how it was read, and where the protocols differ. In ``where``, ``min:10`` is 10 at the paper scale, and
+``pudle/published/values.csv`` holds a value a line: where it stands among our rows (question, settings, quantity, at which update),
+the value, how far ours may be from it, its source and how it was read, and where the protocols differ.
+In ``where``, ``min:10`` is 10 at the paper scale, and
 the smallest value of the setting at others, which have other sizes; so are ``max`` the largest and ``first`` the one that comes
 first. ``at`` is the last update, or the lowest or highest value over the second half of them.
 
@@ -19,7 +20,9 @@ import numpy as np
 import pandas as pd
 
 from pudle.analysis.statistics import MIN_SEEDS, Interval, t_interval
+from pudle.harness.settings import read
 
+_DATA = resources.files("pudle.published")
 PAPER = "paper"
 _PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
 RULE = (
@@ -31,7 +34,7 @@ RULE = (
 
 def values() -> pd.DataFrame:
     """The published values: id, question, group, where, quantity, at, published, tolerance, source, read, protocol."""
-    with resources.files("pudle.analysis").joinpath("published.csv").open() as file:
+    with _DATA.joinpath("values.csv").open() as file:
         return pd.read_csv(file, keep_default_na=False)
 
 
@@ -139,3 +142,120 @@ def _verdict(value, scale: str) -> str:
     amount = float(value.tolerance.removesuffix("%"))
     near = abs(value.ratio - 1) <= amount / 100 if value.tolerance.endswith("%") else abs(value.ratio) <= amount
     return "replicates" if near else "cannot tell" if value.low <= value.published <= value.high else "differs"
+
+
+CURVE_RULE = (
+    "The largest factor (PSNR: difference in dB) between our curve and the published one, and the update at which it is "
+    "(unrolling: the layer). Ours is the mean over seeds, of logarithms but for PSNR, interpolated at the published updates. "
+    "Reduced scales have other sizes than the paper."
+)
+CAPTION = "Thin and dashed, where settings are the paper's but for sizes: the published curve."
+_SIZES = ("n_samples", "n_features", "n_atoms", "sparsity")
+
+
+def curves() -> pd.DataFrame:
+    """The points of the published curves: curve, update, value, question, where, quantity, source, read."""
+    tables = (pd.read_csv(file, keep_default_na=False) for file in map(_DATA.joinpath, ("curves.csv", "sources.csv")))
+    return pd.merge(*tables, on="curve", how="left", sort=False)
+
+
+def protocols() -> dict[str, dict]:
+    """question → the settings of its published runs, by the keys of the experiment."""
+    return read(_DATA / "protocols.yaml")
+
+
+def compare_curves(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """A row for each published curve: how far ours is from it where that is farthest; empty where we have no rows.
+
+    rows : question → its rows, without runs that ended early. ``farthest`` : ours over published (PSNR: ours − published, dB), at ``update``
+    """
+    table = []
+    for name, points in curves().groupby("curve", sort=False):
+        curve = points.iloc[0]
+        found = {"farthest": np.nan, "update": np.nan, "n_points": 0, "n_seeds": 0}
+        ours = _along(rows.get(curve.question, pd.DataFrame()), curve)
+        if len(ours):
+            found |= farthest(ours.groupby("seed"), points, decibel=curve.quantity.startswith("psnr"))
+        table.append(
+            {"curve": name} | curve[["question", "where", "quantity"]].to_dict() | found | curve[["source", "read"]].to_dict()
+        )
+    return pd.DataFrame(table)
+
+
+def farthest(seeds, points: pd.DataFrame, decibel: bool) -> dict[str, float]:
+    """Where the mean over ``seeds`` (groups with step, value) is farthest from ``points`` (update, value) among updates of all seeds."""
+    scale = (lambda values: values) if decibel else np.log
+    start, end = seeds.step.min().max(), seeds.step.max().min()
+    points = points[points["update"].between(start, end)]
+    if not len(points):
+        return {"n_seeds": seeds.ngroups}
+    along = [
+        np.interp(points["update"], seed.step, scale(seed.value)) for seed in (one.sort_values("step") for _, one in seeds)
+    ]
+    gap = np.mean(along, axis=0) - scale(points.value.to_numpy())
+    at = int(np.argmax(np.abs(gap)))
+    far = gap[at] if decibel else np.exp(gap[at])
+    return {"farthest": far, "update": points["update"].iloc[at], "n_points": len(points), "n_seeds": seeds.ngroups}
+
+
+def curves_markdown(table: pd.DataFrame, scale: str) -> str:
+    """The comparison of curves for reading."""
+    shown = table.assign(
+        farthest=[farthest_text(row) for row in table.itertuples()],
+        update=["" if np.isnan(update) else f"{update:.0f}" for update in table["update"]],
+    )
+    shown = shown[["curve", "farthest", "update", "n_points", "n_seeds", "source", "read"]]
+    return f"# Published curves at the scale '{scale}'\n\n{CURVE_RULE}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n"
+
+
+def farthest_text(row) -> str:
+    """The largest factor, or difference in dB, for reading."""
+    decibel = row.quantity.startswith("psnr")
+    return "not run" if np.isnan(row.farthest) else f"{row.farthest:+.2f} dB" if decibel else f"× {row.farthest:.3g}"
+
+
+def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataFrame:
+    """Draw the published curve beside ``line`` (rows of one line of ``results.summary``) thin and dashed in the colour of ``look``.
+
+    Nothing is drawn where none is published, or where our settings differ from the published ones by more than sizes.
+    Returns what was drawn, as rows for the CSV of the figure: ``mean`` is the published value and ``curve`` its name.
+    """
+    table = curves()
+    table = table[(table.question == results.question) & table.quantity.isin(line.quantity.unique())]
+    drawn = []
+    for name, points in table.groupby("curve", sort=False):
+        where = _where(points.iloc[0])
+        if not len(line) or len(_along(line, points.iloc[0])) < len(line) or not _as_published(results, where):
+            continue
+        axis.plot(points["update"], points.value, color=look["color"], linestyle=(0, (4, 2)), linewidth=0.8)
+        labels = {"quantity": points.quantity, "step": points["update"], "mean": points.value, "curve": name}
+        drawn.append(pd.DataFrame(labels | {key: line[key].iloc[0] for key in where}))
+    return pd.concat(drawn) if drawn else pd.DataFrame()
+
+
+def _where(curve) -> dict[str, str]:
+    return {key: wanted for key, _, wanted in (part.partition("=") for part in curve["where"].split(";") if part)}
+
+
+def _along(rows: pd.DataFrame, curve) -> pd.DataFrame:
+    """Our rows beside a published curve."""
+    chosen = rows[rows.quantity == curve.quantity] if len(rows) else rows
+    for key, wanted in _where(curve).items():
+        chosen = chosen[chosen[key].astype(str) == wanted] if key in chosen else chosen[:0]
+    return chosen
+
+
+def _as_published(results, where: Mapping[str, str]) -> bool:
+    """Whether the cells of a line were run with the published settings, but for sizes."""
+    protocol = protocols().get(results.question, {})
+    cells = [
+        cell.settings
+        for cell in results.cells
+        if all(str(cell.settings.get(key, wanted)) == wanted for key, wanted in where.items())
+    ]
+    return bool(protocol and cells) and all(
+        settings[key] in wanted if isinstance(wanted, list) else settings[key] == wanted
+        for settings in cells
+        for key, wanted in protocol.items()
+        if key in settings and key not in _SIZES
+    )

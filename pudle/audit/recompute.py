@@ -294,6 +294,10 @@ def _published(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.Data
         run.root / "published.csv", keep_default_na=False, na_values=dict.fromkeys(("ours", "low", "high", "ratio"), "")
     )
     yield from _same(run, "published.md", "published", published.markdown(table, run.scale))
+    along = published.compare_curves(whole)
+    again, kept = read_text(along.to_csv(index=False)), read(run.root / "published_curves.csv")
+    yield from differences("published_curves.csv", "published", again, kept, ["curve"])
+    yield from _same(run, "published_curves.md", "published", published.curves_markdown(along, run.scale))
 
 
 def _page(run: Run) -> Iterator[Finding]:

@@ -115,9 +115,14 @@ class Run:
                 yield Step(f"controls/{question}", "pudle controls", (), (f"controls/{question}.csv",))
         yield Step("coverage", "pudle coverage", everything, ("cells.csv",))
         yield Step("verdicts", "pudle verdicts", everything, ("claims.csv", "claims.md"))
-        yield Step("published", "pudle published", everything, ("published.csv", "published.md"))
+        yield Step(
+            "published",
+            "pudle published",
+            everything,
+            tuple(f"published{part}.{kind}" for part in ("", "_curves") for kind in ("csv", "md")),
+        )
         shown = [name for question in self.questions for name in self._shown(question)]
-        page = (*shown, "cells.csv", "claims.csv", "published.csv", "config.json", *everything)
+        page = (*shown, "cells.csv", "claims.csv", "published.csv", "published_curves.csv", "config.json", *everything)
         yield Step("report", "pudle report", page, ("report/index.html",))
 
     def _shown(self, question: str) -> Iterator[str]:

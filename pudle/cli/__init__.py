@@ -279,16 +279,20 @@ def controls(question: str, root: Path):
 @main.command()
 @ROOT
 def published(root: Path):
-    """Set published values beside ours: ROOT/published.csv and ROOT/published.md."""
-    from pudle.analysis.published import compare, markdown, values
+    """Set published values and curves beside ours: ROOT/published.csv, ROOT/published_curves.csv, and both as .md."""
+    from pudle.analysis.published import compare, compare_curves, curves, curves_markdown, markdown, values
     from pudle.analysis.tables import Results
 
     merged, planned = _plan(root)
-    found = {question: Results(question, planned, root) for question in values().question.unique()}
+    asked = {*values().question, *curves().question}
+    found = {question: Results(question, planned, root) for question in sorted(asked)}
     rows, whole = ({question: getattr(found[question], part) for question in found} for part in ("rows", "whole"))
     table = compare(rows, merged["scale"], whole)
     files.replace(root / "published.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "published.md", markdown(table, merged["scale"]))
+    along = compare_curves(whole)
+    files.replace(root / "published_curves.csv", lambda path: along.to_csv(path, index=False))
+    files.write(root / "published_curves.md", curves_markdown(along, merged["scale"]))
 
 
 @main.command()
@@ -298,7 +302,7 @@ def report(root: Path):
     from pudle.analysis.report import page
 
     merged, planned = _plan(root)
-    for name in ("claims", "published", "cells"):
+    for name in ("claims", "published", "published_curves", "cells"):
         if not (root / f"{name}.csv").exists():
             raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
     files.write(root / "report" / "index.html", page(root, merged["scale"], planned))

@@ -75,7 +75,7 @@ def _within(home: str, name: str) -> str | None:
 @cache
 def _parse(module: str, path: str, modified: int, size: int) -> tuple[str, frozenset[str]]:
     """:func:`_read` of a file, once for each time and size that it has: planning asks thousands of times."""
-    tree = ast.parse(Path(path).read_text())
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     packages = {module.split(".")[0], __name__.split(".")[0]}
     found = {name for name in _imports(tree) if "." in name and name.split(".")[0] in packages and _source(name)}
     return hashlib.sha256(canonical(tree).encode()).hexdigest(), frozenset(found)
@@ -228,7 +228,7 @@ def _git() -> dict | None:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -25,12 +25,13 @@ rule verdicts:
 rule published:
     input:
         cell_files(),
-        f"{workflow.basedir}/pudle/analysis/published.csv",
+        [f"{workflow.basedir}/pudle/published/{name}" for name in ("values.csv", "curves.csv", "sources.csv")],
     output:
         csv=report(
             f"{ROOT}/published.csv", caption="../report/published.rst", category="Verdicts", labels={"table": "published"}
         ),
         markdown=f"{ROOT}/published.md",
+        curves=[f"{ROOT}/published_curves.{kind}" for kind in ("csv", "md")],
     log:
         f"{ROOT}/logs/published.log",
     conda:

@@ -6,6 +6,7 @@ rule report:
         f"{ROOT}/cells.csv",
         f"{ROOT}/claims.csv",
         f"{ROOT}/published.csv",
+        f"{ROOT}/published_curves.csv",
         [f"{workflow.basedir}/pudle/analysis/report/page.{kind}" for kind in ("html", "css", "js")],
     output:
         report(f"{ROOT}/report/index.html", caption="../report/page.rst", category="Verdicts", labels={"table": "page"}),

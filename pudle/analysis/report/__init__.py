@@ -39,6 +39,7 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
     claims, values, coverage = (
         files.read_csv(root / f"{name}.csv", [*columns, "question"], dtype=text) for name, columns in _TABLES.items()
     )
+    along = files.read_csv(root / "published_curves.csv", ["curve", "question", "quantity", "farthest", "update"])
     told = {cell.id: _told(cell.folder(root)) for cell in planned}
     coverage["seconds"] = coverage.cell.map(lambda name: told[name].get("seconds", np.nan))
     ran = [record for record in told.values() if record]
@@ -48,6 +49,7 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
         "interval": _interval,
         "worded": lambda claim: worded(claim.kind, claim.verdict),
         "ratio": published.ratio,
+        "farthest": published.farthest_text,
     }
     here = resources.files(__name__)
     return environment.from_string(here.joinpath("page.html").read_text()).render(
@@ -61,6 +63,8 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
         beyond=list(claims[is_ours(claims)].fillna({"note": ""}).itertuples()),
         published=list(values.fillna({"order": ""}).itertuples()),
         rule=published.RULE,
+        curves=list(along[along.farthest.notna()].itertuples()),
+        curve_rule=published.CURVE_RULE,
         questions={question: _pictures(root, question) for question in sorted(coverage.question.unique())},
         coverage=list(coverage.fillna({"endings": ""}).itertuples()),
         statuses=coverage.status.value_counts().to_dict(),

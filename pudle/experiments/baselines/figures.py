@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.analysis import style
+from pudle.analysis import published, style
 from pudle.analysis.style import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines
@@ -12,26 +12,29 @@ ERROR = r"$\|D - D^*\|_F \,/\, \|D^*\|_F$"
 
 def over_updates(results: Results):
     table = results.summary[results.summary.quantity == "dictionary_error"]
-    return _curves(table, "step", "update")
+    return _curves(results, table, "step", "update")
 
 
 def over_seconds(results: Results):
     keys = ["sparsity", "method_name", "step"]
     seconds = results.timings.groupby(keys).value.mean().rename("seconds").reset_index()
     table = results.summary[results.summary.quantity == "dictionary_error"].merge(seconds, on=keys)
-    return _curves(table, "seconds", "seconds of updates", xscale="log")
+    return _curves(results, table, "seconds", "seconds of updates", xscale="log")
 
 
-def _curves(table: pd.DataFrame, x: str, xlabel: str, **axes_options):
+def _curves(results: Results, table: pd.DataFrame, x: str, xlabel: str, **axes_options):
     sparsities = sorted(table.sparsity.unique())
     figure, axes = style.panels(len(sparsities), width=2.6, height=3.4, sharey=True)
+    drawn = []
     for axis, sparsity in zip(axes, sparsities, strict=True):
         for look, line in lines(table[table.sparsity == sparsity], str, "method_name"):
             style.draw_band(axis, line, x=x, **look)
+            if x == "step":
+                drawn.append(published.draw(axis, results, line, look))
         axis.set(title=f"$s = {sparsity}$", yscale="log", xlabel=xlabel, **axes_options)
     axes[0].set_ylabel(ERROR)
     style.legend_below(figure, axes, 3)
-    return figure, table
+    return figure, pd.concat([table, *drawn], ignore_index=True)
 
 
 def final_errors(results: Results):
@@ -70,7 +73,7 @@ def final_table(results: Results) -> pd.DataFrame:
 FIGURES = (
     Figure(
         "error_over_updates",
-        "Relative error of the dictionary over updates; same data, start and batches for all methods.",
+        "Relative error of the dictionary over updates; same data, start and batches for all methods. " + published.CAPTION,
         over_updates,
     ),
     Figure(

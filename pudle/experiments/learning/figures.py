@@ -1,6 +1,8 @@
 """The dictionary's error while it is learned."""
 
-from pudle.analysis import style
+import pandas as pd
+
+from pudle.analysis import published, style
 from pudle.analysis.style import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines
@@ -11,13 +13,15 @@ def _curves(quantity: str, ylabel: str):
         table = results.summary[results.summary.quantity == quantity]
         depths = sorted(table.n_layers.unique())
         figure, axes = style.panels(len(depths), width=2.4, sharey=True)
+        drawn = []
         for axis, n_layers in zip(axes, depths, strict=True):
             for look, line in lines(table[table.n_layers == n_layers], str, "estimator"):
                 style.draw_band(axis, line, **look)
+                drawn.append(published.draw(axis, results, line, look))
             axis.set(title=f"$T = {n_layers}$", yscale="log", xlabel="update")
         axes[0].set_ylabel(ylabel)
         style.legend_below(figure, axes, 3)
-        return figure, table
+        return figure, pd.concat([table, *drawn], ignore_index=True)
 
     return draw
 
@@ -25,7 +29,8 @@ def _curves(quantity: str, ylabel: str):
 FIGURES = (
     Figure(
         "dictionary_error",
-        "Relative error of the dictionary, column by column, over full-batch updates of Adam; a panel for each number of layers T.",
+        "Relative error of the dictionary, column by column, over full-batch updates of Adam; a panel for each number of layers T. "
+        + published.CAPTION,
         _curves("dictionary_error", r"$\|D - D^*\|_F \,/\, \|D^*\|_F$"),
     ),
     Figure(
@@ -35,7 +40,7 @@ FIGURES = (
     ),
     Figure(
         "code_error",
-        "Mean distance of the codes z_T to the true ones while the dictionary is learned.",
+        "Mean distance of the codes z_T to the true ones while the dictionary is learned. " + published.CAPTION,
         _curves("code_error_true", r"mean code error $\|z_T - z^*\|_2$"),
     ),
 )
