@@ -176,6 +176,9 @@ def work(client: socket.socket) -> int:
     for standard, stream in enumerate(streams):
         os.dup2(stream, standard)
         os.close(stream)
+    # The server's own streams remember whether they could seek; the client's may be pipes.
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", closefd=False)
     os.chdir(message["folder"])
     os.environ.clear()
     os.environ.update(message["environment"])
