@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pudle.analysis import published, style
+from pudle.experiments.robustness.grid import plan
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -39,6 +40,45 @@ def test_the_paper_scale_follows_the_published_protocol(question):
         assert ours[key] == wanted, key
 
 
+def test_the_paper_scale_runs_every_variant_by_its_published_protocol():
+    ours = {}
+    for file in ("config.yaml", "paper.yaml"):
+        ours = _merged(ours, yaml.safe_load((CONFIG / file).read_text())["experiments"]["robustness"])
+    variants = published.protocols()["robustness"]["variants"]
+    known = {name for name, changes in variants.items() if changes != "not known"}
+    cells = [cell for cell in plan(ours) if cell["variant"] in variants]
+    assert known == {"batch-4", "batch-16", "batch-64", "rate-1e-2", "rate-1e-4"} and {c["variant"] for c in cells} == {*variants}
+    for cell in cells:
+        wanted = published.protocol("robustness", cell)
+        assert bool(wanted) == (cell["variant"] in known)
+        assert set(wanted) <= {*cell, *cell["method_settings"]}  # nothing is left uncompared
+        assert published.departures("robustness", cell) == {}, (cell["variant"], cell["method_name"])
+
+
+def test_the_default_scale_departs_from_the_paper_in_sizes_alone():
+    for cell in plan(yaml.safe_load((CONFIG / "config.yaml").read_text())["experiments"]["robustness"]):
+        assert set(published.departures("robustness", cell)) <= {"n_samples", "epochs"}
+
+
+def test_curves_have_crossed_before_the_default_scale_ends():
+    """The published ae-ls lies below half of dec at the last update that we run, if the paper names the variant."""
+    settings = yaml.safe_load((CONFIG / "config.yaml").read_text())["experiments"]["robustness"]
+    table = published.curves().set_index("curve")
+    for cell in plan(settings):
+        if cell["variant"].startswith(("batch", "rate")):
+            updates = cell["epochs"] * (1 if cell["batch"] == "full" else cell["n_samples"] // cell["batch"])
+            dec, ae_ls = (
+                np.interp(updates, points["update"], points.value)
+                for points in (table.loc[f"robustness-{cell['variant']}-{name}"] for name in ("dec", "ae-ls"))
+            )
+            assert ae_ls < 0.5 * dec, (cell["variant"], updates)
+
+
+def _merged(base: dict, overlay: dict) -> dict:
+    both = {key: _merged(base[key], overlay[key]) for key in base.keys() & overlay if isinstance(overlay[key], dict)}
+    return base | overlay | both
+
+
 def test_the_farthest_point_is_a_factor_or_decibels():
     points = pd.DataFrame({"update": [1, 2, 4, 9], "value": [1.0, 1.0, 1.0, 1.0]})
     rows = pd.DataFrame([(seed, step, 2.0**step * scale) for seed, scale in ((0, 2), (1, 0.5)) for step in (0, 4)])
@@ -63,3 +103,21 @@ def test_a_curve_is_drawn_where_only_sizes_differ_from_the_paper(changed, n_line
         assert dashed.is_dashed() and dashed.get_color() == "red" and dashed.get_linewidth() < 1
         assert np.array_equal(drawn["mean"], dashed.get_ydata())
     pd.concat([line, drawn], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("variant", "changed", "is_drawn"),
+    [
+        ("batch-16", {}, True),
+        ("batch-16", {"epochs": 3}, True),
+        ("batch-16", {"batch": 8}, False),
+        ("batch-16", {"method_settings": {"learning_rate": 0.1}}, False),
+        ("noise-T100", {}, False),  # not known how it ran
+    ],
+)
+def test_a_variant_has_its_curve_where_its_protocol_is_known_and_kept(variant, changed, is_drawn):
+    settings = {"variant": variant, "method_name": "pudle-dec", "batch": 16, "epochs": 20} | changed
+    results = SimpleNamespace(question="robustness", cells=[SimpleNamespace(settings=settings)])
+    line = pd.DataFrame({"variant": variant, "method_name": "pudle-dec", "quantity": "dictionary_error", "step": [0, 9], "mean": 1})
+    _, (axis,) = style.panels()
+    assert bool(len(published.draw(axis, results, line, {"color": "red"}))) == is_drawn

@@ -149,8 +149,8 @@ CURVE_RULE = (
     "(unrolling: the layer). Ours is the mean over seeds, of logarithms but for PSNR, interpolated at the published updates. "
     "Reduced scales have other sizes than the paper."
 )
-CAPTION = "Thin and dashed, where settings are the paper's but for sizes: the published curve."
-_SIZES = ("n_samples", "n_features", "n_atoms", "sparsity")
+CAPTION = "Thin and dashed, where settings are the paper's but for sizes and how long they ran: the published curve."
+_SIZES = ("n_samples", "n_features", "n_atoms", "sparsity", "epochs")
 
 
 def curves() -> pd.DataFrame:
@@ -162,6 +162,28 @@ def curves() -> pd.DataFrame:
 def protocols() -> dict[str, dict]:
     """question → the settings of its published runs, by the keys of the experiment."""
     return read(_DATA / "protocols.yaml")
+
+
+def protocol(question: str, settings: Mapping) -> dict:
+    """The settings that a cell with ``settings`` ran with in the paper, by their keys; none where that is not known.
+
+    A question whose protocol has ``variants`` has those of the cell's ``variant`` only.
+    """
+    common = dict(protocols().get(question, {}))
+    if "variants" not in common:
+        return common
+    changes = common.pop("variants").get(settings["variant"])
+    return common | changes if isinstance(changes, Mapping) else {}
+
+
+def departures(question: str, settings: Mapping) -> dict[str, object]:
+    """Those settings of a cell, by their keys, which are not the published ones. Settings of its method count as the cell's."""
+    ours = {**settings.get("method_settings", {}), **settings}
+    return {
+        key: ours[key]
+        for key, wanted in protocol(question, settings).items()
+        if key in ours and (ours[key] not in wanted if isinstance(wanted, list) else ours[key] != wanted)
+    }
 
 
 def compare_curves(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -247,15 +269,12 @@ def _along(rows: pd.DataFrame, curve) -> pd.DataFrame:
 
 def _as_published(results, where: Mapping[str, str]) -> bool:
     """Whether the cells of a line were run with the published settings, but for sizes."""
-    protocol = protocols().get(results.question, {})
     cells = [
         cell.settings
         for cell in results.cells
         if all(str(cell.settings.get(key, wanted)) == wanted for key, wanted in where.items())
     ]
-    return bool(protocol and cells) and all(
-        settings[key] in wanted if isinstance(wanted, list) else settings[key] == wanted
+    return bool(cells) and all(
+        protocol(results.question, settings) and not set(departures(results.question, settings)) - set(_SIZES)
         for settings in cells
-        for key, wanted in protocol.items()
-        if key in settings and key not in _SIZES
     )
