@@ -30,12 +30,12 @@ def test_published_end_values_are_the_ends_of_their_curves():
         assert ends[curve] == pytest.approx(float(values[name]), rel=0.02)
 
 
-@pytest.mark.parametrize("question", ["learning", "unrolling", "baselines"])
-def test_the_paper_scale_follows_the_published_protocol(question):
+@pytest.mark.parametrize("experiment", ["learning", "unrolling", "baselines"])
+def test_the_paper_scale_follows_the_published_protocol(experiment):
     ours = {}
     for file in ("config.yaml", "paper.yaml"):
-        ours |= yaml.safe_load((CONFIG / file).read_text())["experiments"].get(question, {})
-    for key, wanted in published.protocols()[question].items():
+        ours |= yaml.safe_load((CONFIG / file).read_text())["experiments"].get(experiment, {})
+    for key, wanted in published.protocols()[experiment].items():
         assert ours[key] == wanted, key
 
 
@@ -52,7 +52,7 @@ def test_the_farthest_point_is_a_factor_or_decibels():
 @pytest.mark.parametrize(("changed", "n_lines"), [({}, 2), ({"n_samples": 10}, 2), ({"learning_rate": 0.01}, 1)])
 def test_a_curve_is_drawn_where_only_sizes_differ_from_the_paper(changed, n_lines):
     settings = published.protocols()["learning"] | {"n_layers": 25, "estimator": "dec"} | changed
-    results = SimpleNamespace(question="learning", cells=[SimpleNamespace(settings=settings)])
+    results = SimpleNamespace(experiment="learning", cells=[SimpleNamespace(settings=settings)])
     line = pd.DataFrame({"n_layers": 25, "estimator": "dec", "quantity": "dictionary_error", "step": [0, 600], "mean": 0.5})
     _, (axis,) = style.panels()
     axis.plot(line.step, line["mean"], color="red")

@@ -18,7 +18,7 @@ COLUMN = 3.3  # inches: the width of a column in a two-column paper
 
 
 class Figure(NamedTuple):
-    """A figure of a question: its file name, its caption, and ``draw(results) -> (matplotlib figure, plotted numbers)``.
+    """A figure of an experiment: its file name, its caption, and ``draw(results) -> (matplotlib figure, plotted numbers)``.
 
     timed : it shows seconds or memory, which no other run repeats
     """
@@ -144,6 +144,6 @@ def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
 
 
 def captions(figures: Sequence[Figure], scale: str, n_seeds: int) -> str:
-    """The captions of a question's figures, in Markdown."""
+    """The captions of an experiment's figures, in Markdown."""
     seeds = f"Scale: {scale}; n = {n_seeds} seeds; bands: {statistics.BAND}."
     return "\n".join(f"## {figure.name}\n\n{figure.caption} {seeds}\n" for figure in figures)

@@ -12,7 +12,7 @@ A claim estimates one effect per seed from the rows, and says on which side of a
 Each claim says whose statement it is: the paper's, one that follows from its theory, or ours. Only those of the paper and its theory make up
 the headline counts. A question of ours accuses nobody: it "holds here" or "does not hold here".
 
-Beside each verdict stand the p-value of the same t-test against the threshold, after Holm's correction over the claims of its question,
+Beside each verdict stand the p-value of the same t-test against the threshold, after Holm's correction over the claims of its experiment,
 and the effect size: the mean distance to the threshold in standard deviations over seeds. The verdict itself is never corrected, so
 that a claim added later cannot change it; the column p_holm tells what survives the correction.
 """
@@ -44,9 +44,9 @@ class Claim:
         the assumptions hold) or "ours" (a question that we add); raises :class:`PudleError` for another
     place : section, figure or theorem; the assumptions of a theory; of a question of ours, what the paper says instead
     effect : what is estimated, in words
-    estimate : rows of the question → effect, indexed by seed; raises :class:`NotRun`
+    estimate : rows of the experiment → effect, indexed by seed; raises :class:`NotRun`
     rows : from which rows: quantity, and the settings and steps that are read
-    figure : name of the question's figure that shows it
+    figure : name of the experiment's figure that shows it
     above, below : the threshold; exactly one is given
     why : where the threshold comes from
     ratio : the effect is a ratio: its interval is computed on the log scale
@@ -147,10 +147,12 @@ class Claim:
 
 
 def judge_all(claims: Iterable[tuple[str, Claim, pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    """The claims table, one row for each (question, claim, rows of that question, those of whole runs); ``p_holm`` is corrected
-    within each question."""
-    table = pd.DataFrame([{"question": question} | claim.judge(rows, whole) for question, claim, rows, whole in claims])
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", table.groupby("question").p.transform(lambda p: holm(p.to_numpy())))
+    """The claims table, one row for each (experiment, claim, rows of that experiment, those of whole runs); ``p_holm`` is corrected
+    within each experiment."""
+    table = pd.DataFrame([{"experiment": experiment} | claim.judge(rows, whole) for experiment, claim, rows, whole in claims])
+    table.insert(
+        table.columns.get_loc("p") + 1, "p_holm", table.groupby("experiment").p.transform(lambda p: holm(p.to_numpy()))
+    )
     return table
 
 
@@ -181,7 +183,7 @@ def markdown(table: pd.DataFrame, scale: str) -> str:
     return (
         f"# Claims at the scale '{scale}'\n\nOf the paper and its theory: {counted(headline)}. Intervals: 95 % Student-t over seeds of the "
         f"effect per seed (ratios on the log scale); p: the t-test against the threshold, two-sided, Holm-corrected over the claims of a "
-        f"question; effect size: distance of the mean to the threshold in standard deviations over seeds; negative control: what was "
+        f"experiment; effect size: distance of the mean to the threshold in standard deviations over seeds; negative control: what was "
         f"spoiled to see that the claim can fail (docs/claims.md says more).\n\n{_lines(headline)}\n\n"
         f"## {BEYOND}\n\nQuestions that we add; the paper states none of them. {counted(ours)}.\n\n{_lines(ours)}\n"
     )

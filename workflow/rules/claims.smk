@@ -14,8 +14,8 @@ rule verdicts:
         planned=planned(),
         fingerprint=code(
             "analysis.verdicts",
-            *(f"experiments.{question}.claims" for question in QUESTIONS),
-            *(f"experiments.{question}.controls" for question in filter(experiments.has_controls, QUESTIONS)),
+            *(f"experiments.{experiment}.claims" for experiment in EXPERIMENTS),
+            *(f"experiments.{experiment}.controls" for experiment in filter(experiments.has_controls, EXPERIMENTS)),
         ),
     shell:
         "pudle verdicts --root {params.root:q} 2> {log:q}"
@@ -44,22 +44,22 @@ rule published:
         "pudle published --root {params.root:q} 2> {log:q}"
 
 
-# Negative controls of a question's claims: the run fails if one of them lets its claim stand.
-for question in filter(experiments.has_controls, QUESTIONS):
+# Negative controls of an experiment's claims: the run fails if one of them lets its claim stand.
+for experiment in filter(experiments.has_controls, EXPERIMENTS):
 
     rule:
         name:
-            f"controls_{question}"
+            f"controls_{experiment}"
         output:
-            f"{ROOT}/controls/{question}.csv",
+            f"{ROOT}/controls/{experiment}.csv",
         log:
-            f"{ROOT}/logs/controls/{question}.log",
+            f"{ROOT}/logs/controls/{experiment}.log",
         priority: 2  # first: they wait for nothing, and the longest would else be all that runs at the end
         conda:
             "../../environment.yml"
         params:
             root=lambda wildcards: ROOT,
-            question=question,
-            fingerprint=code(f"experiments.{question}.controls", f"experiments.{question}.claims"),
+            experiment=experiment,
+            fingerprint=code(f"experiments.{experiment}.controls", f"experiments.{experiment}.claims"),
         shell:
-            "pudle controls {params.question} --root {params.root:q} 2> {log:q}"
+            "pudle controls {params.experiment} --root {params.root:q} 2> {log:q}"

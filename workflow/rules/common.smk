@@ -43,13 +43,13 @@ except PudleError as error:
 
 ROOT = f"{Path(config['results']).expanduser()}/{config['scale']}"
 LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart to the end of this process, however it ends
-CELLS = {f"{cell.question}/{cell.id}": cell for cell in experiments.plan(config)}
+CELLS = {f"{cell.experiment}/{cell.id}": cell for cell in experiments.plan(config)}
 SOCKET = tempfile.TemporaryDirectory()  # the job server's
-QUESTIONS = sorted({cell.question for cell in CELLS.values()})
+EXPERIMENTS = sorted({cell.experiment for cell in CELLS.values()})
 
 
-def cell(question, wildcards):
-    return CELLS[f"{question}/{wildcards.cell}"]
+def cell(experiment, wildcards):
+    return CELLS[f"{experiment}/{wildcards.cell}"]
 
 
 def plugin(cell):
@@ -63,18 +63,18 @@ def digest(data_set):
     return catalogue.digest(data_set, catalogue.data_root())
 
 
-def cell_files(question=None):
-    return [f"{ROOT}/cells/{name}/cell.json" for name, cell in CELLS.items() if question in (None, cell.question)]
+def cell_files(experiment=None):
+    return [f"{ROOT}/cells/{name}/cell.json" for name, cell in CELLS.items() if experiment in (None, cell.experiment)]
 
 
-def planned(question=None):
+def planned(experiment=None):
     """Changes with the set of cells: Snakemake alone does not see that a cell has left the grid."""
-    return hashlib.sha256("\n".join(sorted(cell_files(question))).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(sorted(cell_files(experiment))).encode()).hexdigest()[:16]
 
 
-def figure_files(question):
-    names = [figure.name for figure in experiments.part(question, "figures").FIGURES]
-    return [f"{ROOT}/figures/{question}/{name}.{kind}" for name in names for kind in ("pdf", "png", "svg", "csv")]
+def figure_files(experiment):
+    names = [figure.name for figure in experiments.part(experiment, "figures").FIGURES]
+    return [f"{ROOT}/figures/{experiment}/{name}.{kind}" for name in names for kind in ("pdf", "png", "svg", "csv")]
 
 
 def products():
@@ -82,9 +82,9 @@ def products():
     return [
         cell_files(),
         [f"{ROOT}/{name}" for name in ("cells.csv", "claims.md", "published.md", "report/index.html")],
-        [f"{ROOT}/tables/{question}.csv" for question in QUESTIONS],
-        [f"{ROOT}/controls/{question}.csv" for question in filter(experiments.has_controls, QUESTIONS)],
-        [figure_files(question) for question in QUESTIONS],
+        [f"{ROOT}/tables/{experiment}.csv" for experiment in EXPERIMENTS],
+        [f"{ROOT}/controls/{experiment}.csv" for experiment in filter(experiments.has_controls, EXPERIMENTS)],
+        [figure_files(experiment) for experiment in EXPERIMENTS],
     ]
 
 

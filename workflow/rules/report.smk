@@ -2,7 +2,7 @@
 rule report:
     input:
         cell_files(),
-        [figure_files(question) for question in QUESTIONS],
+        [figure_files(experiment) for experiment in EXPERIMENTS],
         f"{ROOT}/cells.csv",
         f"{ROOT}/claims.csv",
         f"{ROOT}/published.csv",

@@ -1,4 +1,4 @@
-# Every cell with its status, and the means of each question with their intervals over seeds.
+# Every cell with its status, and the means of each experiment with their intervals over seeds.
 rule coverage:
     input:
         cell_files(),
@@ -18,21 +18,21 @@ rule coverage:
 
 rule tables:
     input:
-        lambda wildcards: cell_files(wildcards.question),
+        lambda wildcards: cell_files(wildcards.experiment),
     output:
         report(
-            f"{ROOT}/tables/{{question}}.csv",
+            f"{ROOT}/tables/{{experiment}}.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"question": "{question}"},
+            labels={"experiment": "{experiment}"},
         ),
     log:
-        f"{ROOT}/logs/tables/{{question}}.log",
+        f"{ROOT}/logs/tables/{{experiment}}.log",
     conda:
         "../../environment.yml"
     params:
         root=lambda wildcards: ROOT,
-        planned=lambda wildcards: planned(wildcards.question),
+        planned=lambda wildcards: planned(wildcards.experiment),
         fingerprint=code("analysis.tables"),
     shell:
-        "pudle tables {wildcards.question} --root {params.root:q} 2> {log:q}"
+        "pudle tables {wildcards.experiment} --root {params.root:q} 2> {log:q}"
