@@ -14,9 +14,11 @@ from matplotlib import pyplot
 
 from pudle import experiments, methods
 from pudle.analysis import style
+from pudle.analysis.claim import Claim, NotRun, final
+from pudle.analysis.figure import Figure
 from pudle.analysis.statistics import bootstrap_band, t_interval
 from pudle.analysis.tables import Results, coverage
-from pudle.analysis.verdicts import Claim, NotRun, final, judge_all, markdown
+from pudle.analysis.verdicts import judge_all, markdown
 from pudle.audit import recompute
 from pudle.errors import PudleError
 from pudle.harness import cells, files, provenance
@@ -131,7 +133,7 @@ def test_a_figure_that_lacks_what_ended_early_is_a_sheet_that_says_so_and_a_faul
     def draw(results):
         raise ZeroDivisionError
 
-    figure, results = style.Figure("f", "Caption.", draw), Results("toy", [], tmp_path)
+    figure, results = Figure("f", "Caption.", draw), Results("toy", [], tmp_path)
     results.rows = pd.DataFrame([(0, 0, "error", 1.0), (1, 0, "error", 2.0)], columns=KEYS)
     results.summary = results.summarise()
     with pytest.raises(ZeroDivisionError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim
+from pudle.analysis.claim import Claim
 from pudle.errors import PudleError
 from pudle.harness.record import Record
 

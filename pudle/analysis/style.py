@@ -2,31 +2,19 @@
 
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pudle.analysis import statistics
+from pudle.analysis.figure import Figure
 from pudle.harness import files
 from pudle.harness.record import ENDINGS
 
 COLUMN = 3.3  # inches: the width of a column in a two-column paper
-
-
-class Figure(NamedTuple):
-    """A figure of an experiment: its file name, its caption, and ``draw(results) -> (matplotlib figure, plotted numbers)``.
-
-    timed : it shows seconds or memory, which no other run repeats
-    """
-
-    name: str
-    caption: str
-    draw: Callable
-    timed: bool = False
 
 
 def plain_matplotlib() -> None:

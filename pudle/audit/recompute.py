@@ -19,6 +19,7 @@ import scipy
 
 from pudle import experiments
 from pudle.analysis import published, style, tables, verdicts
+from pudle.analysis.claim import Claim, NotRun
 from pudle.analysis.statistics import LEVEL, RESAMPLES
 from pudle.audit.finding import Finding
 from pudle.audit.run import Run, name_of
@@ -176,13 +177,13 @@ def _controls(run: Run, experiment: str) -> Iterator[Finding]:
     name = f"controls/{experiment}.csv"
     table = read(run.root / name)
     claims = {claim.id: claim for claim in experiments.part(experiment, "claims").CLAIMS}
-    planned = [(control.id, claim, claims[claim].threshold, control.statement)
+    planned = [(control.id, claim, claims[claim].side, control.statement)
                for control in experiments.part(experiment, "controls").CONTROLS for claim in control.claims]  # fmt: skip
     if list(table[["control", "claim", "threshold", "spoiled"]].itertuples(index=False, name=None)) != planned:
         yield Finding(name, "controls", "does not list the controls of this experiment's claims")
     for row in table.itertuples():
-        side, bar = row.threshold.split()
-        wrong = row.effect > float(bar) if side == "<" else row.effect < float(bar)
+        side, threshold = row.threshold.split()
+        wrong = row.effect > float(threshold) if side == "<" else row.effect < float(threshold)
         if row.verdict != "CONTRADICTED" or str(row.works) != "True" or not wrong:
             yield Finding(
                 name, "controls", f"{row.claim} with {row.control}: {row.verdict}, effect {row.effect} {row.threshold}"
@@ -221,14 +222,14 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFra
     yield from _same(run, "claims.md", "verdict", verdicts.markdown(table, run.scale))
 
 
-def _effects(claim: verdicts.Claim, rows: pd.DataFrame) -> tuple[dict, str]:
+def _effects(claim: Claim, rows: pd.DataFrame) -> tuple[dict, str]:
     try:
         return dict(claim.estimate(rows)), ""
-    except (verdicts.NotRun, KeyError, IndexError, ValueError) as missing:
+    except (NotRun, KeyError, IndexError, ValueError) as missing:
         return {}, str(missing)
 
 
-def _judge(claim: verdicts.Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> dict:
+def _judge(claim: Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> dict:
     (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, whole)
     ended = sum(value == value and left.get(seed) != value for seed, value in by_seed.items())
     effects = np.array([value for value in (left if ended else by_seed).values() if value == value], float)
@@ -246,7 +247,7 @@ def _judge(claim: verdicts.Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> di
     )
     forward, back = (np.log, np.exp) if claim.ratio else (np.asarray, np.asarray)
     positive = effects[effects > 0] if claim.ratio else effects
-    values, bar, count = forward(positive), forward(claim.bar), len(effects)
+    values, threshold, count = forward(positive), forward(claim.threshold), len(effects)
     if len(positive) < count:
         values = np.full(count, np.nan)
     mean = values.mean() if count else np.nan
@@ -257,12 +258,12 @@ def _judge(claim: verdicts.Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> di
     verdict = "NOT RUN" if not count and not ended else "INCONCLUSIVE"
     if ended:
         pass
-    elif count >= claim.min_seeds and min(side * low, side * high) > side * claim.bar:
+    elif count >= claim.min_seeds and min(side * low, side * high) > side * claim.threshold:
         verdict = "SUPPORTED"
-    elif count >= claim.min_seeds and max(side * low, side * high) < side * claim.bar:
+    elif count >= claim.min_seeds and max(side * low, side * high) < side * claim.threshold:
         verdict = "CONTRADICTED"
     vary = count > 1 and np.isfinite(values).all() and np.ptp(values) > 1e-12 * np.abs(values).max()
-    distance = (mean - bar) / spread if vary else np.nan
+    distance = (mean - threshold) / spread if vary else np.nan
     return {
         "claim": claim.id,
         "kind": claim.kind,
@@ -270,7 +271,7 @@ def _judge(claim: verdicts.Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> di
         "effect": float(back(mean)),
         "low": float(low),
         "high": float(high),
-        "threshold": f"{'>' if side > 0 else '<'} {claim.bar:g}",
+        "threshold": f"{'>' if side > 0 else '<'} {claim.threshold:g}",
         "n_seeds": count,
         "p": 2 * scipy.stats.t(count - 1).sf(abs(distance) * np.sqrt(count)) if vary else np.nan,
         "effect_size": distance,

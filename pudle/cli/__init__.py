@@ -87,7 +87,8 @@ def claims(root: Path, scale: str | None, describe: bool):
 
 def described_claims() -> str:
     """Every claim with its formula, threshold, source and controls: what follows the introduction of ``docs/claims.md``."""
-    from pudle.analysis.verdicts import BEYOND, KINDS
+    from pudle.analysis.claim import KINDS
+    from pudle.analysis.verdicts import BEYOND
 
     claims = [
         (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
@@ -110,12 +111,12 @@ def described_claims() -> str:
 
 
 def _described(experiment: str, claim) -> str:
-    from pudle.analysis.verdicts import KINDS
+    from pudle.analysis.claim import KINDS
 
     return (
         f"#### {claim.id}\n\n{claim.statement}\n\n"
         f"- {KINDS[claim.kind]}: {claim.place}\n"
-        f"- holds if: {claim.effect} {claim.threshold} ({claim.why}){'; mean on the log scale' if claim.ratio else ''}\n"
+        f"- holds if: {claim.effect} {claim.side} ({claim.why}){'; mean on the log scale' if claim.ratio else ''}\n"
         f"- from: {claim.rows}; at least {claim.min_seeds} seeds\n"
         f"- figure: `figures/{experiment}/{claim.figure}`; negative control: {experiments.controls_of(experiment, claim, 'id')}"
     )

@@ -20,7 +20,7 @@ from pudle.harness import plugins, provenance, settings
 from pudle.harness.cells import Cell
 
 if TYPE_CHECKING:
-    from pudle.analysis.verdicts import Claim
+    from pudle.analysis.claim import Claim
 
 MOST_SEEDS = 10_000
 EXPERIMENTS = tuple(

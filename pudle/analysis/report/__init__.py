@@ -14,7 +14,8 @@ import jinja2
 import numpy as np
 
 from pudle.analysis import published
-from pudle.analysis.verdicts import BEYOND, VERDICTS, counted, is_ours, worded
+from pudle.analysis.claim import VERDICTS
+from pudle.analysis.verdicts import BEYOND, counted, is_ours, worded
 from pudle.harness import cells, files
 
 _TABLES = {

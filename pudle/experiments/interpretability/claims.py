@@ -5,7 +5,7 @@ The relation is the stationarity of dec with weight decay. Back-propagation thro
 
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim, final, select
+from pudle.analysis.claim import Claim, final, select
 
 _PLACE = "Section 4, interpretability"
 

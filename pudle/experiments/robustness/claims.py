@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim, NotRun, final
+from pudle.analysis.claim import Claim, NotRun, final
 
 VARIANTS = {
     "noise": "under additive noise of 0.12",

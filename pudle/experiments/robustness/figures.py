@@ -1,7 +1,7 @@
 """Final errors and curves of each gradient under each variant."""
 
 from pudle.analysis import style
-from pudle.analysis.style import Figure
+from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines
 
