@@ -336,6 +336,7 @@ def _computing_on(device: str) -> AbstractContextManager:
         return nullcontext()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products are not deterministic
     torch.backends.fp32_precision = "ieee"  # else convolutions are in TF32, with ten bits
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"  # torch 2.11 needs both
     return torch.device("cuda")
 
 
