@@ -101,6 +101,7 @@ class Run:
         made = {
             experiment: [name for cell in self.of(experiment) for name in self.outputs(cell)] for experiment in self.experiments
         }
+        yield Step("configuration", "pudle configuration", (), ("config.json",))
         everything = tuple(name for names in made.values() for name in names)
         for cell in self.cells:
             yield Step(f"cell/{name_of(cell)}", "pudle cell", ("config.json",), tuple(self.outputs(cell)))

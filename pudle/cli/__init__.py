@@ -218,6 +218,14 @@ def tables(experiment: str, root: Path):
 
 
 @main.command()
+@click.argument("content")
+@ROOT
+def configuration(content: str, root: Path):
+    """Keep the merged configuration of a run, JSON text CONTENT: ROOT/config.json."""
+    files.write(root / "config.json", content)
+
+
+@main.command()
 @ROOT
 def coverage(root: Path):
     """List every planned cell with its status and settings: ROOT/cells.csv."""

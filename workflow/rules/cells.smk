@@ -4,6 +4,8 @@ for experiment in EXPERIMENTS:
     rule:
         name:
             f"cell_{experiment}"
+        input:
+            lambda wildcards, experiment=experiment: again_if_stale(experiment, wildcards),
         output:
             multiext(f"{ROOT}/cells/{experiment}/{{cell}}/", "rows.csv", "cell.json"),
         log:

@@ -1,7 +1,9 @@
 # The verdicts, from the rows.
 rule verdicts:
     input:
+        again_if_unknown(f"{ROOT}/claims.md"),
         cell_files(),
+        ancient(f"{ROOT}/config.json"),
     output:
         csv=report(f"{ROOT}/claims.csv", caption="../report/claims.rst", category="Verdicts", labels={"table": "claims"}),
         markdown=f"{ROOT}/claims.md",
@@ -24,8 +26,9 @@ rule verdicts:
 # Ours beside what was published.
 rule published:
     input:
+        again_if_unknown(f"{ROOT}/published.md"),
         cell_files(),
-        [f"{workflow.basedir}/pudle/published/{name}" for name in ("values.csv", "curves.csv", "sources.csv")],
+        ancient(f"{ROOT}/config.json"),
     output:
         csv=report(
             f"{ROOT}/published.csv", caption="../report/published.rst", category="Verdicts", labels={"table": "published"}
@@ -40,6 +43,7 @@ rule published:
         root=lambda wildcards: ROOT,
         planned=planned(),
         fingerprint=code("analysis.published"),
+        data=contents(f"{workflow.basedir}/pudle/published/*.csv", f"{workflow.basedir}/pudle/published/*.yaml"),
     shell:
         "pudle published --root {params.root:q} 2> {log:q}"
 
@@ -50,6 +54,8 @@ for experiment in filter(experiments.has_controls, EXPERIMENTS):
     rule:
         name:
             f"controls_{experiment}"
+        input:
+            again_if_unknown(f"{ROOT}/controls/{experiment}.csv"),
         output:
             f"{ROOT}/controls/{experiment}.csv",
         log:

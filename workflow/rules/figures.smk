@@ -17,8 +17,10 @@ for experiment in EXPERIMENTS:
         name:
             f"figures_{experiment}"
         input:
+            again_if_unknown(f"{ROOT}/figures/{experiment}/captions.md"),
             f"{ROOT}/tables/{experiment}.csv",
             cell_files(experiment),
+            ancient(f"{ROOT}/config.json"),
         output:
             pictures(experiment),
             f"{ROOT}/figures/{experiment}/captions.md",

@@ -1,7 +1,26 @@
+# The configuration of this run, merged from all its files. Stages read it; cells are given their settings.
+rule configuration:
+    input:
+        again_if_changed,
+    output:
+        f"{ROOT}/config.json",
+    log:
+        f"{ROOT}/logs/configuration.log",
+    conda:
+        "../../environment.yml"
+    params:
+        root=lambda wildcards: ROOT,
+        configuration=CONFIGURATION,
+    shell:
+        "pudle configuration {params.configuration:q} --root {params.root:q} 2> {log:q}"
+
+
 # Every cell with its status, and the means of each experiment with their intervals over seeds.
 rule coverage:
     input:
+        again_if_unknown(f"{ROOT}/cells.csv"),
         cell_files(),
+        ancient(f"{ROOT}/config.json"),
     output:
         report(f"{ROOT}/cells.csv", caption="../report/coverage.rst", category="Verdicts", labels={"table": "coverage"}),
     log:
@@ -18,7 +37,9 @@ rule coverage:
 
 rule tables:
     input:
+        again_if_unknown(f"{ROOT}/tables/{{experiment}}.csv"),
         lambda wildcards: cell_files(wildcards.experiment),
+        ancient(f"{ROOT}/config.json"),
     output:
         report(
             f"{ROOT}/tables/{{experiment}}.csv",
