@@ -29,7 +29,9 @@ def call(path: str, name: str, sparsity: int):
     x, D = data.x, pudle.perturb_dictionary(data.dictionary, 0.005, seed=0)
     calls = {
         ("plain", "hard layers"): lambda: iterate(HARD, x.new_zeros(N, P), lambda z: (z @ D.T - x) @ D),
-        ("plain", "pursuit"): lambda: orthogonal_mp_gram((D.T @ D).numpy(), (x @ D).T.numpy(), n_nonzero_coefs=sparsity),
+        ("plain", "pursuit"): lambda: orthogonal_mp_gram(
+            (D.T @ D).numpy(force=True), (x @ D).T.numpy(force=True), n_nonzero_coefs=sparsity
+        ),
         ("fast", "hard layers"): lambda: unrolled_codes(x, D, HARD),
         ("fast", "pursuit"): lambda: pursue(x, D, sparsity=sparsity),
     }

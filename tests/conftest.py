@@ -29,7 +29,7 @@ def checkout(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(checkout, tmp_path_factory) -> Workflow:
-    """Two questions at toy size, run to the end."""
+    """Two experiments at toy size, run to the end."""
     workflow = Workflow(checkout, tmp_path_factory.mktemp("finished"), TOY)
     workflow()
     return workflow

@@ -324,7 +324,7 @@ def test_trace_of_whole_files_and_of_verdicts(small_run):
     said = pudle("trace", small_run / "cells.csv", "--row", 2)
     assert said.count("cell.json  SHA-256") == 1
     claims = pd.read_csv(small_run / "claims.csv")
-    row = int(np.flatnonzero(claims.question == "robustness")[0]) + 1
+    row = int(np.flatnonzero(claims.experiment == "robustness")[0]) + 1
     assert pudle("trace", small_run / "claims.csv", "--row", row).count("cell.json  SHA-256") == 4
 
 

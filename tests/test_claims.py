@@ -16,16 +16,16 @@ from pudle.experiments.robustness.claims import CLAIMS as ROBUSTNESS
 from pudle.experiments.unrolling.claims import CLAIMS as UNROLLING
 
 CONTROLS = [
-    pytest.param(question, control, id=f"{question}-{control.id}")
-    for question in filter(experiments.has_controls, experiments.QUESTIONS)
-    for control in experiments.part(question, "controls").CONTROLS
+    pytest.param(experiment, control, id=f"{experiment}-{control.id}")
+    for experiment in filter(experiments.has_controls, experiments.EXPERIMENTS)
+    for control in experiments.part(experiment, "controls").CONTROLS
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("question", "control"), CONTROLS)
-def test_a_control_contradicts_its_claims_and_only_because_it_is_spoiled(question, control):
-    claims = experiments.part(question, "claims").CLAIMS
+@pytest.mark.parametrize(("experiment", "control"), CONTROLS)
+def test_a_control_contradicts_its_claims_and_only_because_it_is_spoiled(experiment, control):
+    claims = experiments.part(experiment, "claims").CLAIMS
     assert {row["verdict"] for row in verdicts(control, claims)} == {"CONTRADICTED"}
     assert "CONTRADICTED" not in {row["verdict"] for row in verdicts(control, claims, spoil=False)}
 
@@ -38,18 +38,18 @@ def test_unrolling_claims_hold_for_the_right_gradients():
 
 
 def test_controls_name_claims_that_are_there():
-    for question in filter(experiments.has_controls, experiments.QUESTIONS):
-        ids = {claim.id for claim in experiments.part(question, "claims").CLAIMS}
-        for control in experiments.part(question, "controls").CONTROLS:
-            assert control.claims and set(control.claims) <= ids, (question, control.id)
+    for experiment in filter(experiments.has_controls, experiments.EXPERIMENTS):
+        ids = {claim.id for claim in experiments.part(experiment, "claims").CLAIMS}
+        for control in experiments.part(experiment, "controls").CONTROLS:
+            assert control.claims and set(control.claims) <= ids, (experiment, control.id)
 
 
 def test_every_claim_has_a_control_or_says_why_there_is_none():
-    for question in experiments.QUESTIONS:
-        controls = experiments.part(question, "controls").CONTROLS if experiments.has_controls(question) else ()
-        for claim in experiments.part(question, "claims").CLAIMS:
+    for experiment in experiments.EXPERIMENTS:
+        controls = experiments.part(experiment, "controls").CONTROLS if experiments.has_controls(experiment) else ()
+        for claim in experiments.part(experiment, "claims").CLAIMS:
             controlled = any(claim.id in control.claims for control in controls)
-            assert controlled != bool(claim.uncontrolled), (question, claim.id)
+            assert controlled != bool(claim.uncontrolled), (experiment, claim.id)
 
 
 def test_a_control_that_lets_its_claim_stand_is_an_error():
@@ -105,7 +105,7 @@ def test_learning_claims_on_the_published_errors(swap, verdict):
 @pytest.mark.parametrize(("swap", "verdict"), [(False, "SUPPORTED"), (True, "CONTRADICTED")])
 def test_robustness_claims_on_the_published_curves(swap, verdict):
     """The ends of the paper's curves support its claims; dec and ae-ls swapped contradict them."""
-    ends = published.curves().query("question == 'robustness'").groupby("where").value.last()
+    ends = published.curves().query("experiment == 'robustness'").groupby("where").value.last()
     names = {"pudle-dec": "pudle-ae-ls", "pudle-ae-ls": "pudle-dec"} if swap else {}
     rows = []
     for where, value in ends.items():

@@ -36,10 +36,10 @@ SMALLER = {  # than TOY, as a pretended device is slow
 }
 
 
-def _cells(question: str) -> list[cells.Cell]:
-    section = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["experiments"][question] or {}
-    section |= TOY[question] | SMALLER.get(question, {}) | {"seeds": 1}
-    return experiments.plan({"seeds": 1, "experiments": {question: section}})
+def _cells(experiment: str) -> list[cells.Cell]:
+    section = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["experiments"][experiment] or {}
+    section |= TOY[experiment] | SMALLER.get(experiment, {}) | {"seeds": 1}
+    return experiments.plan({"seeds": 1, "experiments": {experiment: section}})
 
 
 def _same(here: Record, there: Record) -> None:
@@ -54,11 +54,11 @@ def _same(here: Record, there: Record) -> None:
         np.testing.assert_allclose(there.arrays[name], array, rtol=1e-3, atol=rounding, err_msg=name)
 
 
-@pytest.mark.parametrize("question", experiments.QUESTIONS)
-def test_an_experiment_computes_on_the_device(question):
+@pytest.mark.parametrize("experiment", experiments.EXPERIMENTS)
+def test_an_experiment_computes_on_the_device(experiment):
     """Data are drawn on the CPU, and have the same bits everywhere; nothing is multiplied there."""
-    run = experiments.part(question, "run").run
-    for cell in _cells(question):
+    run = experiments.part(experiment, "run").run
+    for cell in _cells(experiment):
         here, there = Record(), Record()
         run(cell.settings, cell.seeds, here)
         with pretended() as products:
@@ -236,13 +236,13 @@ def test_filter_gradients_are_those_of_the_processor(gpu, estimator, dtype):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("question", experiments.QUESTIONS)
-def test_cells_of_a_gpu_have_the_rows_of_the_processors(question, tmp_path):
-    for cell in _cells(question):
+@pytest.mark.parametrize("experiment", experiments.EXPERIMENTS)
+def test_cells_of_a_gpu_have_the_rows_of_the_processors(experiment, tmp_path):
+    for cell in _cells(experiment):
         found = {}
         for device in ("cpu", "cuda"):
             words = ["--settings", json.dumps(dict(cell.settings)), "--seeds", "0", "--device", device]
-            pudle("cell", question, *words, "--output", tmp_path / cell.id / device)
+            pudle("cell", experiment, *words, "--output", tmp_path / cell.id / device)
             found[device] = pd.read_csv(tmp_path / cell.id / device / "rows.csv")
             used = cells.read(tmp_path / cell.id / device)["provenance"]["device"]
             assert used == (torch.cuda.get_device_name() if device == "cuda" else "cpu")

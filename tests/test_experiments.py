@@ -1,4 +1,4 @@
-"""Every question runs at toy size, deterministically, and its figures and claims take its rows."""
+"""Every experiment runs at toy size, deterministically, and its figures and claims take its rows."""
 
 import json
 import os
@@ -145,73 +145,73 @@ TOY = {
 @pytest.fixture(scope="module")
 def config() -> dict:
     config = yaml.safe_load((CONFIG / "config.yaml").read_text()) | {"scale": "toy", "seeds": 2}
-    for question, toy in TOY.items():
-        config["experiments"][question] = (config["experiments"][question] or {}) | toy
+    for experiment, toy in TOY.items():
+        config["experiments"][experiment] = (config["experiments"][experiment] or {}) | toy
     return config
 
 
-def _run_all(config: dict, root: Path, question: str) -> Results:
+def _run_all(config: dict, root: Path, experiment: str) -> Results:
     planned = experiments.plan(config)
-    results = Results(question, planned, root)
+    results = Results(experiment, planned, root)
     for cell in results.cells:
-        cells.run(cell, cell.folder(root), experiments.part(question, "run").run, fingerprint="")
+        cells.run(cell, cell.folder(root), experiments.part(experiment, "run").run, fingerprint="")
     return results
 
 
-@pytest.mark.parametrize("question", experiments.QUESTIONS)
-def test_a_question_from_cells_to_figures_and_claims(question, config, tmp_path):
-    assert question in TOY, "give the new question a toy size here"
-    results = _run_all(config, tmp_path, question)
-    again = _run_all(config, tmp_path / "again", question)
+@pytest.mark.parametrize("experiment", experiments.EXPERIMENTS)
+def test_a_experiment_from_cells_to_figures_and_claims(experiment, config, tmp_path):
+    assert experiment in TOY, "give the new experiment a toy size here"
+    results = _run_all(config, tmp_path, experiment)
+    again = _run_all(config, tmp_path / "again", experiment)
     assert results.rows.equals(again.rows)
     table = results.summarise()
     (tmp_path / "tables").mkdir()
-    table.to_csv(tmp_path / "tables" / f"{question}.csv", index=False)
-    if question == "jacobian":  # its samples settle where they will
+    table.to_csv(tmp_path / "tables" / f"{experiment}.csv", index=False)
+    if experiment == "jacobian":  # its samples settle where they will
         assert table.n_seeds.max() == 2
     else:
         assert (table.n_seeds == 2).all()
     assert len(table)
-    drawn = {figure.name: figure.draw(results) for figure in experiments.part(question, "figures").FIGURES}
+    drawn = {figure.name: figure.draw(results) for figure in experiments.part(experiment, "figures").FIGURES}
     for name, (image, plotted) in drawn.items():
         assert len(plotted), name
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             image.canvas.draw()
         plt.close(image)
-    for claim in experiments.part(question, "claims").CLAIMS:
+    for claim in experiments.part(experiment, "claims").CLAIMS:
         assert claim.judge(results.rows)["verdict"] in ("INCONCLUSIVE", "NOT RUN")  # two seeds prove nothing
 
 
-@pytest.mark.parametrize("question", experiments.QUESTIONS)
-def test_figures_do_with_one_seed(question, config, tmp_path):
-    one = config | {"experiments": {question: config["experiments"][question] | {"seeds": 1}}}
-    results = _run_all(one, tmp_path, question)
+@pytest.mark.parametrize("experiment", experiments.EXPERIMENTS)
+def test_figures_do_with_one_seed(experiment, config, tmp_path):
+    one = config | {"experiments": {experiment: config["experiments"][experiment] | {"seeds": 1}}}
+    results = _run_all(one, tmp_path, experiment)
     (tmp_path / "tables").mkdir()
-    results.summarise().to_csv(tmp_path / "tables" / f"{question}.csv", index=False)
-    for figure in experiments.part(question, "figures").FIGURES:
+    results.summarise().to_csv(tmp_path / "tables" / f"{experiment}.csv", index=False)
+    for figure in experiments.part(experiment, "figures").FIGURES:
         image, _ = figure.draw(results)
         image.canvas.draw()
         plt.close(image)
 
 
-@pytest.mark.parametrize("question", experiments.QUESTIONS)
-def test_where_every_run_fails_at_the_start_tables_figures_and_claims_say_so(question, config, tmp_path):
-    results = Results(question, experiments.plan(config), tmp_path)
+@pytest.mark.parametrize("experiment", experiments.EXPERIMENTS)
+def test_where_every_run_fails_at_the_start_tables_figures_and_claims_say_so(experiment, config, tmp_path):
+    results = Results(experiment, experiments.plan(config), tmp_path)
     for cell in results.cells:
         cells.run(cell, cell.folder(tmp_path), lambda _, seeds, record: record.fail(seeds, "no"), fingerprint="")
     table = results.summarise()
     assert not len(table) and list(table)[: len(results.cells[0].varies)] == list(results.cells[0].varies)
     (tmp_path / "tables").mkdir()
-    table.to_csv(tmp_path / "tables" / f"{question}.csv", index=False)
+    table.to_csv(tmp_path / "tables" / f"{experiment}.csv", index=False)
     run = SimpleNamespace(root=tmp_path, of=lambda _: results.cells, path=lambda cell, name: cell.folder("") / name)
-    assert list(recompute._table(run, question, recompute.gather(run, question))) == []
-    for figure in experiments.part(question, "figures").FIGURES:
+    assert list(recompute._table(run, experiment, recompute.gather(run, experiment))) == []
+    for figure in experiments.part(experiment, "figures").FIGURES:
         image, plotted = style.draw(figure, results)
         assert "no rows: every run ended early" in [text.get_text() for text in image.texts]
         assert not len(plotted) and list(plotted) == list(table)
         plt.close(image)
-    for claim in experiments.part(question, "claims").CLAIMS:
+    for claim in experiments.part(experiment, "claims").CLAIMS:
         assert claim.judge(results.rows, results.whole)["verdict"] == "NOT RUN"
 
 
@@ -250,7 +250,7 @@ def test_the_loss_of_denoising_is_the_formula_and_its_gradient_is_that_of_the_cl
 
 
 def test_the_gradient_of_the_mean_loss_is_that_of_the_sum_over_the_pixels_of_a_crop():
-    """At the paper's size: 129² pixels and 31² positions of codes; a question without the setting sums."""
+    """At the paper's size: 129² pixels and 31² positions of codes; an experiment without the setting sums."""
     size = {"crop": 129, "kernel": 9, "stride": 4}
     scale, weight = loss_weights(size | {"loss": "mean"})
     assert 1 / scale == pytest.approx(16641) and scale * weight == pytest.approx(1 / 31**2)
@@ -271,7 +271,7 @@ def _pudle(*words: str):
 
 def test_a_cell_keeps_to_its_threads(config, tmp_path):
     """ADMM on two BLAS threads beside another cell took five times as long."""
-    cell = next(cell for cell in experiments.plan(config) if cell.question == "unrolling")
+    cell = next(cell for cell in experiments.plan(config) if cell.experiment == "unrolling")
     words = [
         "cell",
         "unrolling",
@@ -292,7 +292,7 @@ def test_a_cell_keeps_to_its_threads(config, tmp_path):
 
 
 def test_claims_command_tells_what_is_contradicted(tmp_path):
-    header = "question,claim,kind,verdict,effect,low,high,threshold,n_seeds,measured,statement,place,why,note\n"
+    header = "experiment,claim,kind,verdict,effect,low,high,threshold,n_seeds,measured,statement,place,why,note\n"
     line = "learning,{id},{kind},{verdict},0.5,0.4,0.6,> 0,3,m,It holds.,p,w,\n"
     table = tmp_path / "claims.csv"
     table.write_text(
@@ -314,7 +314,7 @@ def test_claims_command_tells_what_is_contradicted(tmp_path):
     [
         (("claims", "--root", "nowhere"), "run `snakemake` first"),
         (("tables", "lerning"), "did you mean 'learning'"),
-        (("controls", "learn"), "unknown question with negative controls 'learn'"),
+        (("controls", "learn"), "unknown experiment with negative controls 'learn'"),
         (("claims", "--scale", "nowhere"), "run `snakemake` first"),
         (("report", "--root", "nowhere"), "run `snakemake` first"),
         (("figures", "learning", "--root", "nowhere"), "run `snakemake` first"),

@@ -14,9 +14,11 @@ from matplotlib import pyplot
 
 from pudle import experiments, methods
 from pudle.analysis import style
+from pudle.analysis.claim import Claim, NotRun, final
+from pudle.analysis.figure import Figure
 from pudle.analysis.statistics import bootstrap_band, t_interval
 from pudle.analysis.tables import Results, coverage
-from pudle.analysis.verdicts import Claim, NotRun, final, judge_all, markdown
+from pudle.analysis.verdicts import judge_all, markdown
 from pudle.audit import recompute
 from pudle.errors import PudleError
 from pudle.harness import cells, files, provenance
@@ -119,7 +121,7 @@ def test_a_run_that_ended_counts_where_its_cell_has_labels_inside(tmp_path):
 
     (tmp_path / "tables").mkdir()
     table.to_csv(tmp_path / "tables" / "toy.csv", index=False)
-    run = SimpleNamespace(root=tmp_path, of=lambda question: planned, path=lambda cell, name: cell.folder("") / name)
+    run = SimpleNamespace(root=tmp_path, of=lambda experiment: planned, path=lambda cell, name: cell.folder("") / name)
     rows = recompute.gather(run, "toy")  # the audit's own way
     assert list(recompute._table(run, "toy", rows)) == []
     table.assign(n_ended=0).to_csv(tmp_path / "tables" / "toy.csv", index=False)
@@ -131,7 +133,7 @@ def test_a_figure_that_lacks_what_ended_early_is_a_sheet_that_says_so_and_a_faul
     def draw(results):
         raise ZeroDivisionError
 
-    figure, results = style.Figure("f", "Caption.", draw), Results("toy", [], tmp_path)
+    figure, results = Figure("f", "Caption.", draw), Results("toy", [], tmp_path)
     results.rows = pd.DataFrame([(0, 0, "error", 1.0), (1, 0, "error", 2.0)], columns=KEYS)
     results.summary = results.summarise()
     with pytest.raises(ZeroDivisionError):
@@ -236,12 +238,12 @@ def test_canonical_code_is_the_same_on_every_python():
 
 
 def test_fingerprints_of_the_experiments_reach_the_mathematics_but_not_the_plots():
-    for question in experiments.QUESTIONS:
-        seen = provenance.modules(f"pudle.experiments.{question}.run")
+    for experiment in experiments.EXPERIMENTS:
+        seen = provenance.modules(f"pudle.experiments.{experiment}.run")
         assert "pudle.errors" in seen and "pudle.analysis.style" not in seen and "pudle.cli" not in seen
         cells_ = experiments.plan(yaml.safe_load((CONFIG / "config.yaml").read_text()))
-        with_methods = {cell.question for cell in cells_ if cell.settings.get("method") == "pudle-ae-ls"}
-        reached = seen | (provenance.modules(methods.get("pudle-ae-ls").__module__) if question in with_methods else set())
+        with_methods = {cell.experiment for cell in cells_ if cell.settings.get("method") == "pudle-ae-ls"}
+        reached = seen | (provenance.modules(methods.get("pudle-ae-ls").__module__) if experiment in with_methods else set())
         assert "pudle.core.unrolling" in reached
 
 
@@ -403,10 +405,12 @@ def test_ours_accuses_nobody_and_counts_in_no_headline():
 
 
 def test_claims_have_unique_ids_and_figures_that_are_there():
-    claims = [(question, claim) for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
+    claims = [
+        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
+    ]
     assert len({claim.id for _, claim in claims}) == len(claims)
-    for question, claim in claims:
-        assert claim.figure in [figure.name for figure in experiments.part(question, "figures").FIGURES], claim.id
+    for experiment, claim in claims:
+        assert claim.figure in [figure.name for figure in experiments.part(experiment, "figures").FIGURES], claim.id
         assert claim.judge(pd.DataFrame(columns=["seed", "step", "quantity", "value"]))["verdict"] == "NOT RUN"
 
 

@@ -81,7 +81,7 @@ def is_good_or_told(config: object) -> None:
         assert (
             re.fullmatch(r"[\w.+-]+", cell.id)
             and not set(cell.id) <= {"."}
-            and cell.folder(Path("r")).parent.name == cell.question
+            and cell.folder(Path("r")).parent.name == cell.experiment
         )
         json.dumps(dict(cell.settings))
 
@@ -192,7 +192,7 @@ def test_the_report_escapes_every_text_that_it_shows(small_run, tmp_path):
         texts = [
             column
             for column in table
-            if column not in ("cell", "question") and (numbers[column].isna() & (table[column] != "")).any()
+            if column not in ("cell", "experiment") and (numbers[column].isna() & (table[column] != "")).any()
         ]
         table[texts] += EVIL
         table.to_csv(root / f"{name}.csv", index=False)

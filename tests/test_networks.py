@@ -91,7 +91,7 @@ def test_the_path_for_other_devices_is_the_compiled_one(estimator, unrolling, ba
     setting = {"stride": 2, "targets": images.flip(3), "backward_layers": backward_layers, "margin": margin, "l1_weight": 1.7}
     compiled = network_gradient(images, network, estimator, unrolling, **setting)
     estimate = denoise(images, network, unrolling, stride=2)
-    monkeypatch.setattr("pudle.kernels.image_layers.run_network", networks.run_network)
+    monkeypatch.setattr("pudle.kernels.image_layers.run_image_network", networks.run_network)
     monkeypatch.setattr("pudle.core.networks._block", lambda *_: 2)
     other = network_gradient(images, network, estimator, unrolling, **setting)
     torch.testing.assert_close(other.codes, compiled.codes)

@@ -31,12 +31,12 @@ def test_published_end_values_are_the_ends_of_their_curves():
         assert ends[curve] == pytest.approx(float(values[name]), rel=0.02)
 
 
-@pytest.mark.parametrize("question", ["learning", "unrolling", "baselines"])
-def test_the_paper_scale_follows_the_published_protocol(question):
+@pytest.mark.parametrize("experiment", ["learning", "unrolling", "baselines"])
+def test_the_paper_scale_follows_the_published_protocol(experiment):
     ours = {}
     for file in ("config.yaml", "paper.yaml"):
-        ours |= yaml.safe_load((CONFIG / file).read_text())["experiments"].get(question, {})
-    for key, wanted in published.protocols()[question].items():
+        ours |= yaml.safe_load((CONFIG / file).read_text())["experiments"].get(experiment, {})
+    for key, wanted in published.protocols()[experiment].items():
         assert ours[key] == wanted, key
 
 
@@ -47,7 +47,9 @@ def test_the_paper_scale_runs_every_variant_by_its_published_protocol():
     variants = published.protocols()["robustness"]["variants"]
     known = {name for name, changes in variants.items() if changes != "not known"}
     cells = [cell for cell in plan(ours) if cell["variant"] in variants]
-    assert known == {"batch-4", "batch-16", "batch-64", "rate-1e-2", "rate-1e-4"} and {c["variant"] for c in cells} == {*variants}
+    assert known == {"batch-4", "batch-16", "batch-64", "rate-1e-2", "rate-1e-4"} and {c["variant"] for c in cells} == {
+        *variants
+    }
     for cell in cells:
         wanted = published.protocol("robustness", cell)
         assert bool(wanted) == (cell["variant"] in known)
@@ -92,7 +94,7 @@ def test_the_farthest_point_is_a_factor_or_decibels():
 @pytest.mark.parametrize(("changed", "n_lines"), [({}, 2), ({"n_samples": 10}, 2), ({"learning_rate": 0.01}, 1)])
 def test_a_curve_is_drawn_where_only_sizes_differ_from_the_paper(changed, n_lines):
     settings = published.protocols()["learning"] | {"n_layers": 25, "estimator": "dec"} | changed
-    results = SimpleNamespace(question="learning", cells=[SimpleNamespace(settings=settings)])
+    results = SimpleNamespace(experiment="learning", cells=[SimpleNamespace(settings=settings)])
     line = pd.DataFrame({"n_layers": 25, "estimator": "dec", "quantity": "dictionary_error", "step": [0, 600], "mean": 0.5})
     _, (axis,) = style.panels()
     axis.plot(line.step, line["mean"], color="red")
@@ -117,7 +119,9 @@ def test_a_curve_is_drawn_where_only_sizes_differ_from_the_paper(changed, n_line
 )
 def test_a_variant_has_its_curve_where_its_protocol_is_known_and_kept(variant, changed, is_drawn):
     settings = {"variant": variant, "method_name": "pudle-dec", "batch": 16, "epochs": 20} | changed
-    results = SimpleNamespace(question="robustness", cells=[SimpleNamespace(settings=settings)])
-    line = pd.DataFrame({"variant": variant, "method_name": "pudle-dec", "quantity": "dictionary_error", "step": [0, 9], "mean": 1})
+    results = SimpleNamespace(experiment="robustness", cells=[SimpleNamespace(settings=settings)])
+    line = pd.DataFrame(
+        {"variant": variant, "method_name": "pudle-dec", "quantity": "dictionary_error", "step": [0, 9], "mean": 1}
+    )
     _, (axis,) = style.panels()
     assert bool(len(published.draw(axis, results, line, {"color": "red"}))) == is_drawn

@@ -17,7 +17,7 @@ import yaml
 from workflows import ROOT, SMALL, Workflow, pudle
 
 from pudle.audit.run import on_disk
-from pudle.experiments import QUESTIONS
+from pudle.experiments import EXPERIMENTS
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["experim
 # An overlay is merged: it shrinks all variants of the default scale; null takes a method out.
 VARIANTS = {name: {"n_features": 10, "n_atoms": 12, "n_samples": 40, "epochs": 1, "batch": 10} for name in DEFAULT["variants"]}
 ROBUSTNESS = SMALL | {"variants": VARIANTS, "methods": SMALL["methods"] | {"pudle-ae-lasso": None}}
-TINY = {"scale": "tiny", "seeds": 2, "experiments": dict.fromkeys(QUESTIONS) | {"robustness": ROBUSTNESS}}
+TINY = {"scale": "tiny", "seeds": 2, "experiments": dict.fromkeys(EXPERIMENTS) | {"robustness": ROBUSTNESS}}
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_written_is_refused_in_words(checkout, tmp_path,
 def test_where_memory_runs_out_the_cell_has_failed_and_the_rest_is_done(checkout, tmp_path):
     """A dictionary of 8 TB, which no machine has."""
     huge = ROBUSTNESS | {"variants": VARIANTS | {"huge": {"n_features": 10**6, "n_atoms": 10**6}}}
-    workflow = Workflow(checkout, tmp_path, TINY | {"experiments": dict.fromkeys(QUESTIONS) | {"robustness": huge}})
+    workflow = Workflow(checkout, tmp_path, TINY | {"experiments": dict.fromkeys(EXPERIMENTS) | {"robustness": huge}})
     workflow()
     table = pd.read_csv(workflow.root / "cells.csv", keep_default_na=False)
     failed = table[[json.loads(settings)["variant"] == "huge" for settings in table.settings]]

@@ -111,7 +111,7 @@ def test_the_page_of_claims_is_in_step():
 
 
 def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
-    kinds = [claim.kind for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
+    kinds = [claim.kind for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS]
     said = f"{len(kinds) - kinds.count('ours')} of the {len(kinds)} claims are [of the paper or of its theory]"
     assert (
         said in (ROOT / "README.md").read_text()
@@ -120,14 +120,14 @@ def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
 
 
 def test_claims_name_figures_that_are_there():
-    for question in experiments.QUESTIONS:
-        names = {figure.name for figure in experiments.part(question, "figures").FIGURES}
-        assert {claim.figure for claim in experiments.part(question, "claims").CLAIMS} <= names
+    for experiment in experiments.EXPERIMENTS:
+        names = {figure.name for figure in experiments.part(experiment, "figures").FIGURES}
+        assert {claim.figure for claim in experiments.part(experiment, "claims").CLAIMS} <= names
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    """The page on results of one question at toy size, one of whose two cells is missing."""
+    """The page on results of one experiment at toy size, one of whose two cells is missing."""
     folder = tmp_path_factory.mktemp("report")
     root = folder / "toy"
     merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"scale": "toy", "seeds": 2}
@@ -224,11 +224,11 @@ def _browse(address: str, folder: Path, *words: str) -> tuple[str, str]:
 
 @pytest.mark.slow
 def test_filters_in_the_address_are_applied_without_an_error(report, tmp_path):
-    html, console = _browse(f"{report.as_uri()}?question=learning&text=ae-lasso", tmp_path, "--dump-dom")
+    html, console = _browse(f"{report.as_uri()}?experiment=learning&text=ae-lasso", tmp_path, "--dump-dom")
     assert not console
     claims = [row for row in Page(html).rows if row.get("id", "").startswith("claim-")]
     shown = {row["id"] for row in claims if "hidden" not in row}
-    assert shown and all("learning" in row["data-question"] for row in claims if row["id"] in shown)
+    assert shown and all("learning" in row["data-experiment"] for row in claims if row["id"] in shown)
     assert len(shown) < len(claims) and f"{len(shown)} of {len(claims)}" in html
     assert "<button>Effect [95 %]</button>" in html  # headings sort
 
@@ -251,8 +251,8 @@ def test_sorting_and_typing_work_in_a_browser(report, tmp_path):
     assert {row["id"] for row in claims if "hidden" not in row} == {
         f"claim-more-layers-help-{x}" for x in ("dec", "ae-lasso", "ae-ls")
     }
-    order = [row["data-question"] for row in claims]
-    assert order != sorted(order)  # rows came by question
+    order = [row["data-experiment"] for row in claims]
+    assert order != sorted(order)  # rows came by experiment
 
 
 @pytest.mark.slow

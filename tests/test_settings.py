@@ -116,7 +116,10 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         (_best("untied: true", "untyed: true"), ["unknown key", "networks.untied.untyed", "did you mean 'untied'"]),
         (_best("step: 1.0", "step: 0"), ["networks.untied.step", "must be above 0"]),
         (_best("schedule: cosine\n", "schedule: cosin\n"), ["'cosin'", "did you mean 'cosine'"]),
-        (f"experiments: {{{', '.join(f'{question}: null' for question in experiments.QUESTIONS)}}}", ["no experiment to run"]),
+        (
+            f"experiments: {{{', '.join(f'{experiment}: null' for experiment in experiments.EXPERIMENTS)}}}",
+            ["no experiment to run"],
+        ),
         ("plugins: [nowhere.py]", ["nowhere.py", "no such file"]),
         (
             "experiments: {baselines: {methods: {pudle-ae-sl: {}}}}",
@@ -273,11 +276,11 @@ def test_a_mapping_that_two_places_share_is_no_key_twice_and_one_inside_itself_i
         experiments.validate({}, [path])
 
 
-def test_a_section_of_null_switches_a_question_off():
+def test_a_section_of_null_switches_a_experiment_off():
     config = yaml.safe_load((CONFIG / "config.yaml").read_text())
     assert config["experiments"].pop("denoising_best", "missing") is None, "hours of training are not for the default scale"
     config["experiments"]["denoising"] = None
-    assert {cell.question for cell in experiments.plan(config)} == set(config["experiments"]) - {"denoising"}
+    assert {cell.experiment for cell in experiments.plan(config)} == set(config["experiments"]) - {"denoising"}
 
 
 def test_config_readme_describes_every_key():

@@ -78,7 +78,7 @@ def test_a_run_that_is_stopped_twice_ends_with_the_same_bytes(changes, tmp_path,
     for after in (4, 9):  # in the first seed; in the second
         with pytest.raises(Stopped):
             cells.run(cell, tmp_path / "parts", lambda *a, n=after: experiment(*a, stopping(n)), fingerprint="f")
-        assert list((tmp_path / "parts").glob("checkpoint-*.npz")) and not (tmp_path / "parts" / "cell.json").exists()
+        assert list((tmp_path / "parts").glob("checkpoint-*.pt")) and not (tmp_path / "parts" / "cell.json").exists()
     calls = []
 
     def counted(*arguments, **options):

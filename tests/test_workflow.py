@@ -10,7 +10,7 @@ import yaml
 from skimage.io import imsave
 from workflows import TOY, Workflow, pudle
 
-from pudle.experiments import QUESTIONS
+from pudle.experiments import EXPERIMENTS
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +128,7 @@ def test_a_users_method_runs_exactly_the_new_cells_and_its_faults_are_rows(check
         return {
             "scale": "toy",
             "seeds": 2,
-            "experiments": dict.fromkeys(QUESTIONS) | {"baselines": BASELINES | {"methods": methods}},
+            "experiments": dict.fromkeys(EXPERIMENTS) | {"baselines": BASELINES | {"methods": methods}},
         } | more
 
     workflow = Workflow(checkout, tmp_path, configure(ours))
@@ -180,7 +180,7 @@ def test_other_images_in_a_folder_run_its_cells_again_and_copies_of_the_same_do_
     denoising |= {"sigmas": [25], "lams": [0.16], "thresholds": [], "estimators": ["dec"], "updates": 1, "evaluate_every": 1}
     denoising |= {key: dict.fromkeys(defaults[key]) for key in ("variants", "denoisers")}
     workflow = Workflow(
-        checkout, tmp_path, {"scale": "toy", "seeds": 1, "experiments": dict.fromkeys(QUESTIONS) | {"denoising": denoising}}
+        checkout, tmp_path, {"scale": "toy", "seeds": 1, "experiments": dict.fromkeys(EXPERIMENTS) | {"denoising": denoising}}
     )
     workflow("--until", "cell_denoising")
     save(tmp_path / "seen" / "a.png", "a")
@@ -207,7 +207,7 @@ def test_divergence_is_a_result(checkout, tmp_path):
 
 def test_where_every_run_diverges_at_the_start_the_workflow_ends_with_report_and_manifest(checkout, tmp_path):
     learning = {"n_samples": 50, "n_features": 10, "n_atoms": 20, "sparsity": 2, "n_layers": [100], "updates": 5, "step": 50}
-    workflow = Workflow(checkout, tmp_path, TOY | {"experiments": dict.fromkeys(QUESTIONS) | {"learning": learning}})
+    workflow = Workflow(checkout, tmp_path, TOY | {"experiments": dict.fromkeys(EXPERIMENTS) | {"learning": learning}})
     workflow()
     assert set(pd.read_csv(workflow.root / "cells.csv").status) == {"diverged"}
     assert "every run ended early" in (workflow.root / "figures/learning/code_error.svg").read_text()

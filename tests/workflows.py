@@ -11,13 +11,13 @@ import yaml
 from click.testing import CliRunner
 
 from pudle import cli, experiments
-from pudle.experiments import QUESTIONS
+from pudle.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
 TOY = {
     "scale": "toy",
     "seeds": 2,
-    "experiments": dict.fromkeys(QUESTIONS)
+    "experiments": dict.fromkeys(EXPERIMENTS)
     | {
         "unrolling": {"n_samples": 20, "n_layers": 4},
         "learning": {"n_samples": 20, "n_layers": [3, 4], "estimators": ["dec", "ae-ls"], "updates": 3},
@@ -106,16 +106,16 @@ def pudle(*words: object, status: int = 0) -> str:
 
 
 def make_small_run(root: Path) -> Path:
-    """All steps of the workflow for four small cells of one question, by the commands of the rules."""
+    """All steps of the workflow for four small cells of one experiment, by the commands of the rules."""
     merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"scale": root.name, "seeds": 3}
     merged["experiments"] = {"robustness": merged["experiments"]["robustness"] | SMALL}
     root.mkdir(parents=True)
     (root / "config.json").write_text(json.dumps(merged))
     for cell in experiments.plan(merged):
-        pudle("cell", cell.question, "--settings", json.dumps(dict(cell.settings)), "--seeds", "0,1,2", "--varies",
+        pudle("cell", cell.experiment, "--settings", json.dumps(dict(cell.settings)), "--seeds", "0,1,2", "--varies",
               ",".join(cell.varies), "--fingerprint", experiments.fingerprint(cell), "--output", cell.folder(root))  # fmt: skip
-    of_question = [[stage, "robustness"] for stage in ("controls", "tables", "figures")]
-    for words in (*of_question, ["coverage"], ["verdicts"], ["published"], ["report"]):
+    of_experiment = [[stage, "robustness"] for stage in ("controls", "tables", "figures")]
+    for words in (*of_experiment, ["coverage"], ["verdicts"], ["published"], ["report"]):
         pudle(*words, "--root", root)
     pudle("manifest", "--root", root, "--snakefile", ROOT / "Snakefile")
     return root

@@ -138,10 +138,10 @@ def preload() -> None:
     from pudle.harness import plugins, provenance
 
     plugins.load([])
-    for question in experiments.QUESTIONS:
+    for experiment in experiments.EXPERIMENTS:
         for part in ("run", "figures", "claims"):
-            experiments.part(question, part)
-        provenance.fingerprint(f"pudle.experiments.{question}.run")
+            experiments.part(experiment, part)
+        provenance.fingerprint(f"pudle.experiments.{experiment}.run")
     assert cli and scipy.optimize and scipy.stats and skimage and sklearn.datasets and sklearn.decomposition
     torch.set_num_threads(1)  # a fork could not use threads that were started here
     torch.optim.Adam([torch.zeros(1)])

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim
+from pudle.analysis.claim import Claim
 from pudle.errors import PudleError
 from pudle.harness.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """One way to spoil a question.
+    """One way to spoil an experiment.
 
-    claims : ids of the question's claims that it must turn CONTRADICTED
+    claims : ids of the experiment's claims that it must turn CONTRADICTED
     statement : what is spoiled, in words
-    rows : whether to spoil → rows of the question, as its claims take them; without spoiling no claim may be CONTRADICTED (tests)
+    rows : whether to spoil → rows of the experiment, as its claims take them; without spoiling no claim may be CONTRADICTED (tests)
     """
 
     id: str
@@ -56,11 +56,11 @@ def verdicts(control: Control, claims: Iterable[Claim], *, spoil: bool = True) -
     ]
 
 
-def refuse_blind(question: str, table: pd.DataFrame) -> None:
+def refuse_blind(experiment: str, table: pd.DataFrame) -> None:
     """Raise :class:`PudleError` if a control did not contradict its claim."""
     blind = table[~table.works]
     if len(blind):
         told = "; ".join(f"{row.claim} is {row.verdict} with {row.control} ({row.spoiled})" for row in blind.itertuples())
         raise PudleError(
-            f"{question}: negative controls that do not contradict their claims, which therefore test nothing: {told}"
+            f"{experiment}: negative controls that do not contradict their claims, which therefore test nothing: {told}"
         )

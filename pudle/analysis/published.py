@@ -1,6 +1,6 @@
 """Published values beside ours.
 
-``pudle/published/values.csv`` holds a value a line: where it stands among our rows (question, settings, quantity, at which update),
+``pudle/published/values.csv`` holds a value a line: where it stands among our rows (experiment, settings, quantity, at which update),
 the value, how far ours may be from it, its source and how it was read, and where the protocols differ.
 In ``where``, ``min:10`` is 10 at the paper scale, and
 the smallest value of the setting at others, which have other sizes; so are ``max`` the largest and ``first`` the one that comes
@@ -33,7 +33,7 @@ RULE = (
 
 
 def values() -> pd.DataFrame:
-    """The published values: id, question, group, where, quantity, at, published, tolerance, source, read, protocol."""
+    """The published values: id, experiment, group, where, quantity, at, published, tolerance, source, read, protocol."""
     with _DATA.joinpath("values.csv").open() as file:
         return pd.read_csv(file, keep_default_na=False)
 
@@ -41,11 +41,11 @@ def values() -> pd.DataFrame:
 def compare(rows: Mapping[str, pd.DataFrame], scale: str, whole: Mapping[str, pd.DataFrame] | None = None) -> pd.DataFrame:
     """A row for each published value: ours with its interval over seeds, the ratio (PSNR: the difference in dB), and what follows.
 
-    rows : question → its rows, as claims take them; whole : the same without runs that ended early, if some did
+    rows : experiment → its rows, as claims take them; whole : the same without runs that ended early, if some did
     """
     table = values()
     found, left = (
-        [_ours(some.get(value.question, pd.DataFrame()), value, scale) for value in table.itertuples()]
+        [_ours(some.get(value.experiment, pd.DataFrame()), value, scale) for value in table.itertuples()]
         for some in (rows, rows if whole is None else whole)
     )
     ended = [one[1] > 0 and (one[1], one[0].mean) != (other[1], other[0].mean) for one, other in zip(found, left, strict=True)]
@@ -60,7 +60,7 @@ def compare(rows: Mapping[str, pd.DataFrame], scale: str, whole: Mapping[str, pd
     ]
     first = [
         "id",
-        "question",
+        "experiment",
         "where",
         "quantity",
         "at",
@@ -154,34 +154,34 @@ _SIZES = ("n_samples", "n_features", "n_atoms", "sparsity", "epochs")
 
 
 def curves() -> pd.DataFrame:
-    """The points of the published curves: curve, update, value, question, where, quantity, source, read."""
+    """The points of the published curves: curve, update, value, experiment, where, quantity, source, read."""
     tables = (pd.read_csv(file, keep_default_na=False) for file in map(_DATA.joinpath, ("curves.csv", "sources.csv")))
     return pd.merge(*tables, on="curve", how="left", sort=False)
 
 
 def protocols() -> dict[str, dict]:
-    """question → the settings of its published runs, by the keys of the experiment."""
+    """experiment → the settings of its published runs, by the keys of the experiment."""
     return read(_DATA / "protocols.yaml")
 
 
-def protocol(question: str, settings: Mapping) -> dict:
+def protocol(experiment: str, settings: Mapping) -> dict:
     """The settings that a cell with ``settings`` ran with in the paper, by their keys; none where that is not known.
 
-    A question whose protocol has ``variants`` has those of the cell's ``variant`` only.
+    An experiment whose protocol has ``variants`` has those of the cell's ``variant`` only.
     """
-    common = dict(protocols().get(question, {}))
+    common = dict(protocols().get(experiment, {}))
     if "variants" not in common:
         return common
     changes = common.pop("variants").get(settings["variant"])
     return common | changes if isinstance(changes, Mapping) else {}
 
 
-def departures(question: str, settings: Mapping) -> dict[str, object]:
+def departures(experiment: str, settings: Mapping) -> dict[str, object]:
     """Those settings of a cell, by their keys, which are not the published ones. Settings of its method count as the cell's."""
     ours = {**settings.get("method_settings", {}), **settings}
     return {
         key: ours[key]
-        for key, wanted in protocol(question, settings).items()
+        for key, wanted in protocol(experiment, settings).items()
         if key in ours and (ours[key] not in wanted if isinstance(wanted, list) else ours[key] != wanted)
     }
 
@@ -189,17 +189,17 @@ def departures(question: str, settings: Mapping) -> dict[str, object]:
 def compare_curves(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """A row for each published curve: how far ours is from it where that is farthest; empty where we have no rows.
 
-    rows : question → its rows, without runs that ended early. ``farthest`` : ours over published (PSNR: ours − published, dB), at ``update``
+    rows : experiment → its rows, without runs that ended early. ``farthest`` : ours over published (PSNR: ours − published, dB), at ``update``
     """
     table = []
     for name, points in curves().groupby("curve", sort=False):
         curve = points.iloc[0]
         found = {"farthest": np.nan, "update": np.nan, "n_points": 0, "n_seeds": 0}
-        ours = _along(rows.get(curve.question, pd.DataFrame()), curve)
+        ours = _along(rows.get(curve.experiment, pd.DataFrame()), curve)
         if len(ours):
             found |= farthest(ours.groupby("seed"), points, decibel=curve.quantity.startswith("psnr"))
         table.append(
-            {"curve": name} | curve[["question", "where", "quantity"]].to_dict() | found | curve[["source", "read"]].to_dict()
+            {"curve": name} | curve[["experiment", "where", "quantity"]].to_dict() | found | curve[["source", "read"]].to_dict()
         )
     return pd.DataFrame(table)
 
@@ -243,7 +243,7 @@ def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataF
     Returns what was drawn, as rows for the CSV of the figure: ``mean`` is the published value and ``curve`` its name.
     """
     table = curves()
-    table = table[(table.question == results.question) & table.quantity.isin(line.quantity.unique())]
+    table = table[(table.experiment == results.experiment) & table.quantity.isin(line.quantity.unique())]
     drawn = []
     for name, points in table.groupby("curve", sort=False):
         where = _where(points.iloc[0])
@@ -275,6 +275,6 @@ def _as_published(results, where: Mapping[str, str]) -> bool:
         if all(str(cell.settings.get(key, wanted)) == wanted for key, wanted in where.items())
     ]
     return bool(cells) and all(
-        protocol(results.question, settings) and not set(departures(results.question, settings)) - set(_SIZES)
+        protocol(results.experiment, settings) and not set(departures(results.experiment, settings)) - set(_SIZES)
         for settings in cells
     )

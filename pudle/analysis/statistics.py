@@ -47,18 +47,21 @@ def t_interval(values: np.ndarray) -> Interval:
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return Interval(float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
-    mean, half = float(values.mean()), float(scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * scipy.stats.sem(values))
-    return Interval(mean, mean - half, mean + half)
+    mean = float(values.mean())
+    if np.isfinite(mean) and not _vary(values):  # equal but for rounding: scipy warns, and gives no interval
+        return Interval(mean, mean, mean)
+    interval = scipy.stats.ttest_1samp(values, mean).confidence_interval(LEVEL)
+    return Interval(mean, float(interval.low), float(interval.high))
 
 
-def t_test(values: np.ndarray, bar: float) -> float:
-    """Two-sided p of Student's t for the mean of ``values`` (n,) against ``bar``; NaN with fewer than two, or if all are one value."""
-    return float(scipy.stats.ttest_1samp(values, bar).pvalue) if _vary(values) else np.nan
+def t_test(values: np.ndarray, threshold: float) -> float:
+    """Two-sided p of Student's t for the mean of ``values`` (n,) against ``threshold``; NaN with fewer than two, or if all are one value."""
+    return float(scipy.stats.ttest_1samp(values, threshold).pvalue) if _vary(values) else np.nan
 
 
-def effect_size(values: np.ndarray, bar: float) -> float:
-    """Cohen's d: the mean of ``values`` (n,) less ``bar``, in standard deviations; NaN where :func:`t_test` is."""
-    return float((np.mean(values) - bar) / np.std(values, ddof=1)) if _vary(values) else np.nan
+def effect_size(values: np.ndarray, threshold: float) -> float:
+    """Cohen's d: the mean of ``values`` (n,) less ``threshold``, in standard deviations; NaN where :func:`t_test` is."""
+    return float((np.mean(values) - threshold) / np.std(values, ddof=1)) if _vary(values) else np.nan
 
 
 def holm(p: np.ndarray) -> np.ndarray:

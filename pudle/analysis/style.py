@@ -2,31 +2,19 @@
 
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pudle.analysis import statistics
+from pudle.analysis.figure import Figure
 from pudle.harness import files
 from pudle.harness.record import ENDINGS
 
 COLUMN = 3.3  # inches: the width of a column in a two-column paper
-
-
-class Figure(NamedTuple):
-    """A figure of a question: its file name, its caption, and ``draw(results) -> (matplotlib figure, plotted numbers)``.
-
-    timed : it shows seconds or memory, which no other run repeats
-    """
-
-    name: str
-    caption: str
-    draw: Callable
-    timed: bool = False
 
 
 def plain_matplotlib() -> None:
@@ -144,6 +132,6 @@ def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
 
 
 def captions(figures: Sequence[Figure], scale: str, n_seeds: int) -> str:
-    """The captions of a question's figures, in Markdown."""
+    """The captions of an experiment's figures, in Markdown."""
     seeds = f"Scale: {scale}; n = {n_seeds} seeds; bands: {statistics.BAND}."
     return "\n".join(f"## {figure.name}\n\n{figure.caption} {seeds}\n" for figure in figures)

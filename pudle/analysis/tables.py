@@ -1,4 +1,4 @@
-"""From rows to tables: the rows of a question's cells joined with their settings, and their means with intervals over seeds."""
+"""From rows to tables: the rows of an experiment's cells joined with their settings, and their means with intervals over seeds."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -15,11 +15,11 @@ _BLOCK = 500  # points whose resamples fit the cache
 
 
 class Results:
-    """What a question's cells hold. ``varies`` are the settings of the grid: they become columns, empty where a cell lacks one."""
+    """What an experiment's cells hold. ``varies`` are the settings of the grid: they become columns, empty where a cell lacks one."""
 
-    def __init__(self, question: str, planned: Iterable[cells.Cell], root: Path):
-        self.question = question
-        self.cells = [cell for cell in planned if cell.question == question]
+    def __init__(self, experiment: str, planned: Iterable[cells.Cell], root: Path):
+        self.experiment = experiment
+        self.cells = [cell for cell in planned if cell.experiment == experiment]
         self.root = Path(root)
 
     @cached_property
@@ -39,8 +39,8 @@ class Results:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """The question's table, ``tables/<question>.csv``, as :meth:`summarise` made it."""
-        path, columns = self.root / "tables" / f"{self.question}.csv", ["quantity", "step", "mean", "low", "high", "n_ended"]
+        """The experiment's table, ``tables/<experiment>.csv``, as :meth:`summarise` made it."""
+        path, columns = self.root / "tables" / f"{self.experiment}.csv", ["quantity", "step", "mean", "low", "high", "n_ended"]
         numbers = dict.fromkeys(("mean", "low", "high"), float)
         return files.read_csv(path, columns, keep_default_na=False, na_values={"low": "", "high": ""}, dtype=numbers)
 
@@ -109,7 +109,7 @@ def coverage(planned: Sequence[cells.Cell], root: Path) -> pd.DataFrame:
         ran = cells.read(folder) if (folder / "cell.json").exists() else {"status": "missing", "endings": []}
         table.append(
             {
-                "question": cell.question,
+                "experiment": cell.experiment,
                 "cell": cell.id,
                 "status": ran["status"],
                 "seeds": " ".join(map(str, cell.seeds)),

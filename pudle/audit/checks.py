@@ -103,7 +103,7 @@ def _cells(run: Run) -> Iterator[Finding]:
         if told is None:
             yield Finding(name, "cells", "is missing, or is no record of a cell, but the cell is planned")
             continue
-        planned = {key: getattr(cell, key) for key in ("question", "id")} | {"settings": dict(cell.settings)}
+        planned = {key: getattr(cell, key) for key in ("experiment", "id")} | {"settings": dict(cell.settings)}
         planned |= {key: list(getattr(cell, key)) for key in ("varies", "seeds")}
         for key, value in planned.items():
             if told.get(key) != value:

@@ -91,18 +91,18 @@ def _damaged(runs: Mapping[str, Run]) -> Iterator[dict]:
                     yield {"run": which, "file": name, "found": "is not the file that the cell wrote"}
 
 
-def _table(run: Run, question: str) -> pd.DataFrame:
-    path, columns = run.root / "tables" / f"{question}.csv", ["quantity", "step", "mean"]
+def _table(run: Run, experiment: str) -> pd.DataFrame:
+    path, columns = run.root / "tables" / f"{experiment}.csv", ["quantity", "step", "mean"]
     return files.read_csv(path, columns, keep_default_na=False, dtype={"mean": float})
 
 
 def _numbers(old: Run, new: Run) -> Iterator[dict]:
     """For each table: how many rows changed, came and went, and the largest change of a mean as a share of its quantity's largest."""
-    for question in sorted({*old.questions, *new.questions}):
-        if question not in old.questions or question not in new.questions:
-            yield {"table": question, "changed": f"only in the {'first' if question in old.questions else 'second'}"}
+    for experiment in sorted({*old.experiments, *new.experiments}):
+        if experiment not in old.experiments or experiment not in new.experiments:
+            yield {"table": experiment, "changed": f"only in the {'first' if experiment in old.experiments else 'second'}"}
             continue
-        first, second = (_table(run, question) for run in (old, new))
+        first, second = (_table(run, experiment) for run in (old, new))
         keys = [key for key in first if key in second and key not in _NUMBERS]
         first, second = (table.astype(dict.fromkeys(keys, str)) for table in (first, second))
         both = first.merge(second, on=keys, how="outer", suffixes=("", "_new"), indicator=True)
@@ -113,7 +113,7 @@ def _numbers(old: Run, new: Run) -> Iterator[dict]:
         if (change > RTOL).any() or came or went:
             largest = same.loc[change.idxmax()] if (change > RTOL).any() else None
             yield {
-                "table": question,
+                "table": experiment,
                 "changed": f"{(change > RTOL).sum()} of {len(same)}",
                 "came": came,
                 "went": went,

@@ -19,6 +19,7 @@ import scipy
 
 from pudle import experiments
 from pudle.analysis import published, style, tables, verdicts
+from pudle.analysis.claim import Claim, NotRun
 from pudle.analysis.statistics import LEVEL, RESAMPLES
 from pudle.audit.finding import Finding
 from pudle.audit.run import Run, name_of
@@ -32,20 +33,24 @@ _BATCH = 200  # resamples that are drawn at a time
 
 def findings(run: Run) -> Iterator[Finding]:
     """Every file that does not hold what the rows say. Figures, which take the longest, are computed on another core."""
-    for question in run.questions:
-        experiments.part(question, "figures"), experiments.part(question, "claims")  # once, before the fork
+    for experiment in run.experiments:
+        experiments.part(experiment, "figures"), experiments.part(experiment, "claims")  # once, before the fork
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), multiprocessing.get_context("fork")) as pool:
-        drawn = [pool.submit(_drawn, run, question) for question in run.questions]
+        drawn = [pool.submit(_drawn, run, experiment) for experiment in run.experiments]
         rows: dict[str, pd.DataFrame] = {}
         whole: dict[str, pd.DataFrame] = {}
-        for question in run.questions:
-            yield from _guarded(f"cells/{question}", "rows", lambda question=question: _gather_both(run, question, rows, whole))
-            if question in rows:
+        for experiment in run.experiments:
+            yield from _guarded(
+                f"cells/{experiment}", "rows", lambda experiment=experiment: _gather_both(run, experiment, rows, whole)
+            )
+            if experiment in rows:
                 yield from _guarded(
-                    f"tables/{question}.csv", "table", lambda question=question: _table(run, question, rows[question])
+                    f"tables/{experiment}.csv", "table", lambda experiment=experiment: _table(run, experiment, rows[experiment])
                 )
-            if experiments.has_controls(question):
-                yield from _guarded(f"controls/{question}.csv", "controls", lambda question=question: _controls(run, question))
+            if experiments.has_controls(experiment):
+                yield from _guarded(
+                    f"controls/{experiment}.csv", "controls", lambda experiment=experiment: _controls(run, experiment)
+                )
         yield from _guarded("cells.csv", "coverage", lambda: _coverage(run))
         yield from _guarded("claims.csv", "verdict", lambda: _claims(run, rows, whole))
         yield from _guarded("published.csv", "published", lambda: _published(run, rows, whole))
@@ -54,8 +59,8 @@ def findings(run: Run) -> Iterator[Finding]:
             yield from figures.result()
 
 
-def _drawn(run: Run, question: str) -> list[Finding]:
-    return _guarded(f"figures/{question}", "figure", lambda: _figures(run, question))
+def _drawn(run: Run, experiment: str) -> list[Finding]:
+    return _guarded(f"figures/{experiment}", "figure", lambda: _figures(run, experiment))
 
 
 def _guarded(name: str, check: str, compare: Callable) -> list[Finding]:
@@ -66,21 +71,21 @@ def _guarded(name: str, check: str, compare: Callable) -> list[Finding]:
         return [Finding(name, check, f"cannot be computed again: {type(error).__name__}: {' '.join(str(error).split())[:200]}")]
 
 
-def _gather_both(run: Run, question: str, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> None:
-    """All rows of a question, and those of runs that did not end early."""
-    rows[question] = gather(run, question)
-    ended = rows[question].quantity.isin(ENDINGS).any()
-    whole[question] = gather(run, question, record.whole) if ended else rows[question]
+def _gather_both(run: Run, experiment: str, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> None:
+    """All rows of an experiment, and those of runs that did not end early."""
+    rows[experiment] = gather(run, experiment)
+    ended = rows[experiment].quantity.isin(ENDINGS).any()
+    whole[experiment] = gather(run, experiment, record.whole) if ended else rows[experiment]
 
 
-def gather(run: Run, question: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:
-    """The rows of all cells of a question, with the settings that vary and the labels as columns, empty where there is none."""
+def gather(run: Run, experiment: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:
+    """The rows of all cells of an experiment, with the settings that vary and the labels as columns, empty where there is none."""
     frames = []
-    for cell in run.of(question):
+    for cell in run.of(experiment):
         frame = of_cell(read(run.root / run.path(cell, "rows.csv")))
         frames.append(frame.assign(**{key: cell.settings.get(key, "") for key in cell.varies}))
     rows = pd.concat(frames, ignore_index=True)
-    varies = list(dict.fromkeys(key for cell in run.of(question) for key in cell.varies))
+    varies = list(dict.fromkeys(key for cell in run.of(experiment) for key in cell.varies))
     labels = [*varies, *(column for column in rows if column not in (*varies, *KEYS))]
     rows[labels] = rows[labels].where(rows[labels].notna(), "")
     return rows[[*labels, *KEYS]]
@@ -91,9 +96,9 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False)
 
 
-def _table(run: Run, question: str, rows: pd.DataFrame) -> Iterator[Finding]:
+def _table(run: Run, experiment: str, rows: pd.DataFrame) -> Iterator[Finding]:
     """Means over seeds with their bootstrap intervals, how many seeds there are and how many ended early."""
-    name = f"tables/{question}.csv"
+    name = f"tables/{experiment}.csv"
     ended = rows.quantity.isin(ENDINGS)
     labels = [column for column in rows if column not in KEYS]
     keys = [*labels, "quantity", "step"]
@@ -105,7 +110,7 @@ def _table(run: Run, question: str, rows: pd.DataFrame) -> Iterator[Finding]:
         chosen = expected.n_seeds == count
         values = by_seed[groups.transform("size") == count].to_numpy().reshape(-1, count)
         expected.loc[chosen, ["low", "high"]] = _band(values)
-    varies = {key for cell in run.of(question) for key in cell.varies}
+    varies = {key for cell in run.of(experiment) for key in cell.varies}
     endings = [
         (row["seed"], {(key, row[key]) for key in labels if key in varies or row[key] != ""})
         for row in rows[ended].to_dict("records")
@@ -149,36 +154,36 @@ def _resamples(seeds: int) -> tuple[np.ndarray, np.ndarray]:
     return np.unique((drawn[:, :, None] == np.arange(seeds)).sum(1), axis=0, return_counts=True)
 
 
-def _figures(run: Run, question: str) -> Iterator[Finding]:
+def _figures(run: Run, experiment: str) -> Iterator[Finding]:
     """The numbers of each figure, and the captions."""
     style.plain_matplotlib()
     from matplotlib import pyplot
 
-    results = tables.Results(question, run.cells, run.root)
-    drawn = experiments.part(question, "figures").FIGURES
+    results = tables.Results(experiment, run.cells, run.root)
+    drawn = experiments.part(experiment, "figures").FIGURES
     for figure in drawn:
-        name = f"figures/{question}/{figure.name}.csv"
+        name = f"figures/{experiment}/{figure.name}.csv"
         _, plotted = style.draw(figure, results)
         pyplot.close("all")
         anew = plotted.to_csv(index=False)
         if anew.encode() != (run.root / name).read_bytes():
             yield from differences(name, "figure", read_text(anew), read(run.root / name))
     captions = style.captions(drawn, run.scale, len(results.cells[0].seeds))
-    yield from _same(run, f"figures/{question}/captions.md", "figure", captions)
+    yield from _same(run, f"figures/{experiment}/captions.md", "figure", captions)
 
 
-def _controls(run: Run, question: str) -> Iterator[Finding]:
+def _controls(run: Run, experiment: str) -> Iterator[Finding]:
     """Every control contradicts its claims, says the file. To see it again, run ``pudle controls``."""
-    name = f"controls/{question}.csv"
+    name = f"controls/{experiment}.csv"
     table = read(run.root / name)
-    claims = {claim.id: claim for claim in experiments.part(question, "claims").CLAIMS}
-    planned = [(control.id, claim, claims[claim].threshold, control.statement)
-               for control in experiments.part(question, "controls").CONTROLS for claim in control.claims]  # fmt: skip
+    claims = {claim.id: claim for claim in experiments.part(experiment, "claims").CLAIMS}
+    planned = [(control.id, claim, claims[claim].side, control.statement)
+               for control in experiments.part(experiment, "controls").CONTROLS for claim in control.claims]  # fmt: skip
     if list(table[["control", "claim", "threshold", "spoiled"]].itertuples(index=False, name=None)) != planned:
-        yield Finding(name, "controls", "does not list the controls of this question's claims")
+        yield Finding(name, "controls", "does not list the controls of this experiment's claims")
     for row in table.itertuples():
-        side, bar = row.threshold.split()
-        wrong = row.effect > float(bar) if side == "<" else row.effect < float(bar)
+        side, threshold = row.threshold.split()
+        wrong = row.effect > float(threshold) if side == "<" else row.effect < float(threshold)
         if row.verdict != "CONTRADICTED" or str(row.works) != "True" or not wrong:
             yield Finding(
                 name, "controls", f"{row.claim} with {row.control}: {row.verdict}, effect {row.effect} {row.threshold}"
@@ -192,39 +197,39 @@ def _coverage(run: Run) -> Iterator[Finding]:
         endings = "; ".join(f"seed {ending['seed']}: {ending['reason']}" for ending in told["endings"])
         seeds = " ".join(str(seed) for seed in cell.seeds)
         settings = tables.cells.files.canonical_json(told["settings"])
-        expected.append((cell.question, cell.id, told["status"], seeds, endings, settings))
-    frame = pd.DataFrame(expected, columns=["question", "cell", "status", "seeds", "endings", "settings"])
+        expected.append((cell.experiment, cell.id, told["status"], seeds, endings, settings))
+    frame = pd.DataFrame(expected, columns=["experiment", "cell", "status", "seeds", "endings", "settings"])
     yield from differences(
-        "cells.csv", "coverage", read_text(frame.to_csv(index=False)), read(run.root / "cells.csv"), ["question", "cell"]
+        "cells.csv", "coverage", read_text(frame.to_csv(index=False)), read(run.root / "cells.csv"), ["experiment", "cell"]
     )
 
 
 def _claims(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> Iterator[Finding]:
-    """Student's t on each claim's effect per seed, the verdict from its interval, Holm's correction within each question."""
+    """Student's t on each claim's effect per seed, the verdict from its interval, Holm's correction within each experiment."""
     expected = []
-    for question in experiments.QUESTIONS:
-        claims = experiments.part(question, "claims").CLAIMS
+    for experiment in experiments.EXPERIMENTS:
+        claims = experiments.part(experiment, "claims").CLAIMS
         nothing = pd.DataFrame(columns=KEYS)
-        judged = [_judge(claim, rows.get(question, nothing), whole.get(question, nothing)) for claim in claims]
-        controls = {claim.id: experiments.controls_of(question, claim) for claim in claims}
+        judged = [_judge(claim, rows.get(experiment, nothing), whole.get(experiment, nothing)) for claim in claims]
+        controls = {claim.id: experiments.controls_of(experiment, claim) for claim in claims}
         for told, p in zip(judged, _holm([told["p"] for told in judged]), strict=True):
-            expected.append({"question": question} | told | {"p_holm": p, "controls": controls[told["claim"]]})
+            expected.append({"experiment": experiment} | told | {"p_holm": p, "controls": controls[told["claim"]]})
     found = read(run.root / "claims.csv")
     yield from differences(
-        "claims.csv", "verdict", read_text(pd.DataFrame(expected).to_csv(index=False)), found, ["question", "claim"]
+        "claims.csv", "verdict", read_text(pd.DataFrame(expected).to_csv(index=False)), found, ["experiment", "claim"]
     )
     table = pd.read_csv(run.root / "claims.csv", dtype={"controls": str, "note": str})
     yield from _same(run, "claims.md", "verdict", verdicts.markdown(table, run.scale))
 
 
-def _effects(claim: verdicts.Claim, rows: pd.DataFrame) -> tuple[dict, str]:
+def _effects(claim: Claim, rows: pd.DataFrame) -> tuple[dict, str]:
     try:
         return dict(claim.estimate(rows)), ""
-    except (verdicts.NotRun, KeyError, IndexError, ValueError) as missing:
+    except (NotRun, KeyError, IndexError, ValueError) as missing:
         return {}, str(missing)
 
 
-def _judge(claim: verdicts.Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> dict:
+def _judge(claim: Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> dict:
     (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, whole)
     ended = sum(value == value and left.get(seed) != value for seed, value in by_seed.items())
     effects = np.array([value for value in (left if ended else by_seed).values() if value == value], float)
@@ -242,7 +247,7 @@ def _judge(claim: verdicts.Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> di
     )
     forward, back = (np.log, np.exp) if claim.ratio else (np.asarray, np.asarray)
     positive = effects[effects > 0] if claim.ratio else effects
-    values, bar, count = forward(positive), forward(claim.bar), len(effects)
+    values, threshold, count = forward(positive), forward(claim.threshold), len(effects)
     if len(positive) < count:
         values = np.full(count, np.nan)
     mean = values.mean() if count else np.nan
@@ -253,12 +258,12 @@ def _judge(claim: verdicts.Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> di
     verdict = "NOT RUN" if not count and not ended else "INCONCLUSIVE"
     if ended:
         pass
-    elif count >= claim.min_seeds and min(side * low, side * high) > side * claim.bar:
+    elif count >= claim.min_seeds and min(side * low, side * high) > side * claim.threshold:
         verdict = "SUPPORTED"
-    elif count >= claim.min_seeds and max(side * low, side * high) < side * claim.bar:
+    elif count >= claim.min_seeds and max(side * low, side * high) < side * claim.threshold:
         verdict = "CONTRADICTED"
     vary = count > 1 and np.isfinite(values).all() and np.ptp(values) > 1e-12 * np.abs(values).max()
-    distance = (mean - bar) / spread if vary else np.nan
+    distance = (mean - threshold) / spread if vary else np.nan
     return {
         "claim": claim.id,
         "kind": claim.kind,
@@ -266,7 +271,7 @@ def _judge(claim: verdicts.Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> di
         "effect": float(back(mean)),
         "low": float(low),
         "high": float(high),
-        "threshold": f"{'>' if side > 0 else '<'} {claim.bar:g}",
+        "threshold": f"{'>' if side > 0 else '<'} {claim.threshold:g}",
         "n_seeds": count,
         "p": 2 * scipy.stats.t(count - 1).sf(abs(distance) * np.sqrt(count)) if vary else np.nan,
         "effect_size": distance,

@@ -50,7 +50,7 @@ def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
     used = run.told[name_of(cell)]["provenance"].get("device", "cpu")
     words = [
         "cell",
-        cell.question,
+        cell.experiment,
         "--settings",
         files.canonical_json(dict(cell.settings)),
         "--seeds",

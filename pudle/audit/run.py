@@ -44,9 +44,9 @@ class Run:
             self.plugins = list(self.config.get("plugins", ()) if plugins is None else plugins)
             self.scale = str(self.config["scale"])
             self.data = os.environ.get("PUDLE_DATA", str(self.config["data"]["root"]))
-            unknown = next((name for name in self.config["experiments"] if name not in experiments.QUESTIONS), None)
+            unknown = next((name for name in self.config["experiments"] if name not in experiments.EXPERIMENTS), None)
             if unknown is not None:
-                raise PudleError(f"there is no question {unknown!r}{nearest(unknown, experiments.QUESTIONS)}")
+                raise PudleError(f"there is no experiment {unknown!r}{nearest(unknown, experiments.EXPERIMENTS)}")
             methods.load_plugins(self.plugins)
             self.cells = experiments.plan(self.config | {"plugins": []})
         except PudleError as error:
@@ -57,12 +57,12 @@ class Run:
             raise PudleError(f"{self.root / 'config.json'}: cannot be planned: {type(error).__name__}: {error}") from None
 
     @cached_property
-    def questions(self) -> list[str]:
-        return sorted({cell.question for cell in self.cells})
+    def experiments(self) -> list[str]:
+        return sorted({cell.experiment for cell in self.cells})
 
     @cached_property
     def told(self) -> dict[str, dict]:
-        """What each ``cell.json`` holds, by question/id; nothing for a cell whose file is missing or is no such file."""
+        """What each ``cell.json`` holds, by experiment/id; nothing for a cell whose file is missing or is no such file."""
         found = {}
         for cell in self.cells:
             with contextlib.suppress(PudleError):
@@ -72,8 +72,8 @@ class Run:
                     found[name_of(cell)] = told
         return found
 
-    def of(self, question: str) -> list[cells.Cell]:
-        return [cell for cell in self.cells if cell.question == question]
+    def of(self, experiment: str) -> list[cells.Cell]:
+        return [cell for cell in self.cells if cell.experiment == experiment]
 
     def path(self, cell: cells.Cell, name: str) -> str:
         return f"cells/{name_of(cell)}/{name}"
@@ -98,21 +98,24 @@ class Run:
         return sorted(path.relative_to(self.root).as_posix() for path in (self.root / "code").rglob("*") if path.is_file())
 
     def _steps(self) -> Iterator[Step]:
-        made = {question: [name for cell in self.of(question) for name in self.outputs(cell)] for question in self.questions}
+        made = {
+            experiment: [name for cell in self.of(experiment) for name in self.outputs(cell)] for experiment in self.experiments
+        }
+        yield Step("configuration", "pudle configuration", (), ("config.json",))
         everything = tuple(name for names in made.values() for name in names)
         for cell in self.cells:
             yield Step(f"cell/{name_of(cell)}", "pudle cell", ("config.json",), tuple(self.outputs(cell)))
-        for question in self.questions:
-            yield Step(f"tables/{question}", "pudle tables", tuple(made[question]), (f"tables/{question}.csv",))
-            drawn = [f"figures/{question}/{figure.name}" for figure in experiments.part(question, "figures").FIGURES]
+        for experiment in self.experiments:
+            yield Step(f"tables/{experiment}", "pudle tables", tuple(made[experiment]), (f"tables/{experiment}.csv",))
+            drawn = [f"figures/{experiment}/{figure.name}" for figure in experiments.part(experiment, "figures").FIGURES]
             yield Step(
-                f"figures/{question}",
+                f"figures/{experiment}",
                 "pudle figures",
-                (f"tables/{question}.csv", *made[question]),
-                (*(f"{name}.{kind}" for name in drawn for kind in ("csv", *PICTURES)), f"figures/{question}/captions.md"),
+                (f"tables/{experiment}.csv", *made[experiment]),
+                (*(f"{name}.{kind}" for name in drawn for kind in ("csv", *PICTURES)), f"figures/{experiment}/captions.md"),
             )
-            if experiments.has_controls(question):
-                yield Step(f"controls/{question}", "pudle controls", (), (f"controls/{question}.csv",))
+            if experiments.has_controls(experiment):
+                yield Step(f"controls/{experiment}", "pudle controls", (), (f"controls/{experiment}.csv",))
         yield Step("coverage", "pudle coverage", everything, ("cells.csv",))
         yield Step("verdicts", "pudle verdicts", everything, ("claims.csv", "claims.md"))
         yield Step(
@@ -121,14 +124,14 @@ class Run:
             everything,
             tuple(f"published{part}.{kind}" for part in ("", "_curves") for kind in ("csv", "md")),
         )
-        shown = [name for question in self.questions for name in self._shown(question)]
+        shown = [name for experiment in self.experiments for name in self._shown(experiment)]
         page = (*shown, "cells.csv", "claims.csv", "published.csv", "published_curves.csv", "config.json", *everything)
         yield Step("report", "pudle report", page, ("report/index.html",))
 
-    def _shown(self, question: str) -> Iterator[str]:
-        for figure in experiments.part(question, "figures").FIGURES:
-            yield from (f"figures/{question}/{figure.name}.{kind}" for kind in ("csv", "svg"))
-        yield f"figures/{question}/captions.md"
+    def _shown(self, experiment: str) -> Iterator[str]:
+        for figure in experiments.part(experiment, "figures").FIGURES:
+            yield from (f"figures/{experiment}/{figure.name}.{kind}" for kind in ("csv", "svg"))
+        yield f"figures/{experiment}/captions.md"
 
     def unrepeatable(self, name: str) -> bool:
         """Whether a file holds seconds, memory or times of day, so that another run makes other bytes."""
@@ -142,8 +145,8 @@ class Run:
 
 
 def name_of(cell: cells.Cell) -> str:
-    """``question/id``, as in its path and everywhere else."""
-    return f"{cell.question}/{cell.id}"
+    """``experiment/id``, as in its path and everywhere else."""
+    return f"{cell.experiment}/{cell.id}"
 
 
 def on_disk(root: Path) -> Iterator[Path]:

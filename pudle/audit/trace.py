@@ -37,16 +37,16 @@ def trace(path: Path, row: int | None = None) -> Iterator[str]:
     if step is None:
         return
     yield f"  made by `{step.command}` ({step.name})"
-    question = step.name.split("/")[1] if "/" in step.name else None
-    if record is not None and question is None:
-        question = record.get("question")
-    chosen = [cell for cell in run.cells if question in (None, cell.question) and _makes(run, step, cell)]
+    experiment = step.name.split("/")[1] if "/" in step.name else None
+    if record is not None and experiment is None:
+        experiment = record.get("experiment")
+    chosen = [cell for cell in run.cells if experiment in (None, cell.experiment) and _makes(run, step, cell)]
     if record is None:
         yield from (_file(run, digests, source) for source in step.inputs if not source.startswith("cells/"))
         yield from _cells(run, digests, chosen)
         return
     chosen = [cell for cell in chosen if _matches(cell, record)]
-    table = f"tables/{question}.csv"
+    table = f"tables/{experiment}.csv"
     if table in step.inputs:
         yield _file(run, digests, table)
         yield from _lines(run.root / table, record)

@@ -75,47 +75,50 @@ def claims(root: Path, scale: str | None, describe: bool):
     from pudle.analysis.verdicts import BEYOND, counted, is_ours, worded
 
     numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
-    table = files.read_csv(path, ["question", "kind", "verdict", "statement", "threshold", "note", *numbers], dtype=numbers)
+    table = files.read_csv(path, ["experiment", "kind", "verdict", "statement", "threshold", "note", *numbers], dtype=numbers)
     headline, ours = table[~is_ours(table)], table[is_ours(table)]
     for title, part in (("The paper and its theory", headline), (BEYOND, ours)):
         click.echo(f"{title}: {counted(part)}")
         for row in part.itertuples():
             effect = f"{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}] {row.threshold}" if row.n_seeds else str(row.note)
-            click.echo(f"{worded(row.kind, row.verdict):<18} {row.question}: {row.statement} ({effect})")
+            click.echo(f"{worded(row.kind, row.verdict):<18} {row.experiment}: {row.statement} ({effect})")
     sys.exit(int((headline.verdict == "CONTRADICTED").any()))
 
 
 def described_claims() -> str:
     """Every claim with its formula, threshold, source and controls: what follows the introduction of ``docs/claims.md``."""
-    from pudle.analysis.verdicts import BEYOND, KINDS
+    from pudle.analysis.claim import KINDS
+    from pudle.analysis.verdicts import BEYOND
 
-    claims = [(question, claim) for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
+    claims = [
+        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
+    ]
     sections = []
     for title, kinds in (("The paper and its theory", ("paper", "theory")), (BEYOND, ("ours",))):
-        chosen = [(question, claim) for question, claim in claims if claim.kind in kinds]
+        chosen = [(experiment, claim) for experiment, claim in claims if claim.kind in kinds]
         counts = ", ".join(f"{sum(claim.kind == kind for _, claim in chosen)} {KINDS[kind]}" for kind in kinds)
         sections += [
             f"## {title}",
             f"{len(chosen)} claims: {counts}." if len(kinds) > 1 else f"{len(chosen)} questions that we add.",
         ]
-        for question in dict.fromkeys(question for question, _ in chosen):
-            sections += [f"### {question}", *(_described(*each) for each in chosen if each[0] == question)]
+        for experiment in dict.fromkeys(experiment for experiment, _ in chosen):
+            sections += [f"### {experiment}", *(_described(*each) for each in chosen if each[0] == experiment)]
     sections.append("## Negative controls")
-    for question in filter(experiments.has_controls, experiments.QUESTIONS):
-        told = [f"- {control.id}: {control.statement}" for control in experiments.part(question, "controls").CONTROLS]
-        sections += [f"### Controls of {question}", "\n".join(told)]
+    for experiment in filter(experiments.has_controls, experiments.EXPERIMENTS):
+        told = [f"- {control.id}: {control.statement}" for control in experiments.part(experiment, "controls").CONTROLS]
+        sections += [f"### Controls of {experiment}", "\n".join(told)]
     return "\n\n".join(sections)
 
 
-def _described(question: str, claim) -> str:
-    from pudle.analysis.verdicts import KINDS
+def _described(experiment: str, claim) -> str:
+    from pudle.analysis.claim import KINDS
 
     return (
         f"#### {claim.id}\n\n{claim.statement}\n\n"
         f"- {KINDS[claim.kind]}: {claim.place}\n"
-        f"- holds if: {claim.effect} {claim.threshold} ({claim.why}){'; mean on the log scale' if claim.ratio else ''}\n"
+        f"- holds if: {claim.effect} {claim.side} ({claim.why}){'; mean on the log scale' if claim.ratio else ''}\n"
         f"- from: {claim.rows}; at least {claim.min_seeds} seeds\n"
-        f"- figure: `figures/{question}/{claim.figure}`; negative control: {experiments.controls_of(question, claim, 'id')}"
+        f"- figure: `figures/{experiment}/{claim.figure}`; negative control: {experiments.controls_of(experiment, claim, 'id')}"
     )
 
 
@@ -140,13 +143,13 @@ def keys_table() -> str:
                 rows.append(f"| `{prefix}{key}` | {kind} | {' '.join(entry['description'].split())} |")
 
     walk(experiments.top_schema(), "")
-    for question in experiments.QUESTIONS:
-        walk(experiments.schema(question), f"experiments.{question}.")
+    for experiment in experiments.EXPERIMENTS:
+        walk(experiments.schema(experiment), f"experiments.{experiment}.")
     return "\n".join(["| key | type or values | meaning |", "| --- | --- | --- |", *rows])
 
 
 @main.command()
-@click.argument("question")
+@click.argument("experiment")
 @click.option("--settings", "values", required=True, help="The cell's settings, as JSON.")
 @click.option("--seeds", required=True, help="Seeds, with commas between them.")
 @click.option("--varies", default="", help="Settings that vary over the grid, with commas between them.")
@@ -158,8 +161,8 @@ def keys_table() -> str:
 @click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cell's folder.")
 @click.option("--failed", help="Do not run it: write it down as failed, for this reason.")
-def cell(question, values, seeds, varies, plugins, threads, device, fingerprint, output, failed):
-    """Run one cell of QUESTION and write its folder."""
+def cell(experiment, values, seeds, varies, plugins, threads, device, fingerprint, output, failed):
+    """Run one cell of EXPERIMENT and write its folder."""
     import torch
 
     from pudle.data import catalogue
@@ -168,8 +171,8 @@ def cell(question, values, seeds, varies, plugins, threads, device, fingerprint,
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # filling what is written next anyway takes as long as the work
     load_plugins(plugins)
-    run = experiments.part(one_of(question, experiments.QUESTIONS, "question"), "run").run
-    chosen = cells.Cell(question, Given(question, values), _seeds(seeds), tuple(filter(None, varies.split(","))))
+    run = experiments.part(one_of(experiment, experiments.EXPERIMENTS, "experiment"), "run").run
+    chosen = cells.Cell(experiment, Given(experiment, values), _seeds(seeds), tuple(filter(None, varies.split(","))))
     if failed:
 
         def run(settings, seeds, record):
@@ -177,13 +180,13 @@ def cell(question, values, seeds, varies, plugins, threads, device, fingerprint,
 
     with _computing_on(device):
         status = cells.run(chosen, output, run, fingerprint=fingerprint, code=experiments.code(chosen), data=catalogue.roots())
-    click.echo(f"{question} {chosen.id}: {status}", err=True)
+    click.echo(f"{experiment} {chosen.id}: {status}", err=True)
 
 
 class Given(dict):
     """The settings of a cell, read from JSON; one that is not there and is asked for is an error for people."""
 
-    def __init__(self, question: str, text: str):
+    def __init__(self, experiment: str, text: str):
         try:
             given = json.loads(text)
             files.canonical_json(given)  # refuses NaN
@@ -192,10 +195,10 @@ class Given(dict):
         if not isinstance(given, dict):
             raise PudleError(f"--settings {shown(text)}: holds no JSON object")
         super().__init__(given)
-        self.question = question
+        self.experiment = experiment
 
     def __missing__(self, key: str):
-        raise PudleError(f"--settings: a cell of {self.question} needs the key {key!r}; `pudle trace` prints whole commands")
+        raise PudleError(f"--settings: a cell of {self.experiment} needs the key {key!r}; `pudle trace` prints whole commands")
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -206,12 +209,20 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 @main.command()
-@click.argument("question")
+@click.argument("experiment")
 @ROOT
-def tables(question: str, root: Path):
-    """Summarise the rows of QUESTION: ROOT/tables/QUESTION.csv."""
-    table = _results(question, root).summarise()
-    files.replace(root / "tables" / f"{question}.csv", lambda path: table.to_csv(path, index=False))
+def tables(experiment: str, root: Path):
+    """Summarise the rows of EXPERIMENT: ROOT/tables/EXPERIMENT.csv."""
+    table = _results(experiment, root).summarise()
+    files.replace(root / "tables" / f"{experiment}.csv", lambda path: table.to_csv(path, index=False))
+
+
+@main.command()
+@click.argument("content")
+@ROOT
+def configuration(content: str, root: Path):
+    """Keep the merged configuration of a run, JSON text CONTENT: ROOT/config.json."""
+    files.write(root / "config.json", content)
 
 
 @main.command()
@@ -225,16 +236,16 @@ def coverage(root: Path):
 
 
 @main.command()
-@click.argument("question")
+@click.argument("experiment")
 @ROOT
-def figures(question: str, root: Path):
-    """Draw the figures of QUESTION as PDF, PNG and SVG, each with the CSV of what is plotted: ROOT/figures/QUESTION/."""
+def figures(experiment: str, root: Path):
+    """Draw the figures of EXPERIMENT as PDF, PNG and SVG, each with the CSV of what is plotted: ROOT/figures/EXPERIMENT/."""
     from pudle.analysis import style
 
-    results, scale = _results(question, root), _plan(root)[0]["scale"]
+    results, scale = _results(experiment, root), _plan(root)[0]["scale"]
     n_seeds = len(results.cells[0].seeds)
-    folder = root / "figures" / question
-    drawn = experiments.part(question, "figures").FIGURES
+    folder = root / "figures" / experiment
+    drawn = experiments.part(experiment, "figures").FIGURES
     for figure in drawn:
         image, plotted = style.draw(figure, results)
         style.save(image, plotted, folder / figure.name, f"{scale} scale, n = {n_seeds} seed{'s' * (n_seeds > 1)}")
@@ -249,31 +260,33 @@ def verdicts(root: Path):
     from pudle.analysis.verdicts import judge_all, markdown
 
     merged, planned = _plan(root)
-    claims = [(question, claim) for question in experiments.QUESTIONS for claim in experiments.part(question, "claims").CLAIMS]
-    found = {question: Results(question, planned, root) for question in experiments.QUESTIONS}
-    table = judge_all((question, claim, found[question].rows, found[question].whole) for question, claim in claims)
+    claims = [
+        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
+    ]
+    found = {experiment: Results(experiment, planned, root) for experiment in experiments.EXPERIMENTS}
+    table = judge_all((experiment, claim, found[experiment].rows, found[experiment].whole) for experiment, claim in claims)
     table["controls"] = [experiments.controls_of(*claim) for claim in claims]
     files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "claims.md", markdown(table, merged["scale"]))
 
 
 @main.command()
-@click.argument("question")
+@click.argument("experiment")
 @ROOT
-def controls(question: str, root: Path):
-    """Run the negative controls of QUESTION: ROOT/controls/QUESTION.csv. Exit with status 2 if one lets its claim stand."""
+def controls(experiment: str, root: Path):
+    """Run the negative controls of EXPERIMENT: ROOT/controls/EXPERIMENT.csv. Exit with status 2 if one lets its claim stand."""
     import pandas as pd
 
     from pudle.analysis.negative_controls import refuse_blind, verdicts
 
     _limit_threads(1)
-    controlled = list(filter(experiments.has_controls, experiments.QUESTIONS))
-    spoiled = experiments.part(one_of(question, controlled, "question with negative controls"), "controls").CONTROLS
-    judged = experiments.part(question, "claims").CLAIMS
+    controlled = list(filter(experiments.has_controls, experiments.EXPERIMENTS))
+    spoiled = experiments.part(one_of(experiment, controlled, "experiment with negative controls"), "controls").CONTROLS
+    judged = experiments.part(experiment, "claims").CLAIMS
     table = pd.DataFrame([row for control in spoiled for row in verdicts(control, judged)])
     click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
-    refuse_blind(question, table)
-    files.replace(root / "controls" / f"{question}.csv", lambda path: table.to_csv(path, index=False))
+    refuse_blind(experiment, table)
+    files.replace(root / "controls" / f"{experiment}.csv", lambda path: table.to_csv(path, index=False))
 
 
 @main.command()
@@ -284,9 +297,9 @@ def published(root: Path):
     from pudle.analysis.tables import Results
 
     merged, planned = _plan(root)
-    asked = {*values().question, *curves().question}
-    found = {question: Results(question, planned, root) for question in sorted(asked)}
-    rows, whole = ({question: getattr(found[question], part) for question in found} for part in ("rows", "whole"))
+    asked = {*values().experiment, *curves().experiment}
+    found = {experiment: Results(experiment, planned, root) for experiment in sorted(asked)}
+    rows, whole = ({experiment: getattr(found[experiment], part) for experiment in found} for part in ("rows", "whole"))
     table = compare(rows, merged["scale"], whole)
     files.replace(root / "published.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "published.md", markdown(table, merged["scale"]))
@@ -331,6 +344,7 @@ def _computing_on(device: str) -> AbstractContextManager:
         return nullcontext()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products are not deterministic
     torch.backends.fp32_precision = "ieee"  # else convolutions are in TF32, with ten bits
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"  # torch 2.11 needs both
     return torch.device("cuda")
 
 
@@ -343,7 +357,7 @@ def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
     return run.config, run.cells
 
 
-def _results(question: str, root: Path):
+def _results(experiment: str, root: Path):
     from pudle.analysis.tables import Results
 
-    return Results(one_of(question, experiments.QUESTIONS, "question"), _plan(root)[1], root)
+    return Results(one_of(experiment, experiments.EXPERIMENTS, "experiment"), _plan(root)[1], root)

@@ -38,7 +38,7 @@ def encode(
         nonnegative=nonnegative,
         acceleration=acceleration,
     )
-    check_shapes(images, filters, stride)
+    check_image_shapes(images, filters, stride)
     dictionary = Dictionary(filters, stride)
     images = dictionary.pad(images)
     start = torch.zeros_like(dictionary.correlate(images))
@@ -135,7 +135,7 @@ class Dictionary:
         return torch.ops.aten.convolution_backward(*args)[1]
 
 
-def check_shapes(images: Tensor, filters: Tensor, stride: int) -> None:
+def check_image_shapes(images: Tensor, filters: Tensor, stride: int) -> None:
     check_types(images=images, filters=filters)
     single = all(array.ndim == 4 and array.shape[1] == 1 for array in (images, filters))
     if not single or filters.shape[2] != filters.shape[3]:

@@ -92,7 +92,9 @@ def _power_of_two(correlation: Tensor) -> float:
 
 def _squared_norm(gram: Tensor) -> float:
     """‖D‖₂² of DᵀD, by the power method from 8 directions: up to a tenth too large, or a little too small (layers stand twice as much)."""
-    directions = torch.randn(len(gram), 8, generator=torch.Generator().manual_seed(0), dtype=gram.dtype).to(gram.device)
+    directions = torch.randn(len(gram), 8, generator=torch.Generator().manual_seed(0), dtype=gram.dtype, device="cpu").to(
+        gram.device
+    )
     for _ in range(20):
         directions = gram @ (directions / directions.norm(dim=0).clamp_min(1e-300))
     return 1.1 * max(float(directions.norm(dim=0).max()), 1e-300)

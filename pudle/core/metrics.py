@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from pudle.core.unrolling import check_types
@@ -42,8 +42,9 @@ def psnr(clean, estimate, peak: float | None = None) -> float:
     peak = brightest if peak is None else peak
     if not 0 < peak < np.inf:
         raise PudleError(f"peak must be above 0 and finite, not {peak}: it is the brightest value that there can be")
-    error = np.mean((clean - estimate) ** 2)
-    return float(10 * np.log10(peak**2 / error)) if error else float("inf")
+    if np.array_equal(clean, estimate):
+        return float("inf")
+    return float(peak_signal_noise_ratio(clean, estimate, data_range=peak))
 
 
 def psnr_as_published(clean, estimate) -> float:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pudle.core.closed_form import Gradient, flushed_denormals
-from pudle.core.convolution import Dictionary, average_shifts, check_shapes
+from pudle.core.convolution import Dictionary, average_shifts, check_image_shapes
 from pudle.core.gradients import ESTIMATORS
 from pudle.core.unrolling import Unrolling
 from pudle.errors import PudleError, one_of
@@ -168,13 +168,13 @@ def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, ins
     settings = {"stride": stride, "stop": unrolling.n_layers - n_back, "penalty": penalty, "inside": inside}
     run = run_network
     if images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64):
-        from pudle.kernels.image_layers import run_network as run  # numba is slow to import, and needed here only
+        from pudle.kernels.image_layers import run_image_network as run  # numba is slow to import, and needed here only
     with flushed_denormals():
         return run(images.detach(), targets, (*_tied(network), network.thresholds), unrolling, **settings)
 
 
 def run_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
-    """:func:`pudle.kernels.image_layers.run_network` for tensors on any device."""
+    """:func:`pudle.kernels.image_layers.run_image_network` for tensors on any device."""
     *arrays, thresholds = network
     synthesis, analysis, decoder = (Dictionary(array, stride) for array in arrays)
     parts = [torch.zeros_like(array) for array in arrays] + [images.new_zeros(len(arrays[0]))]
@@ -263,7 +263,7 @@ def _check(
     if network.thresholds is not None and (unrolling.hard or unrolling.decay != 1):
         raise PudleError("thresholds are soft ones, the same in all layers: give lam, not threshold, and no decay")
     for filters in _tied(network):
-        check_shapes(images, filters, stride)
+        check_image_shapes(images, filters, stride)
         if filters.shape != network.filters.shape:
             raise PudleError(
                 f"analysis filters and decoder must have the shape of the filters, {tuple(network.filters.shape)}, "

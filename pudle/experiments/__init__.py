@@ -1,6 +1,6 @@
-"""The paper's questions, one folder each: ``settings.yaml`` (every key of its section in the config), ``grid.py`` (its cells),
+"""The experiments of the paper, one folder each: ``settings.yaml`` (every key of its section in the config), ``grid.py`` (its cells),
 ``run.py`` (how one cell runs), ``figures.py``, ``claims.py``, and where there are any, ``controls.py`` (negative controls of the claims).
-A new folder is a new question: nothing else lists them. ``_shared`` holds what several of them use."""
+A new folder is a new experiment: nothing else lists them. ``_shared`` holds what several of them use."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from pudle.harness import plugins, provenance, settings
 from pudle.harness.cells import Cell
 
 if TYPE_CHECKING:
-    from pudle.analysis.verdicts import Claim
+    from pudle.analysis.claim import Claim
 
 MOST_SEEDS = 10_000
-QUESTIONS = tuple(
+EXPERIMENTS = tuple(
     sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg and not module.name.startswith("_"))
 )
 
 
-def part(question: str, name: str) -> ModuleType:
-    """The module ``grid``, ``run``, ``figures``, ``claims`` or ``controls`` of a question."""
-    return import_module(f"pudle.experiments.{question}.{name}")
+def part(experiment: str, name: str) -> ModuleType:
+    """The module ``grid``, ``run``, ``figures``, ``claims`` or ``controls`` of an experiment."""
+    return import_module(f"pudle.experiments.{experiment}.{name}")
 
 
-def has_controls(question: str) -> bool:
-    """Whether the question has negative controls, which are ``part(question, "controls").CONTROLS``."""
-    return (Path(__file__).parent / question / "controls.py").exists()
+def has_controls(experiment: str) -> bool:
+    """Whether the experiment has negative controls, which are ``part(experiment, "controls").CONTROLS``."""
+    return (Path(__file__).parent / experiment / "controls.py").exists()
 
 
-def controls_of(question: str, claim: Claim, tell: str = "statement") -> str:
-    """The negative controls of a question's claim, by their ``tell``: "statement" or "id"; or "none" and why there is none."""
-    controls = part(question, "controls").CONTROLS if has_controls(question) else ()
+def controls_of(experiment: str, claim: Claim, tell: str = "statement") -> str:
+    """The negative controls of an experiment's claim, by their ``tell``: "statement" or "id"; or "none" and why there is none."""
+    controls = part(experiment, "controls").CONTROLS if has_controls(experiment) else ()
     found = [getattr(control, tell) for control in controls if claim.id in control.claims]
     return (", " if tell == "id" else " ").join(found) or ": ".join(filter(None, ("none", claim.uncontrolled)))
 
 
-def schema(question: str) -> dict:
-    """JSON schema of a question's section in the config."""
-    return settings.read(Path(__file__).parent / question / "settings.yaml")
+def schema(experiment: str) -> dict:
+    """JSON schema of an experiment's section in the config."""
+    return settings.read(Path(__file__).parent / experiment / "settings.yaml")
 
 
 def top_schema() -> dict:
-    """JSON schema of the configuration without the sections of the questions."""
+    """JSON schema of the configuration without the sections of the experiments."""
     top = settings.read(Path(__file__).parent / "settings.yaml")
-    top["properties"]["experiments"]["properties"] = {question: {"type": ["object", "null"]} for question in QUESTIONS}
+    top["properties"]["experiments"]["properties"] = {experiment: {"type": ["object", "null"]} for experiment in EXPERIMENTS}
     return top
 
 
@@ -72,59 +72,59 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
     if config["device"] == "cuda":
         _refuse_without_gpu(sources)
     plugins.load(config.get("plugins", ()))
-    sections = {question: section for question, section in config["experiments"].items() if section is not None}
+    sections = {experiment: section for experiment, section in config["experiments"].items() if section is not None}
     if not sections:
         raise PudleError(f"{sources.where(['experiments'])}: 'experiments' holds no experiment to run")
     _refuse_many_seeds(config["seeds"], sources, ["seeds"])
-    for question, section in sections.items():
-        where = ("experiments", question)
-        settings.validate(section, schema(question), sources, where)
+    for experiment, section in sections.items():
+        where = ("experiments", experiment)
+        settings.validate(section, schema(experiment), sources, where)
         _refuse_many_seeds(section.get("seeds"), sources, [*where, "seeds"])
-        part(question, "grid").check(section, sources, where)
+        part(experiment, "grid").check(section, sources, where)
 
 
 def plan(config: Mapping) -> list[Cell]:
-    """The cells of all questions of a valid configuration; a question whose section is null is switched off."""
+    """The cells of all experiments of a valid configuration; an experiment whose section is null is switched off."""
     plugins.load(config.get("plugins", ()))
     planned = []
-    for question, section in config["experiments"].items():
+    for experiment, section in config["experiments"].items():
         if section is not None:
-            grid = part(question, "grid")
+            grid = part(experiment, "grid")
             fixed = {key: value for key, value in section.items() if key != "seeds"}
             seeds = _seeds(section.get("seeds", config["seeds"]))
-            planned += [Cell(question, cell, seeds, grid.VARIES) for cell in grid.plan(fixed)]
+            planned += [Cell(experiment, cell, seeds, grid.VARIES) for cell in grid.plan(fixed)]
     return planned
 
 
 def fingerprint(cell: Cell) -> str:
-    """Changes with the code that ``cell`` depends on: how its question runs, and, where its grid says so, more."""
-    of_cell = getattr(part(cell.question, "grid"), "fingerprint", None)
-    run = _fingerprint_of_run(cell.question)
+    """Changes with the code that ``cell`` depends on: how its experiment runs, and, where its grid says so, more."""
+    of_cell = getattr(part(cell.experiment, "grid"), "fingerprint", None)
+    run = _fingerprint_of_run(cell.experiment)
     return f"{run}-{of_cell(cell.settings)}" if of_cell else run
 
 
 @cache
-def _fingerprint_of_run(question: str) -> str:
-    return provenance.fingerprint(f"pudle.experiments.{question}.run")
+def _fingerprint_of_run(experiment: str) -> str:
+    return provenance.fingerprint(f"pudle.experiments.{experiment}.run")
 
 
 def source_file(cell: Cell) -> Path | None:
     """The file of the plug-in that ``cell`` runs, if it runs one."""
-    of_cell = getattr(part(cell.question, "grid"), "source_file", None)
+    of_cell = getattr(part(cell.experiment, "grid"), "source_file", None)
     return of_cell(cell.settings) if of_cell else None
 
 
 def data_sets(cell: Cell) -> list[str]:
     """The names of the data sets that ``cell`` reads."""
-    of_cell = getattr(part(cell.question, "grid"), "data_sets", None)
+    of_cell = getattr(part(cell.experiment, "grid"), "data_sets", None)
     return of_cell(cell.settings) if of_cell else []
 
 
 def code(cell: Cell) -> dict[str, str]:
     """SHA-256 of the source of each module that ``cell`` depends on, its plug-in included."""
-    of_cell = getattr(part(cell.question, "grid"), "module", None)
+    of_cell = getattr(part(cell.experiment, "grid"), "module", None)
     plugin = of_cell(cell.settings) if of_cell else None
-    return provenance.code(f"pudle.experiments.{cell.question}.run", *filter(None, [plugin]))
+    return provenance.code(f"pudle.experiments.{cell.experiment}.run", *filter(None, [plugin]))
 
 
 def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources, keys: list[str]) -> None:

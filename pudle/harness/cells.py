@@ -1,6 +1,6 @@
 """A cell is one point of an experiment's grid with all its seeds: one job, one folder.
 
-``<results>/<scale>/cells/<question>/<cell id>/`` holds ``rows.csv``, ``cell.json`` (settings, status, provenance, hashes of the
+``<results>/<scale>/cells/<experiment>/<cell id>/`` holds ``rows.csv``, ``cell.json`` (settings, status, provenance, hashes of the
 other files) and, where the experiment keeps any, ``timings.csv`` and ``arrays.npz``. ``cell.json`` is written last: a folder
 that has it is complete.
 """
@@ -23,9 +23,9 @@ from pudle.harness.record import Record, out_of_memory
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of a question's grid: flat ``settings``, its ``seeds``, and which settings vary over the grid."""
+    """One point of an experiment's grid: flat ``settings``, its ``seeds``, and which settings vary over the grid."""
 
-    question: str
+    experiment: str
     settings: Mapping[str, object]
     seeds: tuple[int, ...]
     varies: tuple[str, ...]
@@ -39,7 +39,7 @@ class Cell:
 
     def folder(self, root: Path) -> Path:
         """Its place under ``root`` = ``<results>/<scale>``."""
-        return Path(root, "cells", self.question, self.id)
+        return Path(root, "cells", self.experiment, self.id)
 
 
 def grid(settings: Mapping[str, object], **lists: str) -> Iterator[dict[str, object]]:
@@ -89,7 +89,7 @@ def run(
     for name in {"timings.csv", "arrays.npz"} - set(outputs):
         (folder / name).unlink(missing_ok=True)  # of an earlier run
     description = {
-        "question": cell.question,
+        "experiment": cell.experiment,
         "id": cell.id,
         "settings": dict(cell.settings),
         "varies": list(cell.varies),

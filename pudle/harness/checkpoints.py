@@ -1,9 +1,8 @@
-"""A long run keeps its state now and then, and one that was stopped goes on from there, to the same result.
+"""A long run saves its state now and then, and a run that was stopped goes on from there, to the same result.
 
-States are dictionaries of NumPy arrays and of what JSON can say, in ``.npz`` files without pickled objects.
+States are dictionaries of NumPy arrays, numbers and text, saved by torch and loaded without running pickled code.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +12,10 @@ import numpy as np
 from pudle.harness import files
 
 EVERY = 120  # seconds
-_TOLD = "JSON"
 
 
 class Checkpoints:
-    """Files ``checkpoint-<seed>.npz`` in a cell's ``folder``. ``key`` is a text that changes with whatever makes a state worthless."""
+    """Files ``checkpoint-<seed>.pt`` in a cell's ``folder``. ``key`` is a text that changes with whatever makes a state worthless."""
 
     def __init__(self, folder: Path, key: str):
         self.folder, self.key = Path(folder), key
@@ -28,24 +26,27 @@ class Checkpoints:
         return time.monotonic() - self._saved >= EVERY
 
     def save(self, seed: int, state: Mapping) -> None:
-        arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
-        told = json.dumps({name: value for name, value in state.items() if name not in arrays} | {"key": self.key})
-        files.replace(self._path(seed), lambda path: np.savez(path, **arrays, **{_TOLD: told}))
+        import torch  # planning does not wait for it
+
+        kept = {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in state.items()}
+        files.replace(self._path(seed), lambda path: torch.save({"key": self.key, "state": kept}, path))
         self._saved = time.monotonic()
 
     def load(self, seed: int) -> dict | None:
         """The state that ``seed`` saved last with the same key; None if there is none."""
         if not self._path(seed).exists():
             return None
-        with np.load(self._path(seed), allow_pickle=False) as archive:
-            arrays = dict(archive)
-        told = json.loads(str(arrays.pop(_TOLD)))
-        return arrays | told if told.pop("key") == self.key else None
+        import torch
+
+        saved = torch.load(self._path(seed), weights_only=True, map_location="cpu")
+        if saved["key"] != self.key:
+            return None
+        return {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in saved["state"].items()}
 
     def remove(self) -> None:
-        """Remove all of them: the run is complete."""
-        for path in self.folder.glob("checkpoint-*.npz"):
+        """Remove all checkpoints: the run is complete."""
+        for path in self.folder.glob("checkpoint-*.pt"):
             path.unlink()
 
     def _path(self, seed: int) -> Path:
-        return self.folder / f"checkpoint-{seed}.npz"
+        return self.folder / f"checkpoint-{seed}.pt"

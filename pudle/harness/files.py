@@ -57,6 +57,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def holds(path: str | Path, content: str) -> bool:
+    """Whether the text file ``path`` is there with just this content."""
+    try:
+        return Path(path).read_text(encoding="utf-8") == content
+    except (OSError, ValueError):
+        return False
+
+
 def read_json(path: Path) -> dict:
     """The object in a JSON file; anything else is a :class:`PudleError`."""
     try:

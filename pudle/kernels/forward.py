@@ -46,8 +46,9 @@ ROUNDING = 32  # rounding errors of an entry of u, in epsilons of ‖u‖
 # W and Dᵀ (atoms) are padded with zeros: p to P and m to M, multiples of 16. norms: α‖d_i‖² (P,), which is 1 − W_ii.
 # lifted: whether the way back adds up (S + Sᵀ)Dᵀ in place of S. given: whether it begins with a z̄ from outside, not with the loss's.
 # most: active entries beyond which a wide layer is the last, if there are more than before it.
-Problem = namedtuple(
-    "Problem", "transfer atoms levels hard nonnegative norms epsilon infinity lam n_atoms first stop most backward lifted given"
+SparseProblem = namedtuple(
+    "SparseProblem",
+    "transfer atoms levels hard nonnegative norms epsilon infinity lam n_atoms first stop most backward lifted given",
 )
 # z_t of one sample is 0 outside index[r, :count[r]], r = row[t]. Where shared[r] these entries are a working set, r is the row of
 # all its layers, and values[t, k] belongs to entry index[r, k]. Elsewhere r is t, and values[t] is z_t itself.

@@ -26,8 +26,8 @@ Filters = namedtuple("Filters", "taps atoms")
 # D, A and C are Filters; levels (T, P); scored: whether estimates are compared with targets. places (positions,) are the pixels at which
 # filters start, across of them in a row of an image; under (k²,) the pixels under a filter, from there; starts (positions,) and entries (P,)
 # where in codes a row starts, and its entries.
-Problem = namedtuple(
-    "Problem",
+ImageProblem = namedtuple(
+    "ImageProblem",
     "synthesis analysis decoder levels hard nonnegative step penalty stop scored places under starts entries across kernel width inside"
     " infinity",
 )
@@ -165,7 +165,7 @@ def run_images(x, targets, codes, losses, problem, memory, sums):
 forget_stale_code(run_images, simd, matmul, sys.modules[__name__])
 
 
-def run_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
+def run_image_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
     """Sums over images of the gradients of D, A, C (p, 1, k, k) and θ (p,); z_T (n, p, h', w'); and the sum of the losses.
 
     images, targets : (n, 1, h, w); without targets codes alone are worked out, and all else is 0
@@ -189,7 +189,7 @@ def run_network(images, targets, network, unrolling, *, stride, stop, penalty, i
     number = synthesis.taps.dtype.type
     pixel, place = np.arange(height * width).reshape(height, width), slice(None, None, stride)
     places = pixel[: height - kernel + 1, : width - kernel + 1][place, place].ravel()
-    problem = Problem(
+    problem = ImageProblem(
         synthesis=synthesis,
         analysis=analysis,
         decoder=decoder,

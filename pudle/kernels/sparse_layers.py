@@ -9,7 +9,7 @@ import torch
 from pudle.kernels import backward, forward, simd
 from pudle.kernels.backward import RING, run_samples
 from pudle.kernels.cache import forget_stale_code
-from pudle.kernels.forward import WIDTH, History, Problem, Scratch, Tally
+from pudle.kernels.forward import WIDTH, History, Scratch, SparseProblem, Tally
 from pudle.kernels.simd import LANES, padded
 
 LINE = 64  # bytes of a cache line
@@ -32,7 +32,7 @@ class SparseLayers:
         (m, p), n_layers, dtype = dictionary.shape, unrolling.n_layers, dictionary.numpy().dtype
         number = dtype.type
         self._stop, self._m = stop, m
-        self._problem = Problem(
+        self._problem = SparseProblem(
             transfer=transfer.numpy(),
             atoms=_pad(dictionary.T),
             levels=np.array(unrolling.levels(), dtype),

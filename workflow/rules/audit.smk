@@ -1,10 +1,8 @@
 # Last of all: every file of the run with its SHA-256, and what it was made from.
 rule manifest:
     input:
+        again_if_unknown(f"{ROOT}/manifest.json"),
         products(),
-        snakefile=f"{workflow.basedir}/Snakefile",
-        rules=sorted(map(str, Path(workflow.basedir, "workflow", "rules").glob("*.smk"))),
-        plugins=[str(Path(path).expanduser()) for path in config.get("plugins", [])],
     output:
         f"{ROOT}/manifest.json",
         f"{ROOT}/ro-crate-metadata.json",
@@ -15,6 +13,8 @@ rule manifest:
     params:
         root=lambda wildcards: ROOT,
         config=hashlib.sha256(files.canonical_json(config).encode()).hexdigest(),
+        snakefile=f"{workflow.basedir}/Snakefile",
+        sources=contents(f"{workflow.basedir}/Snakefile", f"{workflow.basedir}/workflow/rules/*.smk", *PLUGINS),
         fingerprint=code("audit.manifest"),
     shell:
-        "pudle manifest --root {params.root:q} --snakefile {input.snakefile:q} 2> {log:q}"
+        "pudle manifest --root {params.root:q} --snakefile {params.snakefile:q} 2> {log:q}"

@@ -1,7 +1,9 @@
 # The verdicts, from the rows.
 rule verdicts:
     input:
+        again_if_unknown(f"{ROOT}/claims.md"),
         cell_files(),
+        ancient(f"{ROOT}/config.json"),
     output:
         csv=report(f"{ROOT}/claims.csv", caption="../report/claims.rst", category="Verdicts", labels={"table": "claims"}),
         markdown=f"{ROOT}/claims.md",
@@ -14,8 +16,8 @@ rule verdicts:
         planned=planned(),
         fingerprint=code(
             "analysis.verdicts",
-            *(f"experiments.{question}.claims" for question in QUESTIONS),
-            *(f"experiments.{question}.controls" for question in filter(experiments.has_controls, QUESTIONS)),
+            *(f"experiments.{experiment}.claims" for experiment in EXPERIMENTS),
+            *(f"experiments.{experiment}.controls" for experiment in filter(experiments.has_controls, EXPERIMENTS)),
         ),
     shell:
         "pudle verdicts --root {params.root:q} 2> {log:q}"
@@ -24,8 +26,9 @@ rule verdicts:
 # Ours beside what was published.
 rule published:
     input:
+        again_if_unknown(f"{ROOT}/published.md"),
         cell_files(),
-        [f"{workflow.basedir}/pudle/published/{name}" for name in ("values.csv", "curves.csv", "sources.csv")],
+        ancient(f"{ROOT}/config.json"),
     output:
         csv=report(
             f"{ROOT}/published.csv", caption="../report/published.rst", category="Verdicts", labels={"table": "published"}
@@ -40,26 +43,29 @@ rule published:
         root=lambda wildcards: ROOT,
         planned=planned(),
         fingerprint=code("analysis.published"),
+        data=contents(f"{workflow.basedir}/pudle/published/*.csv", f"{workflow.basedir}/pudle/published/*.yaml"),
     shell:
         "pudle published --root {params.root:q} 2> {log:q}"
 
 
-# Negative controls of a question's claims: the run fails if one of them lets its claim stand.
-for question in filter(experiments.has_controls, QUESTIONS):
+# Negative controls of an experiment's claims: the run fails if one of them lets its claim stand.
+for experiment in filter(experiments.has_controls, EXPERIMENTS):
 
     rule:
         name:
-            f"controls_{question}"
+            f"controls_{experiment}"
+        input:
+            again_if_unknown(f"{ROOT}/controls/{experiment}.csv"),
         output:
-            f"{ROOT}/controls/{question}.csv",
+            f"{ROOT}/controls/{experiment}.csv",
         log:
-            f"{ROOT}/logs/controls/{question}.log",
+            f"{ROOT}/logs/controls/{experiment}.log",
         priority: 2  # first: they wait for nothing, and the longest would else be all that runs at the end
         conda:
             "../../environment.yml"
         params:
             root=lambda wildcards: ROOT,
-            question=question,
-            fingerprint=code(f"experiments.{question}.controls", f"experiments.{question}.claims"),
+            experiment=experiment,
+            fingerprint=code(f"experiments.{experiment}.controls", f"experiments.{experiment}.claims"),
         shell:
-            "pudle controls {params.question} --root {params.root:q} 2> {log:q}"
+            "pudle controls {params.experiment} --root {params.root:q} 2> {log:q}"

@@ -1,36 +1,38 @@
-# All figures of a question, as PDF, PNG and SVG, each with the CSV of exactly what is plotted.
-def captions(question):
-    return {figure.name: figure.caption for figure in experiments.part(question, "figures").FIGURES}
+# All figures of an experiment, as PDF, PNG and SVG, each with the CSV of exactly what is plotted.
+def captions(experiment):
+    return {figure.name: figure.caption for figure in experiments.part(experiment, "figures").FIGURES}
 
 
-def pictures(question):
+def pictures(experiment):
     """The files of the figures; the PNGs stand in Snakemake's report."""
     told = lambda path: dict(
-        caption="../report/figure.rst", category="Figures", subcategory=question, labels={"figure": Path(path).stem}
+        caption="../report/figure.rst", category="Figures", subcategory=experiment, labels={"figure": Path(path).stem}
     )
-    return [report(path, **told(path)) if path.endswith(".png") else path for path in figure_files(question)]
+    return [report(path, **told(path)) if path.endswith(".png") else path for path in figure_files(experiment)]
 
 
-for question in QUESTIONS:
+for experiment in EXPERIMENTS:
 
     rule:
         name:
-            f"figures_{question}"
+            f"figures_{experiment}"
         input:
-            f"{ROOT}/tables/{question}.csv",
-            cell_files(question),
+            again_if_unknown(f"{ROOT}/figures/{experiment}/captions.md"),
+            f"{ROOT}/tables/{experiment}.csv",
+            cell_files(experiment),
+            ancient(f"{ROOT}/config.json"),
         output:
-            pictures(question),
-            f"{ROOT}/figures/{question}/captions.md",
+            pictures(experiment),
+            f"{ROOT}/figures/{experiment}/captions.md",
         log:
-            f"{ROOT}/logs/figures/{question}.log",
+            f"{ROOT}/logs/figures/{experiment}.log",
         conda:
             "../../environment.yml"
         params:
             root=lambda wildcards: ROOT,
-            question=question,
-            planned=planned(question),
-            captions=captions(question),
-            fingerprint=code(f"experiments.{question}.figures"),
+            experiment=experiment,
+            planned=planned(experiment),
+            captions=captions(experiment),
+            fingerprint=code(f"experiments.{experiment}.figures"),
         shell:
-            "pudle figures {params.question} --root {params.root:q} 2> {log:q}"
+            "pudle figures {params.experiment} --root {params.root:q} 2> {log:q}"

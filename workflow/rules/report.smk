@@ -1,13 +1,14 @@
 # Everything on one page.
 rule report:
     input:
+        again_if_unknown(f"{ROOT}/report/index.html"),
         cell_files(),
-        [figure_files(question) for question in QUESTIONS],
+        [figure_files(experiment) for experiment in EXPERIMENTS],
         f"{ROOT}/cells.csv",
         f"{ROOT}/claims.csv",
         f"{ROOT}/published.csv",
         f"{ROOT}/published_curves.csv",
-        [f"{workflow.basedir}/pudle/analysis/report/page.{kind}" for kind in ("html", "css", "js")],
+        ancient(f"{ROOT}/config.json"),
     output:
         report(f"{ROOT}/report/index.html", caption="../report/page.rst", category="Verdicts", labels={"table": "page"}),
     log:
@@ -17,5 +18,6 @@ rule report:
     params:
         root=lambda wildcards: ROOT,
         fingerprint=code("analysis.report"),
+        page=contents(f"{workflow.basedir}/pudle/analysis/report/page.*"),
     shell:
         "pudle report --root {params.root:q} 2> {log:q}"

@@ -1,7 +1,26 @@
-# Every cell with its status, and the means of each question with their intervals over seeds.
+# The configuration of this run, merged from all its files. Stages read it; cells are given their settings.
+rule configuration:
+    input:
+        again_if_changed,
+    output:
+        f"{ROOT}/config.json",
+    log:
+        f"{ROOT}/logs/configuration.log",
+    conda:
+        "../../environment.yml"
+    params:
+        root=lambda wildcards: ROOT,
+        configuration=CONFIGURATION,
+    shell:
+        "pudle configuration {params.configuration:q} --root {params.root:q} 2> {log:q}"
+
+
+# Every cell with its status, and the means of each experiment with their intervals over seeds.
 rule coverage:
     input:
+        again_if_unknown(f"{ROOT}/cells.csv"),
         cell_files(),
+        ancient(f"{ROOT}/config.json"),
     output:
         report(f"{ROOT}/cells.csv", caption="../report/coverage.rst", category="Verdicts", labels={"table": "coverage"}),
     log:
@@ -18,21 +37,23 @@ rule coverage:
 
 rule tables:
     input:
-        lambda wildcards: cell_files(wildcards.question),
+        again_if_unknown(f"{ROOT}/tables/{{experiment}}.csv"),
+        lambda wildcards: cell_files(wildcards.experiment),
+        ancient(f"{ROOT}/config.json"),
     output:
         report(
-            f"{ROOT}/tables/{{question}}.csv",
+            f"{ROOT}/tables/{{experiment}}.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"question": "{question}"},
+            labels={"experiment": "{experiment}"},
         ),
     log:
-        f"{ROOT}/logs/tables/{{question}}.log",
+        f"{ROOT}/logs/tables/{{experiment}}.log",
     conda:
         "../../environment.yml"
     params:
         root=lambda wildcards: ROOT,
-        planned=lambda wildcards: planned(wildcards.question),
+        planned=lambda wildcards: planned(wildcards.experiment),
         fingerprint=code("analysis.tables"),
     shell:
-        "pudle tables {wildcards.question} --root {params.root:q} 2> {log:q}"
+        "pudle tables {wildcards.experiment} --root {params.root:q} 2> {log:q}"

@@ -14,7 +14,8 @@ import jinja2
 import numpy as np
 
 from pudle.analysis import published
-from pudle.analysis.verdicts import BEYOND, VERDICTS, counted, is_ours, worded
+from pudle.analysis.claim import VERDICTS
+from pudle.analysis.verdicts import BEYOND, counted, is_ours, worded
 from pudle.harness import cells, files
 
 _TABLES = {
@@ -37,9 +38,9 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
     """The report on the results under ``root`` as HTML; ``planned`` cells that are not there are listed as missing."""
     text = dict.fromkeys(("note", "controls", "order", "endings"), str)
     claims, values, coverage = (
-        files.read_csv(root / f"{name}.csv", [*columns, "question"], dtype=text) for name, columns in _TABLES.items()
+        files.read_csv(root / f"{name}.csv", [*columns, "experiment"], dtype=text) for name, columns in _TABLES.items()
     )
-    along = files.read_csv(root / "published_curves.csv", ["curve", "question", "quantity", "farthest", "update"])
+    along = files.read_csv(root / "published_curves.csv", ["curve", "experiment", "quantity", "farthest", "update"])
     told = {cell.id: _told(cell.folder(root)) for cell in planned}
     coverage["seconds"] = coverage.cell.map(lambda name: told[name].get("seconds", np.nan))
     ran = [record for record in told.values() if record]
@@ -65,10 +66,10 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
         rule=published.RULE,
         curves=list(along[along.farthest.notna()].itertuples()),
         curve_rule=published.CURVE_RULE,
-        questions={question: _pictures(root, question) for question in sorted(coverage.question.unique())},
+        experiments={experiment: _pictures(root, experiment) for experiment in sorted(coverage.experiment.unique())},
         coverage=list(coverage.fillna({"endings": ""}).itertuples()),
         statuses=coverage.status.value_counts().to_dict(),
-        minutes=coverage.groupby("question").seconds.sum().div(60).to_dict(),
+        minutes=coverage.groupby("experiment").seconds.sum().div(60).to_dict(),
         config=json.dumps(files.read_json(root / "config.json"), indent=1, ensure_ascii=False),
         environments=_environments(ran),
         started=min((record["started"] for record in ran), default=""),
@@ -79,8 +80,8 @@ def _told(folder: Path) -> dict:
     return cells.read(folder) if (folder / "cell.json").exists() else {}
 
 
-def _pictures(root: Path, question: str) -> list[Picture]:
-    folder = root / "figures" / question
+def _pictures(root: Path, experiment: str) -> list[Picture]:
+    folder = root / "figures" / experiment
     captions = dict(part.split("\n\n", 1) for part in (folder / "captions.md").read_text().removeprefix("## ").split("\n## "))
     return [
         Picture(

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim, NotRun, final, select
+from pudle.analysis.claim import Claim, NotRun, final, select
 
 _PLACE = "Section 5, comparison to baselines"
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from pudle.analysis.claim import Claim, final, select
 from pudle.analysis.statistics import slope
-from pudle.analysis.verdicts import Claim, final, select
 
 
 def _against_lam(rows: pd.DataFrame, quantity: str, **where) -> pd.DataFrame:

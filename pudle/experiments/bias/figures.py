@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from pudle.analysis import style
+from pudle.analysis.figure import Figure
 from pudle.analysis.statistics import slope, t_interval
-from pudle.analysis.style import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import look
 

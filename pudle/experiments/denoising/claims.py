@@ -3,7 +3,7 @@ compared on the same images, noise, crops and start, so that differences are pai
 
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim, NotRun
+from pudle.analysis.claim import Claim, NotRun
 from pudle.experiments.denoising import slices
 
 _PLACE = "Section 5, image denoising"

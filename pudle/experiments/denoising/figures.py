@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from pudle.analysis import style
+from pudle.analysis.figure import Figure
 from pudle.analysis.published import values as published
 from pudle.analysis.statistics import holm, t_interval, t_test
-from pudle.analysis.style import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines, look
 from pudle.experiments.denoising import galleries, slices

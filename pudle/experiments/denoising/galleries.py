@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.analysis import style
-from pudle.analysis.style import Figure
+from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments.denoising import GALLERY, slices
 

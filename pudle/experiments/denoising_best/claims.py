@@ -1,6 +1,6 @@
 """Whether a better training beats what was published, and whether CSCNet's additions reach 28 dB. Means over whole test images."""
 
-from pudle.analysis.verdicts import Claim, NotRun, final
+from pudle.analysis.claim import Claim, NotRun, final
 
 _UNCONTROLLED = (
     "its bar is a number on BSD68 that only a long training reaches: any run of a control's size would miss it, spoiled or not"

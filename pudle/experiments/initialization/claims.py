@@ -6,7 +6,7 @@ Thresholds were set before the reported seeds were run; sizes and the learner's 
 import numpy as np
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim, NotRun, final, select
+from pudle.analysis.claim import Claim, NotRun, final, select
 
 _HALF = 0.5  # of the atoms
 

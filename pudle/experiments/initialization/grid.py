@@ -22,7 +22,7 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
         raise PudleError(f"{sources.where([*where, key])}: {'.'.join([*where, key])!r} is {settings[key]}: {reason}")
 
     if not any(settings["starts"].values()):
-        refuse("starts", "no start is left; null under experiments switches the question off")
+        refuse("starts", "no start is left; null under experiments switches the experiment off")
     if max(settings["sparsity"]) > settings["n_atoms"]:
         refuse("sparsity", f"a code cannot have more non-zeros than atoms, n_atoms = {settings['n_atoms']}")
     if settings["starts"].get("samples") and settings["n_atoms"] > settings["n_samples"]:

@@ -5,7 +5,7 @@ The relation is the stationarity of dec with weight decay. Back-propagation thro
 
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim, final, select
+from pudle.analysis.claim import Claim, final, select
 
 _PLACE = "Section 4, interpretability"
 
@@ -77,7 +77,7 @@ CLAIMS = (
         estimate=lambda rows: _residual(_deepest(rows)),
         below=0.01,
         ratio=True,
-        why="one per cent, fixed with the question",
+        why="one per cent, fixed with the experiment",
         rows="relation_residual after the last epoch, largest T",
         figure="relation",
     ),
@@ -90,7 +90,7 @@ CLAIMS = (
         estimate=lambda rows: _residual(_shallowest(rows)),
         below=0.01,
         ratio=True,
-        why="one per cent, fixed with the question; back-propagation through codes that have not converged leaves a term over",
+        why="one per cent, fixed with the experiment; back-propagation through codes that have not converged leaves a term over",
         rows="relation_residual after the last epoch, smallest T",
         figure="relation",
     ),
@@ -116,7 +116,7 @@ CLAIMS = (
         estimate=lambda rows: _of_seed(_deepest(rows), "output_gap"),
         below=1e-4,
         ratio=True,
-        why="fixed with the question; an identity for the D that the relation gives, and as exact as the relation for a trained one",
+        why="fixed with the experiment; an identity for the D that the relation gives, and as exact as the relation for a trained one",
         rows="output_gap, largest T",
         figure="relation",
     ),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from pudle.analysis import style
-from pudle.analysis.style import Figure
+from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito; one for each cell

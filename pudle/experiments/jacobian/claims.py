@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim, select
+from pudle.analysis.claim import Claim, select
 
 
 def _samples(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The error of Jacobians over layers, and what happens to it at settling."""
 
 from pudle.analysis import style
-from pudle.analysis.style import Figure
+from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 
 LOOKS = {

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim, NotRun, final
+from pudle.analysis.claim import Claim, NotRun, final
 
 _PLACE = "Section 5, dictionary learning; figures of the dictionary's error over updates"
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim, NotRun, final
+from pudle.analysis.claim import Claim, NotRun, final
 
 VARIANTS = {
     "noise-T100": "under additive noise of 0.12, T = 100",

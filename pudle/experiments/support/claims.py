@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.analysis.verdicts import Claim, NotRun, select
+from pudle.analysis.claim import Claim, NotRun, select
 
 _AT = ["dictionaries", "seed", "sparsity", "init_noise", "lam"]
 

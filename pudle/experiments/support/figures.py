@@ -3,7 +3,7 @@
 import numpy as np
 
 from pudle.analysis import style
-from pudle.analysis.style import Figure
+from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 
 NAMES = {"gaussian": "Gaussian", "two-bases": "two bases"}

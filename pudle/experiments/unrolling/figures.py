@@ -3,7 +3,7 @@
 import pandas as pd
 
 from pudle.analysis import published, style
-from pudle.analysis.style import Figure
+from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines, look
 
