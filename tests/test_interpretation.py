@@ -2,10 +2,12 @@
 
 import gzip
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import pudle
 from pudle.analysis.negative_controls import measure
@@ -20,7 +22,8 @@ from pudle.core.interpretation import (
 from pudle.data.digits import load_digits, read_idx
 from pudle.errors import PudleError
 from pudle.experiments.interpretability import controls
-from pudle.experiments.interpretability.run import run
+from pudle.experiments.interpretability.grid import plan
+from pudle.experiments.interpretability.run import run, train_dictionary
 from pudle.harness.record import Record
 
 
@@ -152,9 +155,34 @@ def test_the_pictures_show_sums_of_all_training_images_and_who_is_in_them_most_a
         ranked, _ = weights.sort(dim=1, descending=True)
         found = kept["atom/weights" if name == "atom" else "output/beta/weights"]
         np.testing.assert_allclose(found, torch.cat([ranked[:, :5], ranked[:, -5:]], 1), rtol=1e-3, atol=1e-7)
+    rows = record.rows()
+    last = rows[(rows.quantity == "step_times_squared_norm") & (rows.step == 20)].value.item()
+    assert last == pytest.approx(0.3 * float(torch.linalg.matrix_norm(dictionary, 2)) ** 2, rel=1e-5)
     counts = kept["histogram/counts_by_class"]  # class, (same, another), bin; among 60 contributors
     assert counts.sum((1, 2)).tolist() == [60 * (new_labels == label).sum() for label in (0, 1)]
     assert counts[:, 0].sum(1).min() > 0 < counts[:, 1].sum(1).min()
+
+
+@pytest.mark.parametrize("overlay", ["config.yaml", "paper.yaml"])
+def test_the_relation_is_judged_where_it_is_one(overlay):
+    """On dec with weight decay in full batches, at both scales."""
+    settings = {}
+    for file in ("config.yaml", overlay):
+        settings |= yaml.safe_load((Path(__file__).parents[1] / "config" / file).read_text())["experiments"]["interpretability"]
+    (cell,) = (cell for cell in plan(settings) if cell["estimator"] == "dec")
+    (train, _), _ = load_digits(cell["data_set"], cell["classes"], "nowhere")
+    assert cell["weight_decay"] > 0 and cell["ridge"] is None and cell["batch"] >= len(train)
+
+
+def test_without_weight_decay_training_has_no_ridge_term():
+    """Images that are all zero have codes and gradients of zero: then only weight decay moves the dictionary."""
+    settings = controls.STATIONARY | {"epochs": 3, "drop_epochs": [], "evaluate_every": 3}
+    start = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
+    ends = [
+        train_dictionary(settings | {"weight_decay": decay, "ridge": 1e-3}, torch.zeros(30, 7), 0, Record(), start)
+        for decay in (0.0, 0.5)
+    ]
+    assert ends[0].equal(start) and (ends[1].abs() < start.abs()).all()
 
 
 def test_the_bundled_digits():

@@ -29,8 +29,12 @@ def _pictures(results: Results) -> tuple[dict[str, np.ndarray], int, str]:
 
 def _cells(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     """Colour, label and rows of each cell."""
-    groups = table.groupby(["estimator", "n_layers"])
-    return [(colour, f"{name}, $T = {n}$", rows) for colour, ((name, n), rows) in zip(COLOURS, groups, strict=False)]
+    groups = table.groupby(["estimator", "n_layers", "data_set"])
+    of = "" if table.data_set.nunique() < 2 else ", {}"
+    return [
+        (colour, f"{name}, $T = {n}$" + of.format(data_set), rows)
+        for colour, ((name, n, data_set), rows) in zip(COLOURS, groups, strict=False)
+    ]
 
 
 def _lines(quantity: str, x_label: str, y_label: str, mark: tuple[float, str] | None = None, bottom: float | None = None):
