@@ -114,7 +114,8 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
             "experiments: {interpretability: {dec: {epochs: 100}}}",
             [
                 "interpretability.drop_epochs = [1400, 1700] (",
-                "interpretability.dec.epochs = 100 (mine.yaml",
+                "interpretability.dec.epochs = 100 (",
+                "mine.yaml, line 1",
                 "ends before epoch 1400",
             ],
         ),
