@@ -45,7 +45,7 @@ _WIDEST = 1600  # pixels
 
 
 class Picture(NamedTuple):
-    """A figure as the page shows it: ``image`` is a ``data:`` address, ``numbers`` one or a link to the file.
+    """A figure as the page shows it: ``image`` is a ``data:`` address, ``size`` its pixels, ``numbers`` an address or a link to the file.
 
     paper : what the paper shows with it, in a sentence; empty for other figures
     distance : the largest distance to a published curve, in words; empty where none is drawn
@@ -57,6 +57,7 @@ class Picture(NamedTuple):
     caption: str
     paper: str
     image: str
+    size: tuple[int, int]
     numbers: str
     distance: str
     claims: list
@@ -132,7 +133,7 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
         figure.name,
         figure.caption,
         figure.paper,
-        _image(stem),
+        *_image(stem),
         _address(table.read_bytes(), "text/csv")
         if table.stat().st_size < _EMBEDDED
         else f"../figures/{experiment}/{figure.name}.csv",
@@ -141,16 +142,19 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
     )
 
 
-def _image(stem: Path) -> str:
-    """The figure as vectors; as a picture of at most :data:`_WIDEST` pixels where vectors take too much room, as photographs do."""
+def _image(stem: Path) -> tuple[str, tuple[int, int]]:
+    """The address of the drawing, and its size in pixels.
+
+    Vectors; a picture of at most :data:`_WIDEST` pixels where vectors take too much room, as photographs do.
+    """
     drawn = stem.with_suffix(".svg").read_bytes()
-    if len(drawn) < _LARGEST:
-        return _address(drawn, "image/svg+xml")
     with Image.open(stem.with_suffix(".png")) as picture:
+        if len(drawn) < _LARGEST:
+            return _address(drawn, "image/svg+xml"), picture.size
         small, buffer = picture.convert("RGB"), io.BytesIO()
-        small.thumbnail((_WIDEST, _WIDEST))
-        small.save(buffer, "WebP", quality=85)
-    return _address(buffer.getvalue(), "image/webp")
+    small.thumbnail((_WIDEST, _WIDEST))
+    small.save(buffer, "WebP", quality=85)
+    return _address(buffer.getvalue(), "image/webp"), small.size
 
 
 def _address(content: bytes, kind: str) -> str:
