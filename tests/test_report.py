@@ -111,7 +111,7 @@ def test_the_page_of_claims_is_in_step():
 
 
 def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
-    kinds = [claim.kind for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS]
+    kinds = [claim.kind for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     said = f"{len(kinds) - kinds.count('ours')} of the {len(kinds)} claims are [of the paper or of its theory]"
     assert (
         said in (ROOT / "README.md").read_text()
@@ -121,8 +121,8 @@ def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
 
 def test_claims_name_figures_that_are_there():
     for experiment in experiments.EXPERIMENTS:
-        names = {figure.name for figure in experiments.part(experiment, "figures").FIGURES}
-        assert {claim.figure for claim in experiments.part(experiment, "claims").CLAIMS} <= names
+        names = {figure.name for figure in experiments.get(experiment).figures}
+        assert {claim.figure for claim in experiments.get(experiment).claims} <= names
 
 
 @pytest.fixture(scope="module")
@@ -181,11 +181,7 @@ def test_the_report_tells_everything(report):
     for row in table.itertuples():
         assert f'id="claim-{row.claim}"' in (beyond if row.kind == "ours" else headline)
     assert f"Of {(table.kind != 'ours').sum()} statements of the paper and its theory" in headline
-    assert (
-        "1 done" in html
-        and "1 missing" in html
-        and html.count("<figure ") == len(experiments.part("learning", "figures").FIGURES)
-    )
+    assert "1 done" in html and "1 missing" in html and html.count("<figure ") == len(experiments.get("learning").figures)
     assert "torch 2.13.0" in html and "&#34;scale&#34;: &#34;toy&#34;" in html
     assert "replicates</" not in html
 
