@@ -190,7 +190,7 @@ def test_the_figures_of_the_paper_come_first_with_the_verdicts_that_rest_on_them
     html = report.read_text()
     assert html.index('id="paper-learning-dictionary_error"') < html.index('id="published"') < html.index('id="claims"')
     article = html.split('id="paper-learning-dictionary_error"')[1].split("</article>")[0]
-    rests = [c.id for c in experiments.part("learning", "claims").CLAIMS if c.figure == "dictionary_error" and c.kind != "ours"]
+    rests = [c.id for c in experiments.get("learning").claims if c.figure == "dictionary_error" and c.kind != "ours"]
     assert rests and re.findall('href="#claim-([^"]+)"', article) == rests
     assert article.count("data:image/") == 1  # each drawing once
     assert html.count('src="data:image/') == len(experiments.part("learning", "figures").FIGURES)

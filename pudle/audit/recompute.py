@@ -312,7 +312,7 @@ def _published(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.Data
 def _page(run: Run) -> Iterator[Finding]:
     from pudle.analysis.report import page
 
-    figures = {experiment: experiments.part(experiment, "figures").FIGURES for experiment in experiments.EXPERIMENTS}
+    figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
     yield from _same(run, "report/index.html", "report", page(run.root, run.scale, run.cells, figures))
 
 
