@@ -111,7 +111,7 @@ def test_the_page_of_claims_is_in_step():
 
 
 def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
-    kinds = [claim.kind for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS]
+    kinds = [claim.kind for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     said = f"{len(kinds) - kinds.count('ours')} of the {len(kinds)} claims are [of the paper or of its theory]"
     assert (
         said in (ROOT / "README.md").read_text()
@@ -121,8 +121,8 @@ def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
 
 def test_claims_name_figures_that_are_there():
     for experiment in experiments.EXPERIMENTS:
-        names = {figure.name for figure in experiments.part(experiment, "figures").FIGURES}
-        assert {claim.figure for claim in experiments.part(experiment, "claims").CLAIMS} <= names
+        names = {figure.name for figure in experiments.get(experiment).figures}
+        assert {claim.figure for claim in experiments.get(experiment).claims} <= names
 
 
 @pytest.fixture(scope="module")
@@ -181,11 +181,7 @@ def test_the_report_tells_everything(report):
     for row in table.itertuples():
         assert f'id="claim-{row.claim}"' in (beyond if row.kind == "ours" else headline)
     assert f"Of {(table.kind != 'ours').sum()} statements of the paper and its theory" in headline
-    assert (
-        "1 done" in html
-        and "1 missing" in html
-        and html.count("<figure ") == len(experiments.part("learning", "figures").FIGURES)
-    )
+    assert "1 done" in html and "1 missing" in html and html.count("<figure ") == len(experiments.get("learning").figures)
     assert "torch 2.13.0" in html and "&#34;scale&#34;: &#34;toy&#34;" in html
     assert "replicates</" not in html
 
@@ -194,10 +190,10 @@ def test_the_figures_of_the_paper_come_first_with_the_verdicts_that_rest_on_them
     html = report.read_text()
     assert html.index('id="paper-learning-dictionary_error"') < html.index('id="published"') < html.index('id="claims"')
     article = html.split('id="paper-learning-dictionary_error"')[1].split("</article>")[0]
-    rests = [c.id for c in experiments.part("learning", "claims").CLAIMS if c.figure == "dictionary_error" and c.kind != "ours"]
+    rests = [c.id for c in experiments.get("learning").claims if c.figure == "dictionary_error" and c.kind != "ours"]
     assert rests and re.findall('href="#claim-([^"]+)"', article) == rests
     assert article.count("data:image/") == 1  # each drawing once
-    assert html.count('src="data:image/') == len(experiments.part("learning", "figures").FIGURES)
+    assert html.count('src="data:image/') == len(experiments.get("learning").figures)
 
 
 def test_the_report_escapes_what_others_wrote(report, tmp_path):

@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 
+import pudle.experiments.denoising.galleries as galleries
+import pudle.experiments.denoising.slices as slices
 from pudle.analysis import style
 from pudle.analysis.figure import Figure
 from pudle.analysis.published import values as published
 from pudle.analysis.statistics import holm, t_interval, t_test
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines, look
-from pudle.experiments.denoising import galleries, slices
 
 QUANTITIES = {"psnr": "test PSNR (dB), peak 1", "psnr_as_published": "test PSNR (dB), as published"}
 
