@@ -26,23 +26,26 @@ FOREIGN = ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONOPTIMIZE", "PYTHONHOME", "PYTHON
 COUNTERS = "/proc/vmstat"
 
 
+def address(folder: str) -> str:
+    """The path of the socket of a server in ``folder``: the value of :data:`ADDRESS` for its jobs."""
+    return os.path.join(folder, "jobs")
+
+
 def start(folder: str) -> subprocess.Popen | None:
-    """Start a server with its socket in ``folder``, and tell this process and its children where it is.
+    """Start a server with its socket in ``folder``. Only commands that are given its :func:`address` use it.
 
     It runs the package beside this file's folder, and ends with the last reference to what is returned. Where there can be no socket,
     as in a folder whose path is too long for one, a warning says so, None is returned, and each job is a process of its own.
     """
-    os.environ.pop(ADDRESS, None)
     listening = socket.socket(getattr(socket, "AF_UNIX", socket.AF_INET))
     try:
-        listening.bind(os.path.join(folder, "jobs"))
+        listening.bind(address(folder))
         listening.listen(128)
     except (OSError, TypeError) as error:  # TypeError: the system has no sockets with paths
         listening.close()
         told = f"no socket in {folder} ({error}); TMPDIR sets the folder"
         print(f"Each job will take seconds longer to start: {told}", file=sys.stderr)
         return None
-    os.environ[ADDRESS] = os.path.join(folder, "jobs")
     command = [sys.executable, __file__, "--serve", str(listening.fileno())]
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     with listening:

@@ -1,4 +1,5 @@
-# One job per cell: a point of an experiment's grid with all its seeds.
+# One job per cell: a point of an experiment's grid with all its seeds. Jobs are given the run's folder and the cell's name:
+# they read the configuration that the run has kept. Params that no command names are there to make a cell run again.
 for experiment in EXPERIMENTS:
 
     rule:
@@ -6,6 +7,7 @@ for experiment in EXPERIMENTS:
             f"cell_{experiment}"
         input:
             lambda wildcards, experiment=experiment: again_if_stale(experiment, wildcards),
+            ancient(f"{ROOT}/config.json"),
         output:
             multiext(f"{ROOT}/cells/{experiment}/{{cell}}/", "rows.csv", "cell.json"),
         log:
@@ -14,7 +16,12 @@ for experiment in EXPERIMENTS:
         conda:
             "../../environment.yml"
         threads: config["threads"]
+        resources:
+            mem_mb=lambda wildcards, attempt, experiment=experiment: resources.memory(measured(experiment)["memory"], attempt),
+            runtime=lambda wildcards, attempt, experiment=experiment: minutes(experiment, wildcards, attempt),
+            gpu=int(config["device"] == "cuda"),
         params:
+            root=lambda wildcards: ROOT,
             experiment=experiment,
             device=config["device"],
             settings=lambda wildcards, experiment=experiment: files.canonical_json(dict(cell(experiment, wildcards).settings)),
@@ -25,7 +32,6 @@ for experiment in EXPERIMENTS:
             data=lambda wildcards, experiment=experiment: [
                 digest(name) for name in experiments.data_sets(cell(experiment, wildcards))
             ],
-            folder=lambda wildcards, output: os.path.dirname(output[0]),
         shell:
-            "pudle cell {params.experiment} --settings {params.settings:q} --seeds {params.seeds} --varies '{params.varies}'"
-            " --threads {threads} --device {params.device} {params.plugin:q} --fingerprint {params.fingerprint} --output {params.folder:q} 2> {log:q}"
+            "pudle cell {params.root:q} {params.experiment}/{wildcards.cell:q} --threads {threads}"
+            " --fingerprint {params.fingerprint} 2> {log:q}"

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import yaml
 from filelock import FileLock, Timeout
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
@@ -21,40 +22,75 @@ import job_server
 from pudle import experiments
 from pudle.data import catalogue
 from pudle.errors import PudleError
-from pudle.harness import files, provenance, settings, stale
+from pudle.harness import files, provenance, resources, settings, stale
 
 gc.freeze()  # what is loaded by now stays: planning makes much that is collected soon, each time past all of that
 
-# Jobs use the interpreter and the code that planned them; `pudle` is a fork of the job server, which saves its imports.
-BIN, HERE = (
-    shlex.quote(str(path)).replace("{", "{{").replace("}", "}}") for path in (Path(sys.executable).parent, workflow.basedir)
+# Jobs use the interpreter and the code that planned them; `pudle` is a fork of this process's job server, which saves its imports.
+# The server's address is in the commands of this process alone: a job that is submitted elsewhere never sees it.
+SOCKET = tempfile.TemporaryDirectory()
+BIN, HERE, ADDRESS = (
+    shlex.quote(str(path)).replace("{", "{{").replace("}", "}}")
+    for path in (Path(sys.executable).parent, workflow.basedir, job_server.address(SOCKET.name))
 )  # a prefix is a format
 shell.prefix(
-    f"export PATH={BIN}:$PATH PYTHONPATH={HERE}; " f'pudle() {{{{ python -SE {HERE}/workflow/job_server.py "$@"; }}}}; '
+    f"export PATH={BIN}:$PATH PYTHONPATH={HERE} {job_server.ADDRESS}={ADDRESS}; "
+    f'pudle() {{{{ python -SE {HERE}/workflow/job_server.py "$@"; }}}}; '
 )
 
 OPTIONS = settings.typed(dict(workflow.config_settings.config))
-update_config(config, OPTIONS)
+KEPT = Path(os.environ.get("PUDLE_RUN", os.devnull), "config.json")
+if not workflow.is_main_process and KEPT.is_file():  # a job goes by what its run has kept, whatever became of the overlay
+    config.clear()
+    config.update(files.read_json(KEPT))
+else:
+    update_config(config, OPTIONS)
 data = config.get("data")
 os.environ.setdefault("PUDLE_DATA", str(data.get("root", "data") if isinstance(data, dict) else "data"))
-try:
-    experiments.validate(
-        config, [os.path.relpath(f"{workflow.basedir}/config/config.yaml"), *workflow.overwrite_configfiles], OPTIONS
-    )
-except PudleError as error:
-    raise WorkflowError(str(error)) from None
+OVERLAYS = [os.path.relpath(f"{workflow.basedir}/config/config.yaml"), *workflow.overwrite_configfiles]
+if workflow.is_main_process:
+    try:
+        experiments.validate(config, OVERLAYS, OPTIONS)
+    except PudleError as error:
+        raise WorkflowError(str(error)) from None
 
 ROOT = f"{Path(config['results']).expanduser()}/{config['scale']}"
 LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart to the end of this process, however it ends
 CELLS = {f"{cell.experiment}/{cell.id}": cell for cell in experiments.plan(config)}
-SOCKET = tempfile.TemporaryDirectory()  # the job server's
 CONFIGURATION = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
 PLUGINS = [glob.escape(str(Path(path).expanduser())) for path in config.get("plugins", [])]
 EXPERIMENTS = sorted({cell.experiment for cell in CELLS.values()})
+if workflow.is_main_process:
+    os.environ["PUDLE_RUN"] = ROOT
+
+
+envvars:
+    "PUDLE_DATA",
+    "PUDLE_RUN",
+
+
+@functools.cache
+def planning():
+    """Whether this process plans the run. One that was submitted with several jobs starts a job server for them instead."""
+    if not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 1:
+        SOCKET.server = job_server.start(SOCKET.name)
+    return workflow.is_main_process
 
 
 def cell(experiment, wildcards):
     return CELLS[f"{experiment}/{wildcards.cell}"]
+
+
+MEASURED = yaml.safe_load(Path(f"{workflow.basedir}/workflow/resources.yaml").read_text(encoding="utf-8"))
+
+
+def measured(experiment):
+    return resources.measured(MEASURED, config["scale"], experiment)
+
+
+def minutes(experiment, wildcards, attempt):
+    chosen = cell(experiment, wildcards)
+    return resources.minutes(chosen, len(chosen.seeds), measured(experiment)["seconds"], attempt)
 
 
 def plugin(cell):
@@ -81,6 +117,8 @@ def again_if_stale(experiment, wildcards):
 
     Snakemake compares with what it remembers in the working folder, and that does not travel with results.
     """
+    if not planning():
+        return []
     chosen = cell(experiment, wildcards)
     folder = Path(f"{ROOT}/cells/{experiment}/{chosen.id}")
     why = stale.reason(chosen, folder, experiments.fingerprint(chosen), config["device"], digest_of_file)
@@ -92,7 +130,7 @@ def again_if_stale(experiment, wildcards):
 
 def again_if_changed(wildcards):
     """The same for the configuration that is kept: that of an earlier run may stand there."""
-    if not files.holds(f"{ROOT}/config.json", CONFIGURATION):
+    if planning() and not files.holds(f"{ROOT}/config.json", CONFIGURATION):
         workflow.dag.forcefiles.add(f"{ROOT}/config.json")
     return []
 
@@ -102,7 +140,7 @@ def again_if_unknown(path):
 
     def check(wildcards):
         name = path.format(**wildcards)
-        if os.path.exists(name) and not workflow.persistence.metadata(IOFile(name)):
+        if planning() and os.path.exists(name) and not workflow.persistence.metadata(IOFile(name)):
             workflow.dag.forcefiles.add(name)
         return []
 
@@ -148,13 +186,18 @@ def code(*parts):
 
 onstart:
     try:
+        if workflow.local_exec:
+            experiments.require_gpu(config, OVERLAYS, OPTIONS)
         Path(ROOT).mkdir(parents=True, exist_ok=True)
         LOCK.acquire(timeout=0)
         files.sweep(ROOT)
+    except PudleError as error:
+        raise WorkflowError(str(error)) from None
     except Timeout:
         raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None
     except OSError as error:
         raise WorkflowError(f"{ROOT} cannot be written to: {error.strerror}; nothing was run") from None
     SOCKET.server = job_server.start(SOCKET.name)
-    # With a limit of jobs in a second, each round of Snakemake's scheduler starts a timer that starts another round: they pile up.
-    workflow.scheduler.job_rate_limiter = None
+    if workflow.local_exec:
+        # With a limit of jobs in a second, each round of Snakemake's scheduler starts a timer that starts another round: they pile up.
+        workflow.scheduler.job_rate_limiter = None
