@@ -23,7 +23,8 @@ from collections.abc import Mapping
 
 ADDRESS = "PUDLE_JOBS"
 FOREIGN = ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONOPTIMIZE", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS")
-COUNTERS = "/proc/vmstat"
+RETRIED = "PUDLE_RETRIED"  # set where a scheduler tries a job that failed again, with more memory
+CGROUPS, MEMBERSHIP = "/sys/fs/cgroup", "/proc/self/cgroup"
 
 
 def address(folder: str) -> str:
@@ -66,11 +67,12 @@ def own(environment: Mapping[str, str]) -> dict[str, str]:
 def request(arguments: list[str]) -> int:
     """Have the server do ``pudle ARGUMENTS``; returns its exit status. Raises OSError if it is not there.
 
-    A cell whose process the system kills for want of memory is a result, "failed". One that somebody kills is not: it will run again.
+    A cell whose process the system kills for want of memory is a result, "failed", where nobody will try again with more memory. One
+    that somebody kills is not: it will run again.
     """
     before = memory_kills()
     status = ask(arguments)
-    if status is None and arguments[0] == "cell" and memory_kills() > before:
+    if status is None and arguments[0] == "cell" and memory_kills() > before and RETRIED not in os.environ:
         status = ask([*arguments, "--failed", "out of memory: the system killed the process of this cell"])
     if status is None:
         print("the process of this job was killed", file=sys.stderr)
@@ -92,9 +94,18 @@ def ask(arguments: list[str]) -> int | None:
 
 
 def memory_kills() -> int:
-    """How many processes Linux has killed for want of memory since it started."""
-    with contextlib.suppress(OSError), open(COUNTERS, encoding="utf-8") as counters:
-        return sum(int(line.split()[1]) for line in counters if line.startswith("oom_kill "))
+    """How many processes of this one's control group, as its jobs are, Linux has killed for want of memory; 0 where it does not say."""
+    with contextlib.suppress(OSError), open(MEMBERSHIP, encoding="utf-8") as groups:
+        for line in groups:
+            number, controllers, path = line.rstrip("\n").split(":", 2)
+            if number == "0":
+                name = f"{CGROUPS}{path}/memory.events"
+            elif "memory" in controllers.split(","):
+                name = f"{CGROUPS}/memory{path}/memory.oom_control"
+            else:
+                continue
+            with contextlib.suppress(OSError), open(name, encoding="utf-8") as counters:
+                return sum(int(counter.split()[1]) for counter in counters if counter.startswith("oom_kill "))
     return 0
 
 

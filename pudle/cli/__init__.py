@@ -149,6 +149,7 @@ def keys_table() -> str:
 @main.command()
 @click.argument("root", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("name", metavar="EXPERIMENT/ID")
+@click.option("--seed", type=int, help="Compute this seed alone, and keep it for the run of the cell that puts seeds together.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of this process, in place of those in the configuration.")
 @click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Where to compute, in place of the configuration's.")
 @click.option(
@@ -158,8 +159,8 @@ def keys_table() -> str:
 @click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write, in place of the cell's own.")
 @click.option("--failed", help="Do not compute: record the cell as failed, for this reason.")
-def cell(root, name, threads, device, plugins, no_plugins, fingerprint, output, failed):
-    """Compute the cell EXPERIMENT/ID, as planned by ROOT/config.json, and write its folder."""
+def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, output, failed):
+    """Compute the cell EXPERIMENT/ID, as planned by ROOT/config.json, and write its folder. Seeds that are finished are not computed again."""
     import torch
 
     from pudle.data import catalogue
@@ -176,10 +177,24 @@ def cell(root, name, threads, device, plugins, no_plugins, fingerprint, output, 
         def compute(settings, seeds, record):
             record.fail(seeds, failed)
 
-    folder = output or chosen.folder(root)
-    with _computing_on(device or run.config.get("device", "cpu")):
-        code, data = experiments.code(chosen), catalogue.roots()
-        status = cells.run(chosen, folder, compute, fingerprint=fingerprint, code=code, data=data)
+    folder, device = output or chosen.folder(root), device or run.config.get("device", "cpu")
+    if seed is None:
+        status = cells.run(
+            chosen,
+            folder,
+            compute,
+            fingerprint=fingerprint,
+            code=experiments.code(chosen),
+            data=catalogue.roots(),
+            device=device,
+            computing=lambda: _computing_on(device),
+        )
+    else:
+        one_of(str(seed), map(str, chosen.seeds), f"seed of {name}")
+        with _computing_on(device):
+            computed = cells.compute(chosen, seed, folder, compute, fingerprint, catalogue.roots())
+        cells.keep(chosen, folder, seed, computed, fingerprint, device)
+        status = f"seed {seed} computed"
     click.echo(f"{name}: {status}", err=True)
 
 

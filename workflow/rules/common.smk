@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +17,7 @@ from filelock import FileLock, Timeout
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
 sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
@@ -29,14 +32,16 @@ gc.freeze()  # what is loaded by now stays: planning makes much that is collecte
 # Jobs use the interpreter and the code that planned them; `pudle` is a fork of this process's job server, which saves its imports.
 # The server's address is in the commands of this process alone: a job that is submitted elsewhere never sees it.
 SOCKET = tempfile.TemporaryDirectory()
-BIN, HERE, ADDRESS = (
-    shlex.quote(str(path)).replace("{", "{{").replace("}", "}}")
-    for path in (Path(sys.executable).parent, workflow.basedir, job_server.address(SOCKET.name))
-)  # a prefix is a format
-shell.prefix(
-    f"export PATH={BIN}:$PATH PYTHONPATH={HERE} {job_server.ADDRESS}={ADDRESS}; "
-    f'pudle() {{{{ python -SE {HERE}/workflow/job_server.py "$@"; }}}}; '
-)
+HERE = shlex.quote(str(workflow.basedir))
+PREFIX = f"export PYTHONPATH={HERE}"
+if (
+    DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
+):  # else jobs use the interpreter of their environment
+    PREFIX += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH {job_server.ADDRESS}={shlex.quote(job_server.address(SOCKET.name))}"
+if not workflow.is_main_process:
+    PREFIX += f" {job_server.RETRIED}=1"
+PREFIX += f'; pudle() {{ python -SE {HERE}/workflow/job_server.py "$@"; }}; '
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # a prefix is a format
 
 OPTIONS = settings.typed(dict(workflow.config_settings.config))
 KEPT = Path(os.environ.get("PUDLE_RUN", os.devnull), "config.json")
@@ -54,6 +59,7 @@ if workflow.is_main_process:
     except PudleError as error:
         raise WorkflowError(str(error)) from None
 
+SEEDS_APART = config.pop("seeds_apart", False)  # a matter of this run's jobs: what they compute is the same
 ROOT = f"{Path(config['results']).expanduser()}/{config['scale']}"
 LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart to the end of this process, however it ends
 CELLS = {f"{cell.experiment}/{cell.id}": cell for cell in experiments.plan(config)}
@@ -88,9 +94,13 @@ def measured(experiment):
     return resources.measured(MEASURED, config["scale"], experiment)
 
 
-def minutes(experiment, wildcards, attempt):
+def minutes(experiment, wildcards, attempt, n_seeds=None):
     chosen = cell(experiment, wildcards)
-    return resources.minutes(chosen, len(chosen.seeds), measured(experiment)["seconds"], attempt)
+    return resources.minutes(chosen, n_seeds or len(chosen.seeds), measured(experiment)["seconds"], attempt)
+
+
+def megabytes(experiment, attempt):
+    return resources.memory(measured(experiment)["memory"], attempt)
 
 
 def plugin(cell):
@@ -151,6 +161,12 @@ def cell_files(experiment=None):
     return [f"{ROOT}/cells/{name}/cell.json" for name, cell in CELLS.items() if experiment in (None, cell.experiment)]
 
 
+def seed_files(experiment, wildcards):
+    """The seeds of a cell, where each is a job."""
+    folder = f"{ROOT}/cells/{experiment}/{wildcards.cell}"
+    return [f"{folder}/seed-{seed}.pt" for seed in cell(experiment, wildcards).seeds] if SEEDS_APART else []
+
+
 def planned(experiment=None):
     """Changes with the set of cells: Snakemake alone does not see that a cell has left the grid."""
     return hashlib.sha256("\n".join(sorted(cell_files(experiment))).encode()).hexdigest()[:16]
@@ -184,12 +200,26 @@ def code(*parts):
     return provenance.fingerprint(*(f"pudle.{name}" for name in parts))
 
 
+def refuse_while_queued():
+    """Jobs of this run that SLURM still has, as a main process leaves them that was killed, would be submitted a second time."""
+    if not shutil.which("squeue"):
+        return
+    known = {number.split("_")[0] for job in workflow.dag.jobs for number in workflow.persistence.external_jobids(job)}
+    listed = subprocess.run(["squeue", "--noheader", "--format=%F"], capture_output=True, text=True).stdout.split()
+    queued = " ".join(sorted(known.intersection(listed), key=int))
+    if queued:
+        raise WorkflowError(
+            f"{ROOT}: SLURM still has jobs of an earlier run: {queued}. Wait until they have ended, or cancel them: scancel {queued}"
+        )
+
+
 onstart:
     try:
         if workflow.local_exec:
             experiments.require_gpu(config, OVERLAYS, OPTIONS)
         Path(ROOT).mkdir(parents=True, exist_ok=True)
         LOCK.acquire(timeout=0)
+        refuse_while_queued()
         files.sweep(ROOT)
     except PudleError as error:
         raise WorkflowError(str(error)) from None
