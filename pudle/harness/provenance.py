@@ -144,10 +144,11 @@ def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
     finally:
         _READ.reset(token)
         for name, root in roots.items():
-            inside = [Path(path) for path in opened if Path(path).is_relative_to(Path(root).absolute())]
+            home = os.path.abspath(root)
+            inside = sorted(path for path in map(Path, opened) if path.is_relative_to(home))
             found |= {
-                f"{name}/{path.relative_to(Path(root).absolute()).as_posix()}": files.sha256(path)
-                for path in sorted(inside)
+                f"{name}/{path.relative_to(home).as_posix()}": files.sha256(path)
+                for path in inside
                 if path.is_file() and path.suffix not in (".py", ".pyc")
             }
 
