@@ -2,6 +2,8 @@
 
 import ast
 import hashlib
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -443,6 +445,19 @@ def test_a_time_limit_may_be_as_long_as_one_likes(limit):
     with record.seed(0, limit=limit):
         record.add(0, {"error": 1.0})
     assert record.status == "done" and len(record.rows()) == 1
+
+
+def test_memory_is_in_the_same_units_on_every_system(monkeypatch):
+    here = cells._peak_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cells._peak_memory() == pytest.approx(here / 1024, abs=10)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert cells._peak_memory() is None
+
+
+def test_the_command_line_does_not_need_what_only_unix_has():
+    program = "import sys; sys.modules['resource'] = None; import pudle.cli"
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
 
 
 @pytest.mark.parametrize(
