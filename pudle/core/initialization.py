@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pudle.core.random import stream
+from pudle.core.units import power_of_two
 from pudle.errors import PudleError
 
 
@@ -82,7 +83,7 @@ def pairwise_dictionary(
     m = x.shape[1]
     if len(x) < 4 or m < 3:
         raise PudleError(f"the pairwise method needs at least 4 samples of 3 features, not {len(x)} of {m}")
-    draw, near = stream(seed, "pairs"), 1 / math.log(m)
+    draw, near, x = stream(seed, "pairs"), 1 / math.log(m), x / power_of_two(x)
     samples, x = x[: len(x) // 2], x[len(x) // 2 :]
     covariance = x.T @ x / len(x)
     spread = torch.linalg.matrix_norm(covariance, 2)
