@@ -199,6 +199,11 @@ def test_fingerprint_follows_imports_and_ignores_comments(tmp_path, monkeypatch)
     assert now() != first
 
 
+def test_a_module_that_is_not_there_is_named():
+    with pytest.raises(ModuleNotFoundError, match=r"no module 'pudle\.nothing'"):
+        provenance.fingerprint("pudle.nothing")
+
+
 CODE = '''
 """A docstring."""
 from package import name as other

@@ -55,6 +55,8 @@ def modules(name: str) -> set[str]:
 def _read(module: str) -> tuple[str, frozenset[str]]:
     """SHA-256 of the canonical code of ``module``, and which modules of its package and of this one it imports."""
     path = _source(module)
+    if not path:
+        raise ModuleNotFoundError(f"there is no module {module!r}", name=module)
     state = os.stat(path)
     return _parse(module, path, state.st_mtime_ns, state.st_size)
 

@@ -53,10 +53,10 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
         "farthest": published.farthest_text,
     }
     here = resources.files(__name__)
-    return environment.from_string(here.joinpath("page.html").read_text()).render(
+    return environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8")).render(
         scale=scale,
-        style=here.joinpath("page.css").read_text(),
-        script=here.joinpath("page.js").read_text(),
+        style=here.joinpath("page.css").read_text(encoding="utf-8"),
+        script=here.joinpath("page.js").read_text(encoding="utf-8"),
         verdicts={verdict: int((claims[~is_ours(claims)].verdict == verdict).sum()) for verdict in VERDICTS},
         claims=list(claims[~is_ours(claims)].fillna({"note": ""}).itertuples()),
         beyond_title=BEYOND,
@@ -82,7 +82,10 @@ def _told(folder: Path) -> dict:
 
 def _pictures(root: Path, experiment: str) -> list[Picture]:
     folder = root / "figures" / experiment
-    captions = dict(part.split("\n\n", 1) for part in (folder / "captions.md").read_text().removeprefix("## ").split("\n## "))
+    captions = dict(
+        part.split("\n\n", 1)
+        for part in (folder / "captions.md").read_text(encoding="utf-8").removeprefix("## ").split("\n## ")
+    )
     return [
         Picture(
             name,
