@@ -203,6 +203,11 @@ def test_fingerprint_follows_imports_and_ignores_comments(tmp_path, monkeypatch)
     assert now() != first
 
 
+def test_a_module_that_is_not_there_is_named():
+    with pytest.raises(ModuleNotFoundError, match=r"no module 'pudle\.nothing'"):
+        provenance.fingerprint("pudle.nothing")
+
+
 CODE = '''
 """A docstring."""
 from package import name as other
@@ -480,6 +485,19 @@ def test_a_time_limit_may_be_as_long_as_one_likes(limit):
     with record.seed(0, limit=limit):
         record.add(0, {"error": 1.0})
     assert record.status == "done" and len(record.rows()) == 1
+
+
+def test_memory_is_in_the_same_units_on_every_system(monkeypatch):
+    here = cells._peak_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cells._peak_memory() == pytest.approx(here / 1024, abs=10)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert cells._peak_memory() is None
+
+
+def test_the_command_line_does_not_need_what_only_unix_has():
+    program = "import sys; sys.modules['resource'] = None; import pudle.cli"
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
 
 
 @pytest.mark.parametrize(

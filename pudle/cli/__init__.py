@@ -177,7 +177,8 @@ def cell(experiment, values, seeds, varies, plugins, threads, device, fingerprin
             record.fail(seeds, failed)
 
     with _computing_on(device):
-        status = cells.run(chosen, output, run, fingerprint=fingerprint, code=experiments.code(chosen), data=catalogue.roots())
+        folders = catalogue.roots(experiments.data_sets(chosen))
+        status = cells.run(chosen, output, run, fingerprint=fingerprint, code=experiments.code(chosen), data=folders)
     click.echo(f"{experiment} {chosen.id}: {status}", err=True)
 
 

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import re
-import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ def run(
         "started": started,
         "ended": _now(),
         "seconds": round(time.monotonic() - clock, 3),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mb": _peak_memory(),
         "fingerprint": fingerprint,
         "code": dict(code or {}),
         "inputs": inputs,
@@ -109,6 +109,16 @@ def run(
     files.write(folder / "cell.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
     checkpoints.remove()
     return record.status
+
+
+def _peak_memory() -> int | None:
+    """MiB that this process has had at its peak; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    units = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * units / 2**20)
 
 
 def _now() -> str:

@@ -169,7 +169,7 @@ def _frame(rows: list[dict]) -> pd.DataFrame:
 
 @contextmanager
 def _alarm(limit: float | None) -> Iterator[None]:
-    if limit is None:
+    if limit is None or not hasattr(signal, "SIGALRM"):
         yield
         return
 
