@@ -22,7 +22,14 @@ import threading
 from collections.abc import Mapping
 
 ADDRESS = "PUDLE_JOBS"
-FOREIGN = ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONOPTIMIZE", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS")
+FOREIGN = ("MPLBACKEND", "MATPLOTLIBRC", "NUMBA_DISABLE_JIT")
+OF_PYTHON = (
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONPYCACHEPREFIX",
+    "PYTHONNOUSERSITE",
+    "PYTHONUSERBASE",
+)  # that are kept
 RETRIED = "PUDLE_RETRIED"  # set where a scheduler tries a job that failed again, with more memory
 CGROUPS, MEMBERSHIP = "/sys/fs/cgroup", "/proc/self/cgroup"
 
@@ -61,7 +68,8 @@ def start(folder: str) -> subprocess.Popen | None:
 
 def own(environment: Mapping[str, str]) -> dict[str, str]:
     """``environment`` without what a person sets for other programs and would change what jobs read, import or draw; text is UTF-8."""
-    return {name: value for name, value in environment.items() if name not in FOREIGN} | {"PYTHONUTF8": "1"}
+    kept = (name for name in environment if name not in FOREIGN and (name in OF_PYTHON or not name.startswith("PYTHON")))
+    return {name: environment[name] for name in kept} | {"PYTHONUTF8": "1"}
 
 
 def request(arguments: list[str]) -> int:
@@ -82,14 +90,14 @@ def request(arguments: list[str]) -> int:
 def ask(arguments: list[str]) -> int | None:
     """The exit status of ``pudle ARGUMENTS``; None if its process was killed."""
     with socket.socket(socket.AF_UNIX) as server:
+        message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": own(os.environ)}).encode()
         try:
             server.connect(os.environ[ADDRESS])
-        except OSError as error:  # of whatever kind: there is no server
+            socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
+            server.sendall(message)
+            status = server.recv(1)
+        except OSError as error:  # of whatever kind: there is no server, or it ended before it took the job
             raise ConnectionRefusedError(*error.args) from None
-        message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": own(os.environ)}).encode()
-        socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
-        server.sendall(message)
-        status = server.recv(1)
     return status[0] if status else None
 
 
@@ -153,9 +161,9 @@ def preload() -> None:
 
     plugins.load([])
     for experiment in experiments.EXPERIMENTS:
-        for part in ("run", "figures", "claims"):
-            experiments.part(experiment, part)
-        provenance.fingerprint(f"pudle.experiments.{experiment}.run")
+        run = experiments.get(experiment).run
+        run.load()
+        provenance.fingerprint(run.module)
     assert cli and scipy.optimize and scipy.stats and skimage and sklearn.datasets and sklearn.decomposition
     torch.set_num_threads(1)  # a fork could not use threads that were started here
     torch.optim.Adam([torch.zeros(1)])

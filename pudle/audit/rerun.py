@@ -18,6 +18,10 @@ from pudle.harness import cells
 
 HOME = Path(pudle.__file__).resolve().parents[1]  # this package is run, whatever lies in the working folder
 TOLERANCE = 1e-3  # of a quantity's largest absolute value: for other machines or versions
+_SITES = (
+    "PYTHONUSERBASE",
+    "PYTHONNOUSERSITE",
+)  # say where packages are; other variables of Python's are no more read than by jobs
 _SAME = ("python", "packages", "platform", "processor", "threads", "blas", "device", "dtype", "deterministic")
 
 
@@ -33,8 +37,11 @@ def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = Non
     for cell in random.Random(seed).sample(repeatable, min(count, len(repeatable))):
         with tempfile.TemporaryDirectory() as folder:
             path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
-            environment = os.environ | {"PUDLE_DATA": run.data, "PYTHONPATH": path}
-            done = subprocess.run(command(run, cell, folder), capture_output=True, text=True, env=environment)
+            environment = {name: os.environ[name] for name in os.environ if name in _SITES or not name.startswith("PYTHON")}
+            environment |= {"PUDLE_DATA": run.data, "PYTHONPATH": path, "PYTHONUTF8": "1"}
+            done = subprocess.run(
+                command(run, cell, folder), capture_output=True, encoding="utf-8", errors="replace", env=environment
+            )
             if done.returncode:
                 found.append(Finding(run.path(cell, "rows.csv"), "rerun", f"cannot be run again: {done.stderr.strip()[-300:]}"))
                 continue

@@ -88,9 +88,7 @@ def described_claims() -> str:
     from pudle.analysis.claim import KINDS
     from pudle.analysis.verdicts import BEYOND
 
-    claims = [
-        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
-    ]
+    claims = [(experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     sections = []
     for title, kinds in (("The paper and its theory", ("paper", "theory")), (BEYOND, ("ours",))):
         chosen = [(experiment, claim) for experiment, claim in claims if claim.kind in kinds]
@@ -103,7 +101,7 @@ def described_claims() -> str:
             sections += [f"### {experiment}", *(_described(*each) for each in chosen if each[0] == experiment)]
     sections.append("## Negative controls")
     for experiment in filter(experiments.has_controls, experiments.EXPERIMENTS):
-        told = [f"- {control.id}: {control.statement}" for control in experiments.part(experiment, "controls").CONTROLS]
+        told = [f"- {control.id}: {control.statement}" for control in experiments.controls(experiment)]
         sections += [f"### Controls of {experiment}", "\n".join(told)]
     return "\n\n".join(sections)
 
@@ -171,7 +169,7 @@ def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, ou
     _limit_threads(threads or run.config.get("threads", 1))
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # filling what is written next anyway takes as long as the work
-    compute = experiments.part(chosen.experiment, "run").run
+    compute = experiments.get(chosen.experiment).run.load()
     if failed:
 
         def compute(settings, seeds, record):
@@ -185,14 +183,14 @@ def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, ou
             compute,
             fingerprint=fingerprint,
             code=experiments.code(chosen),
-            data=catalogue.roots(),
+            data=catalogue.roots(experiments.data_sets(chosen)),
             device=device,
             computing=lambda: _computing_on(device),
         )
     else:
         one_of(str(seed), map(str, chosen.seeds), f"seed of {name}")
         with _computing_on(device):
-            computed = cells.compute(chosen, seed, folder, compute, fingerprint, catalogue.roots())
+            computed = cells.compute(chosen, seed, folder, compute, fingerprint, catalogue.roots(experiments.data_sets(chosen)))
         cells.keep(chosen, folder, seed, computed, fingerprint, device)
         status = f"seed {seed} computed"
     click.echo(f"{name}: {status}", err=True)
@@ -235,7 +233,7 @@ def figures(experiment: str, root: Path):
     results, scale = _results(experiment, root), _plan(root)[0]["scale"]
     n_seeds = len(results.cells[0].seeds)
     folder = root / "figures" / experiment
-    drawn = experiments.part(experiment, "figures").FIGURES
+    drawn = experiments.get(experiment).figures
     for figure in drawn:
         image, plotted = style.draw(figure, results)
         style.save(image, plotted, folder / figure.name, f"{scale} scale, n = {n_seeds} seed{'s' * (n_seeds > 1)}")
@@ -250,11 +248,9 @@ def verdicts(root: Path):
     from pudle.analysis.verdicts import judge_all, markdown
 
     merged, planned = _plan(root)
-    claims = [
-        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
-    ]
+    claims = [(experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     found = {experiment: Results(experiment, planned, root) for experiment in experiments.EXPERIMENTS}
-    table = judge_all((experiment, claim, found[experiment].rows, found[experiment].whole) for experiment, claim in claims)
+    table = judge_all((experiment, claim, found[experiment]) for experiment, claim in claims)
     table["controls"] = [experiments.controls_of(*claim) for claim in claims]
     files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "claims.md", markdown(table, merged["scale"]))
@@ -271,8 +267,8 @@ def controls(experiment: str, root: Path):
 
     _limit_threads(1)
     controlled = list(filter(experiments.has_controls, experiments.EXPERIMENTS))
-    spoiled = experiments.part(one_of(experiment, controlled, "experiment with negative controls"), "controls").CONTROLS
-    judged = experiments.part(experiment, "claims").CLAIMS
+    spoiled = experiments.controls(one_of(experiment, controlled, "experiment with negative controls"))
+    judged = experiments.get(experiment).claims
     table = pd.DataFrame([row for control in spoiled for row in verdicts(control, judged)])
     click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
     refuse_blind(experiment, table)
@@ -308,7 +304,8 @@ def report(root: Path):
     for name in ("claims", "published", "published_curves", "cells"):
         if not (root / f"{name}.csv").exists():
             raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
-    files.write(root / "report" / "index.html", page(root, merged["scale"], planned))
+    figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
+    files.write(root / "report" / "index.html", page(root, merged["scale"], planned, figures))
 
 
 def _limit_threads(threads: int) -> None:

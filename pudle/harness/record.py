@@ -187,7 +187,7 @@ def _frame(rows: list[dict]) -> pd.DataFrame:
 
 @contextmanager
 def _alarm(limit: float | None) -> Iterator[None]:
-    if limit is None:
+    if limit is None or not hasattr(signal, "SIGALRM"):
         yield
         return
 

@@ -114,14 +114,6 @@ def digest(data_set):
     return catalogue.digest(data_set, catalogue.data_root())
 
 
-@functools.cache
-def digest_of_file(name):
-    """SHA-256 of an input of a cell, by its name in cell.json, now; None where it is not there."""
-    root, _, inside = name.partition("/")
-    path = catalogue.roots().get(root, Path(os.devnull)) / inside
-    return files.sha256(path) if path.is_file() else None
-
-
 def again_if_stale(experiment, wildcards):
     """No input, but a cell that does not agree with the plan is put on Snakemake's list of jobs that it is made to run.
 
@@ -131,7 +123,8 @@ def again_if_stale(experiment, wildcards):
         return []
     chosen = cell(experiment, wildcards)
     folder = Path(f"{ROOT}/cells/{experiment}/{chosen.id}")
-    why = stale.reason(chosen, folder, experiments.fingerprint(chosen), config["device"], digest_of_file)
+    differing = functools.partial(catalogue.differing, data_sets=experiments.data_sets(chosen), root=catalogue.data_root())
+    why = stale.reason(chosen, folder, experiments.fingerprint(chosen), config["device"], differing)
     if why:
         logger.info(f"{folder} is computed again: its {why} changed")
         workflow.dag.forcefiles.add(f"{folder}/cell.json")
@@ -173,7 +166,7 @@ def planned(experiment=None):
 
 
 def figure_files(experiment):
-    names = [figure.name for figure in experiments.part(experiment, "figures").FIGURES]
+    names = [figure.name for figure in experiments.get(experiment).figures]
     return [f"{ROOT}/figures/{experiment}/{name}.{kind}" for name in names for kind in ("pdf", "png", "svg", "csv")]
 
 
