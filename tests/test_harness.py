@@ -23,7 +23,7 @@ from pudle.analysis.tables import Results, coverage
 from pudle.analysis.verdicts import judge_all, markdown
 from pudle.audit import recompute
 from pudle.errors import PudleError
-from pudle.harness import cells, files, provenance, resources
+from pudle.harness import cells, files, provenance, resources, usage
 from pudle.harness.record import ENDINGS, KEYS, Record, whole
 
 CONFIG = Path(__file__).parents[1] / "config"
