@@ -62,18 +62,26 @@ for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS):
 @click.option(
     "--describe", is_flag=True, help="Print what every claim says and how it is judged, as docs/claims.md does, instead."
 )
-def claims(root: Path, scale: str | None, describe: bool):
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="ROOT ROOT",
+    help="Set the verdicts of two runs side by side instead; exit with status 1 if two differ.",
+)
+def claims(root: Path, scale: str | None, describe: bool, compare: tuple[Path, Path] | None):
     """Print the verdicts; exit with status 1 if a claim of the paper or of its theory is contradicted."""
     if describe:
         click.echo(described_claims())
         return
-    path = (Path("results") / scale if scale else root) / "claims.csv"
-    if not path.exists():
-        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
-    from pudle.analysis.verdicts import BEYOND, counted, is_ours, worded
+    from pudle.analysis.verdicts import BEYOND, counted, is_ours, side_by_side, side_by_side_markdown, worded
 
-    numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
-    table = files.read_csv(path, ["experiment", "kind", "verdict", "statement", "threshold", "note", *numbers], dtype=numbers)
+    if compare:
+        table = side_by_side(*map(_claims_of, compare))
+        names = [path.name for path in compare] if compare[0].name != compare[1].name else list(map(str, compare))
+        click.echo(side_by_side_markdown(table, names))
+        sys.exit(int((table.agree == "no").any()))
+    table = _claims_of(Path("results") / scale if scale else root)
     headline, ours = table[~is_ours(table)], table[is_ours(table)]
     for title, part in (("The paper and its theory", headline), (BEYOND, ours)):
         click.echo(f"{title}: {counted(part)}")
@@ -81,6 +89,16 @@ def claims(root: Path, scale: str | None, describe: bool):
             effect = f"{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}] {row.threshold}" if row.n_seeds else str(row.note)
             click.echo(f"{worded(row.kind, row.verdict):<18} {row.experiment}: {row.statement} ({effect})")
     sys.exit(int((headline.verdict == "CONTRADICTED").any()))
+
+
+def _claims_of(root: Path):
+    """The claims table of a run."""
+    path = root / "claims.csv"
+    if not path.exists():
+        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
+    numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
+    columns = ["experiment", "claim", "kind", "verdict", "statement", "threshold", "note", *numbers]
+    return files.read_csv(path, columns, dtype=numbers)
 
 
 def described_claims() -> str:
