@@ -240,7 +240,7 @@ FIGURES = (
         "The four most used atoms, as learned and as the sum of all training images that the relation gives (estimate); the five "
         "training images that contribute most to each and the five that contribute least, with their weights (first seed).",
         atoms,
-        paper="An atom is a sum of training images, which show what it has learned from.",
+        paper="An atom is a weighted sum of training images, and the images that weigh most look like it.",
     ),
     Figure(
         "outputs",
@@ -248,14 +248,14 @@ FIGURES = (
         "contribute most and the five that contribute least, with their weights β, and the five with the most similar codes, with the "
         "cosine; orange where the class is another (first seed).",
         outputs,
-        paper="The output for a test image is a sum of training images; those that contribute most are like it.",
+        paper="An output is a weighted sum of training images, most of them of the class of the input.",
     ),
     Figure(
         "similarity",
         "How similar the codes of test images are to those of the training images of the same class, and of other classes: "
         "histograms over all pairs, each divided by its number of pairs (first seed).",
         similarity,
-        paper="Codes of images of a class are more similar to each other than to those of other classes.",
+        paper="Codes are more similar within a class than between classes.",
     ),
     Figure("beta_histogram", "Contributions of all training images to all outputs (first seed).", histogram),
     Figure(

@@ -67,7 +67,7 @@ FIGURES = (
         "The code of one sample (the first of the first seed) after all layers at the initial dictionary, beside the true code z*. "
         "It is pulled towards zero by λ. The CSV has the lasso's code, too.",
         code,
-        paper="At the initial dictionary the code has the support of the true one, and smaller entries.",
+        paper="At the initial dictionary the code has the support of the true one, and smaller amplitudes.",
     ),
     Figure(
         "code_convergence",
