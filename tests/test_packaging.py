@@ -69,6 +69,9 @@ def test_a_wheel_has_all_files_and_the_library_needs_no_package_of_the_workflow(
     (wheel,) = tmp_path.glob("pudle-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("pudle/")}
+        (metadata,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        assert {"License-Expression: BSD-3-Clause", "License-File: LICENSE"} <= set(metadata.splitlines())
+        assert any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist())
         archive.extractall(tmp_path / "installed")
     assert packed == {path.relative_to(copy).as_posix() for path in (copy / "pudle").rglob("*") if path.is_file()}
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
