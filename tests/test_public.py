@@ -69,3 +69,37 @@ def test_reference_pages_keep_no_diary(page):
     ):  # which claims were set or changed after results had been seen, and when, belongs there
         text = re.sub(r"### Claims that were set or changed.*", "", text, flags=re.DOTALL)
     assert not re.search(r"\b(until|since) \d{4}-\d{2}-\d{2}", text, flags=re.IGNORECASE), "this belongs into CHANGELOG.md"
+
+
+def _make_targets(text: str) -> set[str]:
+    return {word for words in re.findall(r"\bmake ([a-z -]+)", text) for word in words.split()}
+
+
+def test_what_github_runs_is_what_is_run_here():
+    rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    flows = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob(".github/workflows/*.yml")}
+    commands = [
+        step["run"] for flow in flows.values() for job in flow["jobs"].values() for step in job["steps"] if "run" in step
+    ]
+    on_github = _make_targets("\n".join(command.replace("PYTHON=python", "") for command in commands))
+    here = _make_targets(re.sub(r"#.*", "", (ROOT / ".ci" / "run").read_text(encoding="utf-8")))
+    assert here == {"lint", "docs", "test", "test-slow"} and here <= on_github <= rules
+    oldest, newest = flows["test"]["jobs"]["linux"]["strategy"]["matrix"]["python"][::3]
+    assert PROJECT["requires-python"] == f">={oldest}" and (oldest, newest) == ("3.11", "3.14")
+
+
+def test_hooks_before_a_commit_are_linters_that_the_set_up_installs():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    lint = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nlint:")[1].split("\n\n")[0]
+    for hook in hooks:
+        program = hook["entry"].removeprefix(".venv/bin/").split()[0]
+        assert f"$(BIN)/{program}" in lint, hook["id"]
+
+
+def test_the_container_installs_the_pins_before_the_code():
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [line.split()[1:-1] for line in lines if line.startswith("COPY")]
+    assert copied == [["requirements.txt"], ["."]]
+    assert [line for line in lines if line.startswith("FROM")] == ["FROM debian:trixie-slim"]
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert {".venv", ".git", "results/*"} <= set(ignored)

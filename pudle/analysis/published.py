@@ -15,6 +15,7 @@ published order. Means and intervals of what has a tolerance in per cent are of 
 
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -161,7 +162,7 @@ def curves() -> pd.DataFrame:
 
 def protocols() -> dict[str, dict]:
     """experiment → the settings of its published runs, by the keys of the experiment."""
-    return read(_DATA / "protocols.yaml")
+    return read(Path(str(_DATA / "protocols.yaml")))
 
 
 def compare_curves(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

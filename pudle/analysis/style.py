@@ -89,7 +89,7 @@ def draw_band(axis, table: pd.DataFrame, x: str = "step", **line) -> None:
 
 def legend_below(figure, axes, columns: int) -> None:
     """One legend for all panels, under them."""
-    handles = {}
+    handles: dict = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
