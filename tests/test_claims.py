@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 
 from pudle import experiments
+from pudle.analysis import published
 from pudle.analysis.negative_controls import Control, refuse_blind, verdicts
 from pudle.analysis.statistics import effect_size, holm, t_interval, t_test
 from pudle.errors import PudleError
 from pudle.experiments.baselines.claims import CLAIMS as BASELINES
 from pudle.experiments.denoising.claims import CLAIMS as DENOISING
 from pudle.experiments.learning.claims import CLAIMS as LEARNING
+from pudle.experiments.robustness.claims import CLAIMS as ROBUSTNESS
 from pudle.experiments.unrolling.claims import CLAIMS as UNROLLING
 
 CONTROLS = [
@@ -98,6 +100,30 @@ def test_learning_claims_on_the_published_errors(swap, verdict):
     judged = {claim.id: claim.judge(_learned(errors))["verdict"] for claim in LEARNING}
     assert judged["ae-ls-best"] == judged["order-ae-ls-ae-lasso"] == judged["order-ae-lasso-dec"] == verdict
     assert judged["more-layers-help-dec"] == judged["more-layers-help-ae-ls"] == "SUPPORTED"
+
+
+@pytest.mark.parametrize(("swap", "verdict"), [(False, "SUPPORTED"), (True, "CONTRADICTED")])
+def test_robustness_claims_on_the_published_curves(swap, verdict):
+    """The ends of the paper's curves support its claims; dec and ae-ls swapped contradict them."""
+    ends = published.curves().query("experiment == 'robustness'").groupby("where").value.last()
+    names = {"pudle-dec": "pudle-ae-ls", "pudle-ae-ls": "pudle-dec"} if swap else {}
+    rows = []
+    for where, value in ends.items():
+        variant, name = (part.partition("=")[2] for part in where.split(";"))
+        rows += [
+            {"variant": variant, "method_name": names.get(name, name), "seed": seed, "step": step}
+            | {"quantity": "dictionary_error", "value": error}
+            for seed in range(3)
+            for step, error in ((0, 0.61), (100, value * (1 + 0.01 * seed)))
+        ]
+    judged = {claim.id: claim.judge(pd.DataFrame(rows))["verdict"] for claim in ROBUSTNESS if claim.kind == "paper"}
+    assert len(judged) == 5 and set(judged.values()) == {verdict}
+
+
+def test_a_small_rate_is_said_to_run_at_paper_scale_only():
+    rows = _learned({(100, "dec"): 0.1}).assign(variant="rate-1e-2", method_name="pudle-dec")
+    judged = next(claim for claim in ROBUSTNESS if claim.id == "ae-ls-best-rate-1e-4").judge(rows)
+    assert (judged["verdict"], judged["note"]) == ("NOT RUN", "at paper scale only")
 
 
 def _denoised(psnr: dict[tuple[str, str, float], float]) -> pd.DataFrame:

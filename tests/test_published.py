@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from pudle import experiments
 from pudle.analysis import published, style
+from pudle.experiments.robustness.grid import plan
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -30,13 +32,67 @@ def test_published_end_values_are_the_ends_of_their_curves():
         assert ends[curve] == pytest.approx(float(values[name]), rel=0.02)
 
 
-@pytest.mark.parametrize("experiment", ["learning", "unrolling", "baselines"])
+@pytest.mark.parametrize("experiment", ["learning", "unrolling", "baselines", "denoising"])
 def test_the_paper_scale_follows_the_published_protocol(experiment):
     ours = {}
     for file in ("config.yaml", "paper.yaml"):
         ours |= yaml.safe_load((CONFIG / file).read_text())["experiments"].get(experiment, {})
-    for key, wanted in published.protocols()[experiment].items():
+    for key, wanted in published.protocol(experiment, {}).items():
         assert ours[key] == wanted, key
+
+
+def test_the_paper_scale_runs_every_variant_by_its_published_protocol():
+    ours = {}
+    for file in ("config.yaml", "paper.yaml"):
+        ours = _merged(ours, yaml.safe_load((CONFIG / file).read_text())["experiments"]["robustness"])
+    variants = published.protocols()["robustness"]["variants"]
+    known = {name for name, changes in variants.items() if changes != "not known"}
+    cells = [cell for cell in plan(ours) if cell["variant"] in variants]
+    assert known == {"batch-4", "batch-16", "batch-64", "rate-1e-2", "rate-1e-4"} and {c["variant"] for c in cells} == {
+        *variants
+    }
+    for cell in cells:
+        wanted = published.protocol("robustness", cell)
+        assert bool(wanted) == (cell["variant"] in known)
+        assert set(wanted) <= {*cell, *cell["method_settings"]}  # nothing is left uncompared
+        assert published.departures("robustness", cell) == {}, (cell["variant"], cell["method_name"])
+
+
+@pytest.mark.parametrize("experiment", ["unrolling", "learning", "baselines", "robustness"])
+def test_the_default_scale_departs_from_the_paper_in_sizes_alone(experiment):
+    planned = experiments.plan(yaml.safe_load((CONFIG / "config.yaml").read_text()))
+    cells = [cell.settings for cell in planned if cell.experiment == experiment]
+    assert published.not_as_published(experiment, cells) == ""
+    assert not any(published.beyond_sizes(experiment, settings) for settings in cells)
+    changed = [{**settings, "signs": "independent"} for settings in cells]
+    assert published.not_as_published(experiment, changed) == "at paper scale only; here signs = independent"
+
+
+def test_a_setting_counts_as_changed_if_no_cell_has_the_published_one():
+    """One variant of the loss does not keep the others from being judged; cells of library denoisers have none of these settings."""
+    paper = {**published.protocol("denoising", {})}
+    assert published.not_as_published("denoising", [paper, paper | {"loss": "sum"}, {"denoiser": "tv"}]) == ""
+    assert published.not_as_published("denoising", [paper | {"crop": 65}]) == "at paper scale only; here crop = 65"
+    assert published.not_as_published("jacobian", [{"crop": 65}]) == ""  # no published curve or value
+
+
+def test_curves_have_crossed_before_the_default_scale_ends():
+    """The published ae-ls lies below half of dec at the last update that we run, if the paper names the variant."""
+    settings = yaml.safe_load((CONFIG / "config.yaml").read_text())["experiments"]["robustness"]
+    table = published.curves().set_index("curve")
+    for cell in plan(settings):
+        if cell["variant"].startswith(("batch", "rate")):
+            updates = cell["epochs"] * (1 if cell["batch"] == "full" else cell["n_samples"] // cell["batch"])
+            dec, ae_ls = (
+                np.interp(updates, points["update"], points.value)
+                for points in (table.loc[f"robustness-{cell['variant']}-{name}"] for name in ("dec", "ae-ls"))
+            )
+            assert ae_ls < 0.5 * dec, (cell["variant"], updates)
+
+
+def _merged(base: dict, overlay: dict) -> dict:
+    both = {key: _merged(base[key], overlay[key]) for key in base.keys() & overlay if isinstance(overlay[key], dict)}
+    return base | overlay | both
 
 
 def test_the_farthest_point_is_a_factor_or_decibels():
@@ -51,7 +107,7 @@ def test_the_farthest_point_is_a_factor_or_decibels():
 
 @pytest.mark.parametrize(("changed", "n_lines"), [({}, 2), ({"n_samples": 10}, 2), ({"learning_rate": 0.01}, 1)])
 def test_a_curve_is_drawn_where_only_sizes_differ_from_the_paper(changed, n_lines):
-    settings = published.protocols()["learning"] | {"n_layers": 25, "estimator": "dec"} | changed
+    settings = published.protocol("learning", {}) | {"n_layers": 25, "estimator": "dec"} | changed
     results = SimpleNamespace(experiment="learning", cells=[SimpleNamespace(settings=settings)])
     line = pd.DataFrame({"n_layers": 25, "estimator": "dec", "quantity": "dictionary_error", "step": [0, 600], "mean": 0.5})
     _, (axis,) = style.panels()
@@ -63,3 +119,23 @@ def test_a_curve_is_drawn_where_only_sizes_differ_from_the_paper(changed, n_line
         assert dashed.is_dashed() and dashed.get_color() == "red" and dashed.get_linewidth() < 1
         assert np.array_equal(drawn["mean"], dashed.get_ydata())
     pd.concat([line, drawn], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("variant", "changed", "is_drawn"),
+    [
+        ("batch-16", {}, True),
+        ("batch-16", {"epochs": 3}, True),
+        ("batch-16", {"batch": 8}, False),
+        ("batch-16", {"method_settings": {"learning_rate": 0.1}}, False),
+        ("noise-T100", {}, False),  # not known how it ran
+    ],
+)
+def test_a_variant_has_its_curve_where_its_protocol_is_known_and_kept(variant, changed, is_drawn):
+    settings = {"variant": variant, "method_name": "pudle-dec", "batch": 16, "epochs": 20} | changed
+    results = SimpleNamespace(experiment="robustness", cells=[SimpleNamespace(settings=settings)])
+    line = pd.DataFrame(
+        {"variant": variant, "method_name": "pudle-dec", "quantity": "dictionary_error", "step": [0, 9], "mean": 1}
+    )
+    _, (axis,) = style.panels()
+    assert bool(len(published.draw(axis, results, line, {"color": "red"}))) == is_drawn

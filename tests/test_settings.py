@@ -147,14 +147,16 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
             ["mine.yaml, line 4: 'experiments.robustness.variants.xx.method_settings.foo': method", "unknown setting 'foo'"],
         ),
         (
-            "experiments:\n  robustness:\n    n_samples: 10",
+            "experiments:\n  robustness:\n    variants:\n      batch-16: {n_samples: 10}",
             [
-                "experiments.robustness.batch = 64 (",
+                "experiments.robustness.variants.batch-16.batch = 16 (",
                 "config.yaml, line",
-                "experiments.robustness.n_samples = 10 (",
-                "mine.yaml, line 3)",
+                "experiments.robustness.variants.batch-16.n_samples = 10 (",
+                "mine.yaml, line 4)",
             ],
         ),
+        ("experiments: {robustness: {batch: fulll}}", ["mine.yaml, line 1", "'experiments.robustness.batch'", "^full$"]),
+        ("experiments: {robustness: {batch: 0}}", ["mine.yaml, line 1", "below the least allowed value 1"]),
         (
             "experiments:\n  robustness:\n    variants:\n      xx: {sparsity: 2000}",
             ["experiments.robustness.variants.xx.sparsity = 2000 (", "mine.yaml, line 4)", "experiments.robustness.n_atoms = "],

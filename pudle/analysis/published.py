@@ -13,7 +13,7 @@ PSNR), as published values are single runs without intervals. Every other scale:
 published order. Means and intervals of what has a tolerance in per cent are of logarithms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -150,8 +150,7 @@ CURVE_RULE = (
     "(unrolling: the layer). Ours is the mean over seeds, of logarithms but for PSNR, interpolated at the published updates. "
     "Reduced scales have other sizes than the paper."
 )
-CAPTION = "Thin and dashed, where settings are the paper's but for sizes: the published curve."
-_SIZES = ("n_samples", "n_features", "n_atoms", "sparsity")
+CAPTION = "Thin and dashed, where settings are the paper's but for sizes and how long they ran: the published curve."
 
 
 def curves() -> pd.DataFrame:
@@ -163,6 +162,48 @@ def curves() -> pd.DataFrame:
 def protocols() -> dict[str, dict]:
     """experiment → the settings of its published runs, by the keys of the experiment."""
     return read(Path(str(_DATA / "protocols.yaml")))
+
+
+def protocol(experiment: str, settings: Mapping) -> dict:
+    """The settings that a cell with ``settings`` ran with in the paper, by their keys; none where that is not known.
+
+    An experiment whose protocol has ``variants`` has those of the cell's ``variant`` only.
+    """
+    common = {key: value for key, value in protocols().get(experiment, {}).items() if key != "sizes"}
+    if "variants" not in common:
+        return common
+    changes = common.pop("variants").get(settings["variant"])
+    return common | changes if isinstance(changes, Mapping) else {}
+
+
+def departures(experiment: str, settings: Mapping) -> dict[str, object]:
+    """Those settings of a cell, by their keys, which are not the published ones. Settings of its method count as the cell's."""
+    ours = {**settings.get("method_settings", {}), **settings}
+    return {
+        key: ours[key]
+        for key, wanted in protocol(experiment, settings).items()
+        if key in ours and (ours[key] not in wanted if isinstance(wanted, list) else ours[key] != wanted)
+    }
+
+
+def beyond_sizes(experiment: str, settings: Mapping) -> dict[str, object]:
+    """Those of the :func:`departures` of a cell that are no sizes."""
+    sizes = protocols().get(experiment, {}).get("sizes", ())
+    return {key: value for key, value in departures(experiment, settings).items() if key not in sizes}
+
+
+def not_as_published(experiment: str, cells: Iterable[Mapping]) -> str:
+    """Why claims of the paper cannot be judged from cells with these settings; empty where they can.
+
+    The reason names the settings that every cell which has them runs otherwise than the paper did, sizes aside.
+    """
+    ours: dict[str, list] = {}
+    for settings in cells:
+        found = beyond_sizes(experiment, settings)
+        for key in protocol(experiment, settings).keys() & {**settings.get("method_settings", {}), **settings}.keys():
+            ours.setdefault(key, []).append(found.get(key))
+    changed = {key: values[0] for key, values in sorted(ours.items()) if None not in values}
+    return f"at paper scale only; here {', '.join(f'{key} = {value}' for key, value in changed.items())}" if changed else ""
 
 
 def compare_curves(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -248,15 +289,11 @@ def _along(rows: pd.DataFrame, curve) -> pd.DataFrame:
 
 def _as_published(results, where: Mapping[str, str]) -> bool:
     """Whether the cells of a line were run with the published settings, but for sizes."""
-    protocol = protocols().get(results.experiment, {})
     cells = [
         cell.settings
         for cell in results.cells
         if all(str(cell.settings.get(key, wanted)) == wanted for key, wanted in where.items())
     ]
-    return bool(protocol and cells) and all(
-        settings[key] in wanted if isinstance(wanted, list) else settings[key] == wanted
-        for settings in cells
-        for key, wanted in protocol.items()
-        if key in settings and key not in _SIZES
+    return bool(cells) and all(
+        protocol(results.experiment, settings) and not beyond_sizes(results.experiment, settings) for settings in cells
     )

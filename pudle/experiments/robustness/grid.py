@@ -28,7 +28,7 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
         if problem["sparsity"] > problem["n_atoms"]:
             reason = "a code cannot have more non-zeros than atoms"
             refuse(sources, where, "sparsity", "n_atoms", problem, reason, changes, place)
-        if problem["batch"] > problem["n_samples"]:
+        if problem["batch"] != "full" and problem["batch"] > problem["n_samples"]:
             reason = "there are not enough samples for one batch"
             refuse(sources, where, "batch", "n_samples", problem, reason, changes, place)
         if "method_settings" in changes:
