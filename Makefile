@@ -49,8 +49,8 @@ lint: setup ## linters, types, layers, workflows of GitHub, Dockerfile
 	$(BIN)/actionlint
 	$(BIN)/hadolint Dockerfile
 
-docs: .venv/docs ## the documentation site, into site/; every link and reference is checked
-	$(BIN)/python tools/build_docs.py
+docs: .venv/docs ## the documentation site, into site/, strictly checked; RESULTS=results/paper names the run that it shows
+	$(BIN)/python tools/build_docs.py $(RESULTS)
 
 .venv/docs: .venv/complete requirements-docs.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt

@@ -16,7 +16,7 @@ from snakemake.io import IOFile
 from snakemake.logging import logger
 from snakemake.utils import update_config
 
-sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
+sys.path[:0] = [BASE, f"{BASE}/workflow"]
 import job_server
 from pudle import experiments
 from pudle.data import catalogue
@@ -27,7 +27,7 @@ gc.freeze()  # what is loaded by now stays: planning makes much that is collecte
 
 # Jobs use the interpreter and the code that planned them; `pudle` is a fork of the job server, which saves its imports.
 BIN, HERE = (
-    shlex.quote(str(path)).replace("{", "{{").replace("}", "}}") for path in (Path(sys.executable).parent, workflow.basedir)
+    shlex.quote(str(path)).replace("{", "{{").replace("}", "}}") for path in (Path(sys.executable).parent, BASE)
 )  # a prefix is a format
 shell.prefix(
     f"export PATH={BIN}:$PATH PYTHONPATH={HERE}; " f'pudle() {{{{ python -SE {HERE}/workflow/job_server.py "$@"; }}}}; '
@@ -38,9 +38,7 @@ update_config(config, OPTIONS)
 data = config.get("data")
 os.environ.setdefault("PUDLE_DATA", str(data.get("root", "data") if isinstance(data, dict) else "data"))
 try:
-    experiments.validate(
-        config, [os.path.relpath(f"{workflow.basedir}/config/config.yaml"), *workflow.overwrite_configfiles], OPTIONS
-    )
+    experiments.validate(config, [os.path.relpath(f"{BASE}/config/config.yaml"), *workflow.overwrite_configfiles], OPTIONS)
 except PudleError as error:
     raise WorkflowError(str(error)) from None
 
