@@ -173,7 +173,7 @@ def protocol(experiment: str, settings: Mapping) -> dict:
     if "variants" not in common:
         return common
     changes = common.pop("variants").get(settings["variant"])
-    return common | changes if isinstance(changes, Mapping) else {}
+    return common | dict(changes) if isinstance(changes, Mapping) else {}
 
 
 def departures(experiment: str, settings: Mapping) -> dict[str, object]:

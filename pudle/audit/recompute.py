@@ -232,6 +232,8 @@ def _effects(claim: Claim, rows: pd.DataFrame) -> tuple[dict, str]:
 
 
 def _judge(claim: Claim, rows: pd.DataFrame, whole: pd.DataFrame, unlike: str = "") -> dict:
+    by_seed: Any
+    left: Any
     if unlike and claim.kind == "paper":
         (by_seed, missing), left = ({}, unlike), {}
     else:
