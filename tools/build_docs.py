@@ -92,7 +92,7 @@ def experiment_page(experiment: str, results: Path, stage: Path) -> str:
 def figures(experiment: str, results: Path, stage: Path) -> Iterator[str]:
     """Each figure that the run has drawn, with its caption; copies the images."""
     folder = stage / "figures" / experiment
-    for figure in experiments.part(experiment, "figures").FIGURES:
+    for figure in experiments.get(experiment).figures:
         image = results / "figures" / experiment / f"{figure.name}.png"
         if image.is_file():
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def claims(experiment: str, results: Path) -> str:
     verdicts = dict(zip(judged.claim, judged.verdict, strict=True))
     lines = [
         f"| [{claim.statement}](../claims.md#{claim.id}) | {KINDS[claim.kind]} | {verdicts.get(claim.id, 'no run here')} |"
-        for claim in experiments.part(experiment, "claims").CLAIMS
+        for claim in experiments.get(experiment).claims
     ]
     return "\n".join(["| claim | whose | verdict |", "| --- | --- | --- |", *lines])
 

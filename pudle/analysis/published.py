@@ -4,7 +4,8 @@
 the value, how far ours may be from it, its source and how it was read, and where the protocols differ.
 In ``where``, ``min:10`` is 10 at the paper scale, and
 the smallest value of the setting at others, which have other sizes; so are ``max`` the largest and ``first`` the one that comes
-first. ``at`` is the last update, or the lowest or highest value over the second half of them.
+first. ``at`` is the last update; the lowest or highest value over the second half of them; or over that half the rate, the fall of the
+value's logarithm for each layer or update.
 
 What a comparison may say depends on the scale. Paper scale: *replicates*, if our mean is within the tolerance of the published value; else
 *cannot tell*, if the published value lies in the 95 % Student-t interval of ours over seeds; else *differs*. *Too few seeds* are less
@@ -20,11 +21,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pudle.analysis.statistics import MIN_SEEDS, Interval, t_interval
+from pudle.analysis.statistics import MIN_SEEDS, Interval, slope, t_interval
 from pudle.harness.settings import read
 
 _DATA = resources.files("pudle.published")
 PAPER = "paper"
+_LATE = {
+    "lowest": lambda line: line.value.min(),
+    "highest": lambda line: line.value.max(),
+    "rate": lambda line: -slope(line.step, np.log(line.value))[0],
+}
 _PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
 RULE = (
     "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our "
@@ -35,7 +41,7 @@ RULE = (
 
 def values() -> pd.DataFrame:
     """The published values: id, experiment, group, where, quantity, at, published, tolerance, source, read, protocol."""
-    with _DATA.joinpath("values.csv").open() as file:
+    with _DATA.joinpath("values.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, keep_default_na=False)
 
 
@@ -116,8 +122,8 @@ def _ours(rows: pd.DataFrame, value, scale: str) -> tuple[Interval, int]:
     if value.at == "last":
         by_seed = chosen.sort_values("step").groupby("seed").value.last()
     else:
-        late = chosen[chosen.step > chosen.step.max() / 2].groupby("seed").value
-        by_seed = {"lowest": late.min, "highest": late.max}[value.at]()
+        late = chosen[chosen.step > chosen.step.max() / 2].groupby("seed")[["step", "value"]]
+        by_seed = late.apply(_LATE[value.at])
     values = by_seed.to_numpy()
     if not value.tolerance.endswith("%"):
         return t_interval(values), len(values)
@@ -256,6 +262,11 @@ def farthest_text(row) -> str:
     return "not run" if np.isnan(row.farthest) else f"{row.farthest:+.2f} dB" if decibel else f"× {row.farthest:.3g}"
 
 
+def distance(row) -> float:
+    """How far a curve is from the published one where that is farthest: the logarithm of the factor, or decibels, without sign."""
+    return abs(row.farthest if row.quantity.startswith("psnr") else np.log(row.farthest))
+
+
 def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataFrame:
     """Draw the published curve beside ``line`` (rows of one line of ``results.summary``) thin and dashed in the colour of ``look``.
 
@@ -269,7 +280,9 @@ def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataF
         where = _where(points.iloc[0])
         if not len(line) or len(_along(line, points.iloc[0])) < len(line) or not _as_published(results, where):
             continue
-        axis.plot(points["update"], points.value, color=look["color"], linestyle=(0, (4, 2)), linewidth=0.8)
+        axis.plot(
+            points["update"], points.value, color=look["color"], linestyle=(0, (4, 2)), linewidth=0.8, gid="curve-published"
+        )
         labels = {"quantity": points.quantity, "step": points["update"], "mean": points.value, "curve": name}
         drawn.append(pd.DataFrame(labels | {key: line[key].iloc[0] for key in where}))
     return pd.concat(drawn) if drawn else pd.DataFrame()

@@ -108,7 +108,7 @@ class Run:
             yield Step(f"cell/{name_of(cell)}", "pudle cell", ("config.json",), tuple(self.outputs(cell)))
         for experiment in self.experiments:
             yield Step(f"tables/{experiment}", "pudle tables", tuple(made[experiment]), (f"tables/{experiment}.csv",))
-            drawn = [f"figures/{experiment}/{figure.name}" for figure in experiments.part(experiment, "figures").FIGURES]
+            drawn = [f"figures/{experiment}/{figure.name}" for figure in experiments.get(experiment).figures]
             yield Step(
                 f"figures/{experiment}",
                 "pudle figures",
@@ -130,7 +130,7 @@ class Run:
         yield Step("report", "pudle report", page, ("report/index.html",))
 
     def _shown(self, experiment: str) -> Iterator[str]:
-        for figure in experiments.part(experiment, "figures").FIGURES:
+        for figure in experiments.get(experiment).figures:
             yield from (f"figures/{experiment}/{figure.name}.{kind}" for kind in ("csv", "svg"))
         yield f"figures/{experiment}/captions.md"
 
@@ -141,7 +141,7 @@ class Run:
             return True
         if parts[0] != "figures":
             return False
-        return Path(name).stem in [figure.name for figure in experiments.part(parts[1], "figures").FIGURES if figure.timed]
+        return Path(name).stem in [figure.name for figure in experiments.get(parts[1]).figures if figure.timed]
 
 
 def name_of(cell: cells.Cell) -> str:
