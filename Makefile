@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: all setup test test-slow lint smoke paper denoising-best clean help
+.PHONY: all setup test test-slow lint docs wheel pins smoke paper denoising-best clean help
 
 all: setup ## every figure, table and verdict at the default scale, into results/default/
 	$(SNAKEMAKE)
@@ -39,12 +39,28 @@ test: setup ## the fast tests
 test-slow: setup ## the tests that take minutes
 	$(BIN)/pytest -m slow
 
-lint: setup ## ruff, snakefmt, snakemake --lint, import-linter
+lint: setup ## linters, types, layers, workflows of GitHub, Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(SNAKEMAKE) --lint
 	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/actionlint
+	$(BIN)/hadolint Dockerfile
+
+docs: .venv/docs ## the documentation site, into site/, strictly checked; RESULTS=results/paper names the run that it shows
+	$(BIN)/python tools/build_docs.py $(RESULTS)
+
+.venv/docs: .venv/complete requirements-docs.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
+	touch $@
+
+wheel: setup ## the package as a wheel, into dist/
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+pins: setup ## requirements.txt, requirements-docs.txt and environment.yml from pyproject.toml; needs uv on the path
+	$(BIN)/python tools/pins.py
 
 clean: ## remove results; keeps .venv
 	find results -mindepth 1 ! -name README.md ! -name .gitkeep -delete

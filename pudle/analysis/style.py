@@ -99,7 +99,7 @@ def curve_id(label: str) -> str:
 
 def legend_below(figure, axes, columns: int) -> None:
     """One legend for all panels, under them."""
-    handles = {}
+    handles: dict = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)

@@ -73,7 +73,7 @@ class Results:
     def _n_ended(self, points: pd.DataFrame) -> pd.Series:
         """How many seeds ended early in the run that each of ``points`` comes from."""
         varies = {key for cell in self.cells for key in cell.varies}
-        ended = {}
+        ended: dict = {}
         for ending in self.rows[self.rows.quantity.isin(ENDINGS)].to_dict("records"):
             ended[ending["seed"]] = ended.get(ending["seed"], False) | belong(points, ending, varies)
         return sum(seeds.astype(int) for seeds in ended.values()) if ended else 0
@@ -112,7 +112,7 @@ def coverage(planned: Sequence[cells.Cell], root: Path) -> pd.DataFrame:
     table = []
     for cell in planned:
         folder = cell.folder(root)
-        ran = cells.read(folder) if (folder / "cell.json").exists() else {"status": "missing", "endings": []}
+        ran: dict = cells.read(folder) if (folder / "cell.json").exists() else {"status": "missing", "endings": []}
         table.append(
             {
                 "experiment": cell.experiment,

@@ -20,6 +20,7 @@ from pudle.harness.cells import Cell
 from pudle.harness.files import read_json
 
 WORKFLOW = "code/Snakefile"
+LICENSE = "https://spdx.org/licenses/BSD-3-Clause"
 FORMATS = {
     ".csv": "text/csv",
     ".html": "text/html",
@@ -90,15 +91,20 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
     crate.root_dataset["conformsTo"] = profiles
     terms = "Who runs the workflow has not said what others may do with its results."
     crate.license = add("#license", "CreativeWork", name="not stated", description=terms)
+    of_code = add(LICENSE, "CreativeWork", name="BSD-3-Clause", description="The licence of pudle, its workflow included.")
     versions = {name: _versions(ran, name) for name in ("pudle", "snakemake")}
     for name, digest in digests.items():
         _add_file(crate, run, name, digest, versions["snakemake"])
     workflow = crate.mainEntity
     commits = {json.dumps(told["provenance"].get("git"), sort_keys=True) for told in ran}
     workflow["version"] = sorted(commits)
+    for name in run.kept_code:
+        if not name.startswith("code/plugins/"):  # those are the user's own
+            crate.get(name)["license"] = of_code
     tools = {step.command: None for step in run.steps}
     for command in tools:
-        about = {"name": command, "version": versions["pudle"], "url": workflow}  # its source has no other address
+        about = {"name": command, "version": versions["pudle"], "license": of_code}
+        about["url"] = workflow  # its source has no other address
         tools[command] = add(f"#{command.replace(' ', '-')}", "SoftwareApplication", **about)
     workflow["hasPart"] = [*(crate.get(name) for name in run.kept_code if name != WORKFLOW), *tools.values()]
 

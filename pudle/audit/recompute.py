@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -231,6 +232,8 @@ def _effects(claim: Claim, rows: pd.DataFrame) -> tuple[dict, str]:
 
 
 def _judge(claim: Claim, rows: pd.DataFrame, whole: pd.DataFrame, unlike: str = "") -> dict:
+    by_seed: Any
+    left: Any
     if unlike and claim.kind == "paper":
         (by_seed, missing), left = ({}, unlike), {}
     else:
@@ -342,7 +345,7 @@ def differences(
             for frame in (expected, found)
         )
     wrong = {column: _unequal(expected[column], found[column]) for column in expected}
-    lines = np.flatnonzero(np.any(list(wrong.values()), axis=0)) if wrong else []
+    lines: Any = np.flatnonzero(np.any(list(wrong.values()), axis=0)) if wrong else []
     for line in lines[:most]:
         place = ", ".join(f"{key}={found[key][line]}" for key in keys) or f"row {line}"
         told = (f"{column} is {found[column][line]}, not {expected[column][line]}" for column in wrong if wrong[column][line])
@@ -355,7 +358,7 @@ def _unequal(expected: pd.Series, found: pd.Series) -> np.ndarray:
     """Which values differ: numbers by more than the tolerance, anything else at all."""
     numbers = [pd.to_numeric(column.replace("", np.nan), errors="coerce").to_numpy(float) for column in (expected, found)]
     texts = [np.where(column.isna(), "", column.map(str)) for column in (expected, found)]
-    scale = np.max(np.abs(numbers[0][np.isfinite(numbers[0])]), initial=0.0)
+    scale: float = np.max(np.abs(numbers[0][np.isfinite(numbers[0])]), initial=0.0)
     with np.errstate(invalid="ignore"):
         near = np.abs(numbers[0] - numbers[1]) <= RTOL * np.abs(numbers[0]) + ATOL * scale
     return (texts[0] != texts[1]) & ~near

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
+from tqdm import tqdm
 
 import pudle
 from pudle.audit.finding import Finding
@@ -34,7 +35,8 @@ def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = Non
     run = Run(root, plugins)
     repeatable = [cell for cell in run.cells if run.told.get(name_of(cell), {}).get("status") in ("done", "diverged")]
     found, told = [], []
-    for cell in random.Random(seed).sample(repeatable, min(count, len(repeatable))):
+    chosen = random.Random(seed).sample(repeatable, min(count, len(repeatable)))
+    for cell in tqdm(chosen, desc="cells run again", unit="cell", disable=None):  # on a terminal only
         with tempfile.TemporaryDirectory() as folder:
             path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
             environment = {name: os.environ[name] for name in os.environ if name in _SITES or not name.startswith("PYTHON")}

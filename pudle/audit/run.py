@@ -16,7 +16,8 @@ MANIFEST = "manifest.json"
 CRATE = "ro-crate-metadata.json"  # the same bytes under the name that other tools look for
 APART = ("logs", ".snakemake")  # folders that no number comes from
 PICTURES = ("pdf", "png", "svg")
-_SHAPE = dict.fromkeys(("started", "ended", "status", "fingerprint"), str) | dict.fromkeys(("seeds", "endings"), list)
+_SHAPE: dict[str, type] = dict.fromkeys(("started", "ended", "status", "fingerprint"), str)
+_SHAPE |= dict.fromkeys(("seeds", "endings"), list)
 _SHAPE |= dict.fromkeys(("settings", "provenance", "code", "inputs", "outputs"), dict)
 
 
@@ -138,8 +139,9 @@ class Run:
         parts = name.split("/")
         if parts[-1] in ("timings.csv", "cell.json", "index.html", MANIFEST, CRATE):
             return True
-        timed = parts[0] == "figures" and [figure.name for figure in experiments.get(parts[1]).figures if figure.timed]
-        return bool(timed) and Path(name).stem in timed
+        if parts[0] != "figures":
+            return False
+        return Path(name).stem in [figure.name for figure in experiments.get(parts[1]).figures if figure.timed]
 
 
 def name_of(cell: cells.Cell) -> str:

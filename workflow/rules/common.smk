@@ -20,7 +20,7 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
-sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
+sys.path[:0] = [BASE, f"{BASE}/workflow"]
 import job_server
 from pudle import experiments
 from pudle.data import catalogue
@@ -32,7 +32,7 @@ gc.freeze()  # what is loaded by now stays: planning makes much that is collecte
 # Jobs use the interpreter and the code that planned them; `pudle` is a fork of this process's job server, which saves its imports.
 # The server's address is in the commands of this process alone: a job that is submitted elsewhere never sees it.
 SOCKET = tempfile.TemporaryDirectory()
-HERE = shlex.quote(str(workflow.basedir))
+HERE = shlex.quote(str(BASE))
 PREFIX = f"export PYTHONPATH={HERE}"
 if (
     DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
@@ -52,7 +52,7 @@ else:
     update_config(config, OPTIONS)
 data = config.get("data")
 os.environ.setdefault("PUDLE_DATA", str(data.get("root", "data") if isinstance(data, dict) else "data"))
-OVERLAYS = [os.path.relpath(f"{workflow.basedir}/config/config.yaml"), *workflow.overwrite_configfiles]
+OVERLAYS = [os.path.relpath(f"{BASE}/config/config.yaml"), *workflow.overwrite_configfiles]
 if workflow.is_main_process:
     try:
         experiments.validate(config, OVERLAYS, OPTIONS)
@@ -87,7 +87,7 @@ def cell(experiment, wildcards):
     return CELLS[f"{experiment}/{wildcards.cell}"]
 
 
-MEASURED = yaml.safe_load(Path(f"{workflow.basedir}/workflow/resources.yaml").read_text(encoding="utf-8"))
+MEASURED = yaml.safe_load(Path(f"{BASE}/workflow/resources.yaml").read_text(encoding="utf-8"))
 
 
 def measured(experiment):
