@@ -33,10 +33,10 @@ gc.freeze()  # what is loaded by now stays: planning makes much that is collecte
 # The server's address is in the commands of this process alone: a job that is submitted elsewhere never sees it.
 SOCKET = tempfile.TemporaryDirectory()
 HERE = shlex.quote(str(BASE))
+# With conda jobs use the interpreter of its environment, of which this process has no fork.
+FORKS = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
 PREFIX = f"export PYTHONPATH={HERE}"
-if (
-    DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
-):  # else jobs use the interpreter of their environment
+if FORKS:
     PREFIX += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH {job_server.ADDRESS}={shlex.quote(job_server.address(SOCKET.name))}"
 if not workflow.is_main_process:
     PREFIX += f" {job_server.RETRIED}=1"
@@ -78,7 +78,7 @@ envvars:
 @functools.cache
 def planning():
     """Whether this process plans the run. One that was submitted with several jobs starts a job server for them instead."""
-    if not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 1:
+    if FORKS and not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 1:
         SOCKET.server = job_server.start(SOCKET.name)
     return workflow.is_main_process
 
@@ -220,7 +220,8 @@ onstart:
         raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None
     except OSError as error:
         raise WorkflowError(f"{ROOT} cannot be written to: {error.strerror}; nothing was run") from None
-    SOCKET.server = job_server.start(SOCKET.name)
+    if FORKS:
+        SOCKET.server = job_server.start(SOCKET.name)
     if workflow.local_exec:
         # With a limit of jobs in a second, each round of Snakemake's scheduler starts a timer that starts another round: they pile up.
         workflow.scheduler.job_rate_limiter = None
