@@ -15,23 +15,27 @@ from pudle import experiments
 from pudle.audit.finding import Finding
 from pudle.audit.recompute import read
 from pudle.audit.run import Run, name_of
-from pudle.harness import cells, files
+from pudle.data import catalogue
+from pudle.harness import cells, files, reference
 
 HOME = Path(pudle.__file__).resolve().parents[1]  # this package is run, whatever lies in the working folder
 TOLERANCE = 1e-3  # of a quantity's largest absolute value: for other machines or versions
 _SAME = ("python", "packages", "platform", "processor", "threads", "blas", "device", "dtype", "deterministic")
 
 
-def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = None) -> tuple[list[Finding], list[str]]:
+def rerun(
+    root: Path, count: int, seed: int, plugins: Iterable[str] | None = None, budget: float | None = None
+) -> tuple[list[Finding], list[str]]:
     """Run ``count`` cells, picked by ``seed``, in a folder for the purpose; returns what differs, and a line about each cell.
 
     On the same machine with the same versions the outputs must have the same bytes, but for timings. Else the rows must agree within
     the tolerance, and the line names what is not the same. Cells that met a time limit or ran out of memory are left out.
+
+    budget : seconds that the picked cells may have taken together when they were computed first; unlimited unless given
     """
     run = Run(root, plugins)
-    repeatable = [cell for cell in run.cells if run.told.get(name_of(cell), {}).get("status") in ("done", "diverged")]
     found, told = [], []
-    for cell in random.Random(seed).sample(repeatable, min(count, len(repeatable))):
+    for cell in pick(run, count, seed, budget):
         with tempfile.TemporaryDirectory() as folder:
             path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
             environment = os.environ | {"PUDLE_DATA": run.data, "PYTHONPATH": path}
@@ -45,6 +49,21 @@ def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = Non
     return found, told
 
 
+def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[cells.Cell]:
+    """``count`` cells that can be run again, at random by ``seed``; with a ``budget`` in seconds, one that does not fit in what is left of it
+    is passed over, and so is one whose data are not here."""
+    told = run.told
+    repeatable = [cell for cell in run.cells if told.get(name_of(cell), {}).get("status") in ("done", "diverged")]
+    chosen, left = [], float("inf") if budget is None else budget
+    for cell in random.Random(seed).sample(repeatable, len(repeatable)):
+        seconds = told[name_of(cell)].get("seconds", 0) if budget is not None else 0
+        there = budget is None or all(catalogue.is_there(name, Path(run.data)) for name in experiments.data_sets(cell))
+        if len(chosen) < count and seconds <= left and there:
+            chosen.append(cell)
+            left -= seconds
+    return chosen
+
+
 def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
     """What runs a cell again, into the folder ``output``; one of a GPU on a GPU, if there is one here."""
     used = run.told[name_of(cell)]["provenance"].get("device", "cpu")
@@ -54,7 +73,7 @@ def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
         "--settings",
         files.canonical_json(dict(cell.settings)),
         "--seeds",
-        ",".join(map(str, cell.seeds)),
+        ",".join(map(str, run.told[name_of(cell)]["seeds"])),
     ]
     words += ["--varies", ",".join(cell.varies), "--threads", str(run.config.get("threads", 1))]
     words += ["--device", "cpu" if used == "cpu" else "auto", "--output", output]
@@ -70,11 +89,16 @@ def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
 
 def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], str]:
     then, now = run.told[name_of(cell)], cells.read(folder)
-    names = [name for name in then["outputs"] if name != "timings.csv"]
+    taken = reference.is_taken(then)
+    names = [
+        name for name in then["outputs"] if name == "rows.csv" or not (taken or name == "timings.csv")
+    ]  # its pictures are small
     changed = [name for name in names if now["outputs"].get(name) != then["outputs"][name]]
     if not changed:
         return [], f"{' and '.join(names)} again, byte by byte"
     other = unlike(then["provenance"], now["provenance"])
+    if taken and then["fingerprint"] != experiments.fingerprint(cell):
+        other.append(f"code ({reference.origin(then)}, now {experiments.fingerprint(cell)})")
     if not other:
         return [Finding(run.path(cell, name), "rerun", "another run here gives other bytes") for name in changed], "differs"
     apart = _apart(read(run.root / run.path(cell, "rows.csv")), read(folder / "rows.csv"))
@@ -87,7 +111,10 @@ def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], s
 def _apart(old: pd.DataFrame, new: pd.DataFrame) -> float:
     """The largest distance of two values, as a share of the largest absolute value of their quantity; infinite if other rows are there."""
     keys = [column for column in old if column != "value"]
-    if list(old) != list(new) or not old[keys].equals(new[keys]):
+    if list(old) != list(new) or len(old) != len(new):
+        return float("inf")
+    old, new = (frame.sort_values(keys, kind="stable", ignore_index=True) for frame in (old, new))
+    if not old[keys].equals(new[keys]):
         return float("inf")
     scale = old.value.abs().groupby(old.quantity).transform("max").clip(lower=1e-300)
     return float(((old.value - new.value).abs() / scale).max())

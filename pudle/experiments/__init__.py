@@ -15,6 +15,7 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING
 
 from pudle import denoisers, methods  # noqa: F401 (both kinds of plug-ins are known from here on)
+from pudle.data import catalogue
 from pudle.errors import PudleError
 from pudle.harness import plugins, provenance, settings
 from pudle.harness.cells import Cell
@@ -58,7 +59,7 @@ def top_schema() -> dict:
 
 
 def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
-    """Check the whole configuration, and that the data it names are there.
+    """Check the whole configuration, and that the data it names are there; with a ``reference`` data may be missing.
 
     ``files`` and ``options`` of the command line are what it was merged from, for error messages. Raises :class:`PudleError`.
     """
@@ -80,7 +81,8 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
         where = ("experiments", experiment)
         settings.validate(section, schema(experiment), sources, where)
         _refuse_many_seeds(section.get("seeds"), sources, [*where, "seeds"])
-        part(experiment, "grid").check(section, sources, where)
+        with catalogue.missing_allowed(config.get("reference") is not None):
+            part(experiment, "grid").check(section, sources, where)
 
 
 def plan(config: Mapping) -> list[Cell]:

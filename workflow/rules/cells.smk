@@ -10,6 +10,8 @@ for experiment in EXPERIMENTS:
             multiext(f"{ROOT}/cells/{experiment}/{{cell}}/", "rows.csv", "cell.json"),
         log:
             f"{ROOT}/logs/{experiment}/{{cell}}.log",
+        wildcard_constraints:
+            cell=computed(experiment),
         priority: 1  # before tables and figures, which wait for the last cell of their experiment
         conda:
             "../../environment.yml"

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import job_server
 from pudle import experiments
 from pudle.data import catalogue
 from pudle.errors import PudleError
-from pudle.harness import files, provenance, settings, stale
+from pudle.harness import files, provenance, reference, settings, stale
 
 gc.freeze()  # what is loaded by now stays: planning makes much that is collected soon, each time past all of that
 
@@ -76,14 +77,21 @@ def digest_of_file(name):
     return files.sha256(path) if path.is_file() else None
 
 
+def folder_of(chosen):
+    return Path(f"{ROOT}/cells/{chosen.experiment}/{chosen.id}")
+
+
+def why_stale(chosen):
+    return stale.reason(chosen, folder_of(chosen), experiments.fingerprint(chosen), config["device"], digest_of_file)
+
+
 def again_if_stale(experiment, wildcards):
     """No input, but a cell that does not agree with the plan is put on Snakemake's list of jobs that it is made to run.
 
     Snakemake compares with what it remembers in the working folder, and that does not travel with results.
     """
     chosen = cell(experiment, wildcards)
-    folder = Path(f"{ROOT}/cells/{experiment}/{chosen.id}")
-    why = stale.reason(chosen, folder, experiments.fingerprint(chosen), config["device"], digest_of_file)
+    folder, why = folder_of(chosen), why_stale(chosen)
     if why:
         logger.info(f"{folder} is computed again: its {why} changed")
         workflow.dag.forcefiles.add(f"{folder}/cell.json")

@@ -10,6 +10,7 @@ from pudle.analysis.statistics import holm, t_interval, t_test
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines, look
 from pudle.experiments.denoising import galleries, slices
+from pudle.experiments.denoising.galleries import small_arrays  # noqa: F401 (for reference results)
 
 QUANTITIES = {"psnr": "test PSNR (dB), peak 1", "psnr_as_published": "test PSNR (dB), as published"}
 
