@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import pudle
 from pudle import experiments, methods
 from pudle.errors import PudleError, nearest
 from pudle.harness import cells, reference
@@ -77,7 +76,7 @@ class Run:
     def reference_results(self) -> reference.Reference | None:
         """The reference results that the configuration names, where they are here."""
         try:
-            return reference.find(self.config.get("reference"), Path(pudle.__file__).resolve().parents[1])
+            return reference.find(self.config.get("reference"), experiments.HOME)
         except PudleError:
             return None
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-import pudle
 from pudle import experiments
 from pudle.audit.run import Run, name_of
 from pudle.data import catalogue
@@ -13,7 +12,7 @@ from pudle.errors import PudleError, one_of
 from pudle.harness import reference as kept
 from pudle.harness import settings
 
-HOME = Path(pudle.__file__).resolve().parents[1]
+HOME = experiments.HOME
 FOLDER = click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from pudle import denoisers, methods  # noqa: F401 (both kinds of plug-ins are known from here on)
 from pudle.data import catalogue
 from pudle.errors import PudleError
-from pudle.harness import plugins, provenance, settings
+from pudle.harness import plugins, provenance, reference, settings
 from pudle.harness.cells import Cell
 
 if TYPE_CHECKING:
     from pudle.analysis.claim import Claim
 
+HOME = Path(__file__).resolve().parents[2]  # the checkout
 MOST_SEEDS = 10_000
 EXPERIMENTS = tuple(
     sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg and not module.name.startswith("_"))
@@ -70,6 +71,10 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
         raise PudleError(
             f"{place}: 'results' is {config['results']!r}: braces are wildcards to Snakemake; name a folder without"
         )
+    try:
+        reference.find(config.get("reference"), HOME)
+    except PudleError as error:
+        raise PudleError(f"{sources.where(['reference'])}: {error}") from None
     if config["device"] == "cuda":
         _refuse_without_gpu(sources)
     plugins.load(config.get("plugins", ()))

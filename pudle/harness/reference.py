@@ -1,9 +1,9 @@
 """Reference results: a folder of finished cells from which a run takes what it would else compute.
 
-``<folder>/cells/<experiment>/<cell id>.<digits>.zip`` holds one run of a cell with its seeds: ``cell.json`` and ``rows.csv`` as the run wrote
-them, ``timings.csv``, and small ``arrays.npz`` for the figures. The digits are of the hash of ``cell.json``. A cell may have several such files,
-of several machines and seeds: for each seed the run that ended last counts. ``<folder>/planned.json`` lists the cells and seeds that the
-reference is to hold: those of them that are not there are taken as *not run*, and not computed.
+``<folder>/cells/<experiment>/<cell id>.<digits>.zip`` holds one run of a cell with its seeds: ``cell.json`` and ``rows.csv`` as the run
+wrote them, ``timings.csv``, and small ``arrays.npz`` for the figures. The digits are of the hash of ``cell.json``. A cell may have several
+such files, of several machines and seeds: for each seed the run that ended last counts. ``<folder>/planned.json`` lists the cells and seeds
+that the reference is to hold: those of them that are not there are taken as *not run*, and not computed.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Reference:
     def kept(self) -> dict[str, list[Kept]]:
         """experiment/id → its runs, the newest first."""
         found: dict[str, list[Kept]] = {}
-        for path in sorted((self.folder / CELLS).glob("*/*.zip")):
+        for path in self._paths():
             kept = Kept(path, _record(path))
             found.setdefault(f"{kept.record['experiment']}/{kept.record['id']}", []).append(kept)
         return {name: sorted(runs, key=lambda kept: kept.record["ended"], reverse=True) for name, runs in found.items()}
@@ -230,7 +230,7 @@ class Reference:
             if len(new[path]) > LARGEST:
                 raise PudleError(f"{folder}: takes {len(new[path])} bytes in the reference, more than {LARGEST}")
             told.append(f"{name}: seeds {_seeds(record['seeds'])}, {record['status']}, {len(new[path])} bytes")
-        stay = [path for path in (self.folder / CELLS).rglob("*.zip") if path not in new]
+        stay = [path for path in self._paths() if path not in new]
         total = sum(path.stat().st_size for path in stay) + sum(map(len, new.values()))
         if total > LARGEST_SUM:
             raise PudleError(f"{self.folder}: would hold {total} bytes, more than {LARGEST_SUM}; nothing was added")
@@ -265,6 +265,10 @@ class Reference:
     def describe(self) -> None:
         """Write the README."""
         files.write(self.folder / README, readme(self))
+
+    def _paths(self) -> list[Path]:
+        """The files of cells; those that begin with a dot are being written."""
+        return sorted(path for path in (self.folder / CELLS).glob("*/*.zip") if not path.name.startswith("."))
 
     def _is_there(self, name: str, record: Mapping, rows: bytes) -> bool:
         """Whether all seeds of a new run are there already, with the same rows, from the same commit and code."""
@@ -425,8 +429,9 @@ def _digits(text: str) -> str:
 
 
 def _record(path: Path) -> dict:
+    content = _read(path, "cell.json")
     try:
-        record = json.loads(_read(path, "cell.json"))
+        record = json.loads(content)
         whole = {"experiment", "id", "settings", "seeds", "status", "endings", "ended", "outputs", "provenance"} <= set(record)
     except (ValueError, TypeError):
         whole = False

@@ -5,7 +5,7 @@ def is_there(name):
 
 
 try:
-    REFERENCE = reference.find(config.get("reference"), workflow.basedir)
+    REFERENCE = reference.find(config.get("reference"), experiments.HOME)
     if REFERENCE and REFERENCE.folder.resolve() == Path(ROOT).resolve():
         raise PudleError(f"'reference' is {config['reference']!r}, the folder that this run writes to; name another scale")
     TAKEN = reference.settle(
