@@ -27,6 +27,10 @@ from pudle.harness.record import ENDINGS, KEYS, Record, whole
 CONFIG = Path(__file__).parents[1] / "config"
 
 
+def results_of(rows, unlike=""):
+    return SimpleNamespace(rows=rows, whole=rows, unlike=unlike)
+
+
 def _cell(seeds=(0, 1, 2), **settings):
     return cells.Cell("toy", {"rate": 0.5, "method": "a/b c"} | settings, seeds, ("method", "rate"))
 
@@ -282,7 +286,7 @@ def test_verdicts(effects, bound, verdict):
         why="w",
         **bound,
     )
-    table = judge_all([("toy", claim, pd.DataFrame(), pd.DataFrame())])
+    table = judge_all([("toy", claim, results_of(pd.DataFrame()))])
     assert table.verdict.tolist() == [verdict]
     assert f"1 {verdict}" in markdown(table.assign(controls="none"), "test")
 
@@ -397,11 +401,21 @@ def test_ours_accuses_nobody_and_counts_in_no_headline():
         return Claim(kind=kind, estimate=lambda rows: pd.Series([effect] * 3), above=0, **_WORDS | {"id": name})
 
     claims = [claim("a", "paper", 1.0), claim("b", "theory", 2.0), claim("c", "ours", -1.0), claim("d", "ours", 1.0)]
-    table = judge_all(("toy", each, pd.DataFrame(), pd.DataFrame()) for each in claims)
+    table = judge_all(("toy", each, results_of(pd.DataFrame())) for each in claims)
     assert table.kind.tolist() == ["paper", "theory", "ours", "ours"] and table.verdict.tolist()[2] == "CONTRADICTED"
     headline, beyond = markdown(table.assign(controls="none"), "test").split("## Beyond the paper")
     assert "2 SUPPORTED, 0 CONTRADICTED, 0 INCONCLUSIVE, 0 NOT RUN" in headline
     assert "holds here: 1, does not hold here: 1" in beyond and "CONTRADICTED" not in beyond
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [("paper", "NOT RUN"), ("theory", "SUPPORTED"), ("ours", "SUPPORTED")])
+def test_a_claim_of_the_paper_is_judged_by_its_protocol_only(kind, verdict):
+    claim = Claim(kind=kind, estimate=lambda rows: pd.Series([1.0, 1.1, 1.2]), above=0, **_WORDS)
+    nothing, unlike = pd.DataFrame(), "at paper scale only; here crop = 65"
+    (judged,) = judge_all([("toy", claim, results_of(nothing, unlike))]).to_dict("records")
+    assert judged["verdict"] == verdict and (judged["note"] == unlike) == (kind == "paper")
+    again = recompute._judge(claim, nothing, nothing, unlike)
+    assert again == pytest.approx({key: judged[key] for key in again}, nan_ok=True)
 
 
 def test_claims_have_unique_ids_and_figures_that_are_there():

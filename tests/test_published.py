@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pudle import experiments
 from pudle.analysis import published, style
 from pudle.experiments.robustness.grid import plan
 
@@ -31,12 +32,12 @@ def test_published_end_values_are_the_ends_of_their_curves():
         assert ends[curve] == pytest.approx(float(values[name]), rel=0.02)
 
 
-@pytest.mark.parametrize("experiment", ["learning", "unrolling", "baselines"])
+@pytest.mark.parametrize("experiment", ["learning", "unrolling", "baselines", "denoising"])
 def test_the_paper_scale_follows_the_published_protocol(experiment):
     ours = {}
     for file in ("config.yaml", "paper.yaml"):
         ours |= yaml.safe_load((CONFIG / file).read_text())["experiments"].get(experiment, {})
-    for key, wanted in published.protocols()[experiment].items():
+    for key, wanted in published.protocol(experiment, {}).items():
         assert ours[key] == wanted, key
 
 
@@ -57,9 +58,22 @@ def test_the_paper_scale_runs_every_variant_by_its_published_protocol():
         assert published.departures("robustness", cell) == {}, (cell["variant"], cell["method_name"])
 
 
-def test_the_default_scale_departs_from_the_paper_in_sizes_alone():
-    for cell in plan(yaml.safe_load((CONFIG / "config.yaml").read_text())["experiments"]["robustness"]):
-        assert set(published.departures("robustness", cell)) <= {"n_samples", "epochs"}
+@pytest.mark.parametrize("experiment", ["unrolling", "learning", "baselines", "robustness"])
+def test_the_default_scale_departs_from_the_paper_in_sizes_alone(experiment):
+    planned = experiments.plan(yaml.safe_load((CONFIG / "config.yaml").read_text()))
+    cells = [cell.settings for cell in planned if cell.experiment == experiment]
+    assert published.not_as_published(experiment, cells) == ""
+    assert not any(published.beyond_sizes(experiment, settings) for settings in cells)
+    changed = [{**settings, "signs": "independent"} for settings in cells]
+    assert published.not_as_published(experiment, changed) == "at paper scale only; here signs = independent"
+
+
+def test_a_setting_counts_as_changed_if_no_cell_has_the_published_one():
+    """One variant of the loss does not keep the others from being judged; cells of library denoisers have none of these settings."""
+    paper = {**published.protocol("denoising", {})}
+    assert published.not_as_published("denoising", [paper, paper | {"loss": "sum"}, {"denoiser": "tv"}]) == ""
+    assert published.not_as_published("denoising", [paper | {"crop": 65}]) == "at paper scale only; here crop = 65"
+    assert published.not_as_published("jacobian", [{"crop": 65}]) == ""  # no published curve or value
 
 
 def test_curves_have_crossed_before_the_default_scale_ends():
@@ -93,7 +107,7 @@ def test_the_farthest_point_is_a_factor_or_decibels():
 
 @pytest.mark.parametrize(("changed", "n_lines"), [({}, 2), ({"n_samples": 10}, 2), ({"learning_rate": 0.01}, 1)])
 def test_a_curve_is_drawn_where_only_sizes_differ_from_the_paper(changed, n_lines):
-    settings = published.protocols()["learning"] | {"n_layers": 25, "estimator": "dec"} | changed
+    settings = published.protocol("learning", {}) | {"n_layers": 25, "estimator": "dec"} | changed
     results = SimpleNamespace(experiment="learning", cells=[SimpleNamespace(settings=settings)])
     line = pd.DataFrame({"n_layers": 25, "estimator": "dec", "quantity": "dictionary_error", "step": [0, 600], "mean": 0.5})
     _, (axis,) = style.panels()

@@ -147,3 +147,12 @@ def test_hard_thresholds_are_not_learned():
     with pytest.raises(PudleError, match="thresholds are soft ones"):
         settings = SETTINGS | {"lam": None, "threshold": 0.05, "learn_thresholds": True}
         training.train(settings, images(), 0, Record(), lambda *_: None)
+
+
+def test_evaluations_come_at_the_updates_asked_for_and_change_nothing():
+    at, record, without = [], Record(), Record()
+    settings = SETTINGS | {"updates": 7, "evaluate_every": 4}
+    learned = training.train(settings | {"evaluate_at": [1, 3]}, images(), 0, record, lambda _, update: at.append(update))
+    plain = training.train(settings, images(), 0, without, lambda *_: None)
+    assert at == [0, 1, 3, 4, 7]
+    assert torch.equal(learned.network.filters, plain.network.filters)

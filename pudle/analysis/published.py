@@ -13,7 +13,7 @@ PSNR), as published values are single runs without intervals. Every other scale:
 published order. Means and intervals of what has a tolerance in per cent are of logarithms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 
 import numpy as np
@@ -150,7 +150,6 @@ CURVE_RULE = (
     "Reduced scales have other sizes than the paper."
 )
 CAPTION = "Thin and dashed, where settings are the paper's but for sizes and how long they ran: the published curve."
-_SIZES = ("n_samples", "n_features", "n_atoms", "sparsity", "epochs")
 
 
 def curves() -> pd.DataFrame:
@@ -169,7 +168,7 @@ def protocol(experiment: str, settings: Mapping) -> dict:
 
     An experiment whose protocol has ``variants`` has those of the cell's ``variant`` only.
     """
-    common = dict(protocols().get(experiment, {}))
+    common = {key: value for key, value in protocols().get(experiment, {}).items() if key != "sizes"}
     if "variants" not in common:
         return common
     changes = common.pop("variants").get(settings["variant"])
@@ -184,6 +183,26 @@ def departures(experiment: str, settings: Mapping) -> dict[str, object]:
         for key, wanted in protocol(experiment, settings).items()
         if key in ours and (ours[key] not in wanted if isinstance(wanted, list) else ours[key] != wanted)
     }
+
+
+def beyond_sizes(experiment: str, settings: Mapping) -> dict[str, object]:
+    """Those of the :func:`departures` of a cell that are no sizes."""
+    sizes = protocols().get(experiment, {}).get("sizes", ())
+    return {key: value for key, value in departures(experiment, settings).items() if key not in sizes}
+
+
+def not_as_published(experiment: str, cells: Iterable[Mapping]) -> str:
+    """Why claims of the paper cannot be judged from cells with these settings; empty where they can.
+
+    The reason names the settings that every cell which has them runs otherwise than the paper did, sizes aside.
+    """
+    ours: dict[str, list] = {}
+    for settings in cells:
+        found = beyond_sizes(experiment, settings)
+        for key in protocol(experiment, settings).keys() & {**settings.get("method_settings", {}), **settings}.keys():
+            ours.setdefault(key, []).append(found.get(key))
+    changed = {key: values[0] for key, values in sorted(ours.items()) if None not in values}
+    return f"at paper scale only; here {', '.join(f'{key} = {value}' for key, value in changed.items())}" if changed else ""
 
 
 def compare_curves(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -275,6 +294,5 @@ def _as_published(results, where: Mapping[str, str]) -> bool:
         if all(str(cell.settings.get(key, wanted)) == wanted for key, wanted in where.items())
     ]
     return bool(cells) and all(
-        protocol(results.experiment, settings) and not set(departures(results.experiment, settings)) - set(_SIZES)
-        for settings in cells
+        protocol(results.experiment, settings) and not beyond_sizes(results.experiment, settings) for settings in cells
     )

@@ -7,7 +7,7 @@ A claim estimates one effect per seed from the rows, and says on which side of a
 - CONTRADICTED: the whole interval lies on the other side;
 - INCONCLUSIVE: the interval spans the threshold, there are too few seeds, or the effect rests on runs that ended early: what is left
   of the seeds then are the survivors;
-- NOT RUN: the rows it needs are not there.
+- NOT RUN: the rows it needs are not there, or, of a claim of the paper, they come from another protocol than the paper's.
 
 Each claim says whose statement it is: the paper's, one that follows from its theory, or ours. Only those of the paper and its theory make up
 the headline counts. A question of ours accuses nobody: it "holds here" or "does not hold here".
@@ -24,15 +24,20 @@ import pandas as pd
 
 from pudle.analysis.claim import VERDICTS, Claim
 from pudle.analysis.statistics import holm
+from pudle.analysis.tables import Results
 
 BEYOND = "Beyond the paper"
 _HERE = dict(zip(VERDICTS, ("holds here", "does not hold here", "undecided here", "not run"), strict=True))
 
 
-def judge_all(claims: Iterable[tuple[str, Claim, pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    """The claims table, one row for each (experiment, claim, rows of that experiment, those of whole runs); ``p_holm`` is corrected
-    within each experiment."""
-    table = pd.DataFrame([{"experiment": experiment} | claim.judge(rows, whole) for experiment, claim, rows, whole in claims])
+def judge_all(claims: Iterable[tuple[str, Claim, Results]]) -> pd.DataFrame:
+    """The claims table, one row for each (experiment, claim, results of that experiment); ``p_holm`` is corrected within each experiment.
+
+    Claims of the paper are judged only where its protocol was followed (:func:`pudle.analysis.published.not_as_published`).
+    """
+    table = pd.DataFrame(
+        [{"experiment": name} | claim.judge(results.rows, results.whole, results.unlike) for name, claim, results in claims]
+    )
     table.insert(
         table.columns.get_loc("p") + 1, "p_holm", table.groupby("experiment").p.transform(lambda p: holm(p.to_numpy()))
     )

@@ -215,7 +215,8 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFra
     for experiment in experiments.EXPERIMENTS:
         claims = experiments.part(experiment, "claims").CLAIMS
         nothing = pd.DataFrame(columns=KEYS)
-        judged = [_judge(claim, rows.get(experiment, nothing), whole.get(experiment, nothing)) for claim in claims]
+        unlike = published.not_as_published(experiment, [cell.settings for cell in run.of(experiment)])
+        judged = [_judge(claim, rows.get(experiment, nothing), whole.get(experiment, nothing), unlike) for claim in claims]
         controls = {claim.id: experiments.controls_of(experiment, claim) for claim in claims}
         for told, p in zip(judged, _holm([told["p"] for told in judged]), strict=True):
             expected.append({"experiment": experiment} | told | {"p_holm": p, "controls": controls[told["claim"]]})
@@ -234,8 +235,11 @@ def _effects(claim: Claim, rows: pd.DataFrame) -> tuple[dict, str]:
         return {}, str(missing)
 
 
-def _judge(claim: Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> dict:
-    (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, whole)
+def _judge(claim: Claim, rows: pd.DataFrame, whole: pd.DataFrame, unlike: str = "") -> dict:
+    if unlike and claim.kind == "paper":
+        (by_seed, missing), left = ({}, unlike), {}
+    else:
+        (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, whole)
     ended = sum(value == value and left.get(seed) != value for seed, value in by_seed.items())
     effects = np.array([value for value in (left if ended else by_seed).values() if value == value], float)
     lacking = sum(value != value for value in by_seed.values())

@@ -264,7 +264,7 @@ def verdicts(root: Path):
         (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
     ]
     found = {experiment: Results(experiment, planned, root) for experiment in experiments.EXPERIMENTS}
-    table = judge_all((experiment, claim, found[experiment].rows, found[experiment].whole) for experiment, claim in claims)
+    table = judge_all((experiment, claim, found[experiment]) for experiment, claim in claims)
     table["controls"] = [experiments.controls_of(*claim) for claim in claims]
     files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "claims.md", markdown(table, merged["scale"]))

@@ -82,7 +82,8 @@ def train(
     evaluate: Callable[[Denoiser, int], None],
     gradient: Callable = networks.network_gradient,
 ) -> Denoiser:
-    """Train on ``images``; ``evaluate(denoiser, update)`` every ``settings["evaluate_every"]`` updates and after the last one.
+    """Train on ``images``; ``evaluate(denoiser, update)`` every ``settings["evaluate_every"]`` updates, after those in
+    ``settings["evaluate_at"]`` and after the last one.
 
     The processor's seconds of the updates alone, over all threads, are recorded as timings. A run that was stopped goes on from what it
     kept last, to the same numbers. ``gradient`` is only ever another one in negative controls.
@@ -96,7 +97,7 @@ def train(
         range(first, last + 1), initial=first, total=last + 1, desc=f"seed {seed}", mininterval=10, file=sys.stderr
     ):
         record.keep(lambda: _state(update, seconds, denoiser, adam, draws))  # noqa: B023 (called at once)
-        if update % settings["evaluate_every"] == 0 or update == last:
+        if update % settings["evaluate_every"] == 0 or update in settings.get("evaluate_at", ()) or update == last:
             evaluate(denoiser, update)
             record.time(update, seconds)
         if update == last:
