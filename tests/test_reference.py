@@ -211,6 +211,25 @@ def test_every_cell_of_the_paper_scale_is_in_the_reference_or_stands_there_as_no
     assert (kept.folder / "README.md").read_text() == reference.readme(kept)
 
 
+def test_update_takes_what_was_computed_and_is_planned(tmp_path):
+    run = tmp_path / "run"
+    for one in (cell(0), cell(0, lam=0.3)):
+        compute(one, one.folder(run))
+    kept = Reference(tmp_path / "ref")
+    kept.plan([cell(0), cell(0, lam=0.1)])
+    kept.offer(cell(0, lam=0.1)).write(cell(0, lam=0.1).folder(run))  # not run
+    said = pudle("reference", "update", run, "--folder", kept.folder)
+    assert f"learning/{cell(0).id}: seeds 0, done" in said and f"learning/{cell(0, lam=0.3).id}: not planned" in said
+    said = pudle("reference", "show", "learning", "--folder", kept.folder)
+    assert f"learning/{cell(0, lam=0.1).id}: not run, seeds 0" in said and ": 1 cells, " in said
+    path = cell(0).folder(run) / "cell.json"
+    files.write(path, path.read_text().replace('"lam": 0.2', '"lam": 0.4'))
+    assert "not that of its folder; nothing was added" in pudle("reference", "update", run, "--folder", kept.folder, status=2)
+    kept.plan([cell(0, lam=0.1)])
+    assert "removed, as it is no longer planned" in pudle("reference", "update", tmp_path, "--folder", kept.folder, "--prune")
+    assert not list(kept.folder.rglob("*.zip"))
+
+
 @pytest.mark.slow
 def test_a_run_from_a_reference_computes_what_differs_and_marks_the_rest(finished, checkout, tmp_path):
     kept = tmp_path / "ref"
@@ -232,6 +251,12 @@ def test_a_run_from_a_reference_computes_what_differs_and_marks_the_rest(finishe
         '<p id="taken">Of 5 cells 0 were computed here. 4 were taken' in (workflow.root / "report" / "index.html").read_text()
     )
     assert workflow.jobs("--config", "reference=null")["cell_learning"] == 4
+    keep(kept, compute(cell(0), tmp_path / "other"))
+    said = pudle("audit", workflow.root, "--quick", status=1)
+    assert "is not planned" in said and "1 finding" in said
+    row = next((workflow.root / "cells" / "unrolling").glob("*/rows.csv"))
+    row.write_text(row.read_text().replace("dec,0,1,", "dec,0,7,", 1))
+    assert f"is not what {kept} holds" in " ".join(pudle("audit", workflow.root, "--quick", status=1).split())
     workflow.configure(
         config | {"experiments": TOY["experiments"] | {"learning": TOY["experiments"]["learning"] | {"n_layers": [3, 5]}}}
     )

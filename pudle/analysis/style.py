@@ -64,9 +64,7 @@ def draw(figure: Figure, results) -> tuple:
     if not ended.any() and not not_run:
         return figure.draw(results)
     lacking = f"was not run ({len(not_run)} of {len(results.cells)} cells)" if not_run else "ended early"
-    reason = (
-        f"no rows: {'every run ended early' if not not_run else f'{len(not_run)} of {len(results.cells)} cells were not run'}"
-    )
+    reason = "not run" if not len(results.rows) else "no rows: every run ended early"
     if not ended.all():
         try:
             return figure.draw(results)

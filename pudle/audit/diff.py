@@ -11,7 +11,7 @@ from pudle.harness import files
 
 NONE = "none"
 _UNITS = ("python", "platform", "processor", "cores", "threads", "blas", "device", "dtype", "deterministic")
-_NUMBERS = ("mean", "low", "high", "n_seeds", "n_ended")
+_NUMBERS = ("mean", "low", "high", "n_seeds", "n_ended", "origin")
 
 
 def diff(old: Run, new: Run) -> dict[str, list[dict]]:

@@ -12,7 +12,7 @@ from pudle.audit.run import MANIFEST, Run, Step, name_of
 from pudle.errors import PudleError
 from pudle.harness import cells, files, reference
 
-_RESULTS = ("value", "mean", "low", "high", "n_seeds", "n_ended")  # columns that are no keys
+_RESULTS = ("value", "mean", "low", "high", "n_seeds", "n_ended", "origin")  # columns that are no keys
 _MOST = 8  # cells or lines that are told one by one
 
 

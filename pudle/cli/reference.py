@@ -49,22 +49,21 @@ def plan(overlays, folder):
 @FOLDER
 @click.option("--prune", is_flag=True, help="Remove the cells that are no longer planned.")
 def update(run, folder, prune):
-    """Take the finished cells of RUN, a folder of one scale, into the reference. Without a plan there, that of RUN is written first."""
-    made, found = Run(run), kept.Reference(folder)
+    """Take the finished cells of RUN into the reference: all under RUN/cells that are planned for it, whatever configuration they were run by.
+    Without a plan there, that of RUN is written first."""
+    found = kept.Reference(folder)
     if not found.planned:
-        found.plan(made.cells)
+        found.plan(Run(run).cells)
     chosen = []
-    for cell in made.cells:
-        record = made.told.get(name_of(cell))
-        if record is None or kept.is_taken(record):
+    for path in sorted((run / "cells").glob("*/*/cell.json")):
+        record = kept.finished(path)
+        if record is None:
             continue
-        if record["settings"] != dict(cell.settings):
-            raise PudleError(f"{cell.folder(run) / 'cell.json'}: its settings are not those of config.json; nothing was added")
-        if cell.id in found.planned.get(cell.experiment, {}):
-            figures = experiments.part(cell.experiment, "figures")
-            chosen.append((cell.folder(run), getattr(figures, "small_arrays", None)))
+        if record["id"] in found.planned.get(record["experiment"], {}):
+            figures = experiments.part(record["experiment"], "figures")
+            chosen.append((path.parent, getattr(figures, "small_arrays", None)))
         else:
-            click.echo(f"{name_of(cell)}: not planned for the reference, left out")
+            click.echo(f"{record['experiment']}/{record['id']}: not planned for the reference, left out")
     for line in found.update(chosen):
         click.echo(line)
     if prune:

@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,19 @@ PLANNED, README, CELLS = "planned.json", "README.md", "cells"
 NOT_RUN = "not run"  # the status of a cell that was planned for the reference and is not there
 DATE = (1980, 1, 1, 0, 0, 0)  # the same run makes the same file
 LARGEST, LARGEST_SUM = 1_000_000, 8_000_000  # bytes of one file, and of all
+_RECORD = (
+    "experiment",
+    "id",
+    "settings",
+    "varies",
+    "seeds",
+    "status",
+    "endings",
+    "ended",
+    "fingerprint",
+    "outputs",
+    "provenance",
+)
 _KEPT = ("cell.json", "rows.csv", "timings.csv", "arrays.npz")
 
 
@@ -35,8 +49,8 @@ def find(value: str | None, home: Path) -> Reference | None:
     there is no such folder. None for None; a folder that is not there is a :class:`PudleError`."""
     if value is None:
         return None
-    asked = Path(value).expanduser()
-    found = next((path for path in (asked, Path(home, asked)) if path.is_dir()), None)
+    asked = Path(os.path.expanduser(value))
+    found = next((path for path in (asked, Path(home, asked)) if os.path.isdir(path)), None)
     if found is None:
         raise PudleError(
             f"'reference' is {value!r}: there is no such folder in {Path.cwd()} or {home}; null computes every cell here"
@@ -321,6 +335,23 @@ def settle(
     return offers
 
 
+def finished(path: Path) -> dict | None:
+    """What the ``cell.json`` at ``path`` says of a cell that was computed; None for one that was taken or left as not run. One that is
+    incomplete or does not fit its settings is a :class:`PudleError`."""
+    record = files.read_json(path)
+    if is_taken(record):
+        return None
+    lacking = next((key for key in _RECORD if key not in record), None)
+    if lacking:
+        raise PudleError(f"{path}: no record of a cell: it lacks the key {lacking!r}; nothing was added")
+    made = Cell(record["experiment"], record["settings"], tuple(record["seeds"]), tuple(record["varies"]))
+    if (made.experiment, made.id) != (path.parents[1].name, path.parent.name) or made.id != record["id"]:
+        raise PudleError(
+            f"{path}: its settings have the id {made.experiment}/{made.id}, not that of its folder; nothing was added"
+        )
+    return record
+
+
 def is_taken(record: Mapping) -> bool:
     """Whether a ``cell.json`` says that the cell was not computed where it lies."""
     return "taken_from" in record
@@ -432,7 +463,7 @@ def _record(path: Path) -> dict:
     content = _read(path, "cell.json")
     try:
         record = json.loads(content)
-        whole = {"experiment", "id", "settings", "seeds", "status", "endings", "ended", "outputs", "provenance"} <= set(record)
+        whole = set(_RECORD) <= set(record)
     except (ValueError, TypeError):
         whole = False
     if not whole or f"{record['id']}.{_digits(_text(record))}" != path.stem or record["experiment"] != path.parent.name:
