@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import trange
 
 from pudle.core.gradients import ESTIMATORS, unrolled_gradient
+from pudle.core.optimization import ConstrainedDescent, normalize_atoms
 from pudle.core.unrolling import Unrolling, encode
 
 
@@ -223,16 +224,14 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         if self._moments is not None:
             adam.load_state_dict(self._moments)
             adam.param_groups[0].update(settings)  # which may have been changed since
+        descent = ConstrainedDescent(adam, normalize_atoms if self.weight_decay is None else None)
         total = 0.0
         for chosen in torch.from_numpy(self._random.permutation(len(x))).split(int(self.batch_size)):
             gradient, _, loss = unrolled_gradient(x[chosen], D, self.estimator, self._unrolling(D, self._scale))
             total += loss * len(chosen)
-            D.grad = (
-                gradient if self.weight_decay is None else gradient.add_(D, alpha=float(self.weight_decay) / self._scale**2)
-            )
-            adam.step()
-            if self.weight_decay is None:
-                D /= D.norm(dim=0, keepdim=True).clamp_min(1e-12)
+            if self.weight_decay is not None:
+                gradient.add_(D, alpha=float(self.weight_decay) / self._scale**2)
+            descent.update(gradient)
         if not torch.isfinite(D).all():
             raise FloatingPointError(f"the dictionary diverged: lower step={self.step} or learning_rate={self.learning_rate}")
         self.components_, self._moments = D.T.numpy().copy(), adam.state_dict()

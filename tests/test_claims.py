@@ -18,20 +18,20 @@ from pudle.experiments.unrolling.claims import CLAIMS as UNROLLING
 CONTROLS = [
     pytest.param(experiment, control, id=f"{experiment}-{control.id}")
     for experiment in filter(experiments.has_controls, experiments.EXPERIMENTS)
-    for control in experiments.part(experiment, "controls").CONTROLS
+    for control in experiments.controls(experiment)
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "control"), CONTROLS)
 def test_a_control_contradicts_its_claims_and_only_because_it_is_spoiled(experiment, control):
-    claims = experiments.part(experiment, "claims").CLAIMS
+    claims = experiments.get(experiment).claims
     assert {row["verdict"] for row in verdicts(control, claims)} == {"CONTRADICTED"}
     assert "CONTRADICTED" not in {row["verdict"] for row in verdicts(control, claims, spoil=False)}
 
 
 def test_unrolling_claims_hold_for_the_right_gradients():
-    rows = experiments.part("unrolling", "controls").CONTROLS[0].rows(False)
+    rows = experiments.controls("unrolling")[0].rows(False)
     found = {claim.id: claim.judge(rows)["verdict"] for claim in UNROLLING}
     assert found.pop("ae-lasso-faster-than-codes") == "INCONCLUSIVE"  # equal rates: docs/theory.md says why
     assert set(found.values()) == {"SUPPORTED"}
@@ -39,15 +39,15 @@ def test_unrolling_claims_hold_for_the_right_gradients():
 
 def test_controls_name_claims_that_are_there():
     for experiment in filter(experiments.has_controls, experiments.EXPERIMENTS):
-        ids = {claim.id for claim in experiments.part(experiment, "claims").CLAIMS}
-        for control in experiments.part(experiment, "controls").CONTROLS:
+        ids = {claim.id for claim in experiments.get(experiment).claims}
+        for control in experiments.controls(experiment):
             assert control.claims and set(control.claims) <= ids, (experiment, control.id)
 
 
 def test_every_claim_has_a_control_or_says_why_there_is_none():
     for experiment in experiments.EXPERIMENTS:
-        controls = experiments.part(experiment, "controls").CONTROLS if experiments.has_controls(experiment) else ()
-        for claim in experiments.part(experiment, "claims").CLAIMS:
+        controls = experiments.controls(experiment)
+        for claim in experiments.get(experiment).claims:
             controlled = any(claim.id in control.claims for control in controls)
             assert controlled != bool(claim.uncontrolled), (experiment, claim.id)
 
@@ -57,7 +57,7 @@ def test_a_control_that_lets_its_claim_stand_is_an_error():
         id="blind",
         claims=("codes-converge",),
         statement="Nothing is spoiled.",
-        rows=experiments.part("unrolling", "controls").CONTROLS[0].rows,
+        rows=experiments.controls("unrolling")[0].rows,
     )
     table = pd.DataFrame(verdicts(blind, UNROLLING, spoil=False))
     with pytest.raises(PudleError, match=r"codes-converge is SUPPORTED with blind \(Nothing is spoiled"):

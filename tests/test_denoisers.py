@@ -15,6 +15,7 @@ from pudle.denoisers.patch_dictionary import _starts
 from pudle.errors import PudleError
 from pudle.experiments.denoising.run import run
 from pudle.harness import plugins
+from pudle.harness.cells import Cell
 from pudle.harness.record import Record
 
 BEFORE = denoisers.names()
@@ -100,11 +101,12 @@ def test_a_plugin_of_ones_own(tmp_path):
     assert denoisers.source_file("mean-filter") == file
     with pytest.raises(PudleError, match="unknown setting 'widht': did you mean 'width'"):
         denoisers.validate("mean-filter", {"widht": 3})
-    grid = experiments.part("denoising", "grid")
-    cell = {"denoiser": "mean-filter", "denoiser_settings": {"width": 3}}
-    assert (
-        grid.source_file(cell) == file and grid.fingerprint(cell) and not grid.fingerprint({}) and grid.source_file({}) is None
+    with_plugin, without = (
+        Cell("denoising", settings, (0,), ())
+        for settings in ({"denoiser": "mean-filter", "denoiser_settings": {"width": 3}}, {})
     )
+    assert experiments.source_file(with_plugin) == file and experiments.source_file(without) is None
+    assert experiments.fingerprint(with_plugin).startswith(f"{experiments.fingerprint(without)}-")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def _same(here: Record, there: Record) -> None:
 @pytest.mark.parametrize("experiment", experiments.EXPERIMENTS)
 def test_an_experiment_computes_on_the_device(experiment):
     """Data are drawn on the CPU, and have the same bits everywhere; nothing is multiplied there."""
-    run = experiments.part(experiment, "run").run
+    run = experiments.get(experiment).run.load()
     for cell in _cells(experiment):
         here, there = Record(), Record()
         run(cell.settings, cell.seeds, here)

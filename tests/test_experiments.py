@@ -154,7 +154,7 @@ def _run_all(config: dict, root: Path, experiment: str) -> Results:
     planned = experiments.plan(config)
     results = Results(experiment, planned, root)
     for cell in results.cells:
-        cells.run(cell, cell.folder(root), experiments.part(experiment, "run").run, fingerprint="")
+        cells.run(cell, cell.folder(root), experiments.get(experiment).run.load(), fingerprint="")
     return results
 
 
@@ -172,14 +172,14 @@ def test_a_experiment_from_cells_to_figures_and_claims(experiment, config, tmp_p
     else:
         assert (table.n_seeds == 2).all()
     assert len(table)
-    drawn = {figure.name: figure.draw(results) for figure in experiments.part(experiment, "figures").FIGURES}
+    drawn = {figure.name: figure.draw(results) for figure in experiments.get(experiment).figures}
     for name, (image, plotted) in drawn.items():
         assert len(plotted), name
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             image.canvas.draw()
         plt.close(image)
-    for claim in experiments.part(experiment, "claims").CLAIMS:
+    for claim in experiments.get(experiment).claims:
         assert claim.judge(results.rows)["verdict"] in ("INCONCLUSIVE", "NOT RUN")  # two seeds prove nothing
 
 
@@ -189,7 +189,7 @@ def test_figures_do_with_one_seed(experiment, config, tmp_path):
     results = _run_all(one, tmp_path, experiment)
     (tmp_path / "tables").mkdir()
     results.summarise().to_csv(tmp_path / "tables" / f"{experiment}.csv", index=False)
-    for figure in experiments.part(experiment, "figures").FIGURES:
+    for figure in experiments.get(experiment).figures:
         image, _ = figure.draw(results)
         image.canvas.draw()
         plt.close(image)
@@ -206,12 +206,12 @@ def test_where_every_run_fails_at_the_start_tables_figures_and_claims_say_so(exp
     table.to_csv(tmp_path / "tables" / f"{experiment}.csv", index=False)
     run = SimpleNamespace(root=tmp_path, of=lambda _: results.cells, path=lambda cell, name: cell.folder("") / name)
     assert list(recompute._table(run, experiment, recompute.gather(run, experiment))) == []
-    for figure in experiments.part(experiment, "figures").FIGURES:
+    for figure in experiments.get(experiment).figures:
         image, plotted = style.draw(figure, results)
         assert "no rows: every run ended early" in [text.get_text() for text in image.texts]
         assert not len(plotted) and list(plotted) == list(table)
         plt.close(image)
-    for claim in experiments.part(experiment, "claims").CLAIMS:
+    for claim in experiments.get(experiment).claims:
         assert claim.judge(results.rows, results.whole)["verdict"] == "NOT RUN"
 
 

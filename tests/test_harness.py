@@ -2,6 +2,8 @@
 
 import ast
 import hashlib
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -251,6 +253,29 @@ def test_fingerprints_of_the_experiments_reach_the_mathematics_but_not_the_plots
         assert "pudle.core.unrolling" in reached
 
 
+def test_fingerprints_of_claims_and_figures_change_with_themselves_and_not_with_each_other():
+    for experiment in experiments.EXPERIMENTS:
+        of_claims, of_figures = (provenance.modules(f"pudle.experiments.{experiment}.{part}") for part in ("claims", "figures"))
+        assert f"pudle.experiments.{experiment}" not in of_claims | of_figures
+        assert f"pudle.experiments.{experiment}.figures" not in of_claims
+        assert f"pudle.experiments.{experiment}.claims" not in of_figures
+
+
+def test_planning_imports_every_experiment_and_neither_torch_nor_matplotlib():
+    code = (
+        "import sys; from pudle import experiments; list(map(experiments.get, experiments.EXPERIMENTS)); "
+        "print(*(name for name in ('torch', 'matplotlib', 'skimage') if name in sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == []
+
+
+def test_what_an_experiment_names_for_later_is_there():
+    for experiment in experiments.EXPERIMENTS:
+        assert callable(experiments.get(experiment).run.load())
+        assert {control.id for control in experiments.controls(experiment)} or not experiments.has_controls(experiment)
+
+
 def test_intervals():
     values = np.random.default_rng(1).normal(3, 1, (200, 2))
     mean, low, high = bootstrap_band(values)
@@ -419,12 +444,10 @@ def test_a_claim_of_the_paper_is_judged_by_its_protocol_only(kind, verdict):
 
 
 def test_claims_have_unique_ids_and_figures_that_are_there():
-    claims = [
-        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
-    ]
+    claims = [(experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     assert len({claim.id for _, claim in claims}) == len(claims)
     for experiment, claim in claims:
-        assert claim.figure in [figure.name for figure in experiments.part(experiment, "figures").FIGURES], claim.id
+        assert claim.figure in [figure.name for figure in experiments.get(experiment).figures], claim.id
         assert claim.judge(pd.DataFrame(columns=["seed", "step", "quantity", "value"]))["verdict"] == "NOT RUN"
 
 

@@ -14,7 +14,7 @@ from pudle import experiments
 from pudle.audit import rerun
 from pudle.audit.run import Run, name_of
 from pudle.errors import PudleError
-from pudle.experiments.denoising.figures import small_arrays
+from pudle.experiments.denoising.galleries import small_arrays
 from pudle.harness import cells, files, reference, stale
 from pudle.harness.cells import Cell
 from pudle.harness.reference import Reference

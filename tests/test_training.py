@@ -8,6 +8,7 @@ import torch
 
 from pudle.core.convolution import operator_norm
 from pudle.core.networks import network_gradient
+from pudle.core.optimization import ConstrainedDescent, normalize_atoms
 from pudle.errors import PudleError
 from pudle.experiments._shared import training
 from pudle.harness import cells, checkpoints
@@ -156,3 +157,23 @@ def test_evaluations_come_at_the_updates_asked_for_and_change_nothing():
     plain = training.train(settings, images(), 0, without, lambda *_: None)
     assert at == [0, 1, 3, 4, 7]
     assert torch.equal(learned.network.filters, plain.network.filters)
+
+
+def test_a_constrained_update_is_a_step_of_the_optimiser_and_then_the_constraint():
+    draw = torch.Generator().manual_seed(0)
+    start, gradient = (torch.randn(5, 7, generator=draw) for _ in range(2))
+    plain, constrained, free = (start.clone() for _ in range(3))
+    adam = torch.optim.Adam([plain], lr=0.1)
+    plain.grad = gradient.clone()
+    adam.step()
+    ConstrainedDescent(torch.optim.Adam([constrained], lr=0.1)).update(gradient.clone())
+    ConstrainedDescent(torch.optim.Adam([free], lr=0.1), None).update(gradient.clone())
+    assert torch.equal(free, plain)
+    torch.testing.assert_close(constrained, plain / plain.norm(dim=0))
+    torch.testing.assert_close(constrained.norm(dim=0), torch.ones(7))
+
+
+def test_an_atom_without_a_direction_stays_as_it_is():
+    dictionary = torch.tensor([[3.0, 0.0], [4.0, 0.0]])
+    normalize_atoms(dictionary)
+    assert dictionary.tolist() == [[pytest.approx(0.6), 0.0], [pytest.approx(0.8), 0.0]]

@@ -139,9 +139,9 @@ def preload() -> None:
 
     plugins.load([])
     for experiment in experiments.EXPERIMENTS:
-        for part in ("run", "figures", "claims"):
-            experiments.part(experiment, part)
-        provenance.fingerprint(f"pudle.experiments.{experiment}.run")
+        run = experiments.get(experiment).run
+        run.load()
+        provenance.fingerprint(run.module)
     assert cli and scipy.optimize and scipy.stats and skimage and sklearn.datasets and sklearn.decomposition
     torch.set_num_threads(1)  # a fork could not use threads that were started here
     torch.optim.Adam([torch.zeros(1)])

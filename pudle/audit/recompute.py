@@ -34,7 +34,7 @@ _BATCH = 200  # resamples that are drawn at a time
 def findings(run: Run) -> Iterator[Finding]:
     """Every file that does not hold what the rows say. Figures, which take the longest, are computed on another core."""
     for experiment in run.experiments:
-        experiments.part(experiment, "figures"), experiments.part(experiment, "claims")  # once, before the fork
+        experiments.get(experiment)  # imported once, before the fork
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), multiprocessing.get_context("fork")) as pool:
         drawn = [pool.submit(_drawn, run, experiment) for experiment in run.experiments]
         rows: dict[str, pd.DataFrame] = {}
@@ -164,7 +164,7 @@ def _figures(run: Run, experiment: str) -> Iterator[Finding]:
     from matplotlib import pyplot
 
     results = tables.Results(experiment, run.cells, run.root)
-    drawn = experiments.part(experiment, "figures").FIGURES
+    drawn = experiments.get(experiment).figures
     for figure in drawn:
         name = f"figures/{experiment}/{figure.name}.csv"
         _, plotted = style.draw(figure, results)
@@ -180,9 +180,9 @@ def _controls(run: Run, experiment: str) -> Iterator[Finding]:
     """Every control contradicts its claims, says the file. To see it again, run ``pudle controls``."""
     name = f"controls/{experiment}.csv"
     table = read(run.root / name)
-    claims = {claim.id: claim for claim in experiments.part(experiment, "claims").CLAIMS}
+    claims = {claim.id: claim for claim in experiments.get(experiment).claims}
     planned = [(control.id, claim, claims[claim].side, control.statement)
-               for control in experiments.part(experiment, "controls").CONTROLS for claim in control.claims]  # fmt: skip
+               for control in experiments.controls(experiment) for claim in control.claims]  # fmt: skip
     if list(table[["control", "claim", "threshold", "spoiled"]].itertuples(index=False, name=None)) != planned:
         yield Finding(name, "controls", "does not list the controls of this experiment's claims")
     for row in table.itertuples():
@@ -213,7 +213,7 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFra
     """Student's t on each claim's effect per seed, the verdict from its interval, Holm's correction within each experiment."""
     expected = []
     for experiment in experiments.EXPERIMENTS:
-        claims = experiments.part(experiment, "claims").CLAIMS
+        claims = experiments.get(experiment).claims
         nothing = pd.DataFrame(columns=KEYS)
         unlike = published.not_as_published(experiment, [cell.settings for cell in run.of(experiment)])
         judged = [_judge(claim, rows.get(experiment, nothing), whole.get(experiment, nothing), unlike) for claim in claims]
@@ -317,7 +317,8 @@ def _published(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.Data
 def _page(run: Run) -> Iterator[Finding]:
     from pudle.analysis.report import page
 
-    yield from _same(run, "report/index.html", "report", page(run.root, run.scale, run.cells))
+    figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
+    yield from _same(run, "report/index.html", "report", page(run.root, run.scale, run.cells, figures))
 
 
 def _same(run: Run, name: str, check: str, expected: str) -> Iterator[Finding]:

@@ -91,9 +91,7 @@ def described_claims() -> str:
     from pudle.analysis.claim import KINDS
     from pudle.analysis.verdicts import BEYOND
 
-    claims = [
-        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
-    ]
+    claims = [(experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     sections = []
     for title, kinds in (("The paper and its theory", ("paper", "theory")), (BEYOND, ("ours",))):
         chosen = [(experiment, claim) for experiment, claim in claims if claim.kind in kinds]
@@ -106,7 +104,7 @@ def described_claims() -> str:
             sections += [f"### {experiment}", *(_described(*each) for each in chosen if each[0] == experiment)]
     sections.append("## Negative controls")
     for experiment in filter(experiments.has_controls, experiments.EXPERIMENTS):
-        told = [f"- {control.id}: {control.statement}" for control in experiments.part(experiment, "controls").CONTROLS]
+        told = [f"- {control.id}: {control.statement}" for control in experiments.controls(experiment)]
         sections += [f"### Controls of {experiment}", "\n".join(told)]
     return "\n\n".join(sections)
 
@@ -172,7 +170,7 @@ def cell(experiment, values, seeds, varies, plugins, threads, device, fingerprin
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # filling what is written next anyway takes as long as the work
     load_plugins(plugins)
-    run = experiments.part(one_of(experiment, experiments.EXPERIMENTS, "experiment"), "run").run
+    run = experiments.get(experiment).run.load()
     chosen = cells.Cell(experiment, Given(experiment, values), _seeds(seeds), tuple(filter(None, varies.split(","))))
     if failed:
 
@@ -245,7 +243,7 @@ def figures(experiment: str, root: Path):
 
     results, scale = _results(experiment, root), _plan(root)[0]["scale"]
     folder = root / "figures" / experiment
-    drawn = experiments.part(experiment, "figures").FIGURES
+    drawn = experiments.get(experiment).figures
     for figure in drawn:
         image, plotted = style.draw(figure, results)
         style.save(image, plotted, folder / figure.name, f"{scale} scale, {results.stamp}")
@@ -260,9 +258,7 @@ def verdicts(root: Path):
     from pudle.analysis.verdicts import judge_all, markdown
 
     merged, planned = _plan(root)
-    claims = [
-        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
-    ]
+    claims = [(experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     found = {experiment: Results(experiment, planned, root) for experiment in experiments.EXPERIMENTS}
     table = judge_all((experiment, claim, found[experiment]) for experiment, claim in claims)
     table["controls"] = [experiments.controls_of(*claim) for claim in claims]
@@ -281,8 +277,8 @@ def controls(experiment: str, root: Path):
 
     _limit_threads(1)
     controlled = list(filter(experiments.has_controls, experiments.EXPERIMENTS))
-    spoiled = experiments.part(one_of(experiment, controlled, "experiment with negative controls"), "controls").CONTROLS
-    judged = experiments.part(experiment, "claims").CLAIMS
+    spoiled = experiments.controls(one_of(experiment, controlled, "experiment with negative controls"))
+    judged = experiments.get(experiment).claims
     table = pd.DataFrame([row for control in spoiled for row in verdicts(control, judged)])
     click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
     refuse_blind(experiment, table)
@@ -318,7 +314,8 @@ def report(root: Path):
     for name in ("claims", "published", "published_curves", "cells"):
         if not (root / f"{name}.csv").exists():
             raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
-    files.write(root / "report" / "index.html", page(root, merged["scale"], planned))
+    figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
+    files.write(root / "report" / "index.html", page(root, merged["scale"], planned, figures))
 
 
 def _limit_threads(threads: int) -> None:

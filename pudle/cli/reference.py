@@ -60,8 +60,7 @@ def update(run, folder, prune):
         if record is None:
             continue
         if record["id"] in found.planned.get(record["experiment"], {}):
-            figures = experiments.part(record["experiment"], "figures")
-            chosen.append((path.parent, getattr(figures, "small_arrays", None)))
+            chosen.append((path.parent, experiments.get(record["experiment"]).small_arrays))
         else:
             click.echo(f"{record['experiment']}/{record['id']}: not planned for the reference, left out")
     for line in found.update(chosen):

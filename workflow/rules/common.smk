@@ -127,7 +127,7 @@ def planned(experiment=None):
 
 
 def figure_files(experiment):
-    names = [figure.name for figure in experiments.part(experiment, "figures").FIGURES]
+    names = [figure.name for figure in experiments.get(experiment).figures]
     return [f"{ROOT}/figures/{experiment}/{name}.{kind}" for name in names for kind in ("pdf", "png", "svg", "csv")]
 
 

@@ -1,6 +1,6 @@
 # All figures of an experiment, as PDF, PNG and SVG, each with the CSV of exactly what is plotted.
 def captions(experiment):
-    return {figure.name: figure.caption for figure in experiments.part(experiment, "figures").FIGURES}
+    return {figure.name: figure.caption for figure in experiments.get(experiment).figures}
 
 
 def pictures(experiment):

@@ -29,6 +29,7 @@ from pudle.core.convolution import operator_norm
 from pudle.core.initialization import random_filters
 from pudle.core.metrics import psnr, psnr_as_published, ssim
 from pudle.core.networks import Network
+from pudle.core.optimization import ConstrainedDescent
 from pudle.core.random import stream
 from pudle.core.unrolling import Unrolling
 from pudle.data.images import random_crops
@@ -91,6 +92,7 @@ def train(
     denoiser, sigma, last = untrained(settings, seed), settings["sigma"] / 255, settings["updates"]
     scale, l1_weight = loss_weights(settings)
     adam = torch.optim.Adam(denoiser.parameters, lr=settings["learning_rate"], eps=settings["adam_eps"])
+    descent = ConstrainedDescent(adam, lambda *_: _constrain(denoiser.network, settings))
     draws = {purpose: stream(seed, purpose) for purpose in ("batches", "noise")}
     first, seconds = _restore(record.resume(), denoiser, adam, draws)
     for update in tqdm(
@@ -117,12 +119,8 @@ def train(
             margin=settings.get("margin", 0),
         )
         record.check(loss=found.loss, step=update)
-        for array, slope in zip(denoiser.network, found.gradient, strict=True):
-            if array is not None:
-                array.grad = slope.mul_(scale)
         adam.param_groups[0]["lr"] = _learning_rate(settings, update)
-        adam.step()
-        _constrain(denoiser.network, settings)
+        descent.update(*(slope.mul_(scale) for slope in found.gradient if slope is not None))
         seconds += time.process_time() - clock
     return denoiser
 

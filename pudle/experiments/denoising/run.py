@@ -17,7 +17,7 @@ from pudle.data.catalogue import data_root
 from pudle.data.images import check_scores, check_sizes, load_images, refuse_overlap
 from pudle.errors import PudleError
 from pudle.experiments._shared import training
-from pudle.experiments.denoising import GALLERY
+from pudle.experiments.denoising.pictures import GALLERY
 from pudle.harness.record import Record
 
 GALLERY_CROP = 128  # pixels
