@@ -230,6 +230,16 @@ def test_update_takes_what_was_computed_and_is_planned(tmp_path):
     assert not list(kept.folder.rglob("*.zip"))
 
 
+def test_cells_to_run_again_fit_the_budget_and_have_their_data(small_run, tmp_path):
+    run = Run(small_run)
+    costs = {name: told["seconds"] for name, told in run.told.items()}
+    for budget in (0, min(costs.values()), sum(costs.values()) / 2, sum(costs.values())):
+        picked = [name_of(one) for one in rerun.pick(run, 9, seed=1, budget=budget)]
+        assert sum(costs[name] for name in picked) <= budget and len(set(picked)) == len(picked)
+        assert all(costs[name] > budget - sum(costs[one] for one in picked) for name in set(costs) - set(picked))
+    assert len(rerun.pick(run, 2, seed=1)) == 2
+
+
 @pytest.mark.slow
 def test_a_run_from_a_reference_computes_what_differs_and_marks_the_rest(finished, checkout, tmp_path):
     kept = tmp_path / "ref"

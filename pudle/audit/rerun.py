@@ -35,7 +35,12 @@ def rerun(
     """
     run = Run(root, plugins)
     found, told = [], []
-    for cell in pick(run, count, seed, budget):
+    chosen = pick(run, count, seed, budget)
+    if len(chosen) < count:
+        told.append(
+            f"{len(chosen)} cells are run again, not {count}: no others can be here{'' if budget is None else ', or fit'}"
+        )
+    for cell in chosen:
         with tempfile.TemporaryDirectory() as folder:
             path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
             environment = os.environ | {"PUDLE_DATA": run.data, "PYTHONPATH": path}
@@ -50,18 +55,21 @@ def rerun(
 
 
 def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[cells.Cell]:
-    """``count`` cells that can be run again, at random by ``seed``; with a ``budget`` in seconds, one that does not fit in what is left of it
-    is passed over, and so is one whose data are not here."""
-    told = run.told
-    repeatable = [cell for cell in run.cells if told.get(name_of(cell), {}).get("status") in ("done", "diverged")]
+    """``count`` cells that can be run again, at random by ``seed``. With a ``budget`` in seconds a cell that does not fit in what is left of it
+    is passed over; and so is a taken cell whose data are not here."""
     chosen, left = [], float("inf") if budget is None else budget
+    repeatable = [cell for cell in run.cells if run.told.get(name_of(cell), {}).get("status") in ("done", "diverged")]
     for cell in random.Random(seed).sample(repeatable, len(repeatable)):
-        seconds = told[name_of(cell)].get("seconds", 0) if budget is not None else 0
-        there = budget is None or all(catalogue.is_there(name, Path(run.data)) for name in experiments.data_sets(cell))
-        if len(chosen) < count and seconds <= left and there:
+        told = run.told[name_of(cell)]
+        seconds = 0 if budget is None else told.get("seconds", 0)
+        if len(chosen) < count and seconds <= left and not (reference.is_taken(told) and _lacks_data(run, cell)):
             chosen.append(cell)
             left -= seconds
     return chosen
+
+
+def _lacks_data(run: Run, cell: cells.Cell) -> bool:
+    return not all(catalogue.is_there(name, Path(run.data)) for name in experiments.data_sets(cell))
 
 
 def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
