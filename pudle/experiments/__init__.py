@@ -82,8 +82,6 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
         reference.find(config.get("reference"), HOME)
     except PudleError as error:
         raise PudleError(f"{sources.where(['reference'])}: {error}") from None
-    if config["device"] == "cuda":
-        _refuse_without_gpu(sources)
     plugins.load(config.get("plugins", ()))
     sections = {experiment: section for experiment, section in config["experiments"].items() if section is not None}
     if not sections:
@@ -144,16 +142,20 @@ def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources,
         raise PudleError(f"{sources.where(keys)}: {'.'.join(keys)!r} is {seeds}, above the largest allowed value {MOST_SEEDS}")
 
 
-def _refuse_without_gpu(sources: settings.Sources) -> None:
-    """Tried in another process, as planning does not import torch."""
+def require_gpu(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
+    """Raise :class:`PudleError` if a valid configuration computes on a GPU and this machine has none; arguments as in :func:`validate`.
+
+    Asked where cells are computed, which may not be where they are planned. Tried in another process, as planning does not import torch.
+    """
+    if config["device"] != "cuda":
+        return
     tried = subprocess.run(
         [sys.executable, "-P", "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
     )
     if tried.returncode:
         reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise PudleError(
-            f"{sources.where(['device'])}: 'device' is 'cuda', but torch cannot use a GPU here ({reason}); write cpu, or auto"
-        )
+        place = settings.Sources(files, options).where(["device"])
+        raise PudleError(f"{place}: 'device' is 'cuda', but torch cannot use a GPU here ({reason}); write cpu, or auto")
 
 
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:

@@ -126,7 +126,9 @@ class Offer:
             "started": min(record["started"] for record in records),
             "ended": newest["ended"],
             "seconds": round(sum(record.get("seconds", 0) for record in records), 3),
-            "peak_memory_mb": max(record.get("peak_memory_mb", 0) for record in records),
+            "peak_memory_mb": max(
+                (one for record in records if (one := record.get("peak_memory_mb")) is not None), default=None
+            ),
             "fingerprint": newest["fingerprint"],
             "code": newest["code"],
             "inputs": newest["inputs"],

@@ -16,7 +16,7 @@ try:
     )
 except PudleError as error:
     raise WorkflowError(str(error)) from None
-if REFERENCE:
+if REFERENCE and workflow.is_main_process:
     left_out = [offer for offer in TAKEN.values() if not offer.parts]
     lacking = sorted({offer.reason for offer in left_out} - {reference.Offer.reason})
     logger.info(
@@ -39,7 +39,7 @@ def again_if_not_as_offered(experiment):
     """As :func:`again_if_stale`, for cells that are taken."""
 
     def check(wildcards):
-        for offer in taken(experiment):
+        for offer in taken(experiment) if planning() else []:
             record = folder_of(offer.cell) / "cell.json"
             if record.exists() and not offer.stands(record.parent):
                 workflow.dag.forcefiles.add(str(record))
@@ -61,8 +61,13 @@ for experiment in filter(taken, EXPERIMENTS):
         log:
             f"{ROOT}/logs/take/{experiment}.log",
         priority: 1
+        localrule: True
         conda:
             "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=lambda wildcards, attempt: 30 * attempt,
         params:
             root=lambda wildcards: ROOT,
             experiment=experiment,

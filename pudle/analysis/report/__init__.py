@@ -87,14 +87,15 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping
     }
     drawn = {
         name: [figure for figure in figures[name] if _stem(root, name, figure).with_suffix(".svg").exists()]
-        for name in sorted(coverage.experiment.unique())
+        for name in figures
+        if (coverage.experiment == name).any()
     }
     pictures = {name: [_picture(root, name, figure, claims, along) for figure in drawn[name]] for name in drawn}
     here = resources.files(__name__)
-    return environment.from_string(here.joinpath("page.html").read_text()).render(
+    return environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8")).render(
         scale=scale,
-        style=here.joinpath("page.css").read_text(),
-        script=here.joinpath("page.js").read_text(),
+        style=here.joinpath("page.css").read_text(encoding="utf-8"),
+        script=here.joinpath("page.js").read_text(encoding="utf-8"),
         verdicts={verdict: int((claims[~is_ours(claims)].verdict == verdict).sum()) for verdict in VERDICTS},
         claims=list(claims[~is_ours(claims)].fillna({"note": ""}).itertuples()),
         beyond_title=BEYOND,
@@ -136,7 +137,9 @@ def _stem(root: Path, experiment: str, figure: Figure) -> Path:
 def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, along: pd.DataFrame) -> Picture:
     stem = _stem(root, experiment, figure)
     table = stem.with_suffix(".csv")
-    names = set(files.read_csv(table, ["curve"]).curve.dropna()) if "curve" in table.read_text()[:1000] else set()
+    names = (
+        set(files.read_csv(table, ["curve"]).curve.dropna()) if "curve" in table.read_text(encoding="utf-8")[:1000] else set()
+    )
     near = along[along.curve.isin(names) & along.farthest.notna()]
     rests = claims[(claims.experiment == experiment) & (claims.figure == figure.name) & ~is_ours(claims)]
     return Picture(
