@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 import pudle
+from pudle import experiments
 from pudle.audit.finding import Finding
 from pudle.audit.recompute import read
 from pudle.audit.run import Run, name_of
@@ -48,8 +49,9 @@ def rerun(
             path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
             environment = {name: os.environ[name] for name in os.environ if name in _SITES or not name.startswith("PYTHON")}
             environment |= {"PUDLE_DATA": run.data, "PYTHONPATH": path, "PYTHONUTF8": "1"}
+            words = command(run, cell, folder, _plan(run, cell, Path(folder)))
             done = subprocess.run(
-                command(run, cell, folder, _plan(run, cell, Path(folder))),
+                words,
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
