@@ -240,6 +240,21 @@ def test_cells_to_run_again_fit_the_budget_and_have_their_data(small_run, tmp_pa
     assert len(rerun.pick(run, 2, seed=1)) == 2
 
 
+def test_a_cell_that_lacks_seeds_is_run_again_with_those_it_has(tmp_path):
+    root, config = tmp_path / "toy", merged(PAPER) | {"experiments": {"learning": merged(PAPER)["experiments"]["learning"]}}
+    files.write(root / "config.json", json.dumps(config))
+    one, other = Run(root).cells[:2]
+    kept = Reference(tmp_path / "ref")
+    kept.plan(Run(root).cells)
+    for chosen, seeds in ((one, (1, 3)), (other, other.seeds)):
+        part = Cell(chosen.experiment, chosen.settings, seeds, chosen.varies)
+        kept.update([(compute(part, tmp_path / chosen.id), None)])
+        kept.offer(chosen).write(chosen.folder(root))
+    run = Run(root)
+    again = {planned.id: planned.seeds for planned in Run(rerun._plan(run, one, tmp_path / "again")).cells}
+    assert again[one.id] == (1, 3) and rerun._plan(run, other, tmp_path / "again") == root
+
+
 @pytest.mark.slow
 def test_a_run_from_a_reference_computes_what_differs_and_marks_the_rest(finished, checkout, tmp_path):
     kept = tmp_path / "ref"
