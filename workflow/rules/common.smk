@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ import job_server
 from pudle import experiments
 from pudle.data import catalogue
 from pudle.errors import PudleError
-from pudle.harness import files, provenance, resources, settings, stale
+from pudle.harness import files, provenance, reference, resources, settings, stale
 
 gc.freeze()  # what is loaded by now stays: planning makes much that is collected soon, each time past all of that
 
@@ -114,6 +115,15 @@ def digest(data_set):
     return catalogue.digest(data_set, catalogue.data_root())
 
 
+def folder_of(chosen):
+    return Path(f"{ROOT}/cells/{chosen.experiment}/{chosen.id}")
+
+
+def why_stale(chosen):
+    differing = functools.partial(catalogue.differing, data_sets=experiments.data_sets(chosen), root=catalogue.data_root())
+    return stale.reason(chosen, folder_of(chosen), experiments.fingerprint(chosen), config["device"], differing)
+
+
 def again_if_stale(experiment, wildcards):
     """No input, but a cell that does not agree with the plan is put on Snakemake's list of jobs that it is made to run.
 
@@ -122,9 +132,7 @@ def again_if_stale(experiment, wildcards):
     if not planning():
         return []
     chosen = cell(experiment, wildcards)
-    folder = Path(f"{ROOT}/cells/{experiment}/{chosen.id}")
-    differing = functools.partial(catalogue.differing, data_sets=experiments.data_sets(chosen), root=catalogue.data_root())
-    why = stale.reason(chosen, folder, experiments.fingerprint(chosen), config["device"], differing)
+    folder, why = folder_of(chosen), why_stale(chosen)
     if why:
         logger.info(f"{folder} is computed again: its {why} changed")
         workflow.dag.forcefiles.add(f"{folder}/cell.json")
