@@ -16,9 +16,9 @@ from pudle.core.unrolling import Unrolling, check_shapes
 from pudle.errors import PudleError
 
 LAYERS = 100  # before the first linear systems
-SET = 64  # atoms of a working set to begin with
+SET = 64  # atoms of a working set, about
 ROUNDS = 20  # of working sets
-BATCH = 32  # samples whose working sets are gathered at a time
+LANES = 16  # compiled loops want widths that are multiples of it
 
 
 def lasso(
@@ -44,92 +44,107 @@ def lasso(
     ``dictionary`` for the signed support that is found. Raises :class:`PudleError` if none of them comes to ``tol``.
     """
     check_shapes(x, dictionary)
-    X, D = x.double(), dictionary.double()
     with torch.no_grad():
+        X, D = x.double(), torch.empty(dictionary.T.shape, dtype=torch.float64, device=x.device).copy_(dictionary.T).T
         correlation = X @ D
-        if not correlation.isfinite().all():
+        largest = correlation.abs().amax(1) if len(x) else X.new_zeros(0)
+        if not largest.isfinite().all():
             raise PudleError("lasso: x or dictionary holds values that are not finite, for which there are no codes")
-        scale = _power_of_two(correlation)
+        scale = _power_of_two(largest)
         lam = Unrolling(lam=lam, step=1.0, n_layers=1).lam / scale
-        codes = _start(x, dictionary, start) / scale
+        codes = _start(x, dictionary, start, scale)
         if not len(x):
             return codes.to(x.dtype)
-        samples, correlation = X.detach() / scale, correlation / scale  # exactly the same problem, in its own units
-        tols = tol * correlation.abs().amax(1)
+        samples, correlation, tols = X / scale, correlation.div_(scale), tol / scale * largest  # the same problem, in its own units
         left = torch.arange(len(x), device=x.device)  # samples not yet optimal
         if x.device.type == "cpu":
-            left = left[~(_by_active_sets(codes, samples, D.detach(), correlation, lam, nonnegative, tols) <= tols)]
+            goals = tols * max(0.01, 16 * torch.finfo(tols.dtype).eps / tol)
+            left = left[~(_by_active_sets(codes, samples, D, correlation, lam, nonnegative, goals) <= tols)]
         if len(left):
             some = (part[left] for part in (x.detach() / scale, samples, correlation, tols))
-            codes[left] = _by_layers(*some, dictionary.detach(), D.detach(), lam, nonnegative, tol, max_iter)
+            codes[left] = _by_layers(*some, dictionary.detach(), D, lam, nonnegative, tol, max_iter)
     if torch.is_grad_enabled() and (x.requires_grad or dictionary.requires_grad):
+        X, D = x.double(), dictionary.double()
         codes = _solve_on_support(codes, D.T @ D, X @ D / scale, lam)
-    return (codes * scale).to(x.dtype)
+    return codes.mul_(scale).to(x.dtype)
 
 
-def _start(x: Tensor, dictionary: Tensor, start: Tensor | None) -> Tensor:
-    """A copy of ``start`` in float64, or zeros (n, p)."""
+def _start(x: Tensor, dictionary: Tensor, start: Tensor | None, scale: float) -> Tensor:
+    """``start`` / scale in float64, or zeros (n, p)."""
     shape = (len(x), dictionary.shape[1])
     if start is None:
         return x.new_zeros(shape, dtype=torch.float64)
     if start.shape != shape or not start.isfinite().all():
         raise PudleError(f"start must be {shape} and finite, one row of codes for each sample, not {tuple(start.shape)}")
-    return start.detach().to(x.device, torch.float64, copy=True)
+    return start.detach().to(x.device, torch.float64) / scale
 
 
 def _by_active_sets(
-    codes: Tensor, x: Tensor, dictionary: Tensor, correlation: Tensor, lam: float, nonnegative: bool, tols: Tensor
+    codes: Tensor, x: Tensor, dictionary: Tensor, correlation: Tensor, lam: float, nonnegative: bool, goals: Tensor
 ) -> Tensor:
-    """Codes in place of those that are the start; returns their KKT residuals (n,).
+    """Codes in place of those that are the start, to KKT residuals (n,) of ``goals`` if possible; returns these. With DᵀD where n is large."""
+    n, p = codes.shape
+    if n * (4 * SET**2 + 4 * p) >= p**2:
+        return _solve(codes, correlation, (dictionary.T @ dictionary)[None], lam, nonnegative, goals)
+    return _in_working_sets(codes, x, dictionary, correlation, lam, nonnegative, goals)
 
-    With DᵀD where samples are many. Where they are few, in working sets: those atoms that correlate most with x − Dz, and those in use,
-    until no other atom violates the KKT conditions. Source: Massias, Gramfort & Salmon, ICML 2018, without their dual extrapolation.
+
+def _in_working_sets(codes, x, dictionary, correlation, lam, nonnegative, goals):
+    """The same where samples are few: by DᵀD of a working set (n, K) of atoms for each sample alone.
+
+    These are the atoms that correlate most with x − Dz, and those that are in use at the start; others join for as long as
+    they violate the KKT conditions. Source: Massias, Gramfort & Salmon, ICML 2018, without their dual extrapolation.
     """
-    (n, p), size = codes.shape, SET
-    if n * (4 * size**2 + 4 * p) >= p**2:
-        return _solve(codes, correlation, (dictionary.T @ dictionary)[None], lam, nonnegative, tols)
-    atoms, residuals, left = dictionary.T.contiguous(), torch.full_like(tols, torch.inf), torch.arange(n)
-    descent = correlation if not codes.any() else (x - codes @ atoms) @ dictionary
-    for _ in range(ROUNDS):
-        score = torch.where(codes[left] != 0, torch.inf, descent if nonnegative else descent.abs())
-        members = score.topk(min(size, p), dim=1).indices
-        found = torch.cat(
-            [
-                _in_working_sets(codes[some], some_members, correlation[some], atoms, lam, nonnegative, tols[some])
-                for some, some_members in zip(left.split(BATCH), members.split(BATCH), strict=True)
-            ]
-        )
-        codes[left] = found
-        descent = (x[left] - found @ atoms) @ dictionary
+    atoms, p = dictionary.T, codes.shape[1]
+    descent = correlation - _times(codes, atoms) @ dictionary if codes.any() else correlation
+    score = descent if nonnegative else descent.abs()
+    likely = ((score > (score.amax(1, keepdim=True) / 2).clamp_min(lam)) | (codes != 0)).sum(1)
+    size = max(SET // 2, int(likely.max()))
+    joining = score.masked_fill(codes != 0, torch.inf).topk(min(p, size), dim=1).indices
+    grams, members = x.new_empty(len(x), 0, 0), joining[:, :0]
+    left, residuals = torch.arange(len(x)), torch.full_like(goals, torch.inf)
+    for k in range(ROUNDS):
+        members = torch.cat([members, joining], 1)
+        grams = _larger(grams, members, joining.shape[1], atoms)
+        inside = codes[left].gather(1, members)
+        _solve(inside, correlation[left].gather(1, members), grams, lam, nonnegative, goals[left])
+        codes[left] = found = torch.zeros_like(codes[left]).scatter_(1, members, inside)
+        descent = (x[left] - _times(found, atoms)) @ dictionary
         residuals[left] = _violation(found, descent, lam, nonnegative)
-        again = residuals[left] > tols[left]
-        if not again.any():
+        again = residuals[left] > 10 * goals[left]
+        if not again.any() or members.shape[1] == p:
             break
-        most = int((found[again] != 0).sum(1).max())
-        size = 2 * size if 2 * most > size else size
-        left, descent = left[again], descent[again]
+        left, members, grams = (array[again] for array in (left, members, grams))
+        score = (descent if nonnegative else descent.abs())[again].scatter_(1, members, -1)
+        joining = score.topk(min(p - members.shape[1], LANES << k), dim=1).indices
     return residuals
 
 
-def _in_working_sets(codes, members, correlation, atoms, lam, nonnegative, tols):
-    """Codes (n, p) whose entries outside ``members`` (n, K) are 0."""
-    chosen = atoms[members]
-    grams, inside = torch.bmm(chosen, chosen.mT), codes.gather(1, members)
-    _solve(inside, correlation.gather(1, members), grams, lam, nonnegative, tols)
-    return torch.zeros_like(codes).scatter_(1, members, inside)
+def _larger(grams: Tensor, members: Tensor, n_new: int, atoms: Tensor) -> Tensor:
+    """DᵀD of the ``members`` (n, K), where ``grams`` holds it for all but the last ``n_new``."""
+    n_old, new = grams.shape[1], grams.new_empty(len(members), n_new, members.shape[1])
+    chosen = atoms.new_empty(members.shape[1], atoms.shape[1])
+    for row, out in zip(members, new, strict=True):  # one after the other, so that its atoms stay in the cache
+        torch.index_select(atoms, 0, row, out=chosen)
+        torch.mm(chosen[n_old:], chosen.T, out=out)
+    return torch.cat([torch.cat([grams, new[:, :, :n_old].mT], 2), new], 1)
 
 
-def _solve(codes: Tensor, correlation: Tensor, grams: Tensor, lam: float, nonnegative: bool, tols: Tensor) -> Tensor:
+def _times(codes: Tensor, atoms: Tensor) -> Tensor:
+    """Dz (n, m) of sparse codes (n, p)."""
+    return torch.sparse.mm(codes.to_sparse(), atoms)
+
+
+def _solve(codes: Tensor, correlation: Tensor, grams: Tensor, lam: float, nonnegative: bool, goals: Tensor) -> Tensor:
     """Codes (n, p), in place of those that are the start, by :mod:`pudle.kernels.active_set`, in threads; KKT residuals (n,).
 
     correlation : (n, p); grams : (n, p, p), or (1, p, p) for all samples
     """
-    from pudle.kernels.active_set import LANES, solve_in_threads  # numba is slow to import, and needed here only
+    from pudle.kernels.active_set import solve_in_threads  # numba is slow to import, and needed here only
 
     if padding := -codes.shape[1] % LANES:
         correlation, grams = F.pad(correlation, (0, padding)), F.pad(grams, (0, padding, 0, padding))
-    residuals = torch.empty_like(tols)
-    goals = (tols / 100).clamp_min(8 * torch.finfo(tols.dtype).eps * correlation.abs().amax(1))
+    residuals = torch.empty_like(goals)
     arrays = [tensor.numpy() for tensor in (codes, residuals, correlation, grams, goals)]
     solve_in_threads(*arrays, lam, nonnegative, torch.get_num_threads())
     return residuals
@@ -187,9 +202,9 @@ def kkt_residual(x: Tensor, dictionary: Tensor, codes: Tensor, lam: float, *, no
     return _kkt(codes, dictionary.T @ dictionary, x @ dictionary, lam, nonnegative)
 
 
-def _power_of_two(correlation: Tensor) -> float:
-    """The largest that is at most the largest |⟨D_i, x⟩|: dividing by it changes no digit. 1 where all are 0."""
-    largest = float(correlation.abs().max()) if correlation.numel() else 0.0
+def _power_of_two(values: Tensor) -> float:
+    """The largest that is at most the largest of ``values`` ≥ 0: dividing by it changes no digit. 1 where all are 0."""
+    largest = float(values.max()) if values.numel() else 0.0
     return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0
 
 
