@@ -55,10 +55,15 @@ def lasso(
         codes = _start(x, dictionary, start, scale)
         if not len(x):
             return codes.to(x.dtype)
-        samples, correlation, tols = X / scale, correlation.div_(scale), tol / scale * largest  # the same problem, in its own units
+        samples, correlation, largest = (
+            X / scale,
+            correlation.div_(scale),
+            largest / scale,
+        )  # the same problem, in its own units
+        tols = tol * largest
         left = torch.arange(len(x), device=x.device)  # samples not yet optimal
         if x.device.type == "cpu":
-            goals = tols * max(0.01, 16 * torch.finfo(tols.dtype).eps / tol)
+            goals = largest * max(tol / 100, 16 * torch.finfo(tols.dtype).eps)
             left = left[~(_by_active_sets(codes, samples, D, correlation, lam, nonnegative, goals) <= tols)]
         if len(left):
             some = (part[left] for part in (x.detach() / scale, samples, correlation, tols))

@@ -27,12 +27,14 @@ from pudle.kernels.simd import LANES, OPTIONS, add_rows, clear, padded
 JOIN = 8  # atoms that join at a time, at most
 NEAR = 0.7  # those with this share of the largest |D_iᵀ(x − Dz)| − λ, at least
 DEPENDENT = 1e-10  # share of an atom's squared norm outside the span of others up to which it depends on them
-REFINEMENTS = 3  # steps that only mend rounding errors
+UNSETTLED = 0.1  # share of the largest violation outside the set up to which codes need not be optimal on it
+TRIES = 6  # steps in turn that only correct rounding errors, every other with a new inverse
 
 # inverse (K, K), zero outside the set. Of its k atoms: index, and signs, codes, gap Dᵀ(x − Dz) − λs and step (K,). column and
 # product (K,): G_Si and G_SS^{-1} G_Si. Of all atoms (P,): descent Dᵀ(x − Dz), weights −z, free (1 outside the set), score (and its bits).
 Scratch = namedtuple(
-    "Scratch", "inverse index signs codes gap step column product nothing identity descent weights free score score_bits joining"
+    "Scratch",
+    "inverse index signs codes gap step column product nothing identity descent weights free score score_bits joining",
 )
 
 
@@ -97,23 +99,27 @@ def remove_atom(scratch, place, count):
 
 
 @njit(**OPTIONS)
-def exchange(scratch, gram, atom, sign, count):
-    """Let an atom that depends on the set (``product``) take the place of the first that comes to 0; returns whether it can."""
+def exchange(scratch, gram, atom, sign, gap, count):
+    """Let an atom that depends on the set (``product``) take the place of the first that comes to 0.
+
+    Returns how many are in the set then, and whether it could.
+    """
     product, codes, limit, leaving = scratch.product, scratch.codes, np.inf, -1
     for a in range(count):
         if product[a] * sign * scratch.signs[a] > 0 and codes[a] / (sign * product[a]) < limit:
             limit, leaving = codes[a] / (sign * product[a]), a
     if leaving < 0:
-        return False
+        return count, False
     for a in range(count):
         codes[a] -= limit * sign * product[a]
         if codes[a] * scratch.signs[a] < 0:
             codes[a] = 0
     remove_atom(scratch, leaving, count)
     if not add_atom(scratch, gram, atom, sign, count - 1):
-        return False
+        return count - 1, False
     codes[count - 1] = limit * sign
-    return True
+    scratch.gap[count - 1] = gap
+    return count, True
 
 
 @njit(**OPTIONS)
@@ -192,25 +198,24 @@ def restart(scratch, gram, count):
 
 
 @njit(**OPTIONS)
-def join(scratch, gram, lam, top, count):
-    """Let atoms with the largest scores, ``top`` and below, join the set; returns how many are in it, or -1 where none can."""
+def join(scratch, gram, lam, top, count, most):
+    """Let ``most`` atoms with the largest scores, ``top`` and below, join the set; returns how many are in it, and whether any could."""
     cut, n_joining, before, joining = lam + NEAR * (top - lam), 0, count, scratch.joining
     for j in range(scratch.score.shape[0]):
-        if scratch.score[j] >= cut and n_joining < JOIN:
+        if scratch.score[j] >= cut and n_joining < most:
             joining[n_joining] = j
             n_joining += 1
     for k in range(n_joining):
         if count == scratch.signs.shape[0]:
-            return -1
+            break
         sign = np.sign(scratch.descent[joining[k]])
+        gap = scratch.descent[joining[k]] - lam * sign
         if add_atom(scratch, gram, joining[k], sign, count):
-            scratch.gap[count] = scratch.descent[joining[k]] - lam * sign
+            scratch.gap[count] = gap
             count += 1
         elif k == n_joining - 1 and count == before:
-            if not exchange(scratch, gram, joining[k], sign, count):
-                return -1
-            scratch.gap[count - 1] = scratch.descent[joining[k]] - lam * sign
-    return count
+            return exchange(scratch, gram, joining[k], sign, gap, count)
+    return count, count > before
 
 
 @njit(**OPTIONS)
@@ -219,7 +224,7 @@ def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scr
 
     correlation : Dᵀx (P,); gram (P, P); tolerance : of the KKT residual
     """
-    count, refined, rebuilt, residual = 0, 0, False, np.inf
+    count, tries, residual = 0, 0, np.inf
     for j in range(out.shape[0]):
         sign = np.sign(out[j])
         if sign != 0 and not (nonnegative and sign < 0) and count < scratch.signs.shape[0]:
@@ -230,26 +235,20 @@ def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scr
         count = restart(scratch, gram, count)
         find_descent(scratch, correlation, gram, lam, count)
         count = move(scratch, count)
-    for _ in range(limit):
+    for k in range(limit):
         gap = find_descent(scratch, correlation, gram, lam, count)
-        top = largest_outside(scratch, nonnegative)
-        if max(gap, top - lam) <= tolerance:
-            residual = max(gap, top - lam, 0.0)
+        violation = largest_outside(scratch, nonnegative) - lam
+        if max(gap, violation) <= tolerance or tries == TRIES:
+            residual = max(gap, violation, 0.0)
             break
-        if top - lam > tolerance:
-            after = join(scratch, gram, lam, top, count)
-            if after < 0:
-                break
-            count = after
-        elif refined < REFINEMENTS:
-            refined += 1
-        elif not rebuilt:
-            rebuilt, refined = True, 0
+        if gap <= max(tolerance, UNSETTLED * violation):
+            count, joined = join(scratch, gram, lam, lam + violation, count, JOIN if k < limit // 4 else 1)
+            tries = 0 if joined else tries + 1
+        else:
+            tries += 1
+        if tries % 2 == 0 and tries:  # rounding errors
             count = restart(scratch, gram, count)
             find_descent(scratch, correlation, gram, lam, count)
-        else:
-            residual = gap
-            break
         count = move(scratch, count)
     for a in range(count):
         out[scratch.index[a]] = scratch.codes[a]
