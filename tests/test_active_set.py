@@ -61,6 +61,7 @@ def test_codes_are_optimal_for_degenerate_dictionaries_too(problem, in_sets):
         assert (codes >= 0).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @settings(max_examples=40, deadline=None)
 @given(problems())
 def test_no_code_has_a_lower_objective_than_ours(problem):

@@ -1,4 +1,5 @@
-r"""Sparse coding: T unrolled layers. The lasso solution that they approach is in :mod:`pudle.core.lasso`.
+r"""T unrolled layers: settings and formula. Their codes are in :mod:`pudle.core.encoding`, the lasso's, which they approach, in
+:mod:`pudle.core.lasso`.
 
 Data ``x`` is (n, m), a dictionary ``D`` is (m, p) with atoms as columns, codes ``z`` are (n, p).
 
@@ -117,36 +118,6 @@ def iterate(unrolling: Unrolling, codes: Tensor, correlate: Callable[[Tensor], T
         point = codes + momentum * (codes - previous) if momentum else codes
         previous, codes = codes, unrolling.shrink(point - unrolling.step * correlate(point), layer)
     return codes
-
-
-def encode(
-    x: Tensor,
-    dictionary: Tensor,
-    *,
-    lam: float | None = None,
-    threshold: float | None = None,
-    step: float,
-    n_layers: int,
-    decay: float = 1.0,
-    nonnegative: bool = False,
-    acceleration: str = "none",
-) -> Tensor:
-    """Codes z_T (n, p) of ``x`` (n, m) after T unrolled layers; differentiable in ``x`` and ``dictionary`` (m, p).
-
-    Settings as in :class:`Unrolling`, whose :class:`PudleError` they raise. Source: PUDLE, Algorithm 1.
-    """
-    unrolling = Unrolling(
-        lam=lam,
-        threshold=threshold,
-        step=step,
-        n_layers=n_layers,
-        decay=decay,
-        nonnegative=nonnegative,
-        acceleration=acceleration,
-    )
-    check_shapes(x, dictionary)
-    start = x.new_zeros(x.shape[0], dictionary.shape[1])
-    return iterate(unrolling, start, lambda codes: (codes @ dictionary.T - x) @ dictionary)
 
 
 def check_shapes(x: Tensor, dictionary: Tensor) -> None:

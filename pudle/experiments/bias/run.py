@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from pudle.core.encoding import encode
 from pudle.core.gradients import unrolled_gradient
 from pudle.core.initialization import perturb_dictionary, unit_norm
 from pudle.core.metrics import dictionary_error
-from pudle.core.unrolling import Unrolling, encode
+from pudle.core.unrolling import Unrolling
 from pudle.data.synthetic import SparseData, make_sparse_data
 from pudle.harness.record import Record
 
