@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from pudle.core.closed_form import pull_back
 from pudle.core.gradients import unrolled_codes
-from pudle.core.unrolling import Unrolling, check_shapes, iterate
+from pudle.core.unrolling import Unrolling, check_shapes, iterate, runs_compiled
 
 
 def encode(
@@ -44,22 +43,11 @@ def encode(
         acceleration=acceleration,
     )
     check_shapes(x, dictionary)
-    if not _compiled(x, dictionary):
+    if not runs_compiled(x, dictionary):
         return _plain_codes(x, dictionary, *levels, unrolling)
     if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in (x, dictionary, *levels)):
         return _Codes.apply(x, dictionary, *levels, unrolling)
     return unrolled_codes(x, dictionary, unrolling)
-
-
-def _compiled(*arrays: Tensor) -> bool:
-    """Whether compiled loops can run on these, and nothing that torch does with them has to see each operation."""
-    return (
-        all(type(array) in (Tensor, torch.nn.Parameter) and array.device.type == "cpu" and len(array) for array in arrays)
-        and arrays[0].dtype in (torch.float32, torch.float64)
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-        and all(forward_ad.unpack_dual(array).tangent is None for array in arrays)
-    )
 
 
 def _plain_codes(x: Tensor, dictionary: Tensor, lam: Tensor | None, step: Tensor | None, unrolling: Unrolling) -> Tensor:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from pudle.errors import PudleError, one_of
 
@@ -118,6 +119,17 @@ def iterate(unrolling: Unrolling, codes: Tensor, correlate: Callable[[Tensor], T
         point = codes + momentum * (codes - previous) if momentum else codes
         previous, codes = codes, unrolling.shrink(point - unrolling.step * correlate(point), layer)
     return codes
+
+
+def runs_compiled(*arrays: Tensor) -> bool:
+    """Whether compiled loops can run on these, and nothing that torch does with them has to see each operation."""
+    return (
+        all(type(array) in (Tensor, torch.nn.Parameter) and array.device.type == "cpu" and len(array) for array in arrays)
+        and arrays[0].dtype in (torch.float32, torch.float64)
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and all(forward_ad.unpack_dual(array).tangent is None for array in arrays)
+    )
 
 
 def check_shapes(x: Tensor, dictionary: Tensor) -> None:
