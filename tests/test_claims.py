@@ -5,31 +5,33 @@ import pandas as pd
 import pytest
 
 from pudle import experiments
+from pudle.analysis import published
 from pudle.analysis.negative_controls import Control, refuse_blind, verdicts
 from pudle.analysis.statistics import effect_size, holm, t_interval, t_test
 from pudle.errors import PudleError
 from pudle.experiments.baselines.claims import CLAIMS as BASELINES
 from pudle.experiments.denoising.claims import CLAIMS as DENOISING
 from pudle.experiments.learning.claims import CLAIMS as LEARNING
+from pudle.experiments.robustness.claims import CLAIMS as ROBUSTNESS
 from pudle.experiments.unrolling.claims import CLAIMS as UNROLLING
 
 CONTROLS = [
     pytest.param(experiment, control, id=f"{experiment}-{control.id}")
     for experiment in filter(experiments.has_controls, experiments.EXPERIMENTS)
-    for control in experiments.part(experiment, "controls").CONTROLS
+    for control in experiments.controls(experiment)
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "control"), CONTROLS)
 def test_a_control_contradicts_its_claims_and_only_because_it_is_spoiled(experiment, control):
-    claims = experiments.part(experiment, "claims").CLAIMS
+    claims = experiments.get(experiment).claims
     assert {row["verdict"] for row in verdicts(control, claims)} == {"CONTRADICTED"}
     assert "CONTRADICTED" not in {row["verdict"] for row in verdicts(control, claims, spoil=False)}
 
 
 def test_unrolling_claims_hold_for_the_right_gradients():
-    rows = experiments.part("unrolling", "controls").CONTROLS[0].rows(False)
+    rows = experiments.controls("unrolling")[0].rows(False)
     found = {claim.id: claim.judge(rows)["verdict"] for claim in UNROLLING}
     assert found.pop("ae-lasso-faster-than-codes") == "INCONCLUSIVE"  # equal rates: docs/theory.md says why
     assert set(found.values()) == {"SUPPORTED"}
@@ -37,15 +39,15 @@ def test_unrolling_claims_hold_for_the_right_gradients():
 
 def test_controls_name_claims_that_are_there():
     for experiment in filter(experiments.has_controls, experiments.EXPERIMENTS):
-        ids = {claim.id for claim in experiments.part(experiment, "claims").CLAIMS}
-        for control in experiments.part(experiment, "controls").CONTROLS:
+        ids = {claim.id for claim in experiments.get(experiment).claims}
+        for control in experiments.controls(experiment):
             assert control.claims and set(control.claims) <= ids, (experiment, control.id)
 
 
 def test_every_claim_has_a_control_or_says_why_there_is_none():
     for experiment in experiments.EXPERIMENTS:
-        controls = experiments.part(experiment, "controls").CONTROLS if experiments.has_controls(experiment) else ()
-        for claim in experiments.part(experiment, "claims").CLAIMS:
+        controls = experiments.controls(experiment)
+        for claim in experiments.get(experiment).claims:
             controlled = any(claim.id in control.claims for control in controls)
             assert controlled != bool(claim.uncontrolled), (experiment, claim.id)
 
@@ -55,7 +57,7 @@ def test_a_control_that_lets_its_claim_stand_is_an_error():
         id="blind",
         claims=("codes-converge",),
         statement="Nothing is spoiled.",
-        rows=experiments.part("unrolling", "controls").CONTROLS[0].rows,
+        rows=experiments.controls("unrolling")[0].rows,
     )
     table = pd.DataFrame(verdicts(blind, UNROLLING, spoil=False))
     with pytest.raises(PudleError, match=r"codes-converge is SUPPORTED with blind \(Nothing is spoiled"):
@@ -98,6 +100,30 @@ def test_learning_claims_on_the_published_errors(swap, verdict):
     judged = {claim.id: claim.judge(_learned(errors))["verdict"] for claim in LEARNING}
     assert judged["ae-ls-best"] == judged["order-ae-ls-ae-lasso"] == judged["order-ae-lasso-dec"] == verdict
     assert judged["more-layers-help-dec"] == judged["more-layers-help-ae-ls"] == "SUPPORTED"
+
+
+@pytest.mark.parametrize(("swap", "verdict"), [(False, "SUPPORTED"), (True, "CONTRADICTED")])
+def test_robustness_claims_on_the_published_curves(swap, verdict):
+    """The ends of the paper's curves support its claims; dec and ae-ls swapped contradict them."""
+    ends = published.curves().query("experiment == 'robustness'").groupby("where").value.last()
+    names = {"pudle-dec": "pudle-ae-ls", "pudle-ae-ls": "pudle-dec"} if swap else {}
+    rows = []
+    for where, value in ends.items():
+        variant, name = (part.partition("=")[2] for part in where.split(";"))
+        rows += [
+            {"variant": variant, "method_name": names.get(name, name), "seed": seed, "step": step}
+            | {"quantity": "dictionary_error", "value": error}
+            for seed in range(3)
+            for step, error in ((0, 0.61), (100, value * (1 + 0.01 * seed)))
+        ]
+    judged = {claim.id: claim.judge(pd.DataFrame(rows))["verdict"] for claim in ROBUSTNESS if claim.kind == "paper"}
+    assert len(judged) == 5 and set(judged.values()) == {verdict}
+
+
+def test_a_small_rate_is_said_to_run_at_paper_scale_only():
+    rows = _learned({(100, "dec"): 0.1}).assign(variant="rate-1e-2", method_name="pudle-dec")
+    judged = next(claim for claim in ROBUSTNESS if claim.id == "ae-ls-best-rate-1e-4").judge(rows)
+    assert (judged["verdict"], judged["note"]) == ("NOT RUN", "at paper scale only")
 
 
 def _denoised(psnr: dict[tuple[str, str, float], float]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from convolutions import matrix
 
 from pudle import denoisers, experiments
 from pudle.cli import main
@@ -15,6 +16,7 @@ from pudle.denoisers.patch_dictionary import _starts
 from pudle.errors import PudleError
 from pudle.experiments.denoising.run import run
 from pudle.harness import plugins
+from pudle.harness.cells import Cell
 from pudle.harness.record import Record
 
 BEFORE = denoisers.names()
@@ -100,11 +102,12 @@ def test_a_plugin_of_ones_own(tmp_path):
     assert denoisers.source_file("mean-filter") == file
     with pytest.raises(PudleError, match="unknown setting 'widht': did you mean 'width'"):
         denoisers.validate("mean-filter", {"widht": 3})
-    grid = experiments.part("denoising", "grid")
-    cell = {"denoiser": "mean-filter", "denoiser_settings": {"width": 3}}
-    assert (
-        grid.source_file(cell) == file and grid.fingerprint(cell) and not grid.fingerprint({}) and grid.source_file({}) is None
+    with_plugin, without = (
+        Cell("denoising", settings, (0,), ())
+        for settings in ({"denoiser": "mean-filter", "denoiser_settings": {"width": 3}}, {})
     )
+    assert experiments.source_file(with_plugin) == file and experiments.source_file(without) is None
+    assert experiments.fingerprint(with_plugin).startswith(f"{experiments.fingerprint(without)}-")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,11 @@ def test_methods_are_compared_on_the_same_noisy_images():
         if "denoiser" in settings:
             assert rows[rows.quantity == "psnr"].value.tolist() == noisy[0]
     assert noisy[0] == noisy[1]
+    for step in (0, 1):  # the trained network is tied: α‖D‖₂², at every evaluation
+        assert len(rows[(rows.quantity == "step_times_squared_norm") & (rows.step == step)]) == 1
+    dense = matrix(torch.as_tensor(record.arrays["filters/3"])[:, None], 4, 16, 16)
+    last = rows[(rows.quantity == "step_times_squared_norm") & (rows.step == 1)].value.item()
+    assert last == pytest.approx(0.1 * float(torch.linalg.matrix_norm(dense, 2)) ** 2, rel=1e-2)
 
 
 def test_transforms_of_cbpdn_are_planned_without_a_clock_and_keep_to_the_threads(monkeypatch):

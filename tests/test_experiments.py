@@ -1,6 +1,5 @@
 """Every experiment runs at toy size, deterministically, and its figures and claims take its rows."""
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from workflows import configured
 
 from pudle import experiments
 from pudle.analysis import style
@@ -154,7 +154,7 @@ def _run_all(config: dict, root: Path, experiment: str) -> Results:
     planned = experiments.plan(config)
     results = Results(experiment, planned, root)
     for cell in results.cells:
-        cells.run(cell, cell.folder(root), experiments.part(experiment, "run").run, fingerprint="")
+        cells.run(cell, cell.folder(root), experiments.get(experiment).run.load(), fingerprint="")
     return results
 
 
@@ -172,14 +172,14 @@ def test_a_experiment_from_cells_to_figures_and_claims(experiment, config, tmp_p
     else:
         assert (table.n_seeds == 2).all()
     assert len(table)
-    drawn = {figure.name: figure.draw(results) for figure in experiments.part(experiment, "figures").FIGURES}
+    drawn = {figure.name: figure.draw(results) for figure in experiments.get(experiment).figures}
     for name, (image, plotted) in drawn.items():
         assert len(plotted), name
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             image.canvas.draw()
         plt.close(image)
-    for claim in experiments.part(experiment, "claims").CLAIMS:
+    for claim in experiments.get(experiment).claims:
         assert claim.judge(results.rows)["verdict"] in ("INCONCLUSIVE", "NOT RUN")  # two seeds prove nothing
 
 
@@ -189,7 +189,7 @@ def test_figures_do_with_one_seed(experiment, config, tmp_path):
     results = _run_all(one, tmp_path, experiment)
     (tmp_path / "tables").mkdir()
     results.summarise().to_csv(tmp_path / "tables" / f"{experiment}.csv", index=False)
-    for figure in experiments.part(experiment, "figures").FIGURES:
+    for figure in experiments.get(experiment).figures:
         image, _ = figure.draw(results)
         image.canvas.draw()
         plt.close(image)
@@ -206,12 +206,12 @@ def test_where_every_run_fails_at_the_start_tables_figures_and_claims_say_so(exp
     table.to_csv(tmp_path / "tables" / f"{experiment}.csv", index=False)
     run = SimpleNamespace(root=tmp_path, of=lambda _: results.cells, path=lambda cell, name: cell.folder("") / name)
     assert list(recompute._table(run, experiment, recompute.gather(run, experiment))) == []
-    for figure in experiments.part(experiment, "figures").FIGURES:
+    for figure in experiments.get(experiment).figures:
         image, plotted = style.draw(figure, results)
         assert "no rows: every run ended early" in [text.get_text() for text in image.texts]
         assert not len(plotted) and list(plotted) == list(table)
         plt.close(image)
-    for claim in experiments.part(experiment, "claims").CLAIMS:
+    for claim in experiments.get(experiment).claims:
         assert claim.judge(results.rows, results.whole)["verdict"] == "NOT RUN"
 
 
@@ -269,19 +269,9 @@ def _pudle(*words: str):
     return CliRunner().invoke(main, list(words))
 
 
-def test_a_cell_keeps_to_its_threads(config, tmp_path):
+def test_a_cell_keeps_to_its_threads(tmp_path):
     """ADMM on two BLAS threads beside another cell took five times as long."""
-    cell = next(cell for cell in experiments.plan(config) if cell.experiment == "unrolling")
-    words = [
-        "cell",
-        "unrolling",
-        "--settings",
-        json.dumps(dict(cell.settings)),
-        "--seeds",
-        "0",
-        "--output",
-        str(tmp_path / "cell"),
-    ]
+    words = ["cell", *configured(tmp_path / "run", "unrolling", seeds=1, **TOY["unrolling"])]
     script = (
         "from pudle.cli import main\nfrom threadpoolctl import threadpool_info\n"
         f"main({words!r}, standalone_mode=False)\nprint({{pool['num_threads'] for pool in threadpool_info()}})"
@@ -309,29 +299,45 @@ def test_claims_command_tells_what_is_contradicted(tmp_path):
         assert _pudle("claims", "--root", str(tmp_path)).exit_code == 1
 
 
+def test_the_claims_of_two_runs_side_by_side(tmp_path):
+    header = "experiment,claim,kind,verdict,effect,low,high,threshold,n_seeds,statement,note\n"
+    line = "learning,{},{},{},{},> 0,3,It holds.,\n"
+    verdicts = {"a": ("SUPPORTED", "SUPPORTED"), "b": ("SUPPORTED", "INCONCLUSIVE"), "c": ("NOT RUN", "CONTRADICTED")}
+    roots = [tmp_path / name for name in ("default", "paper")]
+    for i, root in enumerate(roots):
+        root.mkdir()
+        told = [
+            line.format(name, "paper", of[i], ",," if of[i] == "NOT RUN" else "0.5,0.4,0.6") for name, of in verdicts.items()
+        ]
+        only_here = [line.format("d", "theory", "SUPPORTED", "1,1,1")] * i
+        ours = [line.format("e", "ours", ("SUPPORTED", "CONTRADICTED")[i], "1,1,1")]
+        (root / "claims.csv").write_text(header + "".join([*told, *only_here, *ours]))
+    said = _pudle("claims", "--compare", *map(str, roots))
+    assert said.exit_code == 1 and "4 claims of the paper and its theory. Agree: yes: 1, no: 1, not run: 2." in said.output
+    lines = [[cell.strip() for cell in text.split("|")[2:-1]] for text in said.output.splitlines() if text.startswith("|")]
+    assert lines[0] == ["claim", "kind", "default", "paper", "agree"]
+    known = "0.5 [0.4, 0.6]"
+    assert lines[2:] == [
+        ["a", "paper", f"SUPPORTED, {known}", f"SUPPORTED, {known}", "yes"],
+        ["b", "paper", f"SUPPORTED, {known}", f"INCONCLUSIVE, {known}", "no"],
+        ["c", "paper", "NOT RUN", f"CONTRADICTED, {known}", "not run"],
+        ["d", "theory", "NOT RUN", "SUPPORTED, 1 [1, 1]", "not run"],
+    ]
+    assert _pudle("claims", "--compare", *map(str, roots[:1] * 2)).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("claims", "--compare", "nowhere", "nor here"), "run `snakemake` first"),
         (("claims", "--root", "nowhere"), "run `snakemake` first"),
         (("tables", "lerning"), "did you mean 'learning'"),
         (("controls", "learn"), "unknown experiment with negative controls 'learn'"),
         (("claims", "--scale", "nowhere"), "run `snakemake` first"),
         (("report", "--root", "nowhere"), "run `snakemake` first"),
         (("figures", "learning", "--root", "nowhere"), "run `snakemake` first"),
-        (("cell", "lerning", "--settings", "{}", "--seeds", "0", "--output", "x"), "did you mean 'learning'"),
-        *(
-            (("cell", "jacobian", "--settings", given, "--seeds", seeds, "--threads", threads, "--output", "x"), message)
-            for given, seeds, threads, message in (
-                ("{bad", "0", "1", "--settings '{bad': cannot be read as JSON"),
-                ("[]", "0", "1", "--settings '[]': holds no JSON object"),
-                ('{"lam": NaN}', "0", "1", "cannot be read as JSON"),
-                ("{}", "0", "1", "--settings: a cell of jacobian needs the key 'n_samples'"),
-                ("{}", "a", "1", "--seeds 'a': give whole numbers"),
-                ("{}", "0,-1", "1", "--seeds '0,-1': give whole numbers"),
-                ("{}", "", "1", "--seeds '': give whole numbers"),
-                ("{}", "0", "0", "'--threads'"),
-            )
-        ),
+        (("cell", "nowhere", "learning/x"), "run `snakemake` first"),
+        (("cell", "nowhere", "learning/x", "--threads", "0"), "'--threads'"),
     ],
 )
 def test_wrong_words_are_told_in_one_paragraph(words, message, tmp_path, monkeypatch):
@@ -339,3 +345,9 @@ def test_wrong_words_are_told_in_one_paragraph(words, message, tmp_path, monkeyp
     said = _pudle(*words)
     assert said.exit_code == 2 and message in said.output
     assert "Traceback" not in said.output and not list(tmp_path.iterdir())
+
+
+def test_a_cell_that_is_not_in_the_plan_is_refused_with_the_nearest(tmp_path):
+    root, name = configured(tmp_path / "run", "unrolling", seeds=1, **TOY["unrolling"])
+    said = _pudle("cell", root, name[:-1])
+    assert said.exit_code == 2 and f"did you mean {name!r}" in said.output and not (tmp_path / "run" / "cells").exists()

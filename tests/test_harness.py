@@ -2,6 +2,8 @@
 
 import ast
 import hashlib
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +23,14 @@ from pudle.analysis.tables import Results, coverage
 from pudle.analysis.verdicts import judge_all, markdown
 from pudle.audit import recompute
 from pudle.errors import PudleError
-from pudle.harness import cells, files, provenance
+from pudle.harness import cells, files, provenance, resources, usage
 from pudle.harness.record import ENDINGS, KEYS, Record, whole
 
 CONFIG = Path(__file__).parents[1] / "config"
+
+
+def results_of(rows, unlike=""):
+    return SimpleNamespace(rows=rows, whole=rows, unlike=unlike)
 
 
 def _cell(seeds=(0, 1, 2), **settings):
@@ -197,6 +203,11 @@ def test_fingerprint_follows_imports_and_ignores_comments(tmp_path, monkeypatch)
     assert now() != first
 
 
+def test_a_module_that_is_not_there_is_named():
+    with pytest.raises(ModuleNotFoundError, match=r"no module 'pudle\.nothing'"):
+        provenance.fingerprint("pudle.nothing")
+
+
 CODE = '''
 """A docstring."""
 from package import name as other
@@ -247,6 +258,29 @@ def test_fingerprints_of_the_experiments_reach_the_mathematics_but_not_the_plots
         assert "pudle.core.unrolling" in reached
 
 
+def test_fingerprints_of_claims_and_figures_change_with_themselves_and_not_with_each_other():
+    for experiment in experiments.EXPERIMENTS:
+        of_claims, of_figures = (provenance.modules(f"pudle.experiments.{experiment}.{part}") for part in ("claims", "figures"))
+        assert f"pudle.experiments.{experiment}" not in of_claims | of_figures
+        assert f"pudle.experiments.{experiment}.figures" not in of_claims
+        assert f"pudle.experiments.{experiment}.claims" not in of_figures
+
+
+def test_planning_imports_every_experiment_and_neither_torch_nor_matplotlib():
+    code = (
+        "import sys; from pudle import experiments; list(map(experiments.get, experiments.EXPERIMENTS)); "
+        "print(*(name for name in ('torch', 'matplotlib', 'skimage') if name in sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == []
+
+
+def test_what_an_experiment_names_for_later_is_there():
+    for experiment in experiments.EXPERIMENTS:
+        assert callable(experiments.get(experiment).run.load())
+        assert {control.id for control in experiments.controls(experiment)} or not experiments.has_controls(experiment)
+
+
 def test_intervals():
     values = np.random.default_rng(1).normal(3, 1, (200, 2))
     mean, low, high = bootstrap_band(values)
@@ -282,7 +316,7 @@ def test_verdicts(effects, bound, verdict):
         why="w",
         **bound,
     )
-    table = judge_all([("toy", claim, pd.DataFrame(), pd.DataFrame())])
+    table = judge_all([("toy", claim, results_of(pd.DataFrame()))])
     assert table.verdict.tolist() == [verdict]
     assert f"1 {verdict}" in markdown(table.assign(controls="none"), "test")
 
@@ -397,20 +431,28 @@ def test_ours_accuses_nobody_and_counts_in_no_headline():
         return Claim(kind=kind, estimate=lambda rows: pd.Series([effect] * 3), above=0, **_WORDS | {"id": name})
 
     claims = [claim("a", "paper", 1.0), claim("b", "theory", 2.0), claim("c", "ours", -1.0), claim("d", "ours", 1.0)]
-    table = judge_all(("toy", each, pd.DataFrame(), pd.DataFrame()) for each in claims)
+    table = judge_all(("toy", each, results_of(pd.DataFrame())) for each in claims)
     assert table.kind.tolist() == ["paper", "theory", "ours", "ours"] and table.verdict.tolist()[2] == "CONTRADICTED"
     headline, beyond = markdown(table.assign(controls="none"), "test").split("## Beyond the paper")
     assert "2 SUPPORTED, 0 CONTRADICTED, 0 INCONCLUSIVE, 0 NOT RUN" in headline
     assert "holds here: 1, does not hold here: 1" in beyond and "CONTRADICTED" not in beyond
 
 
+@pytest.mark.parametrize(("kind", "verdict"), [("paper", "NOT RUN"), ("theory", "SUPPORTED"), ("ours", "SUPPORTED")])
+def test_a_claim_of_the_paper_is_judged_by_its_protocol_only(kind, verdict):
+    claim = Claim(kind=kind, estimate=lambda rows: pd.Series([1.0, 1.1, 1.2]), above=0, **_WORDS)
+    nothing, unlike = pd.DataFrame(), "at paper scale only; here crop = 65"
+    (judged,) = judge_all([("toy", claim, results_of(nothing, unlike))]).to_dict("records")
+    assert judged["verdict"] == verdict and (judged["note"] == unlike) == (kind == "paper")
+    again = recompute._judge(claim, nothing, nothing, unlike)
+    assert again == pytest.approx({key: judged[key] for key in again}, nan_ok=True)
+
+
 def test_claims_have_unique_ids_and_figures_that_are_there():
-    claims = [
-        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
-    ]
+    claims = [(experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     assert len({claim.id for _, claim in claims}) == len(claims)
     for experiment, claim in claims:
-        assert claim.figure in [figure.name for figure in experiments.part(experiment, "figures").FIGURES], claim.id
+        assert claim.figure in [figure.name for figure in experiments.get(experiment).figures], claim.id
         assert claim.judge(pd.DataFrame(columns=["seed", "step", "quantity", "value"]))["verdict"] == "NOT RUN"
 
 
@@ -445,17 +487,32 @@ def test_a_time_limit_may_be_as_long_as_one_likes(limit):
     assert record.status == "done" and len(record.rows()) == 1
 
 
+def test_memory_is_in_the_same_units_on_every_system(monkeypatch, tmp_path):
+    monkeypatch.setattr(usage, "_PROCESS", tmp_path)  # no such folder elsewhere
+    here = usage.peak_memory_mb()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert usage.peak_memory_mb() == pytest.approx(here / 1024, abs=10)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert usage.peak_memory_mb() is None
+
+
+def test_the_command_line_does_not_need_what_only_unix_has():
+    program = "import sys; sys.modules['resource'] = None; import pudle.cli"
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
+
+
 @pytest.mark.parametrize(
     "error", [MemoryError("8 TB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")]
 )
 def test_where_memory_runs_out_seeds_fail_and_say_so(error, tmp_path):
     def greedy(settings, seeds, record):
-        with record.seed(0):
-            record.add(0, {"error": 1.0})
-        with record.seed(1):
-            record.add(0, {"error": 1.0})
-            raise error
-        raise error  # of seed 2, before its block
+        for seed in seeds:
+            if seed == 2:
+                raise error  # before its block
+            with record.seed(seed):
+                record.add(0, {"error": 1.0})
+                if seed == 1:
+                    raise error
 
     cell = _cell()
     assert cells.run(cell, cell.folder(tmp_path), greedy, fingerprint="f") == "failed"
@@ -481,3 +538,45 @@ def test_timings_are_kept_apart_from_the_rows(tmp_path):
     cells.run(cell, cell.folder(tmp_path), timed, fingerprint="f")
     results = Results("toy", [cell], tmp_path)
     assert results.timings.value.tolist() == [0.5] and results.rows.quantity.tolist() == ["error"]
+
+
+FORK = """
+import os
+import resource
+
+import numpy as np
+
+from pudle.harness import usage
+
+big = np.ones(50_000_000)  # 400 MB, given back at once
+del big
+read, write = os.pipe()
+if os.fork() == 0:
+    usage.reset_peak_memory()
+    os.write(write, str(usage.peak_memory_mb()).encode())
+    os._exit(0)
+print(os.read(read, 100).decode(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_the_peak_memory_of_a_fork_does_not_start_at_its_parents():
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        pytest.skip("this system does not reset the peak memory of a process")
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
+    own, parents = map(int, done.stdout.split())
+    assert 0 < own < parents - 300
+
+
+def test_a_job_asks_for_its_time_limit_or_more_and_for_more_at_each_attempt():
+    limited, free = (cells.Cell("toy", {"time_limit": limit}, (0, 1, 2), ()) for limit in (3000, None))
+    for attempt in (1, 2, 3):
+        assert resources.minutes(limited, 3, 5.0, attempt) * 60 >= 3 * 3000
+        assert resources.minutes(free, 3, 1800.0, attempt) == attempt * 180
+        assert resources.memory(1500, attempt) == attempt * 3000
+    table = {"unmeasured": {"seconds": 1}, "default": {"a": {"seconds": 2}}, "paper": {"b": {"seconds": 3}}}
+    found = [
+        resources.measured(table, *key)["seconds"] for key in (("default", "a"), ("mine", "a"), ("paper", "a"), ("paper", "b"))
+    ]
+    assert found == [2, 2, 1, 3]

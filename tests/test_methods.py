@@ -345,3 +345,13 @@ def test_a_method_that_got_too_few_samples_to_learn_is_not_done():
     learn(settings | {"n_samples": 500}, 0, enough)
     assert (few.status, enough.status) == ("failed", "done")
     assert "2 batches of 10 are too few samples" in str(few.endings)
+
+
+def test_a_full_batch_is_all_samples_in_every_epoch():
+    settings = {"n_samples": 60, "n_features": 10, "n_atoms": 12, "sparsity": 2, "init_noise": 0.1, "evaluate_every": 1}
+    settings |= {"method": "pudle-ae-ls", "method_settings": {"n_layers": 5}, "epochs": 3}
+    full, counted = Record(), Record()
+    learn(settings | {"batch": "full"}, 0, full)
+    learn(settings | {"batch": 60}, 0, counted)
+    assert full.rows().step.max() == 3
+    np.testing.assert_allclose(full.rows().value, counted.rows().value, rtol=1e-4)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from click.testing import CliRunner
+from workflows import configured
 
 from pudle import cli, experiments
 from pudle.analysis import published
@@ -111,7 +111,7 @@ def test_the_page_of_claims_is_in_step():
 
 
 def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
-    kinds = [claim.kind for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS]
+    kinds = [claim.kind for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     said = f"{len(kinds) - kinds.count('ours')} of the {len(kinds)} claims are [of the paper or of its theory]"
     assert (
         said in (ROOT / "README.md").read_text()
@@ -121,8 +121,8 @@ def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
 
 def test_claims_name_figures_that_are_there():
     for experiment in experiments.EXPERIMENTS:
-        names = {figure.name for figure in experiments.part(experiment, "figures").FIGURES}
-        assert {claim.figure for claim in experiments.part(experiment, "claims").CLAIMS} <= names
+        names = {figure.name for figure in experiments.get(experiment).figures}
+        assert {claim.figure for claim in experiments.get(experiment).claims} <= names
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +130,8 @@ def report(tmp_path_factory) -> Path:
     """The page on results of one experiment at toy size, one of whose two cells is missing."""
     folder = tmp_path_factory.mktemp("report")
     root = folder / "toy"
-    merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"scale": "toy", "seeds": 2}
-    small = merged["experiments"]["learning"] | {"n_samples": 20, "n_layers": [3], "estimators": ["dec", "ae-ls"], "updates": 3}
-    merged["experiments"] = {"learning": small}
-    root.mkdir()
-    (root / "config.json").write_text(json.dumps(merged))
-    here, *_ = experiments.plan(merged)
-    _pudle("cell", "learning", "--settings", json.dumps(dict(here.settings)), "--seeds", "0,1", "--varies", ",".join(here.varies),
-           "--output", str(here.folder(root)))  # fmt: skip
+    words = configured(root, "learning", n_samples=20, n_layers=[3], estimators=["dec", "ae-ls"], updates=3)
+    _pudle("cell", *words)
     for words in (("tables", "learning"), ("coverage",), ("figures", "learning"), ("verdicts",), ("published",), ("report",)):
         _pudle(*words, "--root", str(root))
     return root / "report" / "index.html"
@@ -149,18 +143,18 @@ def _pudle(*words: str) -> None:
 
 
 class Page(HTMLParser):
-    """The ids, the addresses, and the rows of tables in a page."""
+    """The ids, the addresses, and the claims in a page."""
 
     def __init__(self, html: str):
         super().__init__()
-        self.ids, self.addresses, self.rows = [], [], []
+        self.ids, self.addresses, self.claims = [], [], []
         self.feed(html)
 
     def handle_starttag(self, tag, attributes):
         told = dict(attributes)
         self.ids += [told["id"]] if "id" in told else []
         self.addresses += [told[key] for key in ("href", "src") if key in told]
-        self.rows += [told] if tag == "tr" else []
+        self.claims += [told] if tag == "details" and told.get("id", "").startswith("claim-") else []
 
 
 def test_every_link_of_the_report_leads_somewhere_and_none_leads_out(report):
@@ -181,13 +175,19 @@ def test_the_report_tells_everything(report):
     for row in table.itertuples():
         assert f'id="claim-{row.claim}"' in (beyond if row.kind == "ours" else headline)
     assert f"Of {(table.kind != 'ours').sum()} statements of the paper and its theory" in headline
-    assert (
-        "1 done" in html
-        and "1 missing" in html
-        and html.count("<figure ") == len(experiments.part("learning", "figures").FIGURES)
-    )
+    assert "1 done" in html and "1 missing" in html and html.count("<figure ") == len(experiments.get("learning").figures)
     assert "torch 2.13.0" in html and "&#34;scale&#34;: &#34;toy&#34;" in html
     assert "replicates</" not in html
+
+
+def test_the_figures_of_the_paper_come_first_with_the_verdicts_that_rest_on_them(report):
+    html = report.read_text()
+    assert html.index('id="paper-learning-dictionary_error"') < html.index('id="published"') < html.index('id="claims"')
+    article = html.split('id="paper-learning-dictionary_error"')[1].split("</article>")[0]
+    rests = [c.id for c in experiments.get("learning").claims if c.figure == "dictionary_error" and c.kind != "ours"]
+    assert rests and re.findall('href="#claim-([^"]+)"', article) == rests
+    assert article.count("data:image/") == 1  # each drawing once
+    assert html.count('src="data:image/') == len(experiments.get("learning").figures)
 
 
 def test_the_report_escapes_what_others_wrote(report, tmp_path):
@@ -226,41 +226,66 @@ def _browse(address: str, folder: Path, *words: str) -> tuple[str, str]:
 def test_filters_in_the_address_are_applied_without_an_error(report, tmp_path):
     html, console = _browse(f"{report.as_uri()}?experiment=learning&text=ae-lasso", tmp_path, "--dump-dom")
     assert not console
-    claims = [row for row in Page(html).rows if row.get("id", "").startswith("claim-")]
-    shown = {row["id"] for row in claims if "hidden" not in row}
-    assert shown and all("learning" in row["data-experiment"] for row in claims if row["id"] in shown)
+    claims = Page(html).claims
+    shown = {claim["id"] for claim in claims if "hidden" not in claim}
+    assert shown and all("learning" in claim["data-experiment"] for claim in claims if claim["id"] in shown)
     assert len(shown) < len(claims) and f"{len(shown)} of {len(claims)}" in html
-    assert "<button>Effect [95 %]</button>" in html  # headings sort
+    assert "<button>Ours [95 %]</button>" in html  # headings sort
+
+
+def _after(report: Path, folder: Path, script: str, *words: str, query: str = "") -> str:
+    """The page after ``script`` ran in a copy of it, which must stand in the same place for its links; nothing goes to the console."""
+    copy = report.with_name("changed.html")
+    copy.write_text(report.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>"))
+    html, console = _browse(copy.as_uri() + query, folder, *words, "--dump-dom")
+    copy.unlink()
+    assert not console
+    return html
 
 
 @pytest.mark.slow
 def test_sorting_and_typing_work_in_a_browser(report, tmp_path):
-    """Clicks and types from a script added to a copy of the page, which must stand in the same place for its links."""
-    copy = report.with_name("clicked.html")
-    script = """<script>
-    const heading = [...document.querySelectorAll("#claims-table th")].find((th) => th.textContent === "Claim");
+    script = """
+    const heading = [...document.querySelectorAll("#published-table th")].find((th) => th.textContent === "Published");
     heading.querySelector("button").click(); heading.querySelector("button").click();
     const box = document.querySelector("input[name=text]"); box.value = "More layers";
     box.dispatchEvent(new Event("input", {bubbles: true}));
-    </script>"""
-    copy.write_text(report.read_text().replace("</body>", f"{script}</body>"))
-    html, console = _browse(copy.as_uri(), tmp_path, "--dump-dom")
-    copy.unlink()
-    assert not console and 'aria-sort="descending"' in html
-    claims = [row for row in Page(html).rows if row.get("id", "").startswith("claim-")]
-    assert {row["id"] for row in claims if "hidden" not in row} == {
+    """
+    html = _after(report, tmp_path, script)
+    assert 'aria-sort="descending"' in html
+    assert {claim["id"] for claim in Page(html).claims if "hidden" not in claim} == {
         f"claim-more-layers-help-{x}" for x in ("dec", "ae-lasso", "ae-ls")
     }
-    order = [row["data-experiment"] for row in claims]
-    assert order != sorted(order)  # rows came by experiment
+    table = html.split('<table id="published-table">')[1].split("</table>")[0]
+    numbers = [float(value) for value in re.findall(r'<td data-value="[^"]*">[^<]*</td>\s*<td data-value="([^"]+)">', table)]
+    assert len(numbers) > 25 and numbers == sorted(numbers, reverse=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [500, 1300])
+def test_a_link_to_a_claim_opens_it(report, tmp_path):
+    html = _after(report, tmp_path, "", query="#claim-ae-ls-best")
+    opened = [claim["id"] for claim in Page(html).claims if "open" in claim]
+    assert opened == ["claim-ae-ls-best"]
+
+
+@pytest.mark.slow
+def test_a_figure_opens_large_and_its_curves_can_be_switched_off(report, tmp_path):
+    script = """
+    document.querySelector("#paper-learning-dictionary_error button").click();
+    const names = [...document.querySelectorAll("#large .curves label")].map((label) => label.textContent.trim());
+    document.querySelector("#large .curves input").click();
+    const root = document.querySelector("#large .drawing").shadowRoot;
+    const parts = [...root.querySelectorAll("[id^='curve-']")];
+    const off = parts.filter((part) => part.style.display === "none");
+    const ids = [...new Set(off.map((part) => part.id))];
+    document.title = [document.getElementById("large").open, names.join("+"), ids.join("+"), off.length > 1];
+    """
+    html = _after(report, tmp_path, script)
+    assert "<title>true,dec,curve-dec,true</title>" in html  # the line and its band
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [500, 800, 1300])
 def test_the_page_has_no_sideways_scroll(report, tmp_path, width):
-    copy = report.with_name(f"measured{width}.html")
-    script = "<script>document.title = document.documentElement.scrollWidth - document.documentElement.clientWidth</script>"
-    copy.write_text(report.read_text().replace("</body>", f"{script}</body>"))
-    html, console = _browse(copy.as_uri(), tmp_path, f"--window-size={width},900", "--dump-dom")
-    copy.unlink()
-    assert not console and "<title>0</title>" in html
+    script = "document.title = document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert "<title>0</title>" in _after(report, tmp_path, script, f"--window-size={width},900")

@@ -1,6 +1,10 @@
 """Training of denoisers: it resumes to the same numbers, learns what it should and keeps to its constraints."""
 
 import json
+import os
+import signal
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ import torch
 
 from pudle.core.convolution import operator_norm
 from pudle.core.networks import network_gradient
+from pudle.core.optimization import ConstrainedDescent, normalize_atoms
 from pudle.errors import PudleError
 from pudle.experiments._shared import training
 from pudle.harness import cells, checkpoints
@@ -77,7 +82,7 @@ def test_a_run_that_is_stopped_twice_ends_with_the_same_bytes(changes, tmp_path,
     monkeypatch.setattr(checkpoints, "EVERY", 0)
     for after in (4, 9):  # in the first seed; in the second
         with pytest.raises(Stopped):
-            cells.run(cell, tmp_path / "parts", lambda *a, n=after: experiment(*a, stopping(n)), fingerprint="f")
+            cells.run(cell, tmp_path / "parts", partial(experiment, gradient=stopping(after)), fingerprint="f")
         assert list((tmp_path / "parts").glob("checkpoint-*.pt")) and not (tmp_path / "parts" / "cell.json").exists()
     calls = []
 
@@ -105,6 +110,49 @@ def test_a_state_of_other_code_or_settings_is_not_used(tmp_path, monkeypatch):
     found = checkpoints.Checkpoints(tmp_path, json.dumps([SETTINGS, "f", "cpu"], sort_keys=True, separators=(",", ":")))
     assert found.load(0)["update"] == 5
     assert checkpoints.Checkpoints(tmp_path, "other").load(0) is None and found.load(1) is None
+
+
+def test_seeds_computed_apart_and_merged_are_the_bytes_of_one_run(tmp_path):
+    """As jobs of a cluster compute them, in any order; what was computed for other code or another device is not taken."""
+    cell = cells.Cell("toy", SETTINGS, (3, 1), ())
+    cells.run(cell, tmp_path / "one", experiment, fingerprint="f")
+    folder = tmp_path / "apart"
+    for seed in (1, 3):
+        cells.keep(cell, folder, seed, cells.compute(cell, seed, folder, experiment, "f"), "f")
+    assert cells.finished(cell, folder, 3, "g") is None and cells.finished(cell, folder, 3, "f", "cuda") is None
+    seeds = [cells.finished(cell, folder, seed, "f") for seed in cell.seeds]
+    cells.merge(cell, folder, seeds, "f")
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays.npz", "cell.json", "rows.csv", "timings.csv"]
+    for name in ("rows.csv", "arrays.npz"):
+        assert (folder / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    told = cells.read(folder)
+    assert told["seconds"] == round(sum(seed["seconds"] for seed in seeds), 3) and told["seeds"] == [3, 1]
+
+
+def test_seconds_are_those_of_all_legs_of_a_run(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(checkpoints, "time", clock)
+    first = checkpoints.Checkpoints(tmp_path, "key")
+    clock.now += 30
+    first.save(0, {"update": 1})
+    clock.now += 1000  # lost, as nothing was kept of it
+    second = checkpoints.Checkpoints(tmp_path, "key")
+    assert second.load(0) == {"update": 1}
+    clock.now += 12
+    assert second.seconds == 42
+
+
+def test_a_process_that_is_asked_to_end_keeps_its_state_first(tmp_path):
+    found = checkpoints.Checkpoints(tmp_path, "key")
+    with pytest.raises(SystemExit), found.ending_on_request():  # nothing that could be kept: at once
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert not found.due()
+    with found.ending_on_request():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert found.due()
+        with pytest.raises(SystemExit):
+            found.save(0, {"update": 7})
+    assert checkpoints.Checkpoints(tmp_path, "key").load(0) == {"update": 7}
 
 
 def test_constraints_hold_after_every_update():
@@ -147,3 +195,32 @@ def test_hard_thresholds_are_not_learned():
     with pytest.raises(PudleError, match="thresholds are soft ones"):
         settings = SETTINGS | {"lam": None, "threshold": 0.05, "learn_thresholds": True}
         training.train(settings, images(), 0, Record(), lambda *_: None)
+
+
+def test_evaluations_come_at_the_updates_asked_for_and_change_nothing():
+    at, record, without = [], Record(), Record()
+    settings = SETTINGS | {"updates": 7, "evaluate_every": 4}
+    learned = training.train(settings | {"evaluate_at": [1, 3]}, images(), 0, record, lambda _, update: at.append(update))
+    plain = training.train(settings, images(), 0, without, lambda *_: None)
+    assert at == [0, 1, 3, 4, 7]
+    assert torch.equal(learned.network.filters, plain.network.filters)
+
+
+def test_a_constrained_update_is_a_step_of_the_optimiser_and_then_the_constraint():
+    draw = torch.Generator().manual_seed(0)
+    start, gradient = (torch.randn(5, 7, generator=draw) for _ in range(2))
+    plain, constrained, free = (start.clone() for _ in range(3))
+    adam = torch.optim.Adam([plain], lr=0.1)
+    plain.grad = gradient.clone()
+    adam.step()
+    ConstrainedDescent(torch.optim.Adam([constrained], lr=0.1)).update(gradient.clone())
+    ConstrainedDescent(torch.optim.Adam([free], lr=0.1), None).update(gradient.clone())
+    assert torch.equal(free, plain)
+    torch.testing.assert_close(constrained, plain / plain.norm(dim=0))
+    torch.testing.assert_close(constrained.norm(dim=0), torch.ones(7))
+
+
+def test_an_atom_without_a_direction_stays_as_it_is():
+    dictionary = torch.tensor([[3.0, 0.0], [4.0, 0.0]])
+    normalize_atoms(dictionary)
+    assert dictionary.tolist() == [[pytest.approx(0.6), 0.0], [pytest.approx(0.8), 0.0]]

@@ -68,12 +68,15 @@ class Claim:
         """The side of the threshold that is claimed, as ``> 5``."""
         return f"{'<' if self.above is None else '>'} {self.threshold:g}"
 
-    def judge(self, rows: pd.DataFrame, whole: pd.DataFrame | None = None) -> dict:
+    def judge(self, rows: pd.DataFrame, whole: pd.DataFrame | None = None, unlike: str = "") -> dict:
         """The verdict as a row of the claims table.
 
         whole : the rows without runs that ended early; None if none did
+        unlike : why the rows cannot speak for the paper, whose claims are not judged then; empty if they can
         """
         by_seed, reason = self._effects(rows)
+        if unlike and self.kind == "paper":
+            by_seed, reason, whole = pd.Series(dtype=float), unlike, None
         effects, ended = by_seed.dropna(), 0
         if whole is not None:
             left, _ = self._effects(whole, (NotRun, KeyError, IndexError, ValueError))  # a column may be gone with its runs

@@ -4,7 +4,8 @@
 the value, how far ours may be from it, its source and how it was read, and where the protocols differ.
 In ``where``, ``min:10`` is 10 at the paper scale, and
 the smallest value of the setting at others, which have other sizes; so are ``max`` the largest and ``first`` the one that comes
-first. ``at`` is the last update, or the lowest or highest value over the second half of them.
+first. ``at`` is the last update; the lowest or highest value over the second half of them; or over that half the rate, the fall of the
+value's logarithm for each layer or update.
 
 What a comparison may say depends on the scale. Paper scale: *replicates*, if our mean is within the tolerance of the published value; else
 *cannot tell*, if the published value lies in the 95 % Student-t interval of ours over seeds; else *differs*. *Too few seeds* are less
@@ -13,17 +14,22 @@ PSNR), as published values are single runs without intervals. Every other scale:
 published order. Means and intervals of what has a tolerance in per cent are of logarithms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 
 import numpy as np
 import pandas as pd
 
-from pudle.analysis.statistics import MIN_SEEDS, Interval, t_interval
+from pudle.analysis.statistics import MIN_SEEDS, Interval, slope, t_interval
 from pudle.harness.settings import read
 
 _DATA = resources.files("pudle.published")
 PAPER = "paper"
+_LATE = {
+    "lowest": lambda line: line.value.min(),
+    "highest": lambda line: line.value.max(),
+    "rate": lambda line: -slope(line.step, np.log(line.value))[0],
+}
 _PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
 RULE = (
     "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our "
@@ -34,7 +40,7 @@ RULE = (
 
 def values() -> pd.DataFrame:
     """The published values: id, experiment, group, where, quantity, at, published, tolerance, source, read, protocol."""
-    with _DATA.joinpath("values.csv").open() as file:
+    with _DATA.joinpath("values.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, keep_default_na=False)
 
 
@@ -115,8 +121,8 @@ def _ours(rows: pd.DataFrame, value, scale: str) -> tuple[Interval, int]:
     if value.at == "last":
         by_seed = chosen.sort_values("step").groupby("seed").value.last()
     else:
-        late = chosen[chosen.step > chosen.step.max() / 2].groupby("seed").value
-        by_seed = {"lowest": late.min, "highest": late.max}[value.at]()
+        late = chosen[chosen.step > chosen.step.max() / 2].groupby("seed")[["step", "value"]]
+        by_seed = late.apply(_LATE[value.at])
     values = by_seed.to_numpy()
     if not value.tolerance.endswith("%"):
         return t_interval(values), len(values)
@@ -149,8 +155,7 @@ CURVE_RULE = (
     "(unrolling: the layer). Ours is the mean over seeds, of logarithms but for PSNR, interpolated at the published updates. "
     "Reduced scales have other sizes than the paper."
 )
-CAPTION = "Thin and dashed, where settings are the paper's but for sizes: the published curve."
-_SIZES = ("n_samples", "n_features", "n_atoms", "sparsity")
+CAPTION = "Thin and dashed, where settings are the paper's but for sizes and how long they ran: the published curve."
 
 
 def curves() -> pd.DataFrame:
@@ -162,6 +167,48 @@ def curves() -> pd.DataFrame:
 def protocols() -> dict[str, dict]:
     """experiment → the settings of its published runs, by the keys of the experiment."""
     return read(_DATA / "protocols.yaml")
+
+
+def protocol(experiment: str, settings: Mapping) -> dict:
+    """The settings that a cell with ``settings`` ran with in the paper, by their keys; none where that is not known.
+
+    An experiment whose protocol has ``variants`` has those of the cell's ``variant`` only.
+    """
+    common = {key: value for key, value in protocols().get(experiment, {}).items() if key != "sizes"}
+    if "variants" not in common:
+        return common
+    changes = common.pop("variants").get(settings["variant"])
+    return common | changes if isinstance(changes, Mapping) else {}
+
+
+def departures(experiment: str, settings: Mapping) -> dict[str, object]:
+    """Those settings of a cell, by their keys, which are not the published ones. Settings of its method count as the cell's."""
+    ours = {**settings.get("method_settings", {}), **settings}
+    return {
+        key: ours[key]
+        for key, wanted in protocol(experiment, settings).items()
+        if key in ours and (ours[key] not in wanted if isinstance(wanted, list) else ours[key] != wanted)
+    }
+
+
+def beyond_sizes(experiment: str, settings: Mapping) -> dict[str, object]:
+    """Those of the :func:`departures` of a cell that are no sizes."""
+    sizes = protocols().get(experiment, {}).get("sizes", ())
+    return {key: value for key, value in departures(experiment, settings).items() if key not in sizes}
+
+
+def not_as_published(experiment: str, cells: Iterable[Mapping]) -> str:
+    """Why claims of the paper cannot be judged from cells with these settings; empty where they can.
+
+    The reason names the settings that every cell which has them runs otherwise than the paper did, sizes aside.
+    """
+    ours: dict[str, list] = {}
+    for settings in cells:
+        found = beyond_sizes(experiment, settings)
+        for key in protocol(experiment, settings).keys() & {**settings.get("method_settings", {}), **settings}.keys():
+            ours.setdefault(key, []).append(found.get(key))
+    changed = {key: values[0] for key, values in sorted(ours.items()) if None not in values}
+    return f"at paper scale only; here {', '.join(f'{key} = {value}' for key, value in changed.items())}" if changed else ""
 
 
 def compare_curves(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -214,6 +261,11 @@ def farthest_text(row) -> str:
     return "not run" if np.isnan(row.farthest) else f"{row.farthest:+.2f} dB" if decibel else f"× {row.farthest:.3g}"
 
 
+def distance(row) -> float:
+    """How far a curve is from the published one where that is farthest: the logarithm of the factor, or decibels, without sign."""
+    return abs(row.farthest if row.quantity.startswith("psnr") else np.log(row.farthest))
+
+
 def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataFrame:
     """Draw the published curve beside ``line`` (rows of one line of ``results.summary``) thin and dashed in the colour of ``look``.
 
@@ -227,7 +279,9 @@ def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataF
         where = _where(points.iloc[0])
         if not len(line) or len(_along(line, points.iloc[0])) < len(line) or not _as_published(results, where):
             continue
-        axis.plot(points["update"], points.value, color=look["color"], linestyle=(0, (4, 2)), linewidth=0.8)
+        axis.plot(
+            points["update"], points.value, color=look["color"], linestyle=(0, (4, 2)), linewidth=0.8, gid="curve-published"
+        )
         labels = {"quantity": points.quantity, "step": points["update"], "mean": points.value, "curve": name}
         drawn.append(pd.DataFrame(labels | {key: line[key].iloc[0] for key in where}))
     return pd.concat(drawn) if drawn else pd.DataFrame()
@@ -247,15 +301,11 @@ def _along(rows: pd.DataFrame, curve) -> pd.DataFrame:
 
 def _as_published(results, where: Mapping[str, str]) -> bool:
     """Whether the cells of a line were run with the published settings, but for sizes."""
-    protocol = protocols().get(results.experiment, {})
     cells = [
         cell.settings
         for cell in results.cells
         if all(str(cell.settings.get(key, wanted)) == wanted for key, wanted in where.items())
     ]
-    return bool(protocol and cells) and all(
-        settings[key] in wanted if isinstance(wanted, list) else settings[key] == wanted
-        for settings in cells
-        for key, wanted in protocol.items()
-        if key in settings and key not in _SIZES
+    return bool(cells) and all(
+        protocol(results.experiment, settings) and not beyond_sizes(results.experiment, settings) for settings in cells
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pudle.analysis import published
 from pudle.analysis.statistics import bootstrap_band
 from pudle.harness import cells, files
 from pudle.harness.record import ENDINGS, KEYS, belong, whole
@@ -26,6 +27,11 @@ class Results:
     def rows(self) -> pd.DataFrame:
         """Tidy rows of all finished cells: varying settings, labels, seed, step, quantity, value."""
         return self._gather("rows.csv")
+
+    @property
+    def unlike(self) -> str:
+        """Why claims of the paper cannot be judged from these cells; empty if they follow its protocol."""
+        return published.not_as_published(self.experiment, [cell.settings for cell in self.cells])
 
     @cached_property
     def whole(self) -> pd.DataFrame:

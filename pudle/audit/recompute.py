@@ -34,7 +34,7 @@ _BATCH = 200  # resamples that are drawn at a time
 def findings(run: Run) -> Iterator[Finding]:
     """Every file that does not hold what the rows say. Figures, which take the longest, are computed on another core."""
     for experiment in run.experiments:
-        experiments.part(experiment, "figures"), experiments.part(experiment, "claims")  # once, before the fork
+        experiments.get(experiment)  # imported once, before the fork
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), multiprocessing.get_context("fork")) as pool:
         drawn = [pool.submit(_drawn, run, experiment) for experiment in run.experiments]
         rows: dict[str, pd.DataFrame] = {}
@@ -160,7 +160,7 @@ def _figures(run: Run, experiment: str) -> Iterator[Finding]:
     from matplotlib import pyplot
 
     results = tables.Results(experiment, run.cells, run.root)
-    drawn = experiments.part(experiment, "figures").FIGURES
+    drawn = experiments.get(experiment).figures
     for figure in drawn:
         name = f"figures/{experiment}/{figure.name}.csv"
         _, plotted = style.draw(figure, results)
@@ -176,9 +176,9 @@ def _controls(run: Run, experiment: str) -> Iterator[Finding]:
     """Every control contradicts its claims, says the file. To see it again, run ``pudle controls``."""
     name = f"controls/{experiment}.csv"
     table = read(run.root / name)
-    claims = {claim.id: claim for claim in experiments.part(experiment, "claims").CLAIMS}
+    claims = {claim.id: claim for claim in experiments.get(experiment).claims}
     planned = [(control.id, claim, claims[claim].side, control.statement)
-               for control in experiments.part(experiment, "controls").CONTROLS for claim in control.claims]  # fmt: skip
+               for control in experiments.controls(experiment) for claim in control.claims]  # fmt: skip
     if list(table[["control", "claim", "threshold", "spoiled"]].itertuples(index=False, name=None)) != planned:
         yield Finding(name, "controls", "does not list the controls of this experiment's claims")
     for row in table.itertuples():
@@ -208,9 +208,10 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFra
     """Student's t on each claim's effect per seed, the verdict from its interval, Holm's correction within each experiment."""
     expected = []
     for experiment in experiments.EXPERIMENTS:
-        claims = experiments.part(experiment, "claims").CLAIMS
+        claims = experiments.get(experiment).claims
         nothing = pd.DataFrame(columns=KEYS)
-        judged = [_judge(claim, rows.get(experiment, nothing), whole.get(experiment, nothing)) for claim in claims]
+        unlike = published.not_as_published(experiment, [cell.settings for cell in run.of(experiment)])
+        judged = [_judge(claim, rows.get(experiment, nothing), whole.get(experiment, nothing), unlike) for claim in claims]
         controls = {claim.id: experiments.controls_of(experiment, claim) for claim in claims}
         for told, p in zip(judged, _holm([told["p"] for told in judged]), strict=True):
             expected.append({"experiment": experiment} | told | {"p_holm": p, "controls": controls[told["claim"]]})
@@ -229,8 +230,11 @@ def _effects(claim: Claim, rows: pd.DataFrame) -> tuple[dict, str]:
         return {}, str(missing)
 
 
-def _judge(claim: Claim, rows: pd.DataFrame, whole: pd.DataFrame) -> dict:
-    (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, whole)
+def _judge(claim: Claim, rows: pd.DataFrame, whole: pd.DataFrame, unlike: str = "") -> dict:
+    if unlike and claim.kind == "paper":
+        (by_seed, missing), left = ({}, unlike), {}
+    else:
+        (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, whole)
     ended = sum(value == value and left.get(seed) != value for seed, value in by_seed.items())
     effects = np.array([value for value in (left if ended else by_seed).values() if value == value], float)
     lacking = sum(value != value for value in by_seed.values())
@@ -308,7 +312,8 @@ def _published(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.Data
 def _page(run: Run) -> Iterator[Finding]:
     from pudle.analysis.report import page
 
-    yield from _same(run, "report/index.html", "report", page(run.root, run.scale, run.cells))
+    figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
+    yield from _same(run, "report/index.html", "report", page(run.root, run.scale, run.cells, figures))
 
 
 def _same(run: Run, name: str, check: str, expected: str) -> Iterator[Finding]:

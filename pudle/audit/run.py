@@ -107,7 +107,7 @@ class Run:
             yield Step(f"cell/{name_of(cell)}", "pudle cell", ("config.json",), tuple(self.outputs(cell)))
         for experiment in self.experiments:
             yield Step(f"tables/{experiment}", "pudle tables", tuple(made[experiment]), (f"tables/{experiment}.csv",))
-            drawn = [f"figures/{experiment}/{figure.name}" for figure in experiments.part(experiment, "figures").FIGURES]
+            drawn = [f"figures/{experiment}/{figure.name}" for figure in experiments.get(experiment).figures]
             yield Step(
                 f"figures/{experiment}",
                 "pudle figures",
@@ -129,7 +129,7 @@ class Run:
         yield Step("report", "pudle report", page, ("report/index.html",))
 
     def _shown(self, experiment: str) -> Iterator[str]:
-        for figure in experiments.part(experiment, "figures").FIGURES:
+        for figure in experiments.get(experiment).figures:
             yield from (f"figures/{experiment}/{figure.name}.{kind}" for kind in ("csv", "svg"))
         yield f"figures/{experiment}/captions.md"
 
@@ -138,9 +138,7 @@ class Run:
         parts = name.split("/")
         if parts[-1] in ("timings.csv", "cell.json", "index.html", MANIFEST, CRATE):
             return True
-        timed = parts[0] == "figures" and [
-            figure.name for figure in experiments.part(parts[1], "figures").FIGURES if figure.timed
-        ]
+        timed = parts[0] == "figures" and [figure.name for figure in experiments.get(parts[1]).figures if figure.timed]
         return bool(timed) and Path(name).stem in timed
 
 

@@ -1,6 +1,5 @@
 """What a person types: ``pudle claims``; and what the workflow runs: one command for each of its stages."""
 
-import json
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -9,13 +8,12 @@ from pathlib import Path
 import click
 
 from pudle import __version__, experiments
-from pudle.audit.run import Run
+from pudle.audit.run import Run, name_of
 from pudle.cli import audit as _audit
 from pudle.cli import data as _data
 from pudle.cli import plugins as _plugins
-from pudle.errors import PudleError, one_of, shown
+from pudle.errors import PudleError, one_of
 from pudle.harness import cells, files
-from pudle.harness.plugins import load as load_plugins
 
 ROOT = click.option(
     "--root",
@@ -64,18 +62,26 @@ for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS):
 @click.option(
     "--describe", is_flag=True, help="Print what every claim says and how it is judged, as docs/claims.md does, instead."
 )
-def claims(root: Path, scale: str | None, describe: bool):
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="ROOT ROOT",
+    help="Set the verdicts of two runs side by side instead; exit with status 1 if two differ.",
+)
+def claims(root: Path, scale: str | None, describe: bool, compare: tuple[Path, Path] | None):
     """Print the verdicts; exit with status 1 if a claim of the paper or of its theory is contradicted."""
     if describe:
         click.echo(described_claims())
         return
-    path = (Path("results") / scale if scale else root) / "claims.csv"
-    if not path.exists():
-        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
-    from pudle.analysis.verdicts import BEYOND, counted, is_ours, worded
+    from pudle.analysis.verdicts import BEYOND, counted, is_ours, side_by_side, side_by_side_markdown, worded
 
-    numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
-    table = files.read_csv(path, ["experiment", "kind", "verdict", "statement", "threshold", "note", *numbers], dtype=numbers)
+    if compare:
+        table = side_by_side(*map(_claims_of, compare))
+        names = [path.name for path in compare] if compare[0].name != compare[1].name else list(map(str, compare))
+        click.echo(side_by_side_markdown(table, names))
+        sys.exit(int((table.agree == "no").any()))
+    table = _claims_of(Path("results") / scale if scale else root)
     headline, ours = table[~is_ours(table)], table[is_ours(table)]
     for title, part in (("The paper and its theory", headline), (BEYOND, ours)):
         click.echo(f"{title}: {counted(part)}")
@@ -85,14 +91,22 @@ def claims(root: Path, scale: str | None, describe: bool):
     sys.exit(int((headline.verdict == "CONTRADICTED").any()))
 
 
+def _claims_of(root: Path):
+    """The claims table of a run."""
+    path = root / "claims.csv"
+    if not path.exists():
+        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
+    numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
+    columns = ["experiment", "claim", "kind", "verdict", "statement", "threshold", "note", *numbers]
+    return files.read_csv(path, columns, dtype=numbers)
+
+
 def described_claims() -> str:
     """Every claim with its formula, threshold, source and controls: what follows the introduction of ``docs/claims.md``."""
     from pudle.analysis.claim import KINDS
     from pudle.analysis.verdicts import BEYOND
 
-    claims = [
-        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
-    ]
+    claims = [(experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     sections = []
     for title, kinds in (("The paper and its theory", ("paper", "theory")), (BEYOND, ("ours",))):
         chosen = [(experiment, claim) for experiment, claim in claims if claim.kind in kinds]
@@ -105,7 +119,7 @@ def described_claims() -> str:
             sections += [f"### {experiment}", *(_described(*each) for each in chosen if each[0] == experiment)]
     sections.append("## Negative controls")
     for experiment in filter(experiments.has_controls, experiments.EXPERIMENTS):
-        told = [f"- {control.id}: {control.statement}" for control in experiments.part(experiment, "controls").CONTROLS]
+        told = [f"- {control.id}: {control.statement}" for control in experiments.controls(experiment)]
         sections += [f"### Controls of {experiment}", "\n".join(told)]
     return "\n\n".join(sections)
 
@@ -149,63 +163,55 @@ def keys_table() -> str:
 
 
 @main.command()
-@click.argument("experiment")
-@click.option("--settings", "values", required=True, help="The cell's settings, as JSON.")
-@click.option("--seeds", required=True, help="Seeds, with commas between them.")
-@click.option("--varies", default="", help="Settings that vary over the grid, with commas between them.")
-@click.option("--plugin", "plugins", multiple=True, help="A file with a method that the cell runs.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of this process.")
+@click.argument("root", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("name", metavar="EXPERIMENT/ID")
+@click.option("--seed", type=int, help="Compute this seed alone, and keep it for the run of the cell that puts seeds together.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of this process, in place of those in the configuration.")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Where to compute, in place of the configuration's.")
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True, help="Where to compute."
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A file of methods, in place of those in the configuration."
 )
+@click.option("--no-plugins", is_flag=True, help="Load no file of methods.")
 @click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cell's folder.")
-@click.option("--failed", help="Do not run it: write it down as failed, for this reason.")
-def cell(experiment, values, seeds, varies, plugins, threads, device, fingerprint, output, failed):
-    """Run one cell of EXPERIMENT and write its folder."""
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write, in place of the cell's own.")
+@click.option("--failed", help="Do not compute: record the cell as failed, for this reason.")
+def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, output, failed):
+    """Compute the cell EXPERIMENT/ID, as planned by ROOT/config.json, and write its folder. Seeds that are finished are not computed again."""
     import torch
 
     from pudle.data import catalogue
 
-    _limit_threads(threads)
+    run = _planned(root, [] if no_plugins else list(plugins) or None)
+    planned = {name_of(cell): cell for cell in run.cells}
+    chosen = planned[one_of(name, planned, f"cell of {root / 'config.json'}")]
+    _limit_threads(threads or run.config.get("threads", 1))
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # filling what is written next anyway takes as long as the work
-    load_plugins(plugins)
-    run = experiments.part(one_of(experiment, experiments.EXPERIMENTS, "experiment"), "run").run
-    chosen = cells.Cell(experiment, Given(experiment, values), _seeds(seeds), tuple(filter(None, varies.split(","))))
+    compute = experiments.get(chosen.experiment).run.load()
     if failed:
 
-        def run(settings, seeds, record):
+        def compute(settings, seeds, record):
             record.fail(seeds, failed)
 
-    with _computing_on(device):
-        status = cells.run(chosen, output, run, fingerprint=fingerprint, code=experiments.code(chosen), data=catalogue.roots())
-    click.echo(f"{experiment} {chosen.id}: {status}", err=True)
-
-
-class Given(dict):
-    """The settings of a cell, read from JSON; one that is not there and is asked for is an error for people."""
-
-    def __init__(self, experiment: str, text: str):
-        try:
-            given = json.loads(text)
-            files.canonical_json(given)  # refuses NaN
-        except (ValueError, RecursionError) as error:
-            raise PudleError(f"--settings {shown(text)}: cannot be read as JSON: {error}") from None
-        if not isinstance(given, dict):
-            raise PudleError(f"--settings {shown(text)}: holds no JSON object")
-        super().__init__(given)
-        self.experiment = experiment
-
-    def __missing__(self, key: str):
-        raise PudleError(f"--settings: a cell of {self.experiment} needs the key {key!r}; `pudle trace` prints whole commands")
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
-        raise PudleError(f"--seeds {shown(text)}: give whole numbers with commas between them, as 0,1,2")
-    return tuple(map(int, parts))
+    folder, device = output or chosen.folder(root), device or run.config.get("device", "cpu")
+    if seed is None:
+        status = cells.run(
+            chosen,
+            folder,
+            compute,
+            fingerprint=fingerprint,
+            code=experiments.code(chosen),
+            data=catalogue.roots(experiments.data_sets(chosen)),
+            device=device,
+            computing=lambda: _computing_on(device),
+        )
+    else:
+        one_of(str(seed), map(str, chosen.seeds), f"seed of {name}")
+        with _computing_on(device):
+            computed = cells.compute(chosen, seed, folder, compute, fingerprint, catalogue.roots(experiments.data_sets(chosen)))
+        cells.keep(chosen, folder, seed, computed, fingerprint, device)
+        status = f"seed {seed} computed"
+    click.echo(f"{name}: {status}", err=True)
 
 
 @main.command()
@@ -245,7 +251,7 @@ def figures(experiment: str, root: Path):
     results, scale = _results(experiment, root), _plan(root)[0]["scale"]
     n_seeds = len(results.cells[0].seeds)
     folder = root / "figures" / experiment
-    drawn = experiments.part(experiment, "figures").FIGURES
+    drawn = experiments.get(experiment).figures
     for figure in drawn:
         image, plotted = style.draw(figure, results)
         style.save(image, plotted, folder / figure.name, f"{scale} scale, n = {n_seeds} seed{'s' * (n_seeds > 1)}")
@@ -260,11 +266,9 @@ def verdicts(root: Path):
     from pudle.analysis.verdicts import judge_all, markdown
 
     merged, planned = _plan(root)
-    claims = [
-        (experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.part(experiment, "claims").CLAIMS
-    ]
+    claims = [(experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
     found = {experiment: Results(experiment, planned, root) for experiment in experiments.EXPERIMENTS}
-    table = judge_all((experiment, claim, found[experiment].rows, found[experiment].whole) for experiment, claim in claims)
+    table = judge_all((experiment, claim, found[experiment]) for experiment, claim in claims)
     table["controls"] = [experiments.controls_of(*claim) for claim in claims]
     files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "claims.md", markdown(table, merged["scale"]))
@@ -281,8 +285,8 @@ def controls(experiment: str, root: Path):
 
     _limit_threads(1)
     controlled = list(filter(experiments.has_controls, experiments.EXPERIMENTS))
-    spoiled = experiments.part(one_of(experiment, controlled, "experiment with negative controls"), "controls").CONTROLS
-    judged = experiments.part(experiment, "claims").CLAIMS
+    spoiled = experiments.controls(one_of(experiment, controlled, "experiment with negative controls"))
+    judged = experiments.get(experiment).claims
     table = pd.DataFrame([row for control in spoiled for row in verdicts(control, judged)])
     click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
     refuse_blind(experiment, table)
@@ -318,7 +322,8 @@ def report(root: Path):
     for name in ("claims", "published", "published_curves", "cells"):
         if not (root / f"{name}.csv").exists():
             raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
-    files.write(root / "report" / "index.html", page(root, merged["scale"], planned))
+    figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
+    files.write(root / "report" / "index.html", page(root, merged["scale"], planned, figures))
 
 
 def _limit_threads(threads: int) -> None:
@@ -348,12 +353,17 @@ def _computing_on(device: str) -> AbstractContextManager:
     return torch.device("cuda")
 
 
-def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
-    """The configuration kept under ``root``, and its cells."""
+def _planned(root: Path, plugins: list[str] | None = None) -> Run:
+    """The run that the configuration under ``root`` plans."""
     path = root / "config.json"
     if not path.exists():
         raise PudleError(f"{path}: not there; run `snakemake` first, or name another scale with --root")
-    run = Run(root)
+    return Run(root, plugins)
+
+
+def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
+    """The configuration kept under ``root``, and its cells."""
+    run = _planned(root)
     return run.config, run.cells
 
 

@@ -1,7 +1,7 @@
 r"""The lasso's codes, :math:`\arg\min_z ½‖x − Dz‖² + λ‖z‖_1`, exactly: what unrolled layers approach.
 
-Layers find the signed support of most samples, and then a linear system has the codes. Whether they are optimal is always checked:
-the KKT residual is how far −∇ of the quadratic term is from λ ∂‖z‖₁.
+An active-set method finds them, or where it does not, layers and then a linear system on their signed support. Whether they are optimal
+is always checked: the KKT residual is how far −∇ of the quadratic term is from λ ∂‖z‖₁.
 """
 
 import math
@@ -55,11 +55,8 @@ def lasso(
         codes = _start(x, dictionary, start, scale)
         if not len(x):
             return codes.to(x.dtype)
-        samples, correlation, largest = (
-            X / scale,
-            correlation.div_(scale),
-            largest / scale,
-        )  # the same problem, in its own units
+        samples, correlation = X / scale, correlation.div_(scale)  # exactly the same problem, in its own units
+        largest = largest / scale
         tols = tol * largest
         left = torch.arange(len(x), device=x.device)  # samples not yet optimal
         if x.device.type == "cpu":
@@ -94,7 +91,9 @@ def _by_active_sets(
     return _in_working_sets(codes, x, dictionary, correlation, lam, nonnegative, goals)
 
 
-def _in_working_sets(codes, x, dictionary, correlation, lam, nonnegative, goals):
+def _in_working_sets(
+    codes: Tensor, x: Tensor, dictionary: Tensor, correlation: Tensor, lam: float, nonnegative: bool, goals: Tensor
+) -> Tensor:
     """The same where samples are few: by DᵀD of a working set (n, K) of atoms for each sample alone.
 
     These are the atoms that correlate most with x − Dz, and those that are in use at the start; others join for as long as

@@ -1,6 +1,6 @@
-"""The experiments of the paper, one folder each: ``settings.yaml`` (every key of its section in the config), ``grid.py`` (its cells),
-``run.py`` (how one cell runs), ``figures.py``, ``claims.py``, and where there are any, ``controls.py`` (negative controls of the claims).
-A new folder is a new experiment: nothing else lists them. ``_shared`` holds what several of them use."""
+"""The experiments of the paper, one folder each, which exports ``EXPERIMENT``: an :class:`_shared.experiment.Experiment` that names
+its settings, plan, run, figures, claims and controls. A new folder is a new experiment: nothing else lists them. ``_shared`` holds
+what several of them use."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pudle import denoisers, methods  # noqa: F401 (both kinds of plug-ins are known from here on)
-from pudle.errors import PudleError
+from pudle.errors import PudleError, one_of
+from pudle.experiments._shared.experiment import Experiment
 from pudle.harness import plugins, provenance, settings
 from pudle.harness.cells import Cell
 
 if TYPE_CHECKING:
     from pudle.analysis.claim import Claim
+    from pudle.analysis.negative_controls import Control
 
 MOST_SEEDS = 10_000
 EXPERIMENTS = tuple(
@@ -28,26 +29,32 @@ EXPERIMENTS = tuple(
 )
 
 
-def part(experiment: str, name: str) -> ModuleType:
-    """The module ``grid``, ``run``, ``figures``, ``claims`` or ``controls`` of an experiment."""
-    return import_module(f"pudle.experiments.{experiment}.{name}")
+@cache
+def get(experiment: str) -> Experiment:
+    """What the folder of an experiment exports. Raises :class:`PudleError` for a name that is none, with the nearest one."""
+    return import_module(f"pudle.experiments.{one_of(experiment, EXPERIMENTS, 'experiment')}").EXPERIMENT
 
 
 def has_controls(experiment: str) -> bool:
-    """Whether the experiment has negative controls, which are ``part(experiment, "controls").CONTROLS``."""
-    return (Path(__file__).parent / experiment / "controls.py").exists()
+    """Whether the experiment has negative controls."""
+    return get(experiment).controls is not None
+
+
+def controls(experiment: str) -> tuple[Control, ...]:
+    """The negative controls of an experiment's claims; none, if it has none."""
+    found = get(experiment).controls
+    return found.load() if found else ()
 
 
 def controls_of(experiment: str, claim: Claim, tell: str = "statement") -> str:
     """The negative controls of an experiment's claim, by their ``tell``: "statement" or "id"; or "none" and why there is none."""
-    controls = part(experiment, "controls").CONTROLS if has_controls(experiment) else ()
-    found = [getattr(control, tell) for control in controls if claim.id in control.claims]
+    found = [getattr(control, tell) for control in controls(experiment) if claim.id in control.claims]
     return (", " if tell == "id" else " ").join(found) or ": ".join(filter(None, ("none", claim.uncontrolled)))
 
 
 def schema(experiment: str) -> dict:
     """JSON schema of an experiment's section in the config."""
-    return settings.read(Path(__file__).parent / experiment / "settings.yaml")
+    return settings.read(get(experiment).settings)
 
 
 def top_schema() -> dict:
@@ -69,8 +76,6 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
         raise PudleError(
             f"{place}: 'results' is {config['results']!r}: braces are wildcards to Snakemake; name a folder without"
         )
-    if config["device"] == "cuda":
-        _refuse_without_gpu(sources)
     plugins.load(config.get("plugins", ()))
     sections = {experiment: section for experiment, section in config["experiments"].items() if section is not None}
     if not sections:
@@ -80,7 +85,7 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
         where = ("experiments", experiment)
         settings.validate(section, schema(experiment), sources, where)
         _refuse_many_seeds(section.get("seeds"), sources, [*where, "seeds"])
-        part(experiment, "grid").check(section, sources, where)
+        get(experiment).check(section, sources, where)
 
 
 def plan(config: Mapping) -> list[Cell]:
@@ -89,42 +94,40 @@ def plan(config: Mapping) -> list[Cell]:
     planned = []
     for experiment, section in config["experiments"].items():
         if section is not None:
-            grid = part(experiment, "grid")
+            chosen = get(experiment)
             fixed = {key: value for key, value in section.items() if key != "seeds"}
             seeds = _seeds(section.get("seeds", config["seeds"]))
-            planned += [Cell(experiment, cell, seeds, grid.VARIES) for cell in grid.plan(fixed)]
+            planned += [Cell(experiment, cell, seeds, chosen.varies) for cell in chosen.plan(fixed)]
     return planned
 
 
 def fingerprint(cell: Cell) -> str:
-    """Changes with the code that ``cell`` depends on: how its experiment runs, and, where its grid says so, more."""
-    of_cell = getattr(part(cell.experiment, "grid"), "fingerprint", None)
-    run = _fingerprint_of_run(cell.experiment)
-    return f"{run}-{of_cell(cell.settings)}" if of_cell else run
+    """Changes with the code that ``cell`` depends on: how its experiment runs, and its plug-in."""
+    experiment = get(cell.experiment)
+    plugin = experiment.plugin(cell.settings)
+    return "-".join([_fingerprint(experiment.run.module), *([experiment.plugins.fingerprint(plugin)] if plugin else [])])
 
 
-@cache
-def _fingerprint_of_run(experiment: str) -> str:
-    return provenance.fingerprint(f"pudle.experiments.{experiment}.run")
+_fingerprint = cache(provenance.fingerprint)
 
 
 def source_file(cell: Cell) -> Path | None:
     """The file of the plug-in that ``cell`` runs, if it runs one."""
-    of_cell = getattr(part(cell.experiment, "grid"), "source_file", None)
-    return of_cell(cell.settings) if of_cell else None
+    experiment = get(cell.experiment)
+    plugin = experiment.plugin(cell.settings)
+    return experiment.plugins.source_file(plugin) if plugin else None
 
 
 def data_sets(cell: Cell) -> list[str]:
     """The names of the data sets that ``cell`` reads."""
-    of_cell = getattr(part(cell.experiment, "grid"), "data_sets", None)
-    return of_cell(cell.settings) if of_cell else []
+    return get(cell.experiment).data_sets(cell.settings)
 
 
 def code(cell: Cell) -> dict[str, str]:
     """SHA-256 of the source of each module that ``cell`` depends on, its plug-in included."""
-    of_cell = getattr(part(cell.experiment, "grid"), "module", None)
-    plugin = of_cell(cell.settings) if of_cell else None
-    return provenance.code(f"pudle.experiments.{cell.experiment}.run", *filter(None, [plugin]))
+    experiment = get(cell.experiment)
+    plugin = experiment.plugin(cell.settings)
+    return provenance.code(experiment.run.module, *([experiment.plugins.get(plugin).__module__] if plugin else []))
 
 
 def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources, keys: list[str]) -> None:
@@ -132,16 +135,20 @@ def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources,
         raise PudleError(f"{sources.where(keys)}: {'.'.join(keys)!r} is {seeds}, above the largest allowed value {MOST_SEEDS}")
 
 
-def _refuse_without_gpu(sources: settings.Sources) -> None:
-    """Tried in another process, as planning does not import torch."""
+def require_gpu(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
+    """Raise :class:`PudleError` if a valid configuration computes on a GPU and this machine has none; arguments as in :func:`validate`.
+
+    Asked where cells are computed, which may not be where they are planned. Tried in another process, as planning does not import torch.
+    """
+    if config["device"] != "cuda":
+        return
     tried = subprocess.run(
         [sys.executable, "-P", "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
     )
     if tried.returncode:
         reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise PudleError(
-            f"{sources.where(['device'])}: 'device' is 'cuda', but torch cannot use a GPU here ({reason}); write cpu, or auto"
-        )
+        place = settings.Sources(files, options).where(["device"])
+        raise PudleError(f"{place}: 'device' is 'cuda', but torch cannot use a GPU here ({reason}); write cpu, or auto")
 
 
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:

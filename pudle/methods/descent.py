@@ -26,18 +26,19 @@ class Descent(Method):
     def __init__(self, dictionary, settings, generator):
         import torch
 
+        from pudle.core.optimization import ConstrainedDescent
+
         super().__init__(dictionary, settings, generator)
         if settings.optimizer == "adam":
             options = {"eps": settings.adam_eps, "betas": settings.adam_betas}
-            self._optimizer = torch.optim.Adam([self.dictionary], settings.learning_rate, **options)
+            optimizer = torch.optim.Adam([self.dictionary], settings.learning_rate, **options)
         else:
-            self._optimizer = torch.optim.SGD([self.dictionary], settings.learning_rate)
+            optimizer = torch.optim.SGD([self.dictionary], settings.learning_rate)
+        self._descent = ConstrainedDescent(optimizer)
 
     @abstractmethod
     def gradient(self, batch: Tensor) -> Tensor:
         """The direction (m, p) to go against."""
 
     def update(self, batch):
-        self.dictionary.grad = self.gradient(batch)
-        self._optimizer.step()
-        self.dictionary /= self.dictionary.norm(dim=0, keepdim=True)  # in place: the optimiser holds this tensor
+        self._descent.update(self.gradient(batch))

@@ -5,7 +5,6 @@ In the settings of a cell they are ``method_name`` (the label), ``method`` and `
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from pudle.errors import PudleError
 from pudle.harness.plugins import Registry
@@ -38,21 +37,6 @@ def check(registry: Registry, plugins: Mapping, sources: Sources, where: Sequenc
             place, given = ([*where, label], settings) if shared is None else (where, shared)
             keys = [*place, key] if key in given else [*place]
             raise PudleError(f"{sources.where(keys)}: {'.'.join(keys)!r}: {error}") from None
-
-
-def fingerprint(registry: Registry, settings: Mapping) -> str:
-    """Changes with the code of the cell's plug-in; nothing for a cell without one."""
-    return registry.fingerprint(settings[registry.kind]) if registry.kind in settings else ""
-
-
-def source_file(registry: Registry, settings: Mapping) -> Path | None:
-    """The file of the cell's plug-in."""
-    return registry.source_file(settings[registry.kind]) if registry.kind in settings else None
-
-
-def module(registry: Registry, settings: Mapping) -> str | None:
-    """The name of the module that defines the cell's plug-in."""
-    return registry.get(settings[registry.kind]).__module__ if registry.kind in settings else None
 
 
 def _split(registry: Registry, label: str, chosen: Mapping) -> tuple[str, dict]:

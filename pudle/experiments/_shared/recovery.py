@@ -46,7 +46,7 @@ def learn(settings: Mapping, seed: int, record: Record, create: Callable = metho
                 record.time(update, seconds)
         if getattr(method, "idle", False):
             raise PudleError(
-                f"method {settings['method']!r} never learned: {update} batches of {settings['batch']} are too few samples"
+                f"method {settings['method']!r} never learned: {update} batches of {len(samples)} are too few samples"
             )
 
 
@@ -69,8 +69,10 @@ def _score(method: methods.Method, true_dictionary: torch.Tensor, update: int, r
     )
 
 
-def _batches(n_samples: int, size: int, epochs: int, seed: int) -> list[np.ndarray]:
-    """Every epoch in a new random order; a last batch that is not full is left out."""
+def _batches(n_samples: int, size: int | str, epochs: int, seed: int) -> list[np.ndarray]:
+    """Every epoch in a new random order; a last batch that is not full is left out. Size "full": all samples, in one order."""
+    if size == "full":
+        return [np.arange(n_samples)] * epochs
     draw = stream(seed, "batches")
     orders = [draw.permutation(n_samples) for _ in range(epochs)]
     return [order[i : i + size] for order in orders for i in range(0, n_samples - size + 1, size)]

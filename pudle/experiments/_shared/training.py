@@ -29,6 +29,7 @@ from pudle.core.convolution import operator_norm
 from pudle.core.initialization import random_filters
 from pudle.core.metrics import psnr, psnr_as_published, ssim
 from pudle.core.networks import Network
+from pudle.core.optimization import ConstrainedDescent
 from pudle.core.random import stream
 from pudle.core.unrolling import Unrolling
 from pudle.data.images import random_crops
@@ -82,7 +83,8 @@ def train(
     evaluate: Callable[[Denoiser, int], None],
     gradient: Callable = networks.network_gradient,
 ) -> Denoiser:
-    """Train on ``images``; ``evaluate(denoiser, update)`` every ``settings["evaluate_every"]`` updates and after the last one.
+    """Train on ``images``; ``evaluate(denoiser, update)`` every ``settings["evaluate_every"]`` updates, after those in
+    ``settings["evaluate_at"]`` and after the last one.
 
     The processor's seconds of the updates alone, over all threads, are recorded as timings. A run that was stopped goes on from what it
     kept last, to the same numbers. ``gradient`` is only ever another one in negative controls.
@@ -90,13 +92,14 @@ def train(
     denoiser, sigma, last = untrained(settings, seed), settings["sigma"] / 255, settings["updates"]
     scale, l1_weight = loss_weights(settings)
     adam = torch.optim.Adam(denoiser.parameters, lr=settings["learning_rate"], eps=settings["adam_eps"])
+    descent = ConstrainedDescent(adam, lambda *_: _constrain(denoiser.network, settings))
     draws = {purpose: stream(seed, purpose) for purpose in ("batches", "noise")}
     first, seconds = _restore(record.resume(), denoiser, adam, draws)
     for update in tqdm(
         range(first, last + 1), initial=first, total=last + 1, desc=f"seed {seed}", mininterval=10, file=sys.stderr
     ):
         record.keep(lambda: _state(update, seconds, denoiser, adam, draws))  # noqa: B023 (called at once)
-        if update % settings["evaluate_every"] == 0 or update == last:
+        if update % settings["evaluate_every"] == 0 or update in settings.get("evaluate_at", ()) or update == last:
             evaluate(denoiser, update)
             record.time(update, seconds)
         if update == last:
@@ -116,12 +119,8 @@ def train(
             margin=settings.get("margin", 0),
         )
         record.check(loss=found.loss, step=update)
-        for array, slope in zip(denoiser.network, found.gradient, strict=True):
-            if array is not None:
-                array.grad = slope.mul_(scale)
         adam.param_groups[0]["lr"] = _learning_rate(settings, update)
-        adam.step()
-        _constrain(denoiser.network, settings)
+        descent.update(*(slope.mul_(scale) for slope in found.gradient if slope is not None))
         seconds += time.process_time() - clock
     return denoiser
 

@@ -1,16 +1,12 @@
 """A cell for each sparsity and each method."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 
 from pudle import methods
 from pudle.experiments._shared import plugin_grid
 from pudle.harness.settings import Sources, refuse
 
 VARIES = ("sparsity", "method_name")
-fingerprint, source_file, module = (
-    partial(find, methods.REGISTRY) for find in (plugin_grid.fingerprint, plugin_grid.source_file, plugin_grid.module)
-)
 
 
 def plan(settings: Mapping) -> Iterator[dict]:

@@ -6,8 +6,9 @@ import torch
 
 from pudle.core.encoding import encode
 from pudle.core.gradients import unrolled_gradient
-from pudle.core.initialization import perturb_dictionary, unit_norm
+from pudle.core.initialization import perturb_dictionary
 from pudle.core.metrics import dictionary_error
+from pudle.core.optimization import ConstrainedDescent
 from pudle.core.unrolling import Unrolling
 from pudle.data.synthetic import SparseData, make_sparse_data
 from pudle.harness.record import Record
@@ -46,12 +47,10 @@ def _unrolling(settings: Mapping, lam: float, n_layers: int) -> Unrolling:
 def _learn(settings: Mapping, lam: float, data: SparseData, seed: int, record: Record, of: Callable) -> None:
     unrolling = _unrolling(settings, lam, settings["learning_layers"])
     dictionary = perturb_dictionary(data.dictionary, settings["init_noise"], seed)
-    adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"])
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings["updates"])
+    descent = ConstrainedDescent(torch.optim.Adam([dictionary], lr=settings["learning_rate"]))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(descent.optimizer, settings["updates"])
     for step in range(settings["updates"] + 1):
         if step % max(1, settings["updates"] // 10) == 0 or step == settings["updates"]:
             record.add(step, {"dictionary_error": dictionary_error(dictionary, data.dictionary)})
-        dictionary.grad = of(data.x, dictionary, settings["learner"], unrolling).gradient
-        adam.step()
+        descent.update(of(data.x, dictionary, settings["learner"], unrolling).gradient)
         schedule.step()
-        dictionary.copy_(unit_norm(dictionary))

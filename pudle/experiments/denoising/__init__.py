@@ -1,3 +1,22 @@
 """Which gradient learns the convolutional dictionary that denoises photographs best? (PUDLE, Section 5)"""
 
-GALLERY = 4  # images of each set that are always in the galleries, beside the worst and the best
+from pathlib import Path
+
+from pudle import denoisers
+from pudle.experiments._shared.experiment import Experiment, Later
+from pudle.experiments.denoising.claims import CLAIMS
+from pudle.experiments.denoising.figures import FIGURES
+from pudle.experiments.denoising.grid import VARIES, check, data_sets, plan
+
+EXPERIMENT = Experiment(
+    settings=Path(__file__).with_name("settings.yaml"),
+    check=check,
+    plan=plan,
+    varies=VARIES,
+    run=Later("pudle.experiments.denoising.run:run"),
+    figures=FIGURES,
+    claims=CLAIMS,
+    controls=Later("pudle.experiments.denoising.controls:CONTROLS"),
+    plugins=denoisers.REGISTRY,
+    data_sets=data_sets,
+)

@@ -3,8 +3,8 @@ compared on the same images, noise, crops and start, so that differences are pai
 
 import pandas as pd
 
+import pudle.experiments.denoising.slices as slices
 from pudle.analysis.claim import Claim, NotRun
-from pudle.experiments.denoising import slices
 
 _PLACE = "Section 5, image denoising"
 _PUBLISHED_LAMS = (0.08, 0.16, 0.24)

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+import pudle.experiments.denoising.slices as slices
 from pudle.analysis import style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
-from pudle.experiments.denoising import GALLERY, slices
+from pudle.experiments.denoising.pictures import GALLERY
 
 ZOOM = 32  # pixels of the inset
 COLUMNS = 6

@@ -17,9 +17,6 @@ from pudle.harness.settings import Sources, refuse
 VARIES = ("sigma", "estimator", "lam", "threshold", "variant", "denoiser_name")
 LISTS = ("estimators", "lams", "thresholds", "sigmas", "variants", "denoisers")
 FOR_DENOISERS = ("train", "test", "kernel", "stride", "time_limit")  # kernel and stride say to which size test images are cut
-fingerprint, source_file, module = (
-    partial(find, denoisers.REGISTRY) for find in (plugin_grid.fingerprint, plugin_grid.source_file, plugin_grid.module)
-)
 
 
 def plan(settings: Mapping) -> Iterator[dict]:

@@ -17,7 +17,7 @@ from pudle.data.catalogue import data_root
 from pudle.data.images import check_scores, check_sizes, load_images, refuse_overlap
 from pudle.errors import PudleError
 from pudle.experiments._shared import training
-from pudle.experiments.denoising import GALLERY
+from pudle.experiments.denoising.pictures import GALLERY
 from pudle.harness.record import Record
 
 GALLERY_CROP = 128  # pixels
@@ -36,7 +36,7 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Calla
                 training.score(images, noisy[name], 0, record, prefix="noisy_", data_set=name)
             work = _train if trained else _denoise
             denoised = work(settings, train, test, noisy, seed, record, gradient)
-            if seed == seeds[0]:
+            if record.is_first(seed, seeds):
                 _keep_gallery(test, noisy, denoised, record)
 
 

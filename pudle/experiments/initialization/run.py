@@ -10,8 +10,9 @@ from torch import Tensor
 
 from pudle.core.encoding import encode
 from pudle.core.gradients import unrolled_gradient
-from pudle.core.initialization import gaussian_dictionary, pairwise_dictionary, perturb_dictionary, sample_dictionary, unit_norm
+from pudle.core.initialization import gaussian_dictionary, pairwise_dictionary, perturb_dictionary, sample_dictionary
 from pudle.core.metrics import align_atoms, dictionary_error
+from pudle.core.optimization import ConstrainedDescent
 from pudle.core.unrolling import Unrolling
 from pudle.data.synthetic import SparseData, make_sparse_data
 from pudle.harness.record import Record
@@ -64,14 +65,13 @@ def _learn(settings: Mapping, dictionary: Tensor, n_found: int, data: SparseData
     """Records at step k what holds after k updates: before the first and after the last."""
     unrolling = Unrolling(threshold=settings["threshold"], step=settings["step"], n_layers=settings["n_layers"])
     adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"], eps=settings["adam_eps"])
+    descent = ConstrainedDescent(adam)
     record.add(0, _measure(settings, dictionary, n_found, test, unrolling))
     for step in range(settings["updates"]):
         batch = torch.arange(step * settings["batch"], (step + 1) * settings["batch"]) % len(data.x)
         gradient, _, loss = unrolled_gradient(data.x[batch], dictionary, settings["estimator"], unrolling)
         record.check(step, loss=loss, gradient=float(gradient.norm()))
-        dictionary.grad = gradient
-        adam.step()
-        dictionary.copy_(unit_norm(dictionary))
+        descent.update(gradient)
     record.add(settings["updates"], _measure(settings, dictionary, n_found, test, unrolling))
 
 

@@ -1,1 +1,20 @@
 """Interpretability: what atoms and outputs owe to the training images."""
+
+from pathlib import Path
+
+from pudle.experiments._shared.experiment import Experiment, Later
+from pudle.experiments.interpretability.claims import CLAIMS
+from pudle.experiments.interpretability.figures import FIGURES
+from pudle.experiments.interpretability.grid import VARIES, check, data_sets, plan
+
+EXPERIMENT = Experiment(
+    settings=Path(__file__).with_name("settings.yaml"),
+    check=check,
+    plan=plan,
+    varies=VARIES,
+    run=Later("pudle.experiments.interpretability.run:run"),
+    figures=FIGURES,
+    claims=CLAIMS,
+    controls=Later("pudle.experiments.interpretability.controls:CONTROLS"),
+    data_sets=data_sets,
+)

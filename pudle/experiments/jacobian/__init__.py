@@ -1,1 +1,19 @@
 """When does the derivative of the codes with respect to the dictionary converge to that of the lasso? (PUDLE, Section 4)"""
+
+from pathlib import Path
+
+from pudle.experiments._shared.experiment import Experiment, Later
+from pudle.experiments.jacobian.claims import CLAIMS
+from pudle.experiments.jacobian.figures import FIGURES
+from pudle.experiments.jacobian.grid import VARIES, check, plan
+
+EXPERIMENT = Experiment(
+    settings=Path(__file__).with_name("settings.yaml"),
+    check=check,
+    plan=plan,
+    varies=VARIES,
+    run=Later("pudle.experiments.jacobian.run:run"),
+    figures=FIGURES,
+    claims=CLAIMS,
+    controls=Later("pudle.experiments.jacobian.controls:CONTROLS"),
+)

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from pudle.core.gradients import unrolled_gradient
-from pudle.core.initialization import perturb_dictionary, unit_norm
+from pudle.core.initialization import perturb_dictionary
 from pudle.core.metrics import dictionary_error
+from pudle.core.optimization import ConstrainedDescent
 from pudle.core.unrolling import Unrolling
 from pudle.data.synthetic import make_sparse_data
 from pudle.harness.record import Record
@@ -26,6 +27,7 @@ def _learn(settings: Mapping, seed: int, record: Record, of: Callable) -> None:
     unrolling = Unrolling(lam=settings["lam"], step=settings["step"], n_layers=settings["n_layers"])
     dictionary = perturb_dictionary(true_dictionary, settings["init_noise"], seed)
     adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"], eps=settings["adam_eps"])
+    descent = ConstrainedDescent(adam)
     for step in range(settings["updates"] + 1):
         gradient, codes, loss = of(x, dictionary, settings["estimator"], unrolling)
         record.add(
@@ -37,6 +39,4 @@ def _learn(settings: Mapping, seed: int, record: Record, of: Callable) -> None:
                 "dictionary_error_aligned": dictionary_error(dictionary, true_dictionary, align=True),
             },
         )
-        dictionary.grad = gradient
-        adam.step()
-        dictionary.copy_(unit_norm(dictionary))
+        descent.update(gradient)

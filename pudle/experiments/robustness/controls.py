@@ -21,13 +21,15 @@ SETTINGS = {
     "evaluate_every": 100,
     "variants": {
         # Large batches, as noise that does not average out keeps ae-ls above the others.
-        "noise": {"noise": 0.12, "batch": 128, "n_samples": 7680, "method_settings": {"n_layers": 50}},
+        "noise-T100": {"noise": 0.12, "batch": 128, "n_samples": 7680, "method_settings": {"n_layers": 50}},
+        "noise-T25": {"noise": 0.12, "batch": 128, "n_samples": 7680},
         "batch-4": {"batch": 4, "n_samples": 320},
         "batch-16": {"batch": 16, "n_samples": 800},
         "batch-64": {"batch": 64, "n_samples": 3200},
         "rate-1e-4": {"init_noise": 0.005, "method_settings": {"learning_rate": 1e-4}},
         "rate-1e-2": {"method_settings": {"learning_rate": 0.01}},
-        "subgaussian": {"amplitudes": "subgaussian", "method_settings": {"lam": 0.5}},
+        "subgaussian-T100": {"amplitudes": "subgaussian", "method_settings": {"lam": 0.5}},
+        "subgaussian-T25": {"amplitudes": "subgaussian", "method_settings": {"lam": 0.5, "n_layers": 25}},
         "independent-signs": {"signs": "independent"},
     },
     "methods": {name: DESCENT for name in ("pudle-dec", "pudle-ae-lasso", "pudle-ae-ls")},

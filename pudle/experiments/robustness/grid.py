@@ -1,16 +1,12 @@
 """A cell for each variant and each method."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 
 from pudle import methods
 from pudle.experiments._shared import plugin_grid
 from pudle.harness.settings import Sources, refuse
 
 VARIES = ("variant", "method_name")
-fingerprint, source_file, module = (
-    partial(find, methods.REGISTRY) for find in (plugin_grid.fingerprint, plugin_grid.source_file, plugin_grid.module)
-)
 
 
 def plan(settings: Mapping) -> Iterator[dict]:
@@ -28,7 +24,7 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
         if problem["sparsity"] > problem["n_atoms"]:
             reason = "a code cannot have more non-zeros than atoms"
             refuse(sources, where, "sparsity", "n_atoms", problem, reason, changes, place)
-        if problem["batch"] > problem["n_samples"]:
+        if problem["batch"] != "full" and problem["batch"] > problem["n_samples"]:
             reason = "there are not enough samples for one batch"
             refuse(sources, where, "batch", "n_samples", problem, reason, changes, place)
         if "method_settings" in changes:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from pudle.core import theory
 from pudle.core.gradients import decoder_gradient, unrolled_gradient
-from pudle.core.initialization import perturb_dictionary, unit_norm
+from pudle.core.initialization import perturb_dictionary
 from pudle.core.metrics import dictionary_error
+from pudle.core.optimization import ConstrainedDescent
 from pudle.core.unrolling import Unrolling
 from pudle.data.synthetic import SparseData, make_sparse_data
 from pudle.harness.record import Record
@@ -66,12 +67,10 @@ def _train(settings, data: SparseData, start: Tensor, unrolling: Unrolling, esti
     """The dictionary's error after training over that before, at most ``FAR``."""
     dictionary = start.clone()
     before = dictionary_error(start, data.dictionary)
-    adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"])
+    descent = ConstrainedDescent(torch.optim.Adam([dictionary], lr=settings["learning_rate"]))
     for _ in range(settings["updates"]):
         found = of(data.x, dictionary, estimator, unrolling).gradient
         if not torch.isfinite(found).all() or found.norm() > CAP:
             return FAR
-        dictionary.grad = found
-        adam.step()
-        dictionary.copy_(unit_norm(dictionary))
+        descent.update(found)
     return min(FAR, float(dictionary_error(dictionary, data.dictionary) / before))
