@@ -200,10 +200,10 @@ def _coverage(run: Run) -> Iterator[Finding]:
     for cell in run.cells:
         told = run.told[name_of(cell)]
         endings = [f"seed {ending['seed']}: {ending['reason']}" for ending in told["endings"]]
-        endings = "; ".join(filter(None, [*endings, reference.remark(told)]))
+        notes = "; ".join(filter(None, [*endings, reference.remark(told)]))
         seeds = " ".join(str(seed) for seed in cell.seeds)
         settings = tables.cells.files.canonical_json(told["settings"])
-        expected.append((cell.experiment, cell.id, told["status"], reference.origin(told), seeds, endings, settings))
+        expected.append((cell.experiment, cell.id, told["status"], reference.origin(told), seeds, notes, settings))
     frame = pd.DataFrame(expected, columns=["experiment", "cell", "status", "origin", "seeds", "endings", "settings"])
     yield from differences(
         "cells.csv", "coverage", read_text(frame.to_csv(index=False)), read(run.root / "cells.csv"), ["experiment", "cell"]
