@@ -1,8 +1,12 @@
 # pudle's workflow: config → grid → cells → rows → tables → {figures, claims, published} → report → manifest. The rules are in workflow/rules, one file per stage.
-configfile: f"{workflow.basedir}/config/config.yaml"
+BASE = str(workflow.current_basedir)  # of this file, in a workflow that takes these rules as a module, too
+
+
+configfile: f"{BASE}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/reference.smk"
 include: "workflow/rules/cells.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"

@@ -13,6 +13,7 @@ from pudle.core.initialization import (
     random_filters,
     sample_dictionary,
 )
+from pudle.core.pursuit import pursue
 from pudle.core.units import number
 from pudle.errors import PudleError
 
@@ -82,6 +83,8 @@ CALLS = {
         lambda: theory.lasso_jacobian(X[0], D[:, [0, 0, 1, 2]], torch.ones(4, dtype=torch.float64)),
         "linearly dependent",
     ),
+    "pursuit of no atoms": (lambda: pursue(X, D, sparsity=0), "sparsity must be at least 1, not 0"),
+    "pursuit to below 0": (lambda: pursue(X, D, residual=-1.0), "residual must be at least 0"),
     "no truth": (lambda: pudle.dictionary_error(D, torch.zeros_like(D)), "true is 0 everywhere"),
     "codes of other filters": (lambda: convolution.decode(CODES[:, :2], FILTERS, stride=2), "codes must be"),
     "a stride of 0": (lambda: convolution.decode(CODES, FILTERS, stride=0), "stride must be at least 1, not 0"),

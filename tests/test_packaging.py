@@ -1,4 +1,4 @@
-"""pyproject.toml, requirements.txt and environment.yml say the same."""
+"""pyproject.toml, requirements.txt, requirements-docs.txt and environment.yml say the same."""
 
 import re
 import subprocess
@@ -14,19 +14,22 @@ from workflows import copy_of_the_repository
 
 ROOT = Path(__file__).parents[1]
 NOT_INSTALLED = {"bm3d"}  # its licence is for non-commercial use
+APART = {"docs"}  # make docs installs it
+NOT_IN_CONDA = {"ci"}  # wheels of programs that are no Python
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 
 
-def _pins() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+def _pins(file: str = "requirements.txt") -> dict[str, str]:
+    lines = (ROOT / file).read_text().splitlines()
     for line in lines:
-        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), f"requirements.txt: not a plain pin: {line}"
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), f"{file}: not a plain pin: {line}"
     return {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
 
 
-def _direct() -> list[Requirement]:
+def _direct(without: set[str] = APART) -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [line for extra, lines in project["optional-dependencies"].items() for line in lines if extra not in NOT_INSTALLED]
+    left_out = NOT_INSTALLED | without
+    extras = [line for extra, lines in project["optional-dependencies"].items() for line in lines if extra not in left_out]
     return [Requirement(line) for line in project["dependencies"] + extras]
 
 
@@ -35,6 +38,10 @@ def test_every_direct_dependency_is_pinned_within_its_range():
     for requirement in _direct():
         assert requirement.specifier.contains(pins[requirement.name]), requirement
     assert pins["torch"] == "2.13.0"
+    docs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["docs"]
+    of_docs = _pins("requirements-docs.txt")
+    assert not set(of_docs) & set(pins), "one package, one pin"
+    assert {Requirement(line).name for line in docs} <= set(of_docs)
 
 
 def test_conda_has_the_same_direct_dependencies_at_the_same_versions():
@@ -43,7 +50,7 @@ def test_conda_has_the_same_direct_dependencies_at_the_same_versions():
     assert conda.pop("python") == "3.11"
     pins = _pins()
     assert {CONDA_NAMES.get(name, name): version for name, version in conda.items()} == {
-        requirement.name: pins[requirement.name] for requirement in _direct()
+        requirement.name: pins[requirement.name] for requirement in _direct(APART | NOT_IN_CONDA)
     }
 
 
@@ -69,6 +76,9 @@ def test_a_wheel_has_all_files_and_the_library_needs_no_package_of_the_workflow(
     (wheel,) = tmp_path.glob("pudle-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("pudle/")}
+        (metadata,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        assert {"License-Expression: BSD-3-Clause", "License-File: LICENSE"} <= set(metadata.splitlines())
+        assert any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist())
         archive.extractall(tmp_path / "installed")
     assert packed == {path.relative_to(copy).as_posix() for path in (copy / "pudle").rglob("*") if path.is_file()}
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

@@ -61,7 +61,7 @@ def test_cells_are_run_again_beside_files_with_names_of_modules(tmp_path, monkey
 def test_an_editable_install_is_an_entry_of_the_path(tmp_path):
     """A finder for the package alone would come after a folder `pudle` of the working folder."""
     pytest.importorskip("setuptools")
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "pudle").mkdir()
     (tmp_path / "pudle" / "__init__.py").touch()

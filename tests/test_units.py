@@ -148,3 +148,16 @@ def test_contributions_of_samples_scale(dtype, share):
     _same(explain.atom_contributions(c * codes, c**2 * 0.1), explain.atom_contributions(codes, 0.1), 1 / c)
     _same(explain.output_contributions(c * codes, c * codes, c**2 * 0.1), explain.output_contributions(codes, codes, 0.1), 1)
     _same(explain.explained_dictionary(c * x, c * codes, c**2 * 0.1), explain.explained_dictionary(x, codes, 0.1), 1)
+
+
+@pytest.mark.parametrize("name", ["mod", "k-svd"])
+@_in_all_units()
+def test_methods_with_codes_of_pursuit_learn_the_same_in_all_units(name, dtype, share):
+    c, (x, D, _) = _scale(dtype, share), _data(dtype, n=120)
+
+    def learned(x):
+        method = pudle.methods.create(name, D.clone(), {"sparsity": 3}, np.random.default_rng(0))
+        method.update(x)
+        return method.dictionary
+
+    torch.testing.assert_close(learned(c * x), learned(x), rtol=0, atol=1e-5)

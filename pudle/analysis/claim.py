@@ -61,7 +61,7 @@ class Claim:
     @property
     def threshold(self) -> float:
         """The value that the effect is compared with."""
-        return self.below if self.above is None else self.above
+        return self.below if self.above is None else self.above  # type: ignore[return-value]  # one is given
 
     @property
     def side(self) -> str:

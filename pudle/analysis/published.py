@@ -16,6 +16,7 @@ published order. Means and intervals of what has a tolerance in per cent are of 
 
 from collections.abc import Iterable, Mapping
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -166,7 +167,7 @@ def curves() -> pd.DataFrame:
 
 def protocols() -> dict[str, dict]:
     """experiment → the settings of its published runs, by the keys of the experiment."""
-    return read(_DATA / "protocols.yaml")
+    return read(Path(str(_DATA / "protocols.yaml")))
 
 
 def protocol(experiment: str, settings: Mapping) -> dict:
@@ -178,7 +179,7 @@ def protocol(experiment: str, settings: Mapping) -> dict:
     if "variants" not in common:
         return common
     changes = common.pop("variants").get(settings["variant"])
-    return common | changes if isinstance(changes, Mapping) else {}
+    return common | dict(changes) if isinstance(changes, Mapping) else {}
 
 
 def departures(experiment: str, settings: Mapping) -> dict[str, object]:

@@ -7,30 +7,30 @@ import pandas as pd
 from pudle.analysis.verdicts import worded
 from pudle.audit.recompute import RTOL
 from pudle.audit.run import Run, name_of
-from pudle.harness import files
+from pudle.harness import files, reference
 
 NONE = "none"
 _UNITS = ("python", "platform", "processor", "cores", "threads", "blas", "device", "dtype", "deterministic")
-_NUMBERS = ("mean", "low", "high", "n_seeds", "n_ended")
+_NUMBERS = ("mean", "low", "high", "n_seeds", "n_ended", "origin")
 
 
 def diff(old: Run, new: Run) -> dict[str, list[dict]]:
     """Rows of what is not the same, by section; sections without any are left out. Times and seconds do not count."""
     sections = {
-        "settings": _pairs(_flat(old.config), _flat(new.config), "key"),
-        "cells": _pairs(*(_statuses(run) for run in (old, new)), "cell"),
-        "code": _pairs(*(_gathered(run, lambda told: told["code"].items()) for run in (old, new)), "module"),
-        "versions": _pairs(*(_gathered(run, _versions) for run in (old, new)), "what"),
-        "data": _pairs(*(_gathered(run, lambda told: told["inputs"].items()) for run in (old, new)), "file"),
-        "verdicts": _pairs(*(_verdicts(run) for run in (old, new)), "claim"),
-        "published": _pairs(*(_column(run, "published.csv", "id", "verdict") for run in (old, new)), "value"),
+        "settings": _pairs(_flat(old.config), _flat(new.config), what="key"),
+        "cells": _pairs(*(_statuses(run) for run in (old, new)), what="cell"),
+        "code": _pairs(*(_gathered(run, lambda told: told["code"].items()) for run in (old, new)), what="module"),
+        "versions": _pairs(*(_gathered(run, _versions) for run in (old, new)), what="what"),
+        "data": _pairs(*(_gathered(run, lambda told: told["inputs"].items()) for run in (old, new)), what="file"),
+        "verdicts": _pairs(*(_verdicts(run) for run in (old, new)), what="claim"),
+        "published": _pairs(*(_column(run, "published.csv", "id", "verdict") for run in (old, new)), what="value"),
         "numbers": list(_numbers(old, new)),
         "damaged": list(_damaged({"first": old, "second": new})),
     }
     return {name: rows for name, rows in sections.items() if rows}
 
 
-def _pairs(old: Mapping, new: Mapping, what: str) -> list[dict]:
+def _pairs(old: Mapping, new: Mapping, *, what: str) -> list[dict]:
     return [
         {what: key, "first": old.get(key, NONE), "second": new.get(key, NONE)}
         for key in sorted({*old, *new})
@@ -39,7 +39,7 @@ def _pairs(old: Mapping, new: Mapping, what: str) -> list[dict]:
 
 
 def _flat(settings: Mapping, prefix: str = "") -> dict[str, object]:
-    found = {}
+    found: dict[str, object] = {}
     for key, value in settings.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
     return found
@@ -50,9 +50,9 @@ def _statuses(run: Run) -> dict[str, str]:
 
 
 def _gathered(run: Run, what: Callable) -> dict[str, str]:
-    """All values that the cells of a run have for each key."""
+    """All values that the cells of a run have for each key; of cells that were run."""
     found: dict[str, set[str]] = {}
-    for told in run.told.values():
+    for told in filter(reference.was_run, run.told.values()):
         for key, value in what(told):
             found.setdefault(key, set()).add(str(value))
     return {key: ", ".join(sorted(values)) for key, values in found.items()}

@@ -15,11 +15,12 @@ from rocrate.rocrate import ROCrate
 
 from pudle.audit.run import CRATE, MANIFEST, Run, name_of
 from pudle.errors import PudleError
-from pudle.harness import files
+from pudle.harness import files, reference
 from pudle.harness.cells import Cell
 from pudle.harness.files import read_json
 
 WORKFLOW = "code/Snakefile"
+LICENSE = "https://spdx.org/licenses/BSD-3-Clause"
 FORMATS = {
     ".csv": "text/csv",
     ".html": "text/html",
@@ -80,7 +81,8 @@ def text(run: Run, digests: Mapping[str, str]) -> str:
 
 def build(run: Run, digests: Mapping[str, str]) -> dict:
     """The same as JSON values: RO-Crate metadata."""
-    ran = [run.told[name_of(cell)] for cell in run.cells if name_of(cell) in run.told]
+    told_of = {name: told for name, told in run.told.items() if reference.was_run(told)}
+    ran = [told_of[name_of(cell)] for cell in run.cells if name_of(cell) in told_of]
     crate = ROCrate()
     crate.name = f"pudle, results at the scale '{run.scale}'"
     crate.description = "Figures, tables and verdicts on unrolled dictionary learning, and the rows behind them."
@@ -90,26 +92,31 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
     crate.root_dataset["conformsTo"] = profiles
     terms = "Who runs the workflow has not said what others may do with its results."
     crate.license = add("#license", "CreativeWork", name="not stated", description=terms)
+    of_code = add(LICENSE, "CreativeWork", name="BSD-3-Clause", description="The licence of pudle, its workflow included.")
     versions = {name: _versions(ran, name) for name in ("pudle", "snakemake")}
     for name, digest in digests.items():
         _add_file(crate, run, name, digest, versions["snakemake"])
     workflow = crate.mainEntity
     commits = {json.dumps(told["provenance"].get("git"), sort_keys=True) for told in ran}
     workflow["version"] = sorted(commits)
+    for name in run.kept_code:
+        if not name.startswith("code/plugins/"):  # those are the user's own
+            crate.get(name)["license"] = of_code
     tools = {step.command: None for step in run.steps}
     for command in tools:
-        about = {"name": command, "version": versions["pudle"], "url": workflow}  # its source has no other address
+        about = {"name": command, "version": versions["pudle"], "license": of_code}
+        about["url"] = workflow  # its source has no other address
         tools[command] = add(f"#{command.replace(' ', '-')}", "SoftwareApplication", **about)
     workflow["hasPart"] = [*(crate.get(name) for name in run.kept_code if name != WORKFLOW), *tools.values()]
 
     for cell in run.cells:
-        told = run.told.get(name_of(cell))
+        told = told_of.get(name_of(cell))
         if told:
             _add_settings(add, cell, told)
             _add_code(crate, add, told)
             for name, digest in told["inputs"].items():
                 add(_data(name, digest), "DigitalDocument", name=name, sha256=digest)
-    by_step = {f"cell/{name_of(cell)}": run.told.get(name_of(cell)) for cell in run.cells}
+    by_step = {f"cell/{name_of(cell)}": told_of.get(name_of(cell)) for cell in run.cells}
     for step in run.steps:
         told = by_step.get(step.name)
         sources = []
@@ -126,6 +133,10 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
         )
         if told:
             action["startTime"], action["endTime"] = told["started"], told["ended"]
+            if reference.is_taken(told):
+                action["description"] = (
+                    f"Not computed in this run: taken from {reference.origin(told)}, computed at the times given."
+                )
             failed = told["status"] == "failed"
             action["actionStatus"] = {"@id": f"http://schema.org/{'Failed' if failed else 'Completed'}ActionStatus"}
     whole = add(

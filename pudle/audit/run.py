@@ -9,14 +9,15 @@ from pathlib import Path
 
 from pudle import experiments, methods
 from pudle.errors import PudleError, nearest
-from pudle.harness import cells
+from pudle.harness import cells, reference
 from pudle.harness.files import read_json
 
 MANIFEST = "manifest.json"
 CRATE = "ro-crate-metadata.json"  # the same bytes under the name that other tools look for
 APART = ("logs", ".snakemake")  # folders that no number comes from
 PICTURES = ("pdf", "png", "svg")
-_SHAPE = dict.fromkeys(("started", "ended", "status", "fingerprint"), str) | dict.fromkeys(("seeds", "endings"), list)
+_SHAPE: dict[str, type] = dict.fromkeys(("started", "ended", "status", "fingerprint"), str)
+_SHAPE |= dict.fromkeys(("seeds", "endings"), list)
 _SHAPE |= dict.fromkeys(("settings", "provenance", "code", "inputs", "outputs"), dict)
 
 
@@ -72,6 +73,14 @@ class Run:
                     found[name_of(cell)] = told
         return found
 
+    @cached_property
+    def reference_results(self) -> reference.Reference | None:
+        """The reference results that the configuration names, where they are here."""
+        try:
+            return reference.find(self.config.get("reference"), experiments.HOME)
+        except PudleError:
+            return None
+
     def of(self, experiment: str) -> list[cells.Cell]:
         return [cell for cell in self.cells if cell.experiment == experiment]
 
@@ -104,7 +113,8 @@ class Run:
         yield Step("configuration", "pudle configuration", (), ("config.json",))
         everything = tuple(name for names in made.values() for name in names)
         for cell in self.cells:
-            yield Step(f"cell/{name_of(cell)}", "pudle cell", ("config.json",), tuple(self.outputs(cell)))
+            command = "pudle reference take" if reference.is_taken(self.told.get(name_of(cell), {})) else "pudle cell"
+            yield Step(f"cell/{name_of(cell)}", command, ("config.json",), tuple(self.outputs(cell)))
         for experiment in self.experiments:
             yield Step(f"tables/{experiment}", "pudle tables", tuple(made[experiment]), (f"tables/{experiment}.csv",))
             drawn = [f"figures/{experiment}/{figure.name}" for figure in experiments.get(experiment).figures]
@@ -138,8 +148,9 @@ class Run:
         parts = name.split("/")
         if parts[-1] in ("timings.csv", "cell.json", "index.html", MANIFEST, CRATE):
             return True
-        timed = parts[0] == "figures" and [figure.name for figure in experiments.get(parts[1]).figures if figure.timed]
-        return bool(timed) and Path(name).stem in timed
+        if parts[0] != "figures":
+            return False
+        return Path(name).stem in [figure.name for figure in experiments.get(parts[1]).figures if figure.timed]
 
 
 def name_of(cell: cells.Cell) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from pudle import __version__, experiments
 from pudle.audit.run import Run, name_of
 from pudle.cli import audit as _audit
 from pudle.cli import data as _data
+from pudle.cli import doctor as _doctor
 from pudle.cli import plugins as _plugins
+from pudle.cli import reference as _reference
 from pudle.errors import PudleError, one_of
 from pudle.harness import cells, files
 
@@ -24,8 +27,37 @@ ROOT = click.option(
 )
 
 
+def _starting(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    return [name for name in experiments.EXPERIMENTS if name.startswith(typed)]
+
+
+EXPERIMENT = click.argument("experiment", shell_complete=_starting)
+SECTIONS = {
+    "Results": ("claims", "audit", "trace", "diff", "export"),
+    "Methods, denoisers and data": ("methods", "new-method", "check-method", "denoisers", "check-denoiser", "data"),
+    "Set-up": ("doctor", "keys", "completion"),
+    "Others": (),
+    "Stages, which the workflow calls": (
+        *("configuration", "cell", "tables", "coverage", "figures", "verdicts", "controls", "published", "report", "manifest"),
+    ),
+}
+
+
 class People(click.Group):
-    """Shows a :class:`PudleError`, and what the system refuses (a full disk, say), as one paragraph and ends with status 2."""
+    """Lists its commands in sections.
+
+    Shows a :class:`PudleError`, and what the system refuses (a full disk, say), as one paragraph and ends with status 2.
+    """
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        named = {name for names in SECTIONS.values() for name in names}
+        width = max(map(len, self.commands))
+        for title, names in SECTIONS.items():
+            listed = [*names, *(name for name in self.commands if title == "Others" and name not in named)]
+            rows = [(name.ljust(width), self.commands[name].get_short_help_str(formatter.width - width - 6)) for name in listed]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def invoke(self, context: click.Context):
         for stream in (sys.stdout, sys.stderr):
@@ -46,14 +78,25 @@ class People(click.Group):
         sys.exit(2)
 
 
-@click.group(cls=People, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=People, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
 def main():
     """Unrolled dictionary learning, replicated, checked and extended. `snakemake` regenerates everything; these are the pieces."""
 
 
-for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS):
+for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS, _doctor.doctor, _reference.reference):
     main.add_command(command)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str):
+    """Print what makes SHELL complete the commands, options and values of pudle; `source <(pudle completion bash)`."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(main, {}, "pudle", "_PUDLE_COMPLETE").source())
 
 
 @main.command()
@@ -215,7 +258,7 @@ def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, ou
 
 
 @main.command()
-@click.argument("experiment")
+@EXPERIMENT
 @ROOT
 def tables(experiment: str, root: Path):
     """Summarise the rows of EXPERIMENT: ROOT/tables/EXPERIMENT.csv."""
@@ -242,20 +285,19 @@ def coverage(root: Path):
 
 
 @main.command()
-@click.argument("experiment")
+@EXPERIMENT
 @ROOT
 def figures(experiment: str, root: Path):
     """Draw the figures of EXPERIMENT as PDF, PNG and SVG, each with the CSV of what is plotted: ROOT/figures/EXPERIMENT/."""
     from pudle.analysis import style
 
     results, scale = _results(experiment, root), _plan(root)[0]["scale"]
-    n_seeds = len(results.cells[0].seeds)
     folder = root / "figures" / experiment
     drawn = experiments.get(experiment).figures
-    for figure in drawn:
+    for figure in _progress(drawn, f"figures of {experiment}"):
         image, plotted = style.draw(figure, results)
-        style.save(image, plotted, folder / figure.name, f"{scale} scale, n = {n_seeds} seed{'s' * (n_seeds > 1)}")
-    files.write(folder / "captions.md", style.captions(drawn, scale, n_seeds))
+        style.save(image, plotted, folder / figure.name, f"{scale} scale, {results.stamp}")
+    files.write(folder / "captions.md", style.captions(drawn, scale, results.stamp))
 
 
 @main.command()
@@ -275,7 +317,7 @@ def verdicts(root: Path):
 
 
 @main.command()
-@click.argument("experiment")
+@EXPERIMENT
 @ROOT
 def controls(experiment: str, root: Path):
     """Run the negative controls of EXPERIMENT: ROOT/controls/EXPERIMENT.csv. Exit with status 2 if one lets its claim stand."""
@@ -287,7 +329,9 @@ def controls(experiment: str, root: Path):
     controlled = list(filter(experiments.has_controls, experiments.EXPERIMENTS))
     spoiled = experiments.controls(one_of(experiment, controlled, "experiment with negative controls"))
     judged = experiments.get(experiment).claims
-    table = pd.DataFrame([row for control in spoiled for row in verdicts(control, judged)])
+    table = pd.DataFrame(
+        [row for control in _progress(spoiled, f"controls of {experiment}") for row in verdicts(control, judged)]
+    )
     click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
     refuse_blind(experiment, table)
     files.replace(root / "controls" / f"{experiment}.csv", lambda path: table.to_csv(path, index=False))
@@ -324,6 +368,13 @@ def report(root: Path):
             raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
     figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
     files.write(root / "report" / "index.html", page(root, merged["scale"], planned, figures))
+
+
+def _progress(items: Sequence, what: str) -> Iterable:
+    """``items``, counted on standard error as they are worked on; silent where that is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, disable=None)
 
 
 def _limit_threads(threads: int) -> None:

@@ -11,6 +11,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from pudle.core.units import number
 from pudle.core.unrolling import check_shapes
 from pudle.kernels import simd
 from pudle.kernels.cache import forget_stale_code
@@ -26,6 +27,8 @@ def pursue(x: Tensor, dictionary: Tensor, *, sparsity: int | None = None, residu
     Source: Pati et al., Asilomar 1993; with DᵀD alone: Rubinstein et al., Technion CS-2008-08.
     """
     check_shapes(x, dictionary)
+    sparsity = sparsity if sparsity is None else number("sparsity", sparsity, least=1, whole=True)
+    residual = number("residual", residual)
     x, dictionary = x.detach(), dictionary.detach()
     (n, _), p = x.shape, dictionary.shape[1]
     products = (torch.nn.functional.pad(matrix @ dictionary, (0, -p % LANES)) for matrix in (dictionary.T, x))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pudle.errors import PudleError
 from pudle.harness import files, provenance, usage
@@ -26,7 +27,7 @@ class Cell:
     """One point of an experiment's grid: flat ``settings``, its ``seeds``, and which settings vary over the grid."""
 
     experiment: str
-    settings: Mapping[str, object]
+    settings: Mapping[str, Any]
     seeds: tuple[int, ...]
     varies: tuple[str, ...]
 
@@ -42,7 +43,7 @@ class Cell:
         return Path(root, "cells", self.experiment, self.id)
 
 
-def grid(settings: Mapping[str, object], **lists: str) -> Iterator[dict[str, object]]:
+def grid(settings: Mapping[str, Any], **lists: str) -> Iterator[dict[str, object]]:
     """Every combination of the settings that are lists: ``grid(settings, estimator="estimators")`` yields one flat dictionary
     for each value of ``settings["estimators"]``, under the name ``estimator``; the other settings stay as they are."""
     fixed = {key: value for key, value in settings.items() if key not in lists.values()}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def load(path: Path, key: str) -> dict | None:
         return None
     import torch
 
-    saved = torch.load(path, weights_only=True, map_location="cpu")
+    saved: dict = torch.load(path, weights_only=True, map_location="cpu")
     return _loaded(saved["state"]) if saved["key"] == key else None
 
 
@@ -103,7 +104,7 @@ def _saved(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _loaded(value: object) -> object:
+def _loaded(value: object) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -100,7 +100,7 @@ class Registry:
         self.discover()
         return tuple(sorted(self.classes))
 
-    def get(self, name: str) -> type:
+    def get(self, name: str) -> type[Plugin]:
         """The class registered as ``name``; an unknown one is a :class:`PudleError` with the nearest."""
         return self.classes[one_of(name, self.names(), self.kind)]
 
@@ -168,7 +168,7 @@ def _load(path: Path) -> None:
     file = path.expanduser().resolve()
     module = f"{provenance.PLUGIN}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"  # without the folder: fingerprints hold wherever it lies
     if module in sys.modules:
-        if Path(sys.modules[module].__file__) != file:
+        if Path(sys.modules[module].__file__ or "") != file:
             raise PudleError(f"plugin {path}: {sys.modules[module].__file__} is a plugin of the same name: rename one")
         return
     if not file.is_file() or file.suffix != ".py":
@@ -176,6 +176,7 @@ def _load(path: Path) -> None:
         raise PudleError(f"plugin {path}: {'not a Python file' if file.exists() else f'there is no such file{where}'}")
     before = _registered()
     spec = spec_from_file_location(module, file)
+    assert spec and spec.loader  # the name ends in .py
     sys.modules[module] = module_from_spec(spec)
     try:
         spec.loader.exec_module(sys.modules[module])

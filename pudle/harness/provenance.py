@@ -34,7 +34,7 @@ def fingerprint(*names: str) -> str:
 
 def code(*names: str) -> dict[str, str]:
     """SHA-256 of the source of the modules that :func:`fingerprint` is over, by their names."""
-    return {module: files.sha256(_source(module)) for module in sorted(set().union(*map(modules, names)))}
+    return {module: files.sha256(Path(_source(module) or "")) for module in sorted(set().union(*map(modules, names)))}
 
 
 def modules(name: str) -> set[str]:
@@ -97,7 +97,7 @@ def _installed(file: str) -> bool:
 
 def hidden(plugin: str) -> str | None:
     """A file that the module ``plugin`` would import from its folder, had not another plug-in one of the same name."""
-    home = _source(plugin)
+    home = _source(plugin) or ""
     tree = ast.parse(Path(home).read_text(encoding="utf-8"))
     for name in {name.split(".")[0] for name in _imports(tree, "")} - {__name__.split(".")[0]}:
         beside, loaded = _within(os.path.dirname(home), name), getattr(sys.modules.get(name), "__file__", None)
@@ -148,7 +148,7 @@ def _joined(values: list[ast.expr]) -> list[ast.expr]:
     parts: list[ast.expr] = []
     for value in values:
         if isinstance(value, ast.Constant) and parts and isinstance(parts[-1], ast.Constant):
-            parts[-1] = ast.Constant(parts[-1].value + value.value)
+            parts[-1] = ast.Constant(parts[-1].value + value.value)  # type: ignore[operator]  # both are text
         elif not (isinstance(value, ast.Constant) and value.value == ""):
             parts.append(value)
     return parts
@@ -177,7 +177,8 @@ def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
     It holds what was opened, not what was said to be used, so no loader of data has to tell. Modules are no data.
     """
     _listen()
-    opened, found = set(), {}
+    opened: set = set()
+    found: dict = {}
     token = _READ.set(opened)
     try:
         yield found
@@ -228,7 +229,7 @@ def device() -> str:
     """What is computed on, torch's default device: "cpu", or the name of the GPU."""
     torch = sys.modules.get("torch")
     used = torch and torch.get_default_device()
-    if used and used.type == "cuda":
+    if torch and used and used.type == "cuda":
         return torch.cuda.get_device_name(used)
     return used.type if used else "cpu"
 
@@ -256,7 +257,7 @@ def _git() -> dict | None:
         return os.fsdecode(done.stdout).strip()
 
     folder = str(Path(__file__).parent)
-    top = Path(importlib.util.find_spec(__name__.split(".")[0]).origin).parents[1]
+    top = Path(sys.modules[__name__.split(".")[0]].__file__ or "").parents[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # as hooks set them
     try:
         if not os.path.samefile(git("rev-parse", "--show-toplevel"), top):

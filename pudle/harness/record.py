@@ -40,7 +40,7 @@ class Record:
         self._rows: list[dict] = []
         self._timings: list[dict] = []
         self._seed: int | None = None
-        self._labels: dict[str, str] = {}
+        self._labels: Mapping[str, object] = {}
         self._step = 0
         self._first = 0, 0  # row and timing of the current seed
         self.arrays: dict[str, np.ndarray] = {}
@@ -118,11 +118,11 @@ class Record:
         """If it is time to, keep ``state()`` of the current seed (arrays, and what JSON can say) with its rows and timings so far."""
         if self._checkpoints and self._checkpoints.due():
             rows, timings = self._first
-            self._checkpoints.save(self._seed, {**state(), "rows": self._rows[rows:], "timings": self._timings[timings:]})
+            self._checkpoints.save(self._current(), {**state(), "rows": self._rows[rows:], "timings": self._timings[timings:]})
 
     def resume(self) -> dict | None:
         """What :meth:`keep` kept last of the current seed in a run of this cell that was stopped; its rows and timings are here again."""
-        kept = self._checkpoints and self._checkpoints.load(self._seed)
+        kept = self._checkpoints and self._checkpoints.load(self._current())
         if not kept:
             return None
         rows, timings = self._first
@@ -143,7 +143,11 @@ class Record:
 
     def save_arrays(self, path: Path) -> None:
         with open(path, "wb") as file:
-            np.savez_compressed(file, **self.arrays)
+            np.savez_compressed(file, **self.arrays)  # type: ignore[arg-type]
+
+    def _current(self) -> int:
+        assert self._seed is not None, "inside `with record.seed(...)` only"
+        return self._seed
 
     def _row(self, step: int, quantity: str, value: float, labels: Mapping[str, object]) -> dict:
         for label in labels.values():

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import jsonschema
 import yaml
@@ -14,7 +15,7 @@ LARGEST = 10**12  # of a whole number
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML has it: planning reads a dozen files
 
 
-def read(path: Path) -> object:
+def read(path: Path) -> Any:
     """What a YAML file of plain values holds."""
     return YAML(path.read_text(encoding="utf-8")).get_single_data()
 
@@ -84,7 +85,7 @@ def _sets(options: object, keys: Sequence[object]) -> bool:
 
 def _refuse_doubles(path: Path, node: yaml.Node | None, keys: tuple = (), above: tuple = ()) -> None:
     """YAML itself would drop the first of two keys that are the same, and read what holds itself."""
-    if any(node is outer for outer in above):
+    if node and any(node is outer for outer in above):
         raise PudleError(f"{path}, line {node.start_mark.line + 1}: {_dotted(keys)!r} holds itself")
     if isinstance(node, yaml.MappingNode):
         lines: dict[tuple, int] = {}

@@ -18,8 +18,8 @@ rule manifest:
     params:
         root=lambda wildcards: ROOT,
         config=hashlib.sha256(files.canonical_json(config).encode()).hexdigest(),
-        snakefile=f"{workflow.basedir}/Snakefile",
-        sources=contents(f"{workflow.basedir}/Snakefile", f"{workflow.basedir}/workflow/rules/*.smk", *PLUGINS),
+        snakefile=f"{BASE}/Snakefile",
+        sources=contents(f"{BASE}/Snakefile", f"{BASE}/workflow/rules/*.smk", *PLUGINS),
         fingerprint=code("audit.manifest"),
     shell:
         "pudle manifest --root {params.root:q} --snakefile {params.snakefile:q} 2> {log:q}"

@@ -23,6 +23,6 @@ rule report:
     params:
         root=lambda wildcards: ROOT,
         fingerprint=code("analysis.report"),
-        page=contents(f"{workflow.basedir}/pudle/analysis/report/page.*"),
+        page=contents(f"{BASE}/pudle/analysis/report/page.*"),
     shell:
         "pudle report --root {params.root:q} 2> {log:q}"
