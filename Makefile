@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: all setup test test-slow lint docs wheel pins smoke paper denoising-best clean help
+.PHONY: all setup test test-slow lint docs wheel pins smoke paper paper-from-scratch denoising-best clean help
 
 all: setup ## every figure, table and verdict at the default scale, into results/default/
 	$(SNAKEMAKE)
@@ -12,8 +12,11 @@ all: setup ## every figure, table and verdict at the default scale, into results
 smoke: setup ## the same in seconds, at toy size: does everything run?
 	$(SNAKEMAKE) --configfile config/smoke.yaml
 
-paper: setup ## the paper's sizes; needs its image sets (see README)
+paper: setup ## the paper's sizes, from the results in results/reference: minutes, and no image sets
 	$(SNAKEMAKE) --configfile config/paper.yaml
+
+paper-from-scratch: setup ## the same computed here: days, and the paper's image sets (see README)
+	$(SNAKEMAKE) --configfile config/paper.yaml --config reference=null
 
 denoising-best: setup ## how far better training takes the paper's denoiser: hours; needs the paper's image sets
 	$(SNAKEMAKE) --configfile config/denoising-best.yaml
@@ -63,7 +66,7 @@ pins: setup ## requirements.txt, requirements-docs.txt and environment.yml from 
 	$(BIN)/python tools/pins.py
 
 clean: ## remove results; keeps .venv
-	find results -mindepth 1 ! -name README.md ! -name .gitkeep -delete
+	find results -mindepth 1 ! -path 'results/reference*' ! -name README.md ! -name .gitkeep -delete
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | column -t -s '	'

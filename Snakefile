@@ -6,6 +6,7 @@ configfile: f"{BASE}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/reference.smk"
 include: "workflow/rules/cells.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"

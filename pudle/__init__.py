@@ -8,7 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "encode": "core.unrolling",
+    "encode": "core.encoding",
     "lasso": "core.lasso",
     "dictionary_gradient": "core.gradients",
     "make_sparse_data": "data.synthetic",

@@ -12,10 +12,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import trange
 
+from pudle.core.encoding import encode
 from pudle.core.gradients import ESTIMATORS, unrolled_gradient
 from pudle.core.optimization import ConstrainedDescent, normalize_atoms
 from pudle.core.units import power_of_two
-from pudle.core.unrolling import Unrolling, encode
+from pudle.core.unrolling import Unrolling
 
 
 class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

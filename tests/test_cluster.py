@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,3 +127,30 @@ def test_a_run_whose_jobs_are_still_queued_is_refused_and_an_interrupted_one_lea
     finally:
         subprocess.run(["scancel", hog], check=True)
         wait_until(lambda: not queue())
+
+
+CONDA = """#!/usr/bin/env bash
+case "$*" in
+    "info --json") echo '{{"conda_prefix": "{folder}", "platform": "linux-64"}}' ;;
+    --version) echo "conda 24.7.1" ;;
+    config*) echo '{{"get": {{"channel_priority": "strict"}}}}' ;;
+    *create*)
+        prefix="${{@: -1}}"
+        while [ $# -gt 0 ]; do if [ "$1" = --prefix ]; then prefix="$2"; fi; shift; done
+        mkdir -p "$prefix/bin"
+        printf '#!/bin/sh\\necho "$@" >> {folder}/jobs\\nexec {python} "$@"\\n' > "$prefix/bin/python"
+        chmod +x "$prefix/bin/python" ;;
+esac
+"""
+
+
+def test_with_conda_jobs_use_the_interpreter_of_its_environment(checkout, tmp_path, monkeypatch):
+    """A stand-in for conda makes an environment whose Python writes down what it is asked to do."""
+    folder = tmp_path / "conda"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "conda").write_text(CONDA.format(folder=folder, python=sys.executable))
+    (folder / "bin" / "conda").chmod(0o755)
+    (folder / "bin" / "activate").write_text('export PATH="$1/bin:$PATH"\n')
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    Workflow(checkout, tmp_path, TOY | LEARNING)("--sdm", "conda", "--until", "configuration")
+    assert "job_server.py configuration" in (folder / "jobs").read_text()

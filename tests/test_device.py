@@ -18,10 +18,11 @@ from pudle import UnrolledDictionaryLearning, cli, experiments, make_sparse_data
 from pudle.audit import rerun
 from pudle.audit.run import Run, name_of
 from pudle.core import convolution
+from pudle.core.encoding import encode
 from pudle.core.gradients import unrolled_gradient
 from pudle.core.initialization import random_filters
 from pudle.core.networks import Network, network_gradient
-from pudle.core.unrolling import Unrolling, encode
+from pudle.core.unrolling import Unrolling
 from pudle.errors import PudleError
 from pudle.experiments._shared.recovery import learn
 from pudle.harness import cells, provenance

@@ -10,8 +10,9 @@ import torch
 
 import pudle
 from pudle import methods
+from pudle.core.encoding import encode
 from pudle.core.gradients import unrolled_gradient
-from pudle.core.unrolling import Unrolling, encode
+from pudle.core.unrolling import Unrolling
 from pudle.errors import PudleError
 from pudle.experiments._shared.recovery import learn
 from pudle.harness.record import Record

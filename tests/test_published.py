@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,6 +180,7 @@ def test_denoising_draws_its_published_curves_at_the_paper_scale_alone():
             dashed = [line for axis in figure.axes for line in axis.lines if line.get_linewidth() < 1 and line.is_dashed()]
             found = set(plotted["curve"].dropna()) if "curve" in plotted else set()
             assert len(dashed) == len(found)
+            plt.close(figure)
             drawn[ours["crop"], draw.__name__] = found
     every = set(published.curves().curve[published.curves().experiment == "denoising"])
     at_main = {"denoising-dec-0.16", "denoising-ae-ls-0.16", "denoising-ae-lasso-0.16"}

@@ -58,11 +58,13 @@ def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int 
 
 
 def draw(figure: Figure, results) -> tuple:
-    """What ``figure`` draws. Where runs ended early and it cannot do without them, an empty sheet says so: the rest of the run goes on."""
-    ended = results.rows.quantity.isin(ENDINGS)
-    if not ended.any():
+    """What ``figure`` draws. Where runs ended early or cells were not run, and it cannot do without them, an empty sheet says so: the rest of
+    the run goes on."""
+    ended, not_run = results.rows.quantity.isin(ENDINGS), results.not_run
+    if not ended.any() and not not_run:
         return figure.draw(results)
-    reason = "no rows: every run ended early"
+    lacking = f"was not run ({len(not_run)} of {len(results.cells)} cells)" if not_run else "ended early"
+    reason = "not run" if not len(results.rows) else "no rows: every run ended early"
     if not ended.all():
         try:
             return figure.draw(results)
@@ -71,7 +73,7 @@ def draw(figure: Figure, results) -> tuple:
 
             plt.close("all")
             traceback.print_exc()  # for the log: it may be a bug
-            reason = f"not drawn: what it needs ended early ({type(error).__name__})"
+            reason = f"not drawn: what it needs {lacking} ({type(error).__name__})"
     sheet, (axis,) = panels()
     axis.axis("off")
     sheet.text(0.5, 0.5, reason, ha="center", va="center", fontsize=7)
@@ -141,7 +143,7 @@ def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
     plt.close(figure)
 
 
-def captions(figures: Sequence[Figure], scale: str, n_seeds: int) -> str:
-    """The captions of an experiment's figures, in Markdown."""
-    seeds = f"Scale: {scale}; n = {n_seeds} seeds; bands: {statistics.BAND}."
+def captions(figures: Sequence[Figure], scale: str, stamp: str) -> str:
+    """The captions of an experiment's figures, in Markdown; ``stamp`` tells the seeds (:attr:`pudle.analysis.tables.Results.stamp`)."""
+    seeds = f"Scale: {scale}; {stamp}; bands: {statistics.BAND}."
     return "\n".join(f"## {figure.name}\n\n{figure.caption} {seeds}\n" for figure in figures)

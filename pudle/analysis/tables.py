@@ -9,7 +9,7 @@ import pandas as pd
 
 from pudle.analysis import published
 from pudle.analysis.statistics import bootstrap_band
-from pudle.harness import cells, files
+from pudle.harness import cells, files, reference
 from pudle.harness.record import ENDINGS, KEYS, belong, whole
 
 _BLOCK = 500  # points whose resamples fit the cache
@@ -48,10 +48,12 @@ class Results:
         """The experiment's table, ``tables/<experiment>.csv``, as :meth:`summarise` made it."""
         path, columns = self.root / "tables" / f"{self.experiment}.csv", ["quantity", "step", "mean", "low", "high", "n_ended"]
         numbers = dict.fromkeys(("mean", "low", "high"), float)
-        return files.read_csv(path, columns, keep_default_na=False, na_values={"low": "", "high": ""}, dtype=numbers)
+        table = files.read_csv(path, columns, keep_default_na=False, na_values={"low": "", "high": ""}, dtype=numbers)
+        return table.drop(columns="origin", errors="ignore")
 
     def summarise(self) -> pd.DataFrame:
-        """Mean, 95 % bootstrap band, number of seeds and of seeds that ended early for each point and quantity."""
+        """Mean, 95 % bootstrap band, number of seeds and of seeds that ended early for each point and quantity; and, where any cell was
+        taken from reference results, the ``origin`` of each point: "here", or the commits that computed it."""
         rows = self.rows[~self.rows.quantity.isin(ENDINGS)]
         labels = [column for column in rows.columns if column not in KEYS]
         points = rows.pivot_table(index=[*labels, "quantity", "step"], columns="seed", values="value")
@@ -68,6 +70,8 @@ class Results:
             return pd.DataFrame(columns=[*labels, "quantity", "step", "mean", "low", "high", "n_seeds", "n_ended"])
         table = pd.concat(frames, ignore_index=True)
         table["n_ended"] = self._n_ended(table)
+        if self.commits:
+            table["origin"] = origins(table, [(cell, self.told(cell)) for cell in self.finished()])
         return table.sort_values([*labels, "quantity", "step"], ignore_index=True)
 
     def _n_ended(self, points: pd.DataFrame) -> pd.Series:
@@ -95,7 +99,33 @@ class Results:
         return frame[labels + KEYS]
 
     def finished(self) -> list[cells.Cell]:
-        return [cell for cell in self.cells if (cell.folder(self.root) / "cell.json").exists()]
+        """Cells that are there and were run."""
+        return [cell for cell, told in self._records if reference.was_run(told)]
+
+    @property
+    def not_run(self) -> list[cells.Cell]:
+        """Cells that are there as not run: reference results lack them."""
+        return [cell for cell, told in self._records if not reference.was_run(told)]
+
+    @property
+    def commits(self) -> list[str]:
+        """By which the cells that were taken from reference results were computed."""
+        runs = [run for _, told in self._records if reference.is_taken(told) for run in told["taken_from"]["runs"]]
+        return sorted({reference.short(run["commit"]) for run in runs})
+
+    @property
+    def stamp(self) -> str:
+        """How many seeds stand behind the results, and where they were computed if not here: for figures and captions."""
+        counts = sorted({len(told["seeds"]) for _, told in self._records if reference.was_run(told)}) or [0]
+        words = f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seed{'s' * (counts[-1] != 1)}"
+        taken = sum(reference.is_taken(told) and reference.was_run(told) for _, told in self._records)
+        if taken:
+            words += f"; {taken} of {len(self.cells)} cells taken from reference results, commit {', '.join(self.commits)}"
+        return words + (f"; {len(self.not_run)} not run" if self.not_run else "")
+
+    @cached_property
+    def _records(self) -> list[tuple[cells.Cell, dict]]:
+        return [(cell, self.told(cell)) for cell in self.cells if (cell.folder(self.root) / "cell.json").exists()]
 
     def told(self, cell: cells.Cell) -> dict:
         """The ``cell.json`` of a finished cell."""
@@ -107,19 +137,34 @@ class Results:
             return dict(archive)
 
 
+def origins(table: pd.DataFrame, told: Iterable[tuple[cells.Cell, dict]]) -> pd.Series:
+    """Where each row of ``table`` was computed, by the cells that it can come from."""
+    found = pd.Series("here", table.index, dtype=object)
+    for cell, record in told:
+        of_cell = pd.Series(True, table.index)
+        for key in cell.varies:
+            if key in table:
+                of_cell &= table[key].astype(str) == str(cell.settings.get(key, ""))
+        found[of_cell] = reference.origin(record)
+    return found
+
+
 def coverage(planned: Sequence[cells.Cell], root: Path) -> pd.DataFrame:
-    """Every planned cell with its status: done, diverged, stalled, failed or missing. Maps cell ids to settings."""
+    """Every planned cell with its status: done, diverged, stalled, failed, not run or missing; and where it was computed, "here" or by
+    which commit of the reference results. Maps cell ids to settings."""
     table = []
     for cell in planned:
         folder = cell.folder(root)
         ran: dict = cells.read(folder) if (folder / "cell.json").exists() else {"status": "missing", "endings": []}
+        endings = [f"seed {ending['seed']}: {ending['reason']}" for ending in ran["endings"]]
         table.append(
             {
                 "experiment": cell.experiment,
                 "cell": cell.id,
                 "status": ran["status"],
+                "origin": reference.origin(ran),
                 "seeds": " ".join(map(str, cell.seeds)),
-                "endings": "; ".join(f"seed {ending['seed']}: {ending['reason']}" for ending in ran["endings"]),
+                "endings": "; ".join(filter(None, [*endings, reference.remark(ran)])),
                 "settings": files.canonical_json(dict(cell.settings)),
             }
         )

@@ -1,5 +1,6 @@
 """Do the files agree with the manifest, the cells with the plan, and the cells' records with their files and with today's code?"""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from pudle.audit.recompute import findings as recomputed
 from pudle.audit.run import CRATE, MANIFEST, Run, name_of, on_disk
 from pudle.data import catalogue
 from pudle.errors import PudleError
-from pudle.harness import files
+from pudle.harness import files, reference
+from pudle.harness.cells import Cell
 from pudle.harness.record import ENDINGS
 
 LIMIT = 20  # findings about entries of the manifest that are told one by one
@@ -96,7 +98,7 @@ def _stray(run: Run, name: str) -> str:
 
 
 def _cells(run: Run) -> Iterator[Finding]:
-    data = Path(run.data).expanduser()
+    kept, data = run.reference_results, Path(run.data).expanduser()
     for cell in run.cells:
         name, told = run.path(cell, "cell.json"), run.told.get(name_of(cell))
         if told is None:
@@ -104,10 +106,14 @@ def _cells(run: Run) -> Iterator[Finding]:
             continue
         planned = {key: getattr(cell, key) for key in ("experiment", "id")} | {"settings": dict(cell.settings)}
         planned |= {key: list(getattr(cell, key)) for key in ("varies", "seeds")}
+        if reference.is_taken(told):
+            left_out = set(map(str, told.get("not_run", ())))
+            planned["seeds"] = [seed for seed in cell.seeds if str(seed) not in left_out]
+            yield from _taken(run, kept, cell, told)
         for key, value in planned.items():
             if told.get(key) != value:
                 yield Finding(name, "settings", f"{key} {_differing(value, told.get(key))}")
-        if told["fingerprint"] != (now := experiments.fingerprint(cell)):
+        if not reference.is_taken(told) and told["fingerprint"] != (now := experiments.fingerprint(cell)):
             changed = _changed(told["code"], experiments.code(cell))
             yield Finding(name, "code", f"was run by other code ({told['fingerprint']}) than is here ({now}): {changed}")
         for output, digest in told["outputs"].items():
@@ -117,9 +123,48 @@ def _cells(run: Run) -> Iterator[Finding]:
         for source in catalogue.differing(told["inputs"], experiments.data_sets(cell), data):
             if source in told["inputs"]:
                 yield Finding(name, "data", f"read another {source} than is here")
-            elif told["status"] != "failed":
+            elif told["status"] != "failed" and reference.was_run(told):
                 yield Finding(name, "data", f"does not say that it read {source}, which is here")
-        yield from _endings(run, cell, told)
+        if reference.was_run(told):
+            yield from _endings(run, cell, told)
+    yield from _unplanned(run, kept)
+
+
+def _taken(run: Run, kept: reference.Reference | None, cell: Cell, told: dict) -> Iterator[Finding]:
+    """A cell that was taken, or left as not run, is what the reference has now; where that is not here, nothing is said."""
+    if kept is None:
+        return
+    try:
+        offer = kept.offer(cell)
+        if offer is None and not reference.was_run(told) and not kept.kept.get(name_of(cell)):
+            return  # left out for want of data
+        if offer is None or not offer.stands(cell.folder(run.root)):
+            yield Finding(run.path(cell, "cell.json"), "reference", f"is not what {kept.name} holds now; run `snakemake` again")
+            return
+        contents = offer.contents()
+        if told != offer.record({name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}):
+            yield Finding(run.path(cell, "cell.json"), "reference", f"does not say what {kept.name} says")
+        for output, content in contents.items():
+            path = cell.folder(run.root) / output
+            if path.is_file() and path.read_bytes() != content:
+                yield Finding(run.path(cell, output), "reference", f"is not what {kept.name} holds")
+    except PudleError as error:
+        yield Finding(run.path(cell, "cell.json"), "reference", str(error))
+
+
+def _unplanned(run: Run, kept: reference.Reference | None) -> Iterator[Finding]:
+    """Cells of the reference, in the experiments of this run, whose settings are not planned any more."""
+    if kept is None:
+        return
+    planned = set(map(name_of, run.cells))
+    try:
+        for name in kept.kept:
+            if name.split("/")[0] in run.experiments and name not in planned:
+                yield Finding(
+                    f"cells/{name}", "reference", f"stands in {kept.name}, but is not planned: its settings have changed"
+                )
+    except PudleError as error:
+        yield Finding("config.json", "reference", str(error))
 
 
 def _endings(run: Run, cell, told: dict) -> Iterator[Finding]:
@@ -140,8 +185,9 @@ def _endings(run: Run, cell, told: dict) -> Iterator[Finding]:
             "rows",
             f"status {told['status']!r} and endings {said} do not fit the rows, where {ended or 'none'} ended early",
         )
-    if set(seeds) != set(cell.seeds):
-        yield Finding(run.path(cell, "rows.csv"), "rows", f"has the seeds {seeds}, not {list(cell.seeds)}")
+    wanted = [seed for seed in cell.seeds if seed not in told.get("not_run", ())]
+    if set(seeds) != set(wanted):
+        yield Finding(run.path(cell, "rows.csv"), "rows", f"has the seeds {seeds}, not {wanted}")
 
 
 def _differing(planned: object, found: object) -> str:

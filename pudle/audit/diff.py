@@ -7,11 +7,11 @@ import pandas as pd
 from pudle.analysis.verdicts import worded
 from pudle.audit.recompute import RTOL
 from pudle.audit.run import Run, name_of
-from pudle.harness import files
+from pudle.harness import files, reference
 
 NONE = "none"
 _UNITS = ("python", "platform", "processor", "cores", "threads", "blas", "device", "dtype", "deterministic")
-_NUMBERS = ("mean", "low", "high", "n_seeds", "n_ended")
+_NUMBERS = ("mean", "low", "high", "n_seeds", "n_ended", "origin")
 
 
 def diff(old: Run, new: Run) -> dict[str, list[dict]]:
@@ -50,9 +50,9 @@ def _statuses(run: Run) -> dict[str, str]:
 
 
 def _gathered(run: Run, what: Callable) -> dict[str, str]:
-    """All values that the cells of a run have for each key."""
+    """All values that the cells of a run have for each key; of cells that were run."""
     found: dict[str, set[str]] = {}
-    for told in run.told.values():
+    for told in filter(reference.was_run, run.told.values()):
         for key, value in what(told):
             found.setdefault(key, set()).add(str(value))
     return {key: ", ".join(sorted(values)) for key, values in found.items()}

@@ -15,7 +15,7 @@ from rocrate.rocrate import ROCrate
 
 from pudle.audit.run import CRATE, MANIFEST, Run, name_of
 from pudle.errors import PudleError
-from pudle.harness import files
+from pudle.harness import files, reference
 from pudle.harness.cells import Cell
 from pudle.harness.files import read_json
 
@@ -81,7 +81,8 @@ def text(run: Run, digests: Mapping[str, str]) -> str:
 
 def build(run: Run, digests: Mapping[str, str]) -> dict:
     """The same as JSON values: RO-Crate metadata."""
-    ran = [run.told[name_of(cell)] for cell in run.cells if name_of(cell) in run.told]
+    told_of = {name: told for name, told in run.told.items() if reference.was_run(told)}
+    ran = [told_of[name_of(cell)] for cell in run.cells if name_of(cell) in told_of]
     crate = ROCrate()
     crate.name = f"pudle, results at the scale '{run.scale}'"
     crate.description = "Figures, tables and verdicts on unrolled dictionary learning, and the rows behind them."
@@ -109,13 +110,13 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
     workflow["hasPart"] = [*(crate.get(name) for name in run.kept_code if name != WORKFLOW), *tools.values()]
 
     for cell in run.cells:
-        told = run.told.get(name_of(cell))
+        told = told_of.get(name_of(cell))
         if told:
             _add_settings(add, cell, told)
             _add_code(crate, add, told)
             for name, digest in told["inputs"].items():
                 add(_data(name, digest), "DigitalDocument", name=name, sha256=digest)
-    by_step = {f"cell/{name_of(cell)}": run.told.get(name_of(cell)) for cell in run.cells}
+    by_step = {f"cell/{name_of(cell)}": told_of.get(name_of(cell)) for cell in run.cells}
     for step in run.steps:
         told = by_step.get(step.name)
         sources = []
@@ -132,6 +133,10 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
         )
         if told:
             action["startTime"], action["endTime"] = told["started"], told["ended"]
+            if reference.is_taken(told):
+                action["description"] = (
+                    f"Not computed in this run: taken from {reference.origin(told)}, computed at the times given."
+                )
             failed = told["status"] == "failed"
             action["actionStatus"] = {"@id": f"http://schema.org/{'Failed' if failed else 'Completed'}ActionStatus"}
     whole = add(

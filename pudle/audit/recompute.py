@@ -24,7 +24,7 @@ from pudle.analysis.claim import Claim, NotRun
 from pudle.analysis.statistics import LEVEL, RESAMPLES
 from pudle.audit.finding import Finding
 from pudle.audit.run import Run, name_of
-from pudle.harness import record
+from pudle.harness import record, reference
 from pudle.harness.record import ENDINGS, KEYS
 
 RTOL = 1e-9  # what another order of summation may change of a number
@@ -82,7 +82,8 @@ def _gather_both(run: Run, experiment: str, rows: dict[str, pd.DataFrame], whole
 def gather(run: Run, experiment: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:
     """The rows of all cells of an experiment, with the settings that vary and the labels as columns, empty where there is none."""
     frames = []
-    for cell in run.of(experiment):
+    ran = [cell for cell in run.of(experiment) if reference.was_run(run.told.get(name_of(cell), {}))]
+    for cell in ran or run.of(experiment):
         frame = of_cell(read(run.root / run.path(cell, "rows.csv")))
         frames.append(frame.assign(**{key: cell.settings.get(key, "") for key in cell.varies}))
     rows = pd.concat(frames, ignore_index=True)
@@ -122,6 +123,9 @@ def _table(run: Run, experiment: str, rows: pd.DataFrame) -> Iterator[Finding]:
         return len({seed for seed, of_it in endings if of_it <= set(zip(labels, place, strict=True))})
 
     expected["n_ended"] = [n_ended(tuple(place)) for place in expected[labels].itertuples(index=False, name=None)]
+    told = [(cell, run.told[name_of(cell)]) for cell in run.of(experiment) if name_of(cell) in run.told]
+    if any(reference.is_taken(record) and reference.was_run(record) for _, record in told):
+        expected["origin"] = tables.origins(expected, told)
     yield from differences(name, "table", expected, read(run.root / name), keys)
 
 
@@ -169,7 +173,7 @@ def _figures(run: Run, experiment: str) -> Iterator[Finding]:
         anew = plotted.to_csv(index=False)
         if anew.encode() != (run.root / name).read_bytes():
             yield from differences(name, "figure", read_text(anew), read(run.root / name))
-    captions = style.captions(drawn, run.scale, len(results.cells[0].seeds))
+    captions = style.captions(drawn, run.scale, results.stamp)
     yield from _same(run, f"figures/{experiment}/captions.md", "figure", captions)
 
 
@@ -195,11 +199,12 @@ def _coverage(run: Run) -> Iterator[Finding]:
     expected = []
     for cell in run.cells:
         told = run.told[name_of(cell)]
-        endings = "; ".join(f"seed {ending['seed']}: {ending['reason']}" for ending in told["endings"])
+        endings = [f"seed {ending['seed']}: {ending['reason']}" for ending in told["endings"]]
+        endings = "; ".join(filter(None, [*endings, reference.remark(told)]))
         seeds = " ".join(str(seed) for seed in cell.seeds)
         settings = tables.cells.files.canonical_json(told["settings"])
-        expected.append((cell.experiment, cell.id, told["status"], seeds, endings, settings))
-    frame = pd.DataFrame(expected, columns=["experiment", "cell", "status", "seeds", "endings", "settings"])
+        expected.append((cell.experiment, cell.id, told["status"], reference.origin(told), seeds, endings, settings))
+    frame = pd.DataFrame(expected, columns=["experiment", "cell", "status", "origin", "seeds", "endings", "settings"])
     yield from differences(
         "cells.csv", "coverage", read_text(frame.to_csv(index=False)), read(run.root / "cells.csv"), ["experiment", "cell"]
     )

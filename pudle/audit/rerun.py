@@ -12,10 +12,12 @@ import pandas as pd
 from tqdm import tqdm
 
 import pudle
+from pudle import experiments
 from pudle.audit.finding import Finding
 from pudle.audit.recompute import read
 from pudle.audit.run import Run, name_of
-from pudle.harness import cells
+from pudle.data import catalogue
+from pudle.harness import cells, files, reference
 
 HOME = Path(pudle.__file__).resolve().parents[1]  # this package is run, whatever lies in the working folder
 TOLERANCE = 1e-3  # of a quantity's largest absolute value: for other machines or versions
@@ -26,23 +28,35 @@ _SITES = (
 _SAME = ("python", "packages", "platform", "processor", "threads", "blas", "device", "dtype", "deterministic")
 
 
-def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = None) -> tuple[list[Finding], list[str]]:
+def rerun(
+    root: Path, count: int, seed: int, plugins: Iterable[str] | None = None, budget: float | None = None
+) -> tuple[list[Finding], list[str]]:
     """Run ``count`` cells, picked by ``seed``, in a folder for the purpose; returns what differs, and a line about each cell.
 
     On the same machine with the same versions the outputs must have the same bytes, but for timings. Else the rows must agree within
     the tolerance, and the line names what is not the same. Cells that met a time limit or ran out of memory are left out.
+
+    budget : seconds that the picked cells may have taken together when they were computed first; unlimited unless given
     """
     run = Run(root, plugins)
-    repeatable = [cell for cell in run.cells if run.told.get(name_of(cell), {}).get("status") in ("done", "diverged")]
     found, told = [], []
-    chosen = random.Random(seed).sample(repeatable, min(count, len(repeatable)))
+    chosen = pick(run, count, seed, budget)
+    if len(chosen) < count:
+        told.append(
+            f"{len(chosen)} cells are run again, not {count}: no others can be here{'' if budget is None else ', or fit'}"
+        )
     for cell in tqdm(chosen, desc="cells run again", unit="cell", disable=None):  # on a terminal only
         with tempfile.TemporaryDirectory() as folder:
             path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
             environment = {name: os.environ[name] for name in os.environ if name in _SITES or not name.startswith("PYTHON")}
             environment |= {"PUDLE_DATA": run.data, "PYTHONPATH": path, "PYTHONUTF8": "1"}
+            words = command(run, cell, folder, _plan(run, cell, Path(folder)))
             done = subprocess.run(
-                command(run, cell, folder), capture_output=True, encoding="utf-8", errors="replace", env=environment
+                words,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                env=environment,
             )
             if done.returncode:
                 found.append(Finding(run.path(cell, "rows.csv"), "rerun", f"cannot be run again: {done.stderr.strip()[-300:]}"))
@@ -53,10 +67,42 @@ def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = Non
     return found, told
 
 
-def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
-    """What runs a cell again, into the folder ``output``; one of a GPU on a GPU, if there is one here."""
+def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[cells.Cell]:
+    """``count`` cells that can be run again, at random by ``seed``. With a ``budget`` in seconds a cell that does not fit in what is left of it
+    is passed over; and so is a taken cell whose data are not here."""
+    chosen, left = [], float("inf") if budget is None else budget
+    repeatable = [cell for cell in run.cells if run.told.get(name_of(cell), {}).get("status") in ("done", "diverged")]
+    for cell in random.Random(seed).sample(repeatable, len(repeatable)):
+        told = run.told[name_of(cell)]
+        seconds = 0 if budget is None else told.get("seconds", 0)
+        if len(chosen) < count and seconds <= left and not (reference.is_taken(told) and _lacks_data(run, cell)):
+            chosen.append(cell)
+            left -= seconds
+    return chosen
+
+
+def _lacks_data(run: Run, cell: cells.Cell) -> bool:
+    return not all(catalogue.is_there(name, Path(run.data)) for name in experiments.data_sets(cell))
+
+
+def _plan(run: Run, cell: cells.Cell, folder: Path) -> Path:
+    """The folder of the run; or one in ``folder`` whose configuration asks for those seeds alone that a taken cell has."""
+    seeds = run.told[name_of(cell)]["seeds"]
+    if seeds == list(cell.seeds):
+        return run.root
+    sections = run.config["experiments"]
+    config = run.config | {"experiments": sections | {cell.experiment: sections[cell.experiment] | {"seeds": seeds}}}
+    files.write(folder / "plan" / "config.json", files.canonical_json(config))
+    return folder / "plan"
+
+
+def command(run: Run, cell: cells.Cell, output: str, root: Path | None = None) -> list[str]:
+    """What runs a cell again, into the folder ``output``; one of a GPU on a GPU, if there is one here.
+
+    root : whose configuration plans it, the run's unless given
+    """
     used = run.told[name_of(cell)]["provenance"].get("device", "cpu")
-    words = ["cell", str(run.root), name_of(cell), "--device", "cpu" if used == "cpu" else "auto", "--output", output]
+    words = ["cell", str(root or run.root), name_of(cell), "--device", "cpu" if used == "cpu" else "auto", "--output", output]
     named = run.config.get("plugins", [])
     if named and not run.plugins:
         words.append("--no-plugins")
@@ -67,11 +113,16 @@ def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
 
 def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], str]:
     then, now = run.told[name_of(cell)], cells.read(folder)
-    names = [name for name in then["outputs"] if name != "timings.csv"]
+    taken = reference.is_taken(then)
+    names = [
+        name for name in then["outputs"] if name == "rows.csv" or not (taken or name == "timings.csv")
+    ]  # its pictures are small
     changed = [name for name in names if now["outputs"].get(name) != then["outputs"][name]]
     if not changed:
         return [], f"{' and '.join(names)} again, byte by byte"
     other = unlike(then["provenance"], now["provenance"])
+    if taken and then["fingerprint"] != experiments.fingerprint(cell):
+        other.append(f"code ({reference.origin(then)}, now {experiments.fingerprint(cell)})")
     if not other:
         return [Finding(run.path(cell, name), "rerun", "another run here gives other bytes") for name in changed], "differs"
     apart = _apart(read(run.root / run.path(cell, "rows.csv")), read(folder / "rows.csv"))
@@ -84,7 +135,10 @@ def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], s
 def _apart(old: pd.DataFrame, new: pd.DataFrame) -> float:
     """The largest distance of two values, as a share of the largest absolute value of their quantity; infinite if other rows are there."""
     keys = [column for column in old if column != "value"]
-    if list(old) != list(new) or not old[keys].equals(new[keys]):
+    if list(old) != list(new) or len(old) != len(new):
+        return float("inf")
+    old, new = (frame.sort_values(keys, kind="stable", ignore_index=True) for frame in (old, new))
+    if not old[keys].equals(new[keys]):
         return float("inf")
     scale = old.value.abs().groupby(old.quantity).transform("max").clip(lower=1e-300)
     return float(((old.value - new.value).abs() / scale).max())

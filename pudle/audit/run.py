@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pudle import experiments, methods
 from pudle.errors import PudleError, nearest
-from pudle.harness import cells
+from pudle.harness import cells, reference
 from pudle.harness.files import read_json
 
 MANIFEST = "manifest.json"
@@ -73,6 +73,14 @@ class Run:
                     found[name_of(cell)] = told
         return found
 
+    @cached_property
+    def reference_results(self) -> reference.Reference | None:
+        """The reference results that the configuration names, where they are here."""
+        try:
+            return reference.find(self.config.get("reference"), experiments.HOME)
+        except PudleError:
+            return None
+
     def of(self, experiment: str) -> list[cells.Cell]:
         return [cell for cell in self.cells if cell.experiment == experiment]
 
@@ -105,7 +113,8 @@ class Run:
         yield Step("configuration", "pudle configuration", (), ("config.json",))
         everything = tuple(name for names in made.values() for name in names)
         for cell in self.cells:
-            yield Step(f"cell/{name_of(cell)}", "pudle cell", ("config.json",), tuple(self.outputs(cell)))
+            command = "pudle reference take" if reference.is_taken(self.told.get(name_of(cell), {})) else "pudle cell"
+            yield Step(f"cell/{name_of(cell)}", command, ("config.json",), tuple(self.outputs(cell)))
         for experiment in self.experiments:
             yield Step(f"tables/{experiment}", "pudle tables", tuple(made[experiment]), (f"tables/{experiment}.csv",))
             drawn = [f"figures/{experiment}/{figure.name}" for figure in experiments.get(experiment).figures]

@@ -10,9 +10,9 @@ from pudle import experiments
 from pudle.audit import manifest, rerun
 from pudle.audit.run import MANIFEST, Run, Step, name_of
 from pudle.errors import PudleError
-from pudle.harness import cells, files
+from pudle.harness import cells, files, reference
 
-_RESULTS = ("value", "mean", "low", "high", "n_seeds", "n_ended")  # columns that are no keys
+_RESULTS = ("value", "mean", "low", "high", "n_seeds", "n_ended", "origin")  # columns that are no keys
 _MOST = 8  # cells or lines that are told one by one
 
 
@@ -81,10 +81,16 @@ def _cell(run: Run, cell: cells.Cell) -> Iterator[str]:
     if told is None:
         yield f"  no record of {name_of(cell)}: it has not been run, or its cell.json is damaged"
         return
+    if not reference.was_run(told):
+        yield f"  status    {reference.remark(told)}"
+        return
     made = told["provenance"]
     git = made.get("git") or {"commit": "none", "clean": True}
     here = "the same as here" if experiments.fingerprint(cell) == told["fingerprint"] else "NOT THE SAME AS HERE"
     yield f"  status    {told['status']}, {told['started']} to {told['ended']}, seeds {', '.join(map(str, told['seeds']))}"
+    if reference.is_taken(told):
+        runs = [f"{one['file']} (commit {reference.short(one['commit'])})" for one in told["taken_from"]["runs"]]
+        yield f"  taken     not computed here: from {told['taken_from']['reference']}, {', '.join(runs)}"
     yield f"  settings  {files.canonical_json(told['settings'])}"
     commit = f"{git['commit']}{'' if git['clean'] else ' with changes'}"
     yield f"  code      fingerprint {told['fingerprint']}, {here}; {len(told['code'])} modules; commit {commit}"

@@ -14,6 +14,7 @@ from pudle.cli import audit as _audit
 from pudle.cli import data as _data
 from pudle.cli import doctor as _doctor
 from pudle.cli import plugins as _plugins
+from pudle.cli import reference as _reference
 from pudle.errors import PudleError, one_of
 from pudle.harness import cells, files
 
@@ -83,7 +84,7 @@ def main():
     """Unrolled dictionary learning, replicated, checked and extended. `snakemake` regenerates everything; these are the pieces."""
 
 
-for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS, _doctor.doctor):
+for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS, _doctor.doctor, _reference.reference):
     main.add_command(command)
 
 
@@ -291,13 +292,12 @@ def figures(experiment: str, root: Path):
     from pudle.analysis import style
 
     results, scale = _results(experiment, root), _plan(root)[0]["scale"]
-    n_seeds = len(results.cells[0].seeds)
     folder = root / "figures" / experiment
     drawn = experiments.get(experiment).figures
     for figure in _progress(drawn, f"figures of {experiment}"):
         image, plotted = style.draw(figure, results)
-        style.save(image, plotted, folder / figure.name, f"{scale} scale, n = {n_seeds} seed{'s' * (n_seeds > 1)}")
-    files.write(folder / "captions.md", style.captions(drawn, scale, n_seeds))
+        style.save(image, plotted, folder / figure.name, f"{scale} scale, {results.stamp}")
+    files.write(folder / "captions.md", style.captions(drawn, scale, results.stamp))
 
 
 @main.command()

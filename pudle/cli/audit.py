@@ -38,9 +38,15 @@ def manifest(root, snakefile):
 @click.option(
     "--rerun", type=click.IntRange(min=0), default=0, metavar="K", help="Run K random cells again and compare their rows."
 )
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="What the cells that --rerun picks may have taken together.",
+)
 @click.option("--seed", default=0, show_default=True, help="Which cells --rerun picks.")
 @PLUGINS
-def audit(results, quick, rerun, seed, plugins):
+def audit(results, quick, rerun, budget, seed, plugins):
     """Check the run in RESULTS, a folder of one scale or a ZIP file of `pudle export`; exit with status 1 if anything is wrong."""
     from tabulate import tabulate
 
@@ -51,7 +57,7 @@ def audit(results, quick, rerun, seed, plugins):
         chosen = list(plugins) or ([] if root != results else None)
         found = checks.audit(root, chosen, recompute=not quick)
         if rerun:
-            again, told = run_again(root, rerun, seed, chosen)
+            again, told = run_again(root, rerun, seed, chosen, budget)
             found += again
             click.echo("\n".join(told), err=True)
     files: dict[tuple[str, str], list[str]] = {}

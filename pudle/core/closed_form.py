@@ -30,6 +30,22 @@ class Gradient(NamedTuple):
     loss: float
 
 
+class Pullback(NamedTuple):
+    """What derivatives z̄_T with respect to codes become: those with respect to x (n, m), D (m, p) or None, λ and α."""
+
+    x: Tensor
+    dictionary: Tensor | None
+    lam: float
+    step: float
+
+
+def pull_back(x: Tensor, dictionary: Tensor, unrolling: Unrolling, given: Tensor, *, weights: bool, slopes: bool) -> Pullback:
+    """Back through all layers from ``given`` z̄_T (n, p). Without ``weights`` or ``slopes``, None for D, or 0 for λ and α, saves time."""
+    return gradient_in_closed_form(
+        x, dictionary, "ae-ls", unrolling, 0, crowds=False if slopes else None, given=given, weights=weights, slopes=slopes
+    )[0]
+
+
 def gradient_in_closed_form(
     x,
     dictionary,
@@ -40,8 +56,11 @@ def gradient_in_closed_form(
     lifted: bool | None = None,
     crowds: bool | None = None,
     start: Tensor | None = None,
+    given: Tensor | None = None,
+    weights: bool = True,
+    slopes: bool = False,
 ):
-    """The gradient, and how many layers of samples ran dense, wide and narrow.
+    """The gradient, or the :class:`Pullback` of ``given`` z̄_T (n, p), and how many layers of samples ran dense, wide and narrow.
 
     sparse_share, lifted : None for what :func:`_sparse_share` and, unless layers end dense, :func:`_lifting_pays` find
     crowds : whether the last layers may be dense again where decay lowers the level; None: where W does not stay in the cache.
@@ -64,46 +83,67 @@ def gradient_in_closed_form(
             sums, lifted = [], False
         elif sparse:
             if lifted is None:  # with W in the cache it makes no difference, and small calls would spend their time on it
-                lifted = not _cached(dictionary) and end == n_layers and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
-            sums = sparse.sums(lifted)
+                lifted = (
+                    weights
+                    and not _cached(dictionary)
+                    and end == n_layers
+                    and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
+                )
+            sums = sparse.sums(lifted, weights, slopes)
         else:
-            sums, lifted = [x.new_zeros(p, p)], False
+            sums, lifted = [x.new_zeros(p, p)] if weights else [], False
+        dense.slopes, lasting = [0.0, 0.0] if slopes else None, None if given is None else x.new_empty(n, p)
         total = sums[0].T if lifted else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ transposed, and the other terms of −D̄ / α
         while done < n:
             few = slice(done, done + 64)
             at_once = share > 0 and share_active(unrolling.shrink(drive[few], 0) if start is None else codes[few]) <= share
             some = slice(done, done + dense.size * (10 if at_once and end == n_layers else 1))
-            block, last = x[some], codes[some]
+            block, last, bar = x[some], codes[some], None if given is None else given[some]
             first = 0 if at_once else dense.forward(drive[some], last)
             if first < n_layers and end < n_layers:
                 dense.count += len(block) * (n_layers - max(first, end))
                 residual, back, errors = _sparse_then_dense(
-                    sparse, dense, max(first, end), block, drive[some], last, dictionary, first, sums, lam, lifted, pool
+                    sparse, dense, max(first, end), block, drive[some], last, dictionary, first, sums, lam, lifted, pool, bar
                 )
             elif first < n_layers:
-                residual, back, errors = sparse.run(block, drive[some], last, first, pool)
+                residual, back, errors = sparse.run(block, drive[some], last, first, pool, given=bar)
+            elif given is not None:
+                back, errors = bar.clone(), 0.0
             else:
                 residual, errors = last @ dictionary.T - block, 0.0
                 back = residual @ dictionary + lam * last.sign() if stop < n_layers else None
-            loss += float(residual.square().sum()) / 2 + (lam * float(last.abs().sum()) if lam else 0.0)
-            _add_product(total, residual.T, last, -1 / step, pool)
+            if given is None:
+                loss += float(residual.square().sum()) / 2 + (lam * float(last.abs().sum()) if lam else 0.0)
+                _add_product(total, residual.T, last, -1 / step, pool)
             if stop < n_layers:
                 if stop < first:
-                    errors = errors + dense.backward(back, first, sums[0], dictionary if lifted else None)
-                _add_product(total, block.T, errors, -1, pool)
+                    errors = errors + dense.backward(back, first, sums[0] if sums else None, dictionary if lifted else None)
+                if weights:
+                    _add_product(total, block.T, errors, -1, pool)
+                if given is not None:
+                    lasting[some] = errors
             done += len(block)
         counts = {"dense": dense.count, **(sparse.counts if sparse else {})}
+        slope = (
+            [sum(pair) for pair in zip(dense.slopes, sparse.slopes() if sparse else [0, 0], strict=True)] if slopes else [0, 0]
+        )
         del transfer, dense, sparse  # what follows needs their memory
         for part in sums[1:]:
             sums[0] += part
         if sums and not lifted:
             _add_product(total, dictionary, sums[0] + sums[0].T, 1, pool)
-        gradient = torch.mul(total, -step / n, out=x.new_empty(m, p))
+        gradient = torch.mul(total, -step / n if given is None else -step, out=x.new_empty(m, p))
+        if given is not None:
+            back = x.new_zeros(n, m)
+            _add_product(back, lasting, dictionary.T, step, pool)
+            return Pullback(back, gradient if weights else None, slope[0], slope[1] / step), counts
     return Gradient(gradient, codes, loss / n), counts
 
 
-def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, lifted, pool):
+def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, lifted, pool, bar):
     """A block through sparse layers ``first`` to ``end``, and dense ones from there; returns what ``sparse.run`` does.
+
+    bar : z̄_T, or None for that of the loss
 
     On the way back sparse layers run once more, as they keep the codes of one sample only.
     """
@@ -116,10 +156,15 @@ def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, s
         some = cuts[task]
         torch.set_flush_denormal(True)
         late.forward(drive[some], codes[some], some)
-        torch.mm(codes[some], dictionary.T, out=residual[some]).sub_(x[some])
-        if sums:
-            torch.mm(residual[some], dictionary, out=back[some]).add_(codes[some].sign(), alpha=lam)
-            errors[some] = late.backward(back[some], late.n_layers, sums[task], dictionary if lifted else None, some)
+        if bar is None:
+            torch.mm(codes[some], dictionary.T, out=residual[some]).sub_(x[some])
+        if dense.stop < late.n_layers:
+            if bar is None:
+                torch.mm(residual[some], dictionary, out=back[some]).add_(codes[some].sign(), alpha=lam)
+            else:
+                back[some] = bar[some]
+            part = sums[task] if sums else None
+            errors[some] = late.backward(back[some], late.n_layers, part, dictionary if lifted else None, some)
 
     _do(run, range(len(cuts)), pool)
     if dense.stop < end:

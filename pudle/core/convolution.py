@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pudle.core.closed_form import flushed_denormals
 from pudle.core.units import number
-from pudle.core.unrolling import Unrolling, check_types, iterate
+from pudle.core.unrolling import Unrolling, check_types, iterate, runs_compiled
 from pudle.errors import PudleError
 
 
@@ -29,7 +30,11 @@ def encode(
     nonnegative: bool = False,
     acceleration: str = "none",
 ) -> Tensor:
-    """Codes (n, p, h', w') after T unrolled layers; differentiable. Settings as :class:`pudle.core.unrolling.Unrolling` has them."""
+    """Codes (n, p, h', w') after T unrolled layers; differentiable. Settings as :class:`pudle.core.unrolling.Unrolling` has them.
+
+    Compiled loops run on a CPU in float32 or float64, where no gradient is required and layers have no momentum; torch's convolutions
+    elsewhere.
+    """
     unrolling = Unrolling(
         lam=lam,
         threshold=threshold,
@@ -40,6 +45,15 @@ def encode(
         acceleration=acceleration,
     )
     check_image_shapes(images, filters, stride)
+    differentiable = torch.is_grad_enabled() and (images.requires_grad or filters.requires_grad)
+    if runs_compiled(images, filters) and not differentiable and not unrolling.accelerated:
+        from pudle.kernels.image_layers import run_image_network  # numba is slow to import, and needed here only
+
+        network = (*[filters.detach()] * 3, None)
+        with flushed_denormals():
+            return run_image_network(
+                images.detach(), None, network, unrolling, stride=stride, stop=n_layers, penalty=0.0, inside=None
+            )[1]
     dictionary = Dictionary(filters, stride)
     images = dictionary.pad(images)
     start = torch.zeros_like(dictionary.correlate(images))

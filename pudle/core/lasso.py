@@ -1,13 +1,14 @@
 r"""The lasso's codes, :math:`\arg\min_z ½‖x − Dz‖² + λ‖z‖_1`, exactly: what unrolled layers approach.
 
-Layers find the signed support of most samples, and then a linear system has the codes. Whether they are optimal is always checked:
-the KKT residual is how far −∇ of the quadratic term is from λ ∂‖z‖₁.
+An active-set method finds them, or where it does not, layers and then a linear system on their signed support. Whether they are optimal
+is always checked: the KKT residual is how far −∇ of the quadratic term is from λ ∂‖z‖₁.
 """
 
 import math
 import warnings
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pudle.core.gradients import unrolled_codes
@@ -15,6 +16,9 @@ from pudle.core.unrolling import Unrolling, check_shapes
 from pudle.errors import PudleError
 
 LAYERS = 100  # before the first linear systems
+SET = 64  # atoms of a working set, about
+ROUNDS = 20  # of working sets
+LANES = 16  # compiled loops want widths that are multiples of it
 
 
 def lasso(
@@ -25,29 +29,147 @@ def lasso(
     nonnegative: bool = False,
     tol: float = 1e-6,
     max_iter: int = 2_000,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Lasso codes (n, p): argmin_z ½‖x − Dz‖² + λ‖z‖₁ for each row of ``x`` (n, m), to a KKT residual of at most
     ``tol`` times the sample's largest |⟨D_i, x⟩|, so that scaling x and λ scales the codes.
 
-    After unrolled layers, and then every 50 iterations of accelerated proximal gradient (Beck & Teboulle, 2009) with restarts
-    (O'Donoghue & Candès, 2015), the linear system on the current signed support is solved exactly, and the samples for which that is
-    optimal are done. Those left after ``max_iter`` iterations go to scikit-learn's homotopy (LARS), and where that loses its way to its
-    coordinate descent. Computed in float64, but for the layers, and returned in the type of ``x``. Raises :class:`PudleError` if
-    none of them comes to ``tol``.
+    start : codes (n, p) near the wanted ones, such as those of a dictionary that has changed little since: they save time
+
+    On a CPU an active-set method (:mod:`pudle.kernels.active_set`) solves every sample, and its KKT residual, to a hundredth of ``tol``,
+    says which are done. Those left, and all on other devices, go through unrolled layers and accelerated proximal gradient (Beck &
+    Teboulle, 2009) with restarts (O'Donoghue & Candès, 2015), of at most ``max_iter`` iterations; every 50 of these the linear system on
+    the current signed support is solved exactly. The last few go to scikit-learn's homotopy (LARS), and where that loses its way to its
+    coordinate descent. Computed in float64, but for the layers, and returned in the type of ``x``; differentiable in ``x`` and
+    ``dictionary`` for the signed support that is found. Raises :class:`PudleError` if none of them comes to ``tol``.
     """
     check_shapes(x, dictionary)
-    X, D = x.double(), dictionary.double()
-    gram, correlation = D.T @ D, X @ D
-    if not correlation.isfinite().all():
-        raise PudleError("lasso: x or dictionary holds values that are not finite, for which there are no codes")
-    scale = _power_of_two(correlation)
-    lam = Unrolling(lam=lam, step=1.0, n_layers=1).lam / scale
-    x, X, correlation = x / scale, X / scale, correlation / scale  # exactly the same problem, in its own units
-    tols = tol * correlation.abs().amax(1)
+    with torch.no_grad():
+        X, D = x.double(), torch.empty(dictionary.T.shape, dtype=torch.float64, device=x.device).copy_(dictionary.T).T
+        correlation = X @ D
+        largest = correlation.abs().amax(1) if len(x) else X.new_zeros(0)
+        if not largest.isfinite().all():
+            raise PudleError("lasso: x or dictionary holds values that are not finite, for which there are no codes")
+        scale = _power_of_two(largest)
+        lam = Unrolling(lam=lam, step=1.0, n_layers=1).lam / scale
+        codes = _start(x, dictionary, start, scale)
+        if not len(x):
+            return codes.to(x.dtype)
+        samples, correlation = X / scale, correlation.div_(scale)  # exactly the same problem, in its own units
+        largest = largest / scale
+        tols = tol * largest
+        left = torch.arange(len(x), device=x.device)  # samples not yet optimal
+        if x.device.type == "cpu":
+            goals = largest * max(tol / 100, 16 * torch.finfo(tols.dtype).eps)
+            left = left[~(_by_active_sets(codes, samples, D, correlation, lam, nonnegative, goals) <= tols)]
+        if len(left):
+            some = (part[left] for part in (x.detach() / scale, samples, correlation, tols))
+            codes[left] = _by_layers(*some, dictionary.detach(), D, lam, nonnegative, tol, max_iter)
+    if torch.is_grad_enabled() and (x.requires_grad or dictionary.requires_grad):
+        X, D = x.double(), dictionary.double()
+        codes = _solve_on_support(codes, D.T @ D, X @ D / scale, lam)
+    return codes.mul_(scale).to(x.dtype)
+
+
+def _start(x: Tensor, dictionary: Tensor, start: Tensor | None, scale: float) -> Tensor:
+    """``start`` / scale in float64, or zeros (n, p)."""
+    shape = (len(x), dictionary.shape[1])
+    if start is None:
+        return x.new_zeros(shape, dtype=torch.float64)
+    if start.shape != shape or not start.isfinite().all():
+        raise PudleError(f"start must be {shape} and finite, one row of codes for each sample, not {tuple(start.shape)}")
+    return start.detach().to(x.device, torch.float64) / scale
+
+
+def _by_active_sets(
+    codes: Tensor, x: Tensor, dictionary: Tensor, correlation: Tensor, lam: float, nonnegative: bool, goals: Tensor
+) -> Tensor:
+    """Codes in place of those that are the start, to KKT residuals (n,) of ``goals`` if possible; returns these. With DᵀD where n is large."""
+    n, p = codes.shape
+    if n * (4 * SET**2 + 4 * p) >= p**2:
+        return _solve(codes, correlation, (dictionary.T @ dictionary)[None], lam, nonnegative, goals)
+    return _in_working_sets(codes, x, dictionary, correlation, lam, nonnegative, goals)
+
+
+def _in_working_sets(
+    codes: Tensor, x: Tensor, dictionary: Tensor, correlation: Tensor, lam: float, nonnegative: bool, goals: Tensor
+) -> Tensor:
+    """The same where samples are few: by DᵀD of a working set (n, K) of atoms for each sample alone.
+
+    These are the atoms that correlate most with x − Dz, and those that are in use at the start; others join for as long as
+    they violate the KKT conditions. Source: Massias, Gramfort & Salmon, ICML 2018, without their dual extrapolation.
+    """
+    atoms, p = dictionary.T, codes.shape[1]
+    descent = correlation - _times(codes, atoms) @ dictionary if codes.any() else correlation
+    score = descent if nonnegative else descent.abs()
+    likely = ((score > (score.amax(1, keepdim=True) / 2).clamp_min(lam)) | (codes != 0)).sum(1)
+    size = max(SET // 2, int(likely.max()))
+    joining = score.masked_fill(codes != 0, torch.inf).topk(min(p, size), dim=1).indices
+    grams, members = x.new_empty(len(x), 0, 0), joining[:, :0]
+    left, residuals = torch.arange(len(x)), torch.full_like(goals, torch.inf)
+    for k in range(ROUNDS):
+        members = torch.cat([members, joining], 1)
+        grams = _larger(grams, members, joining.shape[1], atoms)
+        inside = codes[left].gather(1, members)
+        _solve(inside, correlation[left].gather(1, members), grams, lam, nonnegative, goals[left])
+        codes[left] = found = torch.zeros_like(codes[left]).scatter_(1, members, inside)
+        descent = (x[left] - _times(found, atoms)) @ dictionary
+        residuals[left] = _violation(found, descent, lam, nonnegative)
+        again = residuals[left] > 10 * goals[left]
+        if not again.any() or members.shape[1] == p:
+            break
+        left, members, grams = (array[again] for array in (left, members, grams))
+        score = (descent if nonnegative else descent.abs())[again].scatter_(1, members, -1)
+        joining = score.topk(min(p - members.shape[1], LANES << k), dim=1).indices
+    return residuals
+
+
+def _larger(grams: Tensor, members: Tensor, n_new: int, atoms: Tensor) -> Tensor:
+    """DᵀD of the ``members`` (n, K), where ``grams`` holds it for all but the last ``n_new``."""
+    n_old, new = grams.shape[1], grams.new_empty(len(members), n_new, members.shape[1])
+    chosen = atoms.new_empty(members.shape[1], atoms.shape[1])
+    for row, out in zip(members, new, strict=True):  # one after the other, so that its atoms stay in the cache
+        torch.index_select(atoms, 0, row, out=chosen)
+        torch.mm(chosen[n_old:], chosen.T, out=out)
+    return torch.cat([torch.cat([grams, new[:, :, :n_old].mT], 2), new], 1)
+
+
+def _times(codes: Tensor, atoms: Tensor) -> Tensor:
+    """Dz (n, m) of sparse codes (n, p)."""
+    return torch.sparse.mm(codes.to_sparse(), atoms)
+
+
+def _solve(codes: Tensor, correlation: Tensor, grams: Tensor, lam: float, nonnegative: bool, goals: Tensor) -> Tensor:
+    """Codes (n, p), in place of those that are the start, by :mod:`pudle.kernels.active_set`, in threads; KKT residuals (n,).
+
+    correlation : (n, p); grams : (n, p, p), or (1, p, p) for all samples
+    """
+    from pudle.kernels.active_set import solve_in_threads  # numba is slow to import, and needed here only
+
+    if padding := -codes.shape[1] % LANES:
+        correlation, grams = F.pad(correlation, (0, padding)), F.pad(grams, (0, padding, 0, padding))
+    residuals = torch.empty_like(goals)
+    arrays = [tensor.numpy() for tensor in (codes, residuals, correlation, grams, goals)]
+    solve_in_threads(*arrays, lam, nonnegative, torch.get_num_threads())
+    return residuals
+
+
+def _by_layers(
+    x: Tensor,
+    X: Tensor,
+    correlation: Tensor,
+    tols: Tensor,
+    dictionary: Tensor,
+    D: Tensor,
+    lam: float,
+    nonnegative: bool,
+    tol: float,
+    max_iter: int,
+) -> Tensor:
+    """Codes of the samples that active sets do not solve; ``x`` and ``dictionary`` are in the type of the call, the others in float64."""
+    gram = D.T @ D
     unrolling = Unrolling(lam=lam, step=1 / _squared_norm(gram), n_layers=LAYERS, nonnegative=nonnegative)
     codes = unrolled_codes(x, dictionary, unrolling).double()
-    if not len(x):
-        return codes.to(x.dtype)
     left = torch.arange(len(X), device=x.device)  # samples not yet optimal
     current = codes
     for iteration in range(0, max_iter + 1, 50):
@@ -61,7 +183,7 @@ def lasso(
         codes[left[optimal]] = current[optimal]
         left, current = left[~optimal], current[~optimal]
         if not len(left):
-            return (codes * scale).to(x.dtype)
+            return codes
     for sample in left.tolist():  # the few hard ones
         codes[sample] = _homotopy(gram, correlation[sample], lam, nonnegative)
         some = slice(sample, sample + 1)
@@ -76,7 +198,7 @@ def lasso(
             f"lasso: the KKT residual of {int((~(residuals <= tols)).sum())} of {len(x)} samples is up to {worst:.1e}, "
             f"above tol={tol}: neither homotopy nor coordinate descent in float64 comes closer; raise tol"
         )
-    return (codes * scale).to(x.dtype)
+    return codes
 
 
 def kkt_residual(x: Tensor, dictionary: Tensor, codes: Tensor, lam: float, *, nonnegative: bool = False) -> Tensor:
@@ -84,9 +206,9 @@ def kkt_residual(x: Tensor, dictionary: Tensor, codes: Tensor, lam: float, *, no
     return _kkt(codes, dictionary.T @ dictionary, x @ dictionary, lam, nonnegative)
 
 
-def _power_of_two(correlation: Tensor) -> float:
-    """The largest that is at most the largest |⟨D_i, x⟩|: dividing by it changes no digit. 1 where all are 0."""
-    largest = float(correlation.abs().max()) if correlation.numel() else 0.0
+def _power_of_two(values: Tensor) -> float:
+    """The largest that is at most the largest of ``values`` ≥ 0: dividing by it changes no digit. 1 where all are 0."""
+    largest = float(values.max()) if values.numel() else 0.0
     return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0
 
 
@@ -166,7 +288,11 @@ def _descended(x: Tensor, dictionary: Tensor, gram: Tensor, correlation: Tensor,
 def _kkt(codes: Tensor, gram: Tensor, correlation: Tensor, lam: float, nonnegative: bool) -> Tensor:
     if not codes.shape[0]:
         return codes.new_zeros(0)
-    descent = correlation - codes @ gram  # −∇ of the quadratic: must lie in λ ∂|z|
+    return _violation(codes, correlation - codes @ gram, lam, nonnegative)
+
+
+def _violation(codes: Tensor, descent: Tensor, lam: float, nonnegative: bool) -> Tensor:
+    """How far ``descent``, −∇ of the quadratic term, is from λ ∂‖z‖₁ (n,)."""
     off = (descent if nonnegative else descent.abs()) - lam
     violation = torch.where(codes == 0, off.clamp_min(0), (descent - lam * codes.sign()).abs())
     if nonnegative:

@@ -1,4 +1,5 @@
-r"""Sparse coding: T unrolled layers. The lasso solution that they approach is in :mod:`pudle.core.lasso`.
+r"""T unrolled layers: settings and formula. Their codes are in :mod:`pudle.core.encoding`, the lasso's, which they approach, in
+:mod:`pudle.core.lasso`.
 
 Data ``x`` is (n, m), a dictionary ``D`` is (m, p) with atoms as columns, codes ``z`` are (n, p).
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from pudle.errors import PudleError, one_of
 
@@ -119,34 +121,15 @@ def iterate(unrolling: Unrolling, codes: Tensor, correlate: Callable[[Tensor], T
     return codes
 
 
-def encode(
-    x: Tensor,
-    dictionary: Tensor,
-    *,
-    lam: float | None = None,
-    threshold: float | None = None,
-    step: float,
-    n_layers: int,
-    decay: float = 1.0,
-    nonnegative: bool = False,
-    acceleration: str = "none",
-) -> Tensor:
-    """Codes z_T (n, p) of ``x`` (n, m) after T unrolled layers; differentiable in ``x`` and ``dictionary`` (m, p).
-
-    Settings as in :class:`Unrolling`, whose :class:`PudleError` they raise. Source: PUDLE, Algorithm 1.
-    """
-    unrolling = Unrolling(
-        lam=lam,
-        threshold=threshold,
-        step=step,
-        n_layers=n_layers,
-        decay=decay,
-        nonnegative=nonnegative,
-        acceleration=acceleration,
+def runs_compiled(*arrays: Tensor) -> bool:
+    """Whether compiled loops can run on these, and nothing that torch does with them has to see each operation."""
+    return (
+        all(type(array) in (Tensor, torch.nn.Parameter) and array.device.type == "cpu" and len(array) for array in arrays)
+        and arrays[0].dtype in (torch.float32, torch.float64)
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and all(forward_ad.unpack_dual(array).tangent is None for array in arrays)
     )
-    check_shapes(x, dictionary)
-    start = x.new_zeros(x.shape[0], dictionary.shape[1])
-    return iterate(unrolling, start, lambda codes: (codes @ dictionary.T - x) @ dictionary)
 
 
 def check_shapes(x: Tensor, dictionary: Tensor) -> None:

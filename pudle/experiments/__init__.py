@@ -14,15 +14,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pudle.data import catalogue
 from pudle.errors import PudleError, one_of
 from pudle.experiments._shared.experiment import Experiment
-from pudle.harness import plugins, provenance, settings
+from pudle.harness import plugins, provenance, reference, settings
 from pudle.harness.cells import Cell
 
 if TYPE_CHECKING:
     from pudle.analysis.claim import Claim
     from pudle.analysis.negative_controls import Control
 
+HOME = Path(__file__).resolve().parents[2]  # the checkout
 MOST_SEEDS = 10_000
 EXPERIMENTS = tuple(
     sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg and not module.name.startswith("_"))
@@ -65,7 +67,7 @@ def top_schema() -> dict:
 
 
 def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
-    """Check the whole configuration, and that the data it names are there.
+    """Check the whole configuration, and that the data it names are there; with a ``reference`` data may be missing.
 
     ``files`` and ``options`` of the command line are what it was merged from, for error messages. Raises :class:`PudleError`.
     """
@@ -76,6 +78,10 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
         raise PudleError(
             f"{place}: 'results' is {config['results']!r}: braces are wildcards to Snakemake; name a folder without"
         )
+    try:
+        reference.find(config.get("reference"), HOME)
+    except PudleError as error:
+        raise PudleError(f"{sources.where(['reference'])}: {error}") from None
     plugins.load(config.get("plugins", ()))
     sections = {experiment: section for experiment, section in config["experiments"].items() if section is not None}
     if not sections:
@@ -85,7 +91,8 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
         where = ("experiments", experiment)
         settings.validate(section, schema(experiment), sources, where)
         _refuse_many_seeds(section.get("seeds"), sources, [*where, "seeds"])
-        get(experiment).check(section, sources, where)
+        with catalogue.missing_allowed(config.get("reference") is not None):
+            get(experiment).check(section, sources, where)
 
 
 def plan(config: Mapping) -> list[Cell]:

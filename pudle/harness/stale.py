@@ -9,10 +9,12 @@ from pathlib import Path
 from pudle.errors import PudleError
 from pudle.harness import files
 from pudle.harness.cells import Cell
+from pudle.harness.reference import is_taken
 
 
 def reason(cell: Cell, folder: Path, fingerprint: str, device: str, differing: Callable[[Mapping[str, str]], object]) -> str:
-    """Why the cell in ``folder`` must be computed again, as a noun; empty where it agrees with the plan, or is not there.
+    """Why the cell in ``folder`` must be computed again, as a noun; empty where it agrees with the plan, or is not there. One that was taken
+    from reference results was not computed here: its reason is "origin".
 
     fingerprint : of the code that would compute it now
     device : "cpu", "cuda", or "auto", which takes a result of either
@@ -28,6 +30,7 @@ def reason(cell: Cell, folder: Path, fingerprint: str, device: str, differing: C
 
 
 def _comparisons(cell: Cell, found: Mapping, fingerprint: str, device: str, differing: Callable):
+    yield "origin", not is_taken(found)
     yield "settings", found["settings"] == dict(cell.settings)
     yield "seeds", found["seeds"] == list(cell.seeds)
     yield "code", found["fingerprint"] == fingerprint

@@ -5,6 +5,9 @@ each sample and :math:`S = \sum_t z_tᵀ \bar u_t` over all, or at once :math:`(
 the **lifted** sums. Nothing has to be watched, as it is known which entries are not 0. Layers with one working set collect S_BB in
 narrow sums. Of the others the latest are held in a ring, to be added to the sums several at a time, as the rows of these come from
 further away than the vectors.
+
+Where asked for, the **slopes** are added up as well: :math:`-\sum_t α ν^t \bar u_t · \mathrm{sign}(z_{t+1})`, the derivative with respect
+to λ, and :math:`\sum_t \bar u_t · (z_{t+1} - z_t)`, α times that with respect to α.
 """
 
 import math
@@ -62,6 +65,15 @@ def spread(out, history, t):
         copy(out, history.values[t])
 
 
+@njit(forceinline=True, **OPTIONS)
+def add_slopes(scratch, errors, after, before, rate):
+    """Add a layer's part of the derivatives with respect to λ and, times α, to α: rate is αν^t, or 0 for a hard threshold."""
+    for j in range(errors.shape[0]):
+        if errors[j] != 0:
+            scratch.slopes[0] -= math.copysign(rate, after[j]) * errors[j]
+            scratch.slopes[1] += errors[j] * (after[j] - before[j])
+
+
 @njit(**OPTIONS)
 def backward(bar, problem, history, scratch, products, total_error):
     """Back through one sample's layers: adds to the sums and Σ ū (P,), and turns ``bar`` from z̄_T into z̄_stop, all (P,).
@@ -86,6 +98,10 @@ def backward(bar, problem, history, scratch, products, total_error):
         add_rows(bar, scratch.nothing, problem.transfer, index, u, count)
         t -= 1
         spread(scratch.ring_codes[slot], history, t)
+        if problem.slopes:
+            add_slopes(scratch, u, z, scratch.ring_codes[slot], problem.rates[t])
+        if not problem.weights:
+            continue
         scratch.ring_held[0] = slot + 1
         if slot + 1 == RING:
             flush(products, problem, scratch)
@@ -113,15 +129,17 @@ def backward_narrow(bar, problem, history, scratch, products, total_error, t):
             u[k] = back[k] if z[k] != 0 else zero  # also where back is infinite
             total[k] += u[k]
             used[k] += abs(before[k]) + abs(u[k])
+        if problem.slopes:
+            add_slopes(scratch, u, z, before, problem.rates[t - 1])
         add_few_rows(back, scratch.nothing, gram, places, u, pick(places, scratch.identity, z[:width]))
         t -= 1
-    for a in range(count):
+    for a in range(count if problem.weights else 0):
         if used[a] != 0:
             out = scratch.sums[a][:width] if problem.lifted else row
             add_few_rows(out, scratch.nothing, errors, scratch.identity[t:], history.values[:, a], end - t)
             if not problem.lifted:
                 add_spread(products[index[a]], scratch.row, members)
-    if problem.lifted:
+    if problem.weights and problem.lifted:
         add_lifted(products, problem, scratch, index, used, width)
     add_spread(total_error, total, members)
     clear(bar)
@@ -188,5 +206,5 @@ def run_samples(x, drive, codes, residual, back, errors, problem, history, scrat
             backward(bar, problem, history, scratch, products, errors[i])
             if back.shape[0]:
                 copy(back[i], bar)
-    if problem.backward:
+    if problem.backward and problem.weights:
         flush(products, problem, scratch)

@@ -23,6 +23,7 @@ class DenseLayers:
         self.transfer, self.unrolling, self.stop, self.share, self.size = transfer, unrolling, stop, share, size
         self.begin, self.n_layers, self.momenta, self.count = begin, unrolling.n_layers, unrolling.momenta(), 0
         assert not (begin and unrolling.accelerated)  # y_t needs the codes before
+        self.slopes = None  # two numbers, to which back-propagation adds the derivatives with respect to λ, and to α times α
         p, kept = len(transfer), self.n_layers - begin
         self._codes = transfer.new_empty(kept + 1 if stop < self.n_layers else 2 + unrolling.accelerated, size, p)
         self._points = transfer.new_empty(kept, size, p) if unrolling.accelerated and stop < self.n_layers else None
@@ -51,8 +52,10 @@ class DenseLayers:
         last.copy_(following)
         return self.n_layers
 
-    def backward(self, back: Tensor, first: int, sums: Tensor, dictionary: Tensor | None, part: slice | None = None) -> Tensor:
-        """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), or with D (m, p) to (S + Sᵀ)Dᵀ (p, m); returns Σ ū (n, p)."""
+    def backward(
+        self, back: Tensor, first: int, sums: Tensor | None, dictionary: Tensor | None, part: slice | None = None
+    ) -> Tensor:
+        """Back from z̄ (n, p) at layer ``first``: adds to S (p, p), or with D (m, p) to (S + Sᵀ)Dᵀ (p, m), if any; returns Σ ū (n, p)."""
         codes, errors = (kept[:, part or slice(len(back))] for kept in (self._codes, self._errors))
         points = codes if self._points is None else self._points[:, : len(back)]
         carried = None  # what y_{t+1} adds to z̄_t
@@ -61,13 +64,17 @@ class DenseLayers:
             slot = (t - self.stop) % len(errors)
             torch.mul(back, codes[t + 1 - self.begin] != 0, out=errors[slot])
             total += errors[slot]
+            if self.slopes is not None:
+                after, rate = codes[t + 1 - self.begin], 0.0 if self.unrolling.hard else self.unrolling.decay**t
+                self.slopes[0] -= float((after.sign() * errors[slot]).sum()) * rate * self.unrolling.step
+                self.slopes[1] += float(((after - points[t - self.begin]) * errors[slot]).sum())
             torch.mm(errors[slot], self.transfer, out=back)
             if self._points is not None:
                 beyond = -self.momenta[t] * back
                 back *= 1 + self.momenta[t]
                 back += 0 if carried is None else carried
                 carried = beyond
-            if slot == 0:
+            if slot == 0 and sums is not None:
                 some = slice(t - self.begin, min(t + len(errors), first) - self.begin)
                 before, after = points[some].flatten(0, 1), errors[: some.stop - some.start].flatten(0, 1)
                 if dictionary is None:

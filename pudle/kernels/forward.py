@@ -45,21 +45,22 @@ ROUNDING = 32  # rounding errors of an entry of u, in epsilons of ‖u‖
 
 # W and Dᵀ (atoms) are padded with zeros: p to P and m to M, multiples of 16. norms: α‖d_i‖² (P,), which is 1 − W_ii.
 # lifted: whether the way back adds up (S + Sᵀ)Dᵀ in place of S. given: whether it begins with a z̄ from outside, not with the loss's.
+# weights: whether it adds up either at all. slopes: whether it adds up derivatives of λ and α, with rates αν^t of the layers (T,).
 # most: active entries beyond which a wide layer is the last, if there are more than before it.
 SparseProblem = namedtuple(
     "SparseProblem",
-    "transfer atoms levels hard nonnegative norms epsilon infinity lam n_atoms first stop most backward lifted given",
+    "transfer atoms levels hard nonnegative norms epsilon infinity lam n_atoms first stop most backward lifted given weights slopes rates",
 )
 # z_t of one sample is 0 outside index[r, :count[r]], r = row[t]. Where shared[r] these entries are a working set, r is the row of
 # all its layers, and values[t, k] belongs to entry index[r, k]. Elsewhere r is t, and values[t] is z_t itself.
 History = namedtuple("History", "index values row count shared")
 # drive and bar are (P,), inputs (u) and codes (2, P): two layers by turns. Of the working set last chosen: gram W_BB, and inside, which
 # is drive on B; members (P,) is 1 for its entries, and gathered its row in the history. nothing: zeros. identity: 0, 1, 2, …
-# sums: S_BB, and atoms, which of its entries are not 0, both for lifted sums.
+# sums: S_BB, and atoms, which of its entries are not 0, both for lifted sums. slopes (2,): those of λ, and of α times α, so far.
 Scratch = namedtuple(
     "Scratch",
     "drive inputs codes bar residual nothing identity places ratio ratio_bits gram inside members gathered anchor back row used errors"
-    " anchor_input ring_codes ring_errors ring_lifted ring_held sums atoms",
+    " anchor_input ring_codes ring_errors ring_lifted ring_held sums atoms slopes",
 )
 
 # Counts: wide layers, narrow ones, working sets, operations on rows of D that lifted sums would take, and layers reached.

@@ -49,17 +49,32 @@ class SparseLayers:
             backward=False,
             lifted=False,
             given=False,
+            weights=True,
+            slopes=False,
+            rates=np.array([0.0 if unrolling.hard else unrolling.step * unrolling.decay**t for t in range(n_layers)]),
         )
         self._memory = _kept_memory(tasks, n_layers, m, p, dtype)
         self._sums = [_zeros((0, 0), dtype)] * tasks
         self._tallies = np.zeros((tasks, len(Tally._fields)), np.int64)
 
-    def sums(self, lifted):
-        """From now on go back as well, and add up S, or the lifted sums; returns them, (p, p) or (p, m) for each task."""
-        self._problem = self._problem._replace(backward=True, lifted=lifted)
+    def sums(self, lifted, weights=True, slopes=False):
+        """From now on go back as well, and add up S, or the lifted sums; returns them, (p, p) or (p, m) for each task.
+
+        weights : False for no sums at all
+        slopes : whether to add up the derivatives with respect to λ and α as well
+        """
+        self._problem = self._problem._replace(backward=True, lifted=lifted, weights=weights, slopes=slopes)
+        for _, scratch in self._memory:
+            scratch.slopes[:] = 0
+        if not weights:
+            return []
         like, n_atoms = self._problem.atoms if lifted else self._problem.transfer, self._problem.n_atoms
         self._sums = [_zeros(like.shape, like.dtype) for _ in self._memory]  # padded: what is not a number comes up there too
         return [torch.from_numpy(part)[:n_atoms, : self._m if lifted else n_atoms] for part in self._sums]
+
+    def slopes(self):
+        """The derivatives with respect to λ, and to α times α, added up so far."""
+        return sum(scratch.slopes for _, scratch in self._memory).tolist()
 
     def rows(self, x, drive, pool):
         """Rows of D that lifted sums would take a sample, as the layers of a few samples show."""
@@ -184,5 +199,6 @@ def _memory(n_layers, m, p, dtype):
         ring_held=_zeros((1,), np.int64),
         sums=_zeros((WIDTH, WIDTH), number),
         atoms=_zeros((WIDTH + LANES,), np.uint32),
+        slopes=np.zeros(2),
     )
     return history, scratch

@@ -42,7 +42,7 @@ class Unrolled(Descent):
         return unrolled_gradient(batch, self.dictionary, self.estimator, unrolling, backward_layers=back).gradient
 
     def encode(self, x: Tensor) -> Tensor:
-        from pudle.core.unrolling import encode
+        from pudle.core.encoding import encode
 
         return encode(x, self.dictionary, **vars(self._unrolling()))
 

@@ -41,6 +41,8 @@ for experiment in EXPERIMENTS:
             multiext(f"{ROOT}/cells/{experiment}/{{cell}}/", "rows.csv", "cell.json"),
         log:
             f"{ROOT}/logs/{experiment}/{{cell}}.log",
+        wildcard_constraints:
+            cell=computed(experiment),
         priority: 1  # before tables and figures, which wait for the last cell of their experiment
         localrule: SEEDS_APART
         conda:

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ import job_server
 from pudle import experiments
 from pudle.data import catalogue
 from pudle.errors import PudleError
-from pudle.harness import files, provenance, resources, settings, stale
+from pudle.harness import files, provenance, reference, resources, settings, stale
 
 gc.freeze()  # what is loaded by now stays: planning makes much that is collected soon, each time past all of that
 
@@ -33,10 +34,10 @@ gc.freeze()  # what is loaded by now stays: planning makes much that is collecte
 # The server's address is in the commands of this process alone: a job that is submitted elsewhere never sees it.
 SOCKET = tempfile.TemporaryDirectory()
 HERE = shlex.quote(str(BASE))
+# With conda jobs use the interpreter of its environment, of which this process has no fork.
+FORKS = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
 PREFIX = f"export PYTHONPATH={HERE}"
-if (
-    DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
-):  # else jobs use the interpreter of their environment
+if FORKS:
     PREFIX += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH {job_server.ADDRESS}={shlex.quote(job_server.address(SOCKET.name))}"
 if not workflow.is_main_process:
     PREFIX += f" {job_server.RETRIED}=1"
@@ -78,7 +79,7 @@ envvars:
 @functools.cache
 def planning():
     """Whether this process plans the run. One that was submitted with several jobs starts a job server for them instead."""
-    if not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 1:
+    if FORKS and not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 1:
         SOCKET.server = job_server.start(SOCKET.name)
     return workflow.is_main_process
 
@@ -114,6 +115,15 @@ def digest(data_set):
     return catalogue.digest(data_set, catalogue.data_root())
 
 
+def folder_of(chosen):
+    return Path(f"{ROOT}/cells/{chosen.experiment}/{chosen.id}")
+
+
+def why_stale(chosen):
+    differing = functools.partial(catalogue.differing, data_sets=experiments.data_sets(chosen), root=catalogue.data_root())
+    return stale.reason(chosen, folder_of(chosen), experiments.fingerprint(chosen), config["device"], differing)
+
+
 def again_if_stale(experiment, wildcards):
     """No input, but a cell that does not agree with the plan is put on Snakemake's list of jobs that it is made to run.
 
@@ -122,9 +132,7 @@ def again_if_stale(experiment, wildcards):
     if not planning():
         return []
     chosen = cell(experiment, wildcards)
-    folder = Path(f"{ROOT}/cells/{experiment}/{chosen.id}")
-    differing = functools.partial(catalogue.differing, data_sets=experiments.data_sets(chosen), root=catalogue.data_root())
-    why = stale.reason(chosen, folder, experiments.fingerprint(chosen), config["device"], differing)
+    folder, why = folder_of(chosen), why_stale(chosen)
     if why:
         logger.info(f"{folder} is computed again: its {why} changed")
         workflow.dag.forcefiles.add(f"{folder}/cell.json")
@@ -220,7 +228,8 @@ onstart:
         raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None
     except OSError as error:
         raise WorkflowError(f"{ROOT} cannot be written to: {error.strerror}; nothing was run") from None
-    SOCKET.server = job_server.start(SOCKET.name)
+    if FORKS:
+        SOCKET.server = job_server.start(SOCKET.name)
     if workflow.local_exec:
         # With a limit of jobs in a second, each round of Snakemake's scheduler starts a timer that starts another round: they pile up.
         workflow.scheduler.job_rate_limiter = None

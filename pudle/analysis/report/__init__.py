@@ -22,12 +22,12 @@ from pudle.analysis import published
 from pudle.analysis.claim import VERDICTS
 from pudle.analysis.figure import Figure
 from pudle.analysis.verdicts import BEYOND, counted, is_ours, worded
-from pudle.harness import cells, files
+from pudle.harness import cells, files, reference
 
 _TABLES = {
     "claims": ["claim", "kind", "verdict", "note"],
     "published": ["id", "verdict", "order"],
-    "cells": ["cell", "status", "endings"],
+    "cells": ["cell", "status", "origin", "endings"],
 }
 
 
@@ -75,7 +75,8 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping
     along = files.read_csv(root / "published_curves.csv", ["curve", "experiment", "quantity", "farthest", "update"])
     told = {cell.id: _told(cell.folder(root)) for cell in planned}
     coverage["seconds"] = coverage.cell.map(lambda name: told[name].get("seconds", np.nan))
-    ran = [record for record in told.values() if record]
+    ran = [record for record in told.values() if record and reference.was_run(record)]
+    own = [record for record in ran if not reference.is_taken(record)]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {
         "number": _number,
@@ -111,7 +112,17 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping
         minutes=coverage.groupby("experiment").seconds.sum().div(60).to_dict(),
         config=json.dumps(files.read_json(root / "config.json"), indent=1, ensure_ascii=False),
         environments=_environments(ran),
-        started=min((record["started"] for record in ran), default=""),
+        started=min((record["started"] for record in own), default=""),
+        taken=len(ran) - len(own),
+        here=len(own),
+        commits=sorted(
+            {
+                reference.short(run["commit"])
+                for record in ran
+                if reference.is_taken(record)
+                for run in record["taken_from"]["runs"]
+            }
+        ),
     )
 
 
@@ -166,11 +177,11 @@ def _address(content: bytes, kind: str) -> str:
 
 def _environments(ran: list[dict]) -> list[dict]:
     """Each machine and set of versions that cells ran with, and how many did."""
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, bool], int] = {}
     for record in ran:
-        key = json.dumps(record["provenance"], sort_keys=True)
+        key = json.dumps(record["provenance"], sort_keys=True), reference.is_taken(record)
         counts[key] = counts.get(key, 0) + 1
-    return [json.loads(key) | {"count": count} for key, count in counts.items()]
+    return [json.loads(key) | {"count": count, "taken": taken} for (key, taken), count in counts.items()]
 
 
 def _number(value: float, digits: int = 3) -> str:

@@ -52,6 +52,7 @@ class Experiment:
     controls : where the negative controls of the claims are, a tuple of them; None if there are none
     plugins : the registry of the plug-ins that its cells run; None if they run none
     data_sets : settings of a cell → names of the data sets that it reads
+    small_arrays : a cell's arrays → what reference results keep of them; None: all
     """
 
     settings: Path
@@ -64,6 +65,7 @@ class Experiment:
     controls: Later | None = None
     plugins: Registry | None = None
     data_sets: Callable[[Mapping], list[str]] = no_data
+    small_arrays: Callable[[Mapping], dict] | None = None
 
     def plugin(self, settings: Mapping) -> str | None:
         """The name of the plug-in that a cell with these settings runs, if it runs one."""

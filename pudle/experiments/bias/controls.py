@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from pudle.analysis.negative_controls import Control, measure
+from pudle.core.encoding import encode
 from pudle.core.gradients import unrolled_gradient
-from pudle.core.unrolling import encode
 from pudle.experiments._shared.wrong_gradients import wrong_sign
 from pudle.experiments.bias.grid import VARIES
 from pudle.experiments.bias.run import run

@@ -6,6 +6,7 @@ from pudle import denoisers
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.denoising.claims import CLAIMS
 from pudle.experiments.denoising.figures import FIGURES
+from pudle.experiments.denoising.galleries import small_arrays
 from pudle.experiments.denoising.grid import VARIES, check, data_sets, plan
 
 EXPERIMENT = Experiment(
@@ -19,4 +20,5 @@ EXPERIMENT = Experiment(
     controls=Later("pudle.experiments.denoising.controls:CONTROLS"),
     plugins=denoisers.REGISTRY,
     data_sets=data_sets,
+    small_arrays=small_arrays,
 )

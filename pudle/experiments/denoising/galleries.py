@@ -10,9 +10,21 @@ from pudle.analysis import style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments.denoising.pictures import GALLERY
+from pudle.harness.reference import as_picture
 
 ZOOM = 32  # pixels of the inset
 COLUMNS = 6
+SMALL = 48  # pixels of a picture in reference results
+
+
+def small_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What reference results keep of a cell's arrays: filters as they are, the middle of pictures of the first data set."""
+    sets = [_parts(key)[1] for key in arrays if not isinstance(_parts(key), str)]
+    return {
+        key: value if isinstance(_parts(key), str) else as_picture(value, SMALL)
+        for key, value in arrays.items()
+        if isinstance(_parts(key), str) or _parts(key)[1] == sets[0]
+    }
 
 
 def filters(results: Results):

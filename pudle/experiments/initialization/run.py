@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from pudle.core.encoding import encode
 from pudle.core.gradients import unrolled_gradient
 from pudle.core.initialization import gaussian_dictionary, pairwise_dictionary, perturb_dictionary, sample_dictionary
 from pudle.core.metrics import align_atoms, dictionary_error
 from pudle.core.optimization import ConstrainedDescent
-from pudle.core.unrolling import Unrolling, encode
+from pudle.core.unrolling import Unrolling
 from pudle.data.synthetic import SparseData, make_sparse_data
 from pudle.harness.record import Record
 

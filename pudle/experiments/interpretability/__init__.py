@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.interpretability.claims import CLAIMS
-from pudle.experiments.interpretability.figures import FIGURES
+from pudle.experiments.interpretability.figures import FIGURES, small_arrays
 from pudle.experiments.interpretability.grid import VARIES, check, data_sets, plan
 
 EXPERIMENT = Experiment(
@@ -17,4 +17,5 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     controls=Later("pudle.experiments.interpretability.controls:CONTROLS"),
     data_sets=data_sets,
+    small_arrays=small_arrays,
 )

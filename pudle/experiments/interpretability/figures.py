@@ -6,6 +6,7 @@ import pandas as pd
 from pudle.analysis import style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
+from pudle.harness.reference import as_picture
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito; one for each cell
 GUESSES = {
@@ -14,6 +15,11 @@ GUESSES = {
     "similarity": "most similar\ncodes",
     "shuffled": "largest β,\nshuffled codes",
 }
+
+
+def small_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What reference results keep of a cell's arrays: images and atoms for the eye, everything else as it is."""
+    return {key: as_picture(value) if value.ndim > 2 else value for key, value in arrays.items()}
 
 
 def _pictures(results: Results) -> tuple[dict[str, np.ndarray], int, str]:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from tqdm import trange
 
+from pudle.core.encoding import encode
 from pudle.core.gradients import unrolled_gradient
 from pudle.core.interpretation import atom_contributions, explained_dictionary, output_contributions, relation_residual
 from pudle.core.random import stream
-from pudle.core.unrolling import Unrolling, encode
+from pudle.core.unrolling import Unrolling
 from pudle.data.catalogue import data_root
 from pudle.data.digits import load_digits
 from pudle.harness.record import Record

@@ -1,0 +1,130 @@
+"""The commands about reference results: ``pudle reference plan``, ``update``, ``show`` and ``take``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from pudle import experiments
+from pudle.audit.run import Run, name_of
+from pudle.data import catalogue
+from pudle.errors import PudleError, one_of
+from pudle.harness import reference as kept
+from pudle.harness import settings
+
+HOME = experiments.HOME
+FOLDER = click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=HOME / "results" / "reference",
+    help="Folder of the reference results; results/reference of the checkout unless given.",
+)
+
+
+@click.group("reference")
+def reference():
+    """Reference results: finished cells that a run takes instead of computing them."""
+
+
+@reference.command()
+@click.argument("overlays", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@FOLDER
+def plan(overlays, folder):
+    """Write down which cells the reference is to hold: those of config/config.yaml with OVERLAYS, such as config/paper.yaml."""
+    config = settings.read(HOME / "config" / "config.yaml")
+    for overlay in overlays:
+        config = _merged(config, settings.read(overlay))
+    folder.mkdir(parents=True, exist_ok=True)
+    config["reference"] = str(folder)  # with one, data sets need not be here
+    experiments.validate(config, [HOME / "config" / "config.yaml", *overlays])
+    found = kept.Reference(folder)
+    found.plan(experiments.plan(config))
+    click.echo(f"{folder}: {sum(map(len, found.planned.values()))} cells are planned")
+    for name in found.unplanned():
+        click.echo(f"{name}: is there and no longer planned; `pudle reference update` with --prune removes it")
+
+
+@reference.command()
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@FOLDER
+@click.option("--prune", is_flag=True, help="Remove the cells that are no longer planned.")
+def update(run, folder, prune):
+    """Take the finished cells of RUN into the reference: all under RUN/cells that are planned for it, whatever configuration they were run by.
+    Without a plan there, that of RUN is written first."""
+    found = kept.Reference(folder)
+    if not found.planned:
+        found.plan(Run(run).cells)
+    chosen = []
+    for path in sorted((run / "cells").glob("*/*/cell.json")):
+        record = kept.finished(path)
+        if record is None:
+            continue
+        if record["id"] in found.planned.get(record["experiment"], {}):
+            chosen.append((path.parent, experiments.get(record["experiment"]).small_arrays))
+        else:
+            click.echo(f"{record['experiment']}/{record['id']}: not planned for the reference, left out")
+    for line in found.update(chosen):
+        click.echo(line)
+    if prune:
+        for name in found.prune():
+            click.echo(f"{name}: removed, as it is no longer planned")
+    click.echo(_counts(found))
+
+
+@reference.command()
+@click.argument("names", nargs=-1)
+@FOLDER
+def show(names, folder):
+    """List what the reference holds and what was not run, of all experiments or of NAMES."""
+    found = kept.Reference(folder)
+    chosen = [one_of(name, experiments.EXPERIMENTS, "experiment") for name in names] or list(experiments.EXPERIMENTS)
+    for name in sorted(found.kept):
+        for run in found.kept[name]:
+            if run.record["experiment"] in chosen:
+                seeds = ",".join(map(str, run.record["seeds"]))
+                told = f"{run.record['status']}, seeds {seeds}, {run.record.get('seconds', 0):.0f} s, {kept.short(run.commit)}"
+                click.echo(f"{name}: {told}, {run.path}")
+    for experiment, cell, seeds in found.not_run():
+        if experiment in chosen:
+            click.echo(f"{experiment}/{cell}: {kept.NOT_RUN}, seeds {','.join(map(str, seeds))}")
+    click.echo(_counts(found))
+
+
+@reference.command()
+@click.argument("experiment")
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of one scale.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the reference results."
+)
+@click.option("--cells", "ids", required=True, help="Ids of the cells, with commas between them.")
+def take(experiment, root, folder, ids):
+    """Write cells of EXPERIMENT from the reference into the run under ROOT, each marked as taken: a job of the workflow."""
+    run = Run(root)
+    planned = {cell.id: cell for cell in run.of(one_of(experiment, experiments.EXPERIMENTS, "experiment"))}
+    chosen = [planned[one_of(name, planned, "cell")] for name in ids.split(",")]
+    found = kept.Reference(folder, str(run.config["reference"]))
+    offers = kept.settle(chosen, found, lambda cell: False, missing_data)
+    for cell in chosen:
+        if name_of(cell) not in offers:
+            raise PudleError(f"{folder}: {name_of(cell)} is no longer there; run `snakemake` again")
+        offers[name_of(cell)].write(cell.folder(root))
+    click.echo(f"{experiment}: {len(chosen)} cells taken from {folder}", err=True)
+
+
+def missing_data(cell) -> str:
+    """The first data set that ``cell`` needs and that is not here; "" if there is none."""
+    return next((name for name in experiments.data_sets(cell) if not catalogue.is_there(name, catalogue.data_root())), "")
+
+
+def _counts(found: kept.Reference) -> str:
+    left = list(found.not_run())
+    size = sum(run.path.stat().st_size for runs in found.kept.values() for run in runs)
+    lacking = f"{len(left)} planned cells were not run, or not with all seeds" if left else "every planned cell is there"
+    return f"{found.folder}: {len(found.kept)} cells, {size} bytes; {lacking}"
+
+
+def _merged(base: Mapping, overlay: Mapping) -> dict:
+    """``base`` with what ``overlay`` changes, as Snakemake merges configurations."""
+    both = {key: _merged(base[key], value) for key, value in overlay.items()
+            if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)}  # fmt: skip
+    return {**base, **overlay, **both}

@@ -1,0 +1,523 @@
+"""Reference results: a folder of finished cells from which a run takes what it would else compute.
+
+``<folder>/cells/<experiment>/<cell id>.<digits>.zip`` holds one run of a cell with its seeds: ``cell.json`` and ``rows.csv`` as the run
+wrote them, ``timings.csv``, and small ``arrays.npz`` for the figures. The digits are of the hash of ``cell.json``. A cell may have several
+such files, of several machines and seeds: for each seed the run that ended last counts. ``<folder>/planned.json`` lists the cells and seeds
+that the reference is to hold: those of them that are not there are taken as *not run*, and not computed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pudle.errors import PudleError
+from pudle.harness import files
+from pudle.harness.cells import Cell
+from pudle.harness.record import ENDINGS, KEYS
+
+PLANNED, README, CELLS = "planned.json", "README.md", "cells"
+NOT_RUN = "not run"  # the status of a cell that was planned for the reference and is not there
+DATE = (1980, 1, 1, 0, 0, 0)  # the same run makes the same file
+LARGEST, LARGEST_SUM = 1_000_000, 8_000_000  # bytes of one file, and of all
+_RECORD = (
+    "experiment",
+    "id",
+    "settings",
+    "varies",
+    "seeds",
+    "status",
+    "endings",
+    "ended",
+    "fingerprint",
+    "outputs",
+    "provenance",
+)
+_KEPT = ("cell.json", "rows.csv", "timings.csv", "arrays.npz")
+
+
+def find(value: str | None, home: Path) -> Reference | None:
+    """The reference that the configuration's ``reference`` names: relative to the working directory, or to ``home``, the checkout, where
+    there is no such folder. None for None; a folder that is not there is a :class:`PudleError`."""
+    if value is None:
+        return None
+    asked = Path(os.path.expanduser(value))
+    found = next((path for path in (asked, Path(home, asked)) if os.path.isdir(path)), None)
+    if found is None:
+        raise PudleError(
+            f"'reference' is {value!r}: there is no such folder in {Path.cwd()} or {home}; null computes every cell here"
+        )
+    return Reference(found, str(value))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One file of a reference: a run of one cell. ``record`` is its ``cell.json``."""
+
+    path: Path
+    record: Mapping
+
+    @property
+    def commit(self) -> str:
+        """Of the code that ran: the commit, "… with changes", or "none" outside of a checkout."""
+        return commit(self.record)
+
+    def read(self, name: str) -> bytes:
+        return _read(self.path, name)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What is written for a planned ``cell`` that is not computed: the seeds of each of ``parts``, and seeds that were ``not_run``."""
+
+    cell: Cell
+    parts: tuple[tuple[Kept, tuple[int, ...]], ...] = ()
+    not_run: tuple[int, ...] = ()
+    reason: str = "not in the reference results"
+    name: str = ""  # of the reference
+
+    def origin(self) -> dict:
+        """``taken_from`` in the cell's record."""
+        runs = [
+            {
+                "file": f"{kept.path.parent.name}/{kept.path.name}",
+                "sha256": files.sha256(kept.path),
+                "commit": kept.commit,
+                "seeds": list(seeds),
+            }
+            for kept, seeds in self.parts
+        ]
+        return {"reference": self.name, "runs": runs} | ({} if runs else {"reason": self.reason})
+
+    def record(self, outputs: Mapping[str, str]) -> dict:
+        """The cell's ``cell.json``."""
+        there = tuple(seed for seed in self.cell.seeds if seed not in self.not_run)
+        planned = {
+            "experiment": self.cell.experiment,
+            "id": self.cell.id,
+            "settings": dict(self.cell.settings),
+            "varies": list(self.cell.varies),
+            "seeds": list(there),
+            "not_run": list(self.not_run),
+            "taken_from": self.origin(),
+        }
+        if not self.parts:
+            nothing = {"status": NOT_RUN, "endings": [], "started": "", "ended": "", "fingerprint": ""}
+            return planned | nothing | {"code": {}, "inputs": {}, "outputs": dict(outputs), "provenance": {}}
+        records = [kept.record for kept, _ in self.parts]
+        newest = max(records, key=lambda record: record["ended"])
+        endings = [
+            ending
+            for kept, seeds in self.parts
+            for ending in kept.record["endings"]
+            if ending["seed"] in set(seeds) & set(there)
+        ]
+        return planned | {
+            "status": max((ending["status"] for ending in endings), key=ENDINGS.index, default="done"),
+            "endings": endings,
+            "started": min(record["started"] for record in records),
+            "ended": newest["ended"],
+            "seconds": round(sum(record.get("seconds", 0) for record in records), 3),
+            "peak_memory_mb": max(
+                (one for record in records if (one := record.get("peak_memory_mb")) is not None), default=None
+            ),
+            "fingerprint": newest["fingerprint"],
+            "code": newest["code"],
+            "inputs": newest["inputs"],
+            "outputs": dict(outputs),
+            "provenance": newest["provenance"],
+        }
+
+    def contents(self) -> dict[str, bytes]:
+        """The cell's files but for ``cell.json``."""
+        found = {"rows.csv": _joined([(kept.read("rows.csv"), seeds, kept) for kept, seeds in self.parts])}
+        timed = [
+            (kept.read("timings.csv"), seeds, kept) for kept, seeds in self.parts if "timings.csv" in kept.record["outputs"]
+        ]
+        if timed:
+            found["timings.csv"] = _joined(timed)
+        pictured = [
+            kept for kept, seeds in self.parts if "arrays.npz" in kept.record["outputs"] and self.cell.seeds[0] in seeds
+        ]
+        if pictured:
+            found["arrays.npz"] = pictured[0].read("arrays.npz")
+        return found
+
+    def stands(self, folder: Path) -> bool:
+        """Whether the cell in ``folder`` is this offer, written."""
+        try:
+            found = files.read_json(Path(folder, "cell.json"))
+        except PudleError:
+            return False
+        planned = {"settings": dict(self.cell.settings), "not_run": list(self.not_run), "taken_from": self.origin()}
+        return all(found.get(key) == value for key, value in planned.items()) and found.get("seeds") == [
+            seed for seed in self.cell.seeds if seed not in self.not_run
+        ]
+
+    def write(self, folder: Path) -> None:
+        """Write the cell's folder, ``cell.json`` last."""
+        contents = self.contents()
+        for name, content in contents.items():
+            files.write(Path(folder, name), content)
+        for name in set(_KEPT) - {"cell.json", *contents}:
+            Path(folder, name).unlink(missing_ok=True)  # of an earlier run
+        outputs = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        files.write(Path(folder, "cell.json"), _text(self.record(outputs)))
+
+
+class Reference:
+    """The reference results in ``folder``; ``name`` is what the configuration calls it."""
+
+    def __init__(self, folder: Path, name: str = ""):
+        self.folder, self.name = Path(folder), name or str(folder)
+
+    @cached_property
+    def planned(self) -> dict[str, dict[str, list[int]]]:
+        """experiment → cell id → seeds of all that the reference is to hold."""
+        path = self.folder / PLANNED
+        found = files.read_json(path) if path.exists() else {}
+        if not all(isinstance(ids, dict) and all(isinstance(seeds, list) for seeds in ids.values()) for ids in found.values()):
+            raise PudleError(f"{path}: holds no cells with their seeds; write it anew with `pudle reference plan`")
+        return found
+
+    @cached_property
+    def kept(self) -> dict[str, list[Kept]]:
+        """experiment/id → its runs, the newest first."""
+        found: dict[str, list[Kept]] = {}
+        for path in self._paths():
+            kept = Kept(path, _record(path))
+            found.setdefault(f"{kept.record['experiment']}/{kept.record['id']}", []).append(kept)
+        return {name: sorted(runs, key=lambda kept: kept.record["ended"], reverse=True) for name, runs in found.items()}
+
+    def offer(self, cell: Cell) -> Offer | None:
+        """What can be taken for ``cell``: each of its seeds must be there with the same settings, or be planned for the reference and not be
+        there. None where it must be computed."""
+        name = f"{cell.experiment}/{cell.id}"
+        parts: list[tuple[Kept, tuple[int, ...]]] = []
+        left = list(cell.seeds)
+        for kept in self.kept.get(name, []):
+            seeds = tuple(seed for seed in left if seed in kept.record["seeds"])
+            if seeds and kept.record["settings"] == dict(cell.settings):
+                parts.append((kept, seeds))
+                left = [seed for seed in left if seed not in seeds]
+        if not set(left) <= set(self.planned.get(cell.experiment, {}).get(cell.id, ())):
+            return None
+        return Offer(cell, tuple(parts), tuple(left), name=self.name)
+
+    def not_run(self) -> Iterator[tuple[str, str, list[int]]]:
+        """Experiment, cell id and seeds of what is planned and not there."""
+        for experiment, ids in sorted(self.planned.items()):
+            for cell, seeds in ids.items():
+                there = {seed for kept in self.kept.get(f"{experiment}/{cell}", []) for seed in kept.record["seeds"]}
+                if left := [seed for seed in seeds if seed not in there]:
+                    yield experiment, cell, left
+
+    def unplanned(self) -> list[str]:
+        """Those that are there and not planned, as experiment/id."""
+        return [name for name in self.kept if name.split("/", 1)[1] not in self.planned.get(name.split("/", 1)[0], {})]
+
+    def update(self, found: Iterable[tuple[Path, Callable | None]]) -> list[str]:
+        """Add the finished cells in the folders ``found``, each with a function that makes its arrays small; returns a line for each.
+
+        A run replaces those seeds of older ones that it has too. Nothing is written unless all can be: two results of the same cell, seed
+        and commit that differ, a file that is not what its cell wrote, and too many bytes are errors.
+        """
+        told, new = [], {}
+        for folder, small in found:
+            record = files.read_json(folder / "cell.json")
+            name = f"{record['experiment']}/{record['id']}"
+            contents = _checked(folder, record)
+            if self._is_there(name, record, contents["rows.csv"]):
+                told.append(f"{name}: is there already")
+                continue
+            if "arrays.npz" in contents:
+                contents["arrays.npz"] = smaller(contents["arrays.npz"], record["seeds"][0], small)
+            text = _text(record)
+            path = self.folder / CELLS / record["experiment"] / f"{record['id']}.{_digits(text)}.zip"
+            new[path] = _zipped({"cell.json": text.encode()} | contents)
+            if len(new[path]) > LARGEST:
+                raise PudleError(f"{folder}: takes {len(new[path])} bytes in the reference, more than {LARGEST}")
+            told.append(f"{name}: seeds {_seeds(record['seeds'])}, {record['status']}, {len(new[path])} bytes")
+        stay = [path for path in self._paths() if path not in new]
+        total = sum(path.stat().st_size for path in stay) + sum(map(len, new.values()))
+        if total > LARGEST_SUM:
+            raise PudleError(f"{self.folder}: would hold {total} bytes, more than {LARGEST_SUM}; nothing was added")
+        for path, content in new.items():
+            files.write(path, content)
+        self._forget()
+        for path in self._superseded():
+            path.unlink()
+        self._forget()
+        self.describe()
+        return told
+
+    def prune(self) -> list[str]:
+        """Remove the cells that are not planned; returns them as experiment/id."""
+        gone = self.unplanned()
+        for name in gone:
+            for kept in self.kept[name]:
+                kept.path.unlink()
+        self._forget()
+        self.describe()
+        return gone
+
+    def plan(self, cells: Iterable[Cell]) -> None:
+        """Write down which cells and seeds the reference is to hold."""
+        planned: dict[str, dict[str, list[int]]] = {}
+        for cell in cells:
+            planned.setdefault(cell.experiment, {})[cell.id] = list(cell.seeds)
+        files.write(self.folder / PLANNED, _text(planned, indent=None).replace("}, ", "},\n ").replace("], ", "],\n  "))
+        self._forget()
+        self.describe()
+
+    def describe(self) -> None:
+        """Write the README."""
+        files.write(self.folder / README, readme(self))
+
+    def _paths(self) -> list[Path]:
+        """The files of cells; those that begin with a dot are being written."""
+        return sorted(path for path in (self.folder / CELLS).glob("*/*.zip") if not path.name.startswith("."))
+
+    def _is_there(self, name: str, record: Mapping, rows: bytes) -> bool:
+        """Whether all seeds of a new run are there already, with the same rows, from the same commit and code."""
+        same = set()
+        for kept in self.kept.get(name, []):
+            if (kept.commit, kept.record["fingerprint"]) != (commit(record), record["fingerprint"]):
+                continue
+            for seed in set(record["seeds"]) & set(kept.record["seeds"]):
+                if _of_seeds(rows, [seed]) != _of_seeds(kept.read("rows.csv"), [seed]):
+                    raise PudleError(
+                        f"{kept.path}: holds another result of {name}, seed {seed}, by the same commit ({kept.commit}): one of them is "
+                        "wrong, or from another machine; remove the file if the new one is to stand. Nothing was added"
+                    )
+                same.add(seed)
+        return same >= set(record["seeds"])
+
+    def _superseded(self) -> Iterator[Path]:
+        """Files of which every seed is in a newer one."""
+        for runs in self.kept.values():
+            seen: set[int] = set()
+            for kept in runs:
+                if set(kept.record["seeds"]) <= seen:
+                    yield kept.path
+                seen |= set(kept.record["seeds"])
+
+    def _forget(self) -> None:
+        for name in ("planned", "kept"):
+            self.__dict__.pop(name, None)
+
+
+def settle(
+    cells: Iterable[Cell], reference: Reference | None, computed: Callable[[Cell], bool], missing: Callable[[Cell], str]
+) -> dict[str, Offer]:
+    """By experiment/id, which of ``cells`` are written from the reference instead of being computed.
+
+    computed : whether a cell was computed here and agrees with the plan; such a one stays
+    missing : the data set that a cell needs and that is not here, or ""; with a reference such a cell is not run, and the rest goes on
+    """
+    if reference is None:
+        return {}
+    offers = {}
+    for cell in cells:
+        if computed(cell):
+            continue
+        offer = reference.offer(cell)
+        if offer is None and (lacking := missing(cell)):
+            offer = Offer(cell, (), tuple(cell.seeds), f"data set {lacking!r} is not here", reference.name)
+        if offer is not None:
+            offers[f"{cell.experiment}/{cell.id}"] = offer
+    return offers
+
+
+def finished(path: Path) -> dict | None:
+    """What the ``cell.json`` at ``path`` says of a cell that was computed; None for one that was taken or left as not run. One that is
+    incomplete or does not fit its settings is a :class:`PudleError`."""
+    record = files.read_json(path)
+    if is_taken(record):
+        return None
+    lacking = next((key for key in _RECORD if key not in record), None)
+    if lacking:
+        raise PudleError(f"{path}: no record of a cell: it lacks the key {lacking!r}; nothing was added")
+    made = Cell(record["experiment"], record["settings"], tuple(record["seeds"]), tuple(record["varies"]))
+    if (made.experiment, made.id) != (path.parents[1].name, path.parent.name) or made.id != record["id"]:
+        raise PudleError(
+            f"{path}: its settings have the id {made.experiment}/{made.id}, not that of its folder; nothing was added"
+        )
+    return record
+
+
+def is_taken(record: Mapping) -> bool:
+    """Whether a ``cell.json`` says that the cell was not computed where it lies."""
+    return "taken_from" in record
+
+
+def was_run(record: Mapping) -> bool:
+    return record.get("status") != NOT_RUN
+
+
+def origin(record: Mapping) -> str:
+    """ "here", "not run", or the commits by which a taken cell was computed, eight digits each."""
+    if not was_run(record):
+        return NOT_RUN
+    if not is_taken(record):
+        return "here"
+    return " ".join(dict.fromkeys(f"reference {short(run['commit'])}" for run in record["taken_from"]["runs"]))
+
+
+def remark(record: Mapping) -> str:
+    """What was not run of a cell, for its line in a table; empty where all was."""
+    if not was_run(record):
+        return f"{NOT_RUN}: {record['taken_from'].get('reason', '')}"
+    return f"seeds {_seeds(record['not_run'])}: {NOT_RUN}" if record.get("not_run") else ""
+
+
+def commit(record: Mapping) -> str:
+    """Of the code that a cell ran with: the commit, with a word where it had changes; "none" outside of a checkout."""
+    git = record["provenance"].get("git") or {"commit": "none", "clean": True}
+    return f"{git['commit']}{'' if git['clean'] else ' with changes'}"
+
+
+def short(name: str) -> str:
+    """A commit, cut to eight digits."""
+    digits, _, changes = name.partition(" ")
+    return f"{digits[:8]} {changes}".strip()
+
+
+def smaller(content: bytes, seed: int, small: Callable | None) -> bytes:
+    """Of ``arrays.npz`` the arrays of the cell's first ``seed``, which are those that figures show, made smaller by ``small``."""
+    import numpy as np
+
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files if name.endswith(f"/{seed}")}
+    written = io.BytesIO()
+    np.savez_compressed(written, **(small(arrays) if small else arrays))
+    return written.getvalue()
+
+
+def as_picture(array, crop: int | None = None):
+    """An array whose last two axes are pixels, for the eye: the middle ``crop`` x ``crop`` pixels, rounded to 1/255 of the largest value."""
+    import numpy as np
+
+    height, width = array.shape[-2:]
+    top, left = ((size - min(size, crop or size)) // 2 for size in (height, width))
+    part = array[..., top : height - top, left : width - left].astype(np.float32)
+    unit = max(float(np.abs(part).max(initial=0.0)), 1e-30) / 255
+    return (np.round(part / unit) * unit).astype(np.float16)
+
+
+def readme(reference: Reference) -> str:
+    """What stands in the reference and what does not, cell by cell, in Markdown."""
+    runs = [kept for name in sorted(reference.kept) for kept in reference.kept[name]]
+    left = list(reference.not_run())
+    planned = sum(map(len, reference.planned.values()))
+    untouched = sum(f"{experiment}/{cell}" not in reference.kept for experiment, cell, _ in left)
+    hours = sum(kept.record.get("seconds", 0) for kept in runs) / 3600
+    lines = [
+        "# Reference results",
+        "",
+        "Written by `pudle reference update` from the files beside it; do not edit. `docs/reference.md` says what they are for.",
+        "",
+        f"{planned} cells are planned. {planned - untouched} of them are here, {untouched} were not run, and "
+        f"{len(left) - untouched} more lack seeds. Computing took {hours:.1f} hours.",
+        "",
+    ]
+    notes = reference.folder / "notes.md"
+    if notes.exists():
+        lines += [notes.read_text(encoding="utf-8").strip(), ""]
+    experiments = sorted({*reference.planned, *(kept.record["experiment"] for kept in runs)})
+    for experiment in experiments:
+        lines += [f"## {experiment}", "", "| cell | status | seeds | seconds | commit | machine | torch | ended |"]
+        lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        for kept in (kept for kept in runs if kept.record["experiment"] == experiment):
+            record, made = kept.record, kept.record["provenance"]
+            machine = (
+                f"{made.get('processor')}, {made.get('device')}, {made.get('threads')} thread{'s' * (made.get('threads') != 1)}"
+            )
+            cells = [f"`{record['id']}`", record["status"], _seeds(record["seeds"]), f"{record.get('seconds', 0):.0f}"]
+            cells += [short(kept.commit), machine, str(made.get("packages", {}).get("torch")), record["ended"][:10]]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += [f"| `{cell}` | {NOT_RUN} | {_seeds(seeds)} | | | | | |" for of, cell, seeds in left if of == experiment]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _text(value: object, indent: int | None = 1) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _record(path: Path) -> dict:
+    content = _read(path, "cell.json")
+    try:
+        record = json.loads(content)
+        whole = set(_RECORD) <= set(record)
+    except (ValueError, TypeError):
+        whole = False
+    if not whole or f"{record['id']}.{_digits(_text(record))}" != path.stem or record["experiment"] != path.parent.name:
+        raise PudleError(f"{path}: its cell.json is no record of a cell, or not of this one; take the file from git again")
+    return record
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name)
+    except (zipfile.BadZipFile, OSError, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise PudleError(f"{path}: cannot be read: {error}; take the file from git again") from None
+
+
+def _zipped(contents: Mapping[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name in sorted(contents):
+            entry = zipfile.ZipInfo(name, DATE)
+            entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
+            archive.writestr(entry, contents[name], compresslevel=9)
+    return written.getvalue()
+
+
+def _checked(folder: Path, record: Mapping) -> dict[str, bytes]:
+    """The files of a cell, which must be those that it wrote."""
+    contents = {}
+    for name, digest in record["outputs"].items():
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise PudleError(f"{folder / name}: cannot be read: {error.strerror}; nothing was added") from None
+        if hashlib.sha256(contents[name]).hexdigest() != digest:
+            raise PudleError(f"{folder / name}: is not the file that the cell wrote, says its cell.json; nothing was added")
+    return contents
+
+
+def _joined(parts: Sequence[tuple[bytes, tuple[int, ...], Kept]]) -> bytes:
+    """The lines of the given seeds of several CSV files under one header; a single file with all of its seeds as it is."""
+    if len(parts) == 1 and set(parts[0][1]) == set(parts[0][2].record["seeds"]):
+        return parts[0][0]
+    chosen = [_of_seeds(content, seeds) for content, seeds, _ in parts]
+    labels = list(dict.fromkeys(column for lines in chosen for line in lines for column in line if column not in KEYS))
+    written = io.StringIO()
+    table = csv.DictWriter(written, [*labels, *KEYS], restval="", lineterminator="\n")
+    table.writeheader()
+    for lines in chosen:
+        table.writerows(lines)
+    return written.getvalue().encode()
+
+
+def _of_seeds(content: bytes, seeds: Iterable[int]) -> list[dict[str, str]]:
+    wanted = set(map(str, seeds))
+    return [line for line in csv.DictReader(io.StringIO(content.decode())) if line["seed"] in wanted]

@@ -1,0 +1,306 @@
+r"""Lasso codes of one sample after another by an active-set method on the Gram matrix G = DᵀD, in compiled code.
+
+With signs s on a set S of independent atoms, :math:`½‖x − Dz‖² + λ sᵀz` is smallest over S at :math:`z_S = G_{SS}^{-1} (D_Sᵀx − λs)`.
+The codes move there, and where one would change its sign on the way, they stop at its zero, its atom leaves S, and they move on
+with what is left. Once they arrive, atoms outside S with :math:`|D_iᵀ(x − Dz)| > λ` join it, with that sign. At least one of them moves
+away from 0, so the objective falls, no S comes back, and the method ends. Any codes may be the start.
+
+An atom that depends on those in S, :math:`D_i = D_S u`, joins by an exchange: :math:`z_S ∓ tu, z_i = ± t` leaves Dz as it is, and
+lowers ‖z‖₁ until an atom of S comes to 0 and leaves. Source: Osborne, Presnell & Turlach, IMA J. Numer. Anal. 2000 (the descent
+on sign-feasible sets); several atoms join at a time here.
+
+The inverse of G_SS is kept, and changes by a matrix of rank 1 with each atom. Its rounding errors do no harm, as each step is computed
+from Dᵀ(x − Dz) itself, which is what the KKT residual of the result is taken from as well.
+"""
+
+import sys
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numba import njit
+
+from pudle.kernels import simd
+from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.simd import LANES, OPTIONS, add_rows, clear, padded
+
+JOIN = 8  # atoms that join at a time, at most
+NEAR = 0.7  # those with this share of the largest |D_iᵀ(x − Dz)| − λ, at least
+DEPENDENT = 1e-10  # share of an atom's squared norm outside the span of others up to which it depends on them
+UNSETTLED = 0.1  # share of the largest violation outside the set up to which codes need not be optimal on it
+TRIES = 6  # steps in turn that only correct rounding errors, every other with a new inverse
+
+# inverse (K, K), zero outside the set. Of its k atoms: index, and signs, codes, gap Dᵀ(x − Dz) − λs and step (K,). column and
+# product (K,): G_Si and G_SS^{-1} G_Si. Of all atoms (P,): descent Dᵀ(x − Dz), weights −z, free (1 outside the set), score (and its bits).
+Scratch = namedtuple(
+    "Scratch",
+    "inverse index signs codes gap step column product nothing identity descent weights free score score_bits joining",
+)
+
+
+@njit(forceinline=True, **OPTIONS)
+def times_inverse(out, scratch, vector, count):
+    """out (K,) = G_SS^{-1} vector (K,)"""
+    width = padded(count)
+    add_rows(out[:width], scratch.nothing, scratch.inverse, scratch.identity, vector, count)
+
+
+@njit(**OPTIONS)
+def add_atom(scratch, gram, atom, sign, count):
+    """Let an atom join the set, with code 0; returns whether it is independent of the others. ``product`` is as G_SS^{-1} G_Si then."""
+    inverse, column, product, row, width = scratch.inverse, scratch.column, scratch.product, gram[atom], padded(count)
+    outside = row[atom]
+    for a in range(count):
+        column[a] = row[scratch.index[a]]
+    times_inverse(product, scratch, column, count)
+    for a in range(count):
+        outside -= column[a] * product[a]
+    if not outside > DEPENDENT * row[atom]:
+        return False
+    factor = 1 / outside
+    for a in range(count):
+        out, weight = inverse[a], factor * product[a]
+        for b in range(width):
+            out[b] += weight * product[b]
+        out[count] = -weight
+    for b in range(count):
+        inverse[count, b] = -factor * product[b]
+    inverse[count, count] = factor
+    scratch.index[count], scratch.signs[count], scratch.codes[count] = atom, sign, 0
+    scratch.free[atom] = 0
+    return True
+
+
+@njit(**OPTIONS)
+def remove_atom(scratch, place, count):
+    """Let the atom at ``place`` leave the set; the last takes its place."""
+    inverse, width, last = scratch.inverse, padded(count), count - 1
+    gone, factor = inverse[place], 1 / inverse[place, place]
+    for a in range(count):
+        if a != place:
+            out, weight = inverse[a], factor * inverse[a, place]
+            for b in range(width):
+                out[b] -= weight * gone[b]
+    scratch.free[scratch.index[place]] = 1
+    scratch.weights[scratch.index[place]] = 0
+    if place < last:
+        moved = inverse[last]
+        for b in range(width):
+            gone[b] = moved[b]
+        for a in range(last):
+            inverse[a, place] = inverse[a, last]
+        inverse[place, place] = inverse[last, last]
+        for values in (scratch.signs, scratch.codes, scratch.gap):
+            values[place] = values[last]
+        scratch.index[place] = scratch.index[last]
+    for a in range(count):
+        inverse[a, last] = 0
+    clear(inverse[last][:width])
+
+
+@njit(**OPTIONS)
+def exchange(scratch, gram, atom, sign, gap, count):
+    """Let an atom that depends on the set (``product``) take the place of the first that comes to 0.
+
+    Returns how many are in the set then, and whether it could.
+    """
+    product, codes, limit, leaving = scratch.product, scratch.codes, np.inf, -1
+    for a in range(count):
+        if product[a] * sign * scratch.signs[a] > 0 and codes[a] / (sign * product[a]) < limit:
+            limit, leaving = codes[a] / (sign * product[a]), a
+    if leaving < 0:
+        return count, False
+    for a in range(count):
+        codes[a] -= limit * sign * product[a]
+        if codes[a] * scratch.signs[a] < 0:
+            codes[a] = 0
+    remove_atom(scratch, leaving, count)
+    if not add_atom(scratch, gram, atom, sign, count - 1):
+        return count - 1, False
+    codes[count - 1] = limit * sign
+    scratch.gap[count - 1] = gap
+    return count, True
+
+
+@njit(**OPTIONS)
+def move(scratch, count):
+    """To the minimiser over the set, or over what is left of it; ``gap`` is that of the codes. Returns how many atoms are left."""
+    codes, signs, gap, step = scratch.codes, scratch.signs, scratch.gap, scratch.step
+    while count:
+        times_inverse(step, scratch, gap, count)
+        share = 1.0  # of the step, up to the first code that comes to 0
+        for a in range(count):
+            reach = 2.0
+            if (codes[a] + step[a]) * signs[a] <= 0:
+                reach = codes[a] / -step[a] if codes[a] != 0 else 0.0
+            scratch.column[a] = reach
+            share = min(share, reach)
+        for a in range(count):
+            codes[a] += share * step[a]
+            gap[a] *= 1 - share
+        before = count
+        for a in range(before - 1, -1, -1):
+            if scratch.column[a] <= share:
+                remove_atom(scratch, a, count)
+                count -= 1
+        if count == before:
+            break
+    return count
+
+
+@njit(**OPTIONS)
+def find_descent(scratch, correlation, gram, lam, count):
+    """Dᵀ(x − Dz), and its gap on the set; returns the largest |gap|."""
+    largest = 0.0
+    for a in range(count):
+        scratch.weights[scratch.index[a]] = -scratch.codes[a]
+    add_rows(scratch.descent, correlation, gram, scratch.index, scratch.weights, count)
+    for a in range(count):
+        scratch.gap[a] = scratch.descent[scratch.index[a]] - lam * scratch.signs[a]
+        largest = max(largest, abs(scratch.gap[a]))
+    return largest
+
+
+@njit(forceinline=True, **OPTIONS)
+def largest_outside(scratch, nonnegative):
+    """The largest |D_iᵀ(x − Dz)| outside the set, or D_iᵀ(x − Dz) for codes ≥ 0; all of them in ``score``."""
+    descent, free, score, bits = scratch.descent, scratch.free, scratch.score, scratch.score_bits
+    if nonnegative:
+        for j in range(score.shape[0]):
+            score[j] = max(descent[j], 0.0) * free[j]
+    else:
+        for j in range(score.shape[0]):
+            score[j] = abs(descent[j]) * free[j]
+    top = bits[0]  # as integers, which are faster to compare, numbers ≥ 0 have the same order
+    for j in range(bits.shape[0]):
+        top = max(top, bits[j])
+    for j in range(bits.shape[0]):
+        if bits[j] == top:
+            return score[j]
+    return score[0]
+
+
+@njit(**OPTIONS)
+def restart(scratch, gram, count):
+    """The inverse from the start, without atoms that depend on others; returns how many atoms are left."""
+    inverse, kept = scratch.inverse, 0
+    for a in range(count):
+        clear(inverse[a])
+        scratch.free[scratch.index[a]] = 1
+    for a in range(count):
+        atom, code = scratch.index[a], scratch.codes[a]
+        if add_atom(scratch, gram, atom, scratch.signs[a], kept):
+            scratch.codes[kept] = code
+            kept += 1
+        else:
+            scratch.weights[atom] = 0
+    return kept
+
+
+@njit(**OPTIONS)
+def join(scratch, gram, lam, top, count, most):
+    """Let ``most`` atoms with the largest scores, ``top`` and below, join the set; returns how many are in it, and whether any could."""
+    cut, n_joining, before, joining = lam + NEAR * (top - lam), 0, count, scratch.joining
+    for j in range(scratch.score.shape[0]):
+        if scratch.score[j] >= cut and n_joining < most:
+            joining[n_joining] = j
+            n_joining += 1
+    for k in range(n_joining):
+        if count == scratch.signs.shape[0]:
+            break
+        sign = np.sign(scratch.descent[joining[k]])
+        gap = scratch.descent[joining[k]] - lam * sign
+        if add_atom(scratch, gram, joining[k], sign, count):
+            scratch.gap[count] = gap
+            count += 1
+        elif k == n_joining - 1 and count == before:
+            return exchange(scratch, gram, joining[k], sign, gap, count)
+    return count, count > before
+
+
+@njit(**OPTIONS)
+def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scratch):
+    """Codes ``out`` (p,) of one sample, which are the start; returns their KKT residual, or ∞ where it finds none after ``limit`` sets.
+
+    correlation : Dᵀx (P,); gram (P, P); tolerance : of the KKT residual
+    """
+    count, tries, residual = 0, 0, np.inf
+    for j in range(out.shape[0]):
+        sign = np.sign(out[j])
+        if sign != 0 and not (nonnegative and sign < 0) and count < scratch.signs.shape[0]:
+            scratch.index[count], scratch.codes[count], scratch.signs[count] = j, out[j], sign
+            count += 1
+        out[j] = 0
+    if count:
+        count = restart(scratch, gram, count)
+        find_descent(scratch, correlation, gram, lam, count)
+        count = move(scratch, count)
+    for k in range(limit):
+        gap = find_descent(scratch, correlation, gram, lam, count)
+        violation = largest_outside(scratch, nonnegative) - lam
+        if max(gap, violation) <= tolerance or tries == TRIES:
+            residual = max(gap, violation, 0.0)
+            break
+        if gap <= max(tolerance, UNSETTLED * violation):
+            count, joined = join(scratch, gram, lam, lam + violation, count, JOIN if k < limit // 4 else 1)
+            tries = 0 if joined else tries + 1
+        else:
+            tries += 1
+        if tries % 2 == 0 and tries:  # rounding errors
+            count = restart(scratch, gram, count)
+            find_descent(scratch, correlation, gram, lam, count)
+        count = move(scratch, count)
+    for a in range(count):
+        out[scratch.index[a]] = scratch.codes[a]
+        scratch.free[scratch.index[a]] = 1
+        scratch.weights[scratch.index[a]] = 0
+        clear(scratch.inverse[a][: padded(count)])
+    return residual
+
+
+@njit(**OPTIONS)
+def solve_samples(codes, residuals, correlation, grams, lam, nonnegative, tolerances, limit, scratch):
+    """:func:`solve_sample` of each row; grams (n, P, P), or one for all (1, P, P)."""
+    for i in range(codes.shape[0]):
+        gram = grams[min(i, grams.shape[0] - 1)]
+        residuals[i] = solve_sample(codes[i], correlation[i], gram, lam, nonnegative, tolerances[i], limit, scratch)
+
+
+def solve_in_threads(codes, residuals, correlation, grams, goals, lam, nonnegative, n_threads):
+    """:func:`solve_samples` in parts, which threads do not change."""
+    n, limit = len(codes), 100 + 10 * codes.shape[1]
+    most = codes.shape[1]
+
+    def run(some):
+        gram = grams if len(grams) == 1 else grams[some]
+        parts = (array[some] for array in (codes, residuals, correlation))
+        solve_samples(*parts, gram, lam, nonnegative, goals[some], limit, new_scratch(correlation.shape[1], most))
+
+    tasks = min(n_threads, n)
+    edges = np.linspace(0, n, tasks + 1).astype(int).tolist()
+    parts = list(map(slice, edges[:-1], edges[1:]))
+    if tasks == 1:
+        run(parts[0])
+    else:
+        with ThreadPoolExecutor(tasks) as pool:
+            list(pool.map(run, parts))
+
+
+def new_scratch(n_atoms, most):
+    """Memory for sets of up to ``most`` of ``n_atoms`` atoms, a multiple of 16."""
+    width = padded.py_func(most)
+    score = np.zeros((n_atoms,), float)
+    return Scratch(
+        inverse=np.zeros((width, width + LANES), float),  # not a power of 2 apart
+        index=np.zeros((width,), np.uint32),
+        **{name: np.zeros((width,), float) for name in ("signs", "codes", "gap", "step", "column", "product", "nothing")},
+        identity=np.arange(width, dtype=np.uint32),
+        **{name: np.zeros((n_atoms,), float) for name in ("descent", "weights")},
+        free=np.ones(n_atoms),
+        score=score,
+        score_bits=score.view(np.int64),
+        joining=np.zeros((JOIN,), np.uint32),
+    )
+
+
+forget_stale_code(solve_samples, simd, sys.modules[__name__])

@@ -1,0 +1,347 @@
+"""Reference results: what is taken is what was computed, to the byte; what cannot be taken is computed; nothing is taken unmarked."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from workflows import ROOT, TOY, Workflow, pudle
+
+from pudle import experiments
+from pudle.audit import rerun
+from pudle.audit.run import Run, name_of
+from pudle.errors import PudleError
+from pudle.experiments.denoising.galleries import small_arrays
+from pudle.harness import cells, files, reference, stale
+from pudle.harness.cells import Cell
+from pudle.harness.reference import Reference
+
+SETTINGS = {"lam": 0.2, "estimator": "dec"}
+
+
+def cell(*seeds, **changes) -> Cell:
+    return Cell("learning", SETTINGS | changes, seeds, ("lam",))
+
+
+def compute(cell: Cell, folder, commit="a" * 40, ended="2026-01-01T00:00:00Z", shift=0.0, label=None):
+    """A cell with three rows and two timings a seed, and one array."""
+
+    def run(settings, seeds, record):
+        for seed in seeds:
+            with record.seed(seed):
+                for step in range(3):
+                    record.add(step, {"error": seed + step / 3 + shift}, **({"kind": label} if label else {}))
+                record.time(1, 0.5)
+                record.array("filters", np.full((2, 2), seed + 0.1))
+
+    cells.run(cell, folder, run, fingerprint="f")
+    record = json.loads((folder / "cell.json").read_text())
+    record["provenance"]["git"] = {"commit": commit, "clean": True}
+    files.write(folder / "cell.json", json.dumps(record | {"ended": ended}))
+    return folder
+
+
+def keep(folder, *computed) -> Reference:
+    kept = Reference(folder)
+    for path in computed:
+        kept.update([(path, None)])
+    return kept
+
+
+def lines(folder) -> list[str]:
+    return (folder / "rows.csv").read_text().splitlines()
+
+
+def test_what_is_taken_is_what_was_computed_and_says_so(tmp_path):
+    made = compute(cell(0, 1), tmp_path / "made")
+    offer = keep(tmp_path / "ref", made).offer(cell(0, 1))
+    offer.write(tmp_path / "taken")
+    for name in ("rows.csv", "timings.csv"):
+        assert (tmp_path / "taken" / name).read_bytes() == (made / name).read_bytes()
+    then, now = cells.read(made), cells.read(tmp_path / "taken")
+    assert offer.stands(tmp_path / "taken") and now["seeds"] == [0, 1] and now["not_run"] == []
+    assert [run["commit"] for run in now["taken_from"]["runs"]] == ["a" * 40]
+    assert all(now[key] == then[key] for key in ("settings", "status", "fingerprint", "code", "provenance", "started", "ended"))
+    assert now["outputs"] == {name: files.sha256(tmp_path / "taken" / name) for name in now["outputs"]}
+    with np.load(tmp_path / "taken" / "arrays.npz") as arrays:  # of the first seed alone
+        assert dict(arrays).keys() == {"filters/0"} and (arrays["filters/0"] == 0.1).all()
+    assert reference.origin(now) == "reference aaaaaaaa" and reference.origin(then) == "here"
+
+
+def test_the_same_cells_make_the_same_bytes_in_any_order(tmp_path):
+    made = [compute(cell(0, lam=lam), tmp_path / str(lam)) for lam in (0.1, 0.2, 0.3)]
+    keep(tmp_path / "one", *made), keep(tmp_path / "two", *reversed(made)).update([(made[0], None)])
+    contents = [
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*.*")}
+        for root in (tmp_path / "one", tmp_path / "two")
+    ]
+    assert contents[0] == contents[1] and len(contents[0]) == 4
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.permutations(range(5)), st.integers(1, 4), st.sets(st.integers(0, 4), min_size=1))
+def test_seeds_of_several_machines_are_those_of_one(tmp_path_factory, order, cut, wanted):
+    folder = tmp_path_factory.mktemp("seeds")
+    parts = [compute(cell(*seeds), folder / str(i)) for i, seeds in enumerate((order[:cut], order[cut:]))]
+    alone = compute(cell(*sorted(wanted)), folder / "alone")
+    keep(folder / "ref", *parts).offer(cell(*sorted(wanted))).write(folder / "taken")
+    assert sorted(lines(folder / "taken")) == sorted(lines(alone))
+
+
+def test_runs_with_other_labels_join_under_one_header(tmp_path):
+    made = compute(cell(0), tmp_path / "0"), compute(cell(1), tmp_path / "1", label="x")
+    keep(tmp_path / "ref", *made).offer(cell(0, 1)).write(tmp_path / "taken")
+    found = lines(tmp_path / "taken")
+    assert found[0] == "kind,seed,step,quantity,value" and ",0,0,error,0.0" in found and "x,1,0,error,1.0" in found
+
+
+@pytest.mark.parametrize("changed", [cell(0, 1, lam=0.3), cell(0, 1, new=1), cell(0, 2)])
+def test_other_settings_or_seeds_are_computed(tmp_path, changed):
+    kept = keep(tmp_path / "ref", compute(cell(0, 1), tmp_path / "made"))
+    kept.plan([cell(0, 1)])
+    assert kept.offer(cell(0, 1)) and kept.offer(cell(1)) and kept.offer(changed) is None
+
+
+def test_what_is_planned_and_not_there_is_left_as_not_run(tmp_path):
+    kept = keep(tmp_path / "ref", compute(cell(0, 1), tmp_path / "made"))
+    kept.plan([cell(0, 1, 2), cell(0, lam=0.3)])
+    some, none = kept.offer(cell(0, 1, 2)), kept.offer(cell(0, lam=0.3))
+    some.write(tmp_path / "some"), none.write(tmp_path / "none")
+    told, nothing = cells.read(tmp_path / "some"), cells.read(tmp_path / "none")
+    assert (told["status"], told["seeds"], told["not_run"]) == ("done", [0, 1], [2])
+    assert reference.remark(told) == "seeds 2: not run"
+    assert (nothing["status"], nothing["seeds"], lines(tmp_path / "none")) == ("not run", [], ["seed,step,quantity,value"])
+    readme = (tmp_path / "ref" / "README.md").read_text()
+    assert "2 cells are planned. 1 of them are here, 1 were not run, and 1 more lack seeds." in readme
+    assert f"| `{cell(0, lam=0.3).id}` | not run | 0 |" in readme and f"| `{cell(0).id}` | done | 0, 1 |" in readme
+
+
+def test_a_newer_commit_replaces_an_older_one_seed_by_seed(tmp_path):
+    old = compute(cell(0, 1), tmp_path / "old")
+    new = compute(cell(1, 2), tmp_path / "new", commit="b" * 40, ended="2026-01-02T00:00:00Z", shift=9)
+    offer = keep(tmp_path / "ref", new, old).offer(cell(0, 1, 2))
+    assert [(kept.commit[0], seeds) for kept, seeds in offer.parts] == [("b", (1, 2)), ("a", (0,))]
+    whole = compute(cell(0, 1, 2), tmp_path / "whole", commit="c" * 40, ended="2026-01-03T00:00:00Z")
+    kept = keep(tmp_path / "ref", whole)
+    assert len(list((tmp_path / "ref").rglob("*.zip"))) == 1 and kept.offer(cell(0, 1, 2)).parts[0][0].commit == "c" * 40
+
+
+def test_two_results_of_the_same_cell_seed_and_commit_are_refused(tmp_path):
+    kept = keep(tmp_path / "ref", compute(cell(0, 1), tmp_path / "one"))
+    before = {path: path.read_bytes() for path in (tmp_path / "ref").rglob("*.*")}
+    other, fine = compute(cell(1, 2), tmp_path / "two", shift=1e-9), compute(cell(0, lam=0.3), tmp_path / "three")
+    with pytest.raises(PudleError, match=r"another result of .* seed 1, by the same commit"):
+        kept.update([(fine, None), (other, None)])
+    assert {path: path.read_bytes() for path in (tmp_path / "ref").rglob("*.*")} == before
+
+
+def test_what_is_damaged_or_half_written_is_never_taken(tmp_path):
+    made = compute(cell(0), tmp_path / "made")
+    kept = keep(tmp_path / "ref", made)
+    (path,) = (tmp_path / "ref").rglob("*.zip")
+    path.with_name(f".{path.stem}.1.partial.zip").write_bytes(b"PK")
+    assert Reference(tmp_path / "ref").offer(cell(0))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(PudleError, match="cannot be read"):
+        Reference(tmp_path / "ref").offer(cell(0))
+    (made / "rows.csv").write_text("seed,step,quantity,value\n0,0,error,1.0\n")
+    with pytest.raises(PudleError, match="is not the file that the cell wrote"):
+        kept.update([(made, None)])
+
+
+def test_too_many_bytes_are_refused(tmp_path, monkeypatch):
+    made = compute(cell(0), tmp_path / "made")
+    for name, words in (("LARGEST", "takes .* bytes"), ("LARGEST_SUM", "would hold")):
+        with monkeypatch.context() as changed, pytest.raises(PudleError, match=words):
+            changed.setattr(reference, name, 1000)
+            keep(tmp_path / "ref", made)
+    assert not list(tmp_path.rglob("*.zip"))
+
+
+def test_a_taken_cell_is_stale_where_it_is_to_be_computed_or_the_reference_changed(tmp_path):
+    old = keep(tmp_path / "ref", compute(cell(0), tmp_path / "old")).offer(cell(0))
+    old.write(tmp_path / "taken")
+    assert stale.reason(cell(0), tmp_path / "taken", "f", "cpu", lambda name: None) == "origin"
+    assert stale.reason(cell(0), tmp_path / "old", "f", "cpu", lambda name: None) == ""
+    new = compute(cell(0), tmp_path / "new", commit="b" * 40, ended="2026-01-02T00:00:00Z")
+    assert not keep(tmp_path / "ref", new).offer(cell(0)).stands(tmp_path / "taken")
+
+
+def test_what_was_computed_here_stays_and_missing_data_stop_nothing(tmp_path):
+    kept = keep(tmp_path / "ref", compute(cell(0), tmp_path / "made"))
+    here, there, new = cell(0, lam=0.1), cell(0), cell(0, lam=0.3)
+    settled = reference.settle([here, there, new], kept, lambda one: one is here, lambda one: "mnist" if one is new else "")
+    assert set(settled) == {f"learning/{there.id}", f"learning/{new.id}"}
+    assert settled[f"learning/{new.id}"].reason == "data set 'mnist' is not here"
+    assert reference.settle([here, there, new], None, lambda one: False, lambda one: "") == {}
+
+
+def test_pictures_are_rounded_to_what_an_eye_sees():
+    pixels = np.random.default_rng(0).normal(size=(3, 60, 50)).astype(np.float32)
+    seen = reference.as_picture(pixels, 48)
+    assert seen.shape == (3, 48, 48) and np.abs(seen - pixels[:, 6:54, 1:49]).max() <= np.abs(pixels).max() * (1 / 510 + 2**-11)
+    arrays = {f"clean/{name}/a.png/0": pixels[0] for name in ("bsd68", "set12")} | {"filters/0": pixels}
+    assert small_arrays(arrays).keys() == {"clean/bsd68/a.png/0", "filters/0"}
+    assert (small_arrays(arrays)["filters/0"] == pixels).all()
+
+
+def test_a_reference_that_is_not_there_is_one_paragraph(tmp_path):
+    with pytest.raises(PudleError, match=r"'reference' is 'nowhere': there is no such folder"):
+        reference.find("nowhere", tmp_path)
+    assert reference.find(None, tmp_path) is None
+
+
+PAPER = ROOT / "config" / "paper.yaml"
+
+
+def merged(overlay) -> dict:
+    from pudle.cli.reference import _merged
+
+    return _merged(yaml.safe_load((ROOT / "config" / "config.yaml").read_text()), yaml.safe_load(overlay.read_text()))
+
+
+def test_every_cell_of_the_paper_scale_is_in_the_reference_or_stands_there_as_not_run():
+    """Else `make paper` computes it, for hours. Where config/paper.yaml changed: pudle reference plan config/paper.yaml"""
+    kept, planned = Reference(ROOT / "results" / "reference"), experiments.plan(merged(PAPER))
+    assert [name_of(cell) for cell in planned if kept.offer(cell) is None] == []
+    assert kept.unplanned() == []
+    assert (kept.folder / "README.md").read_text() == reference.readme(kept)
+
+
+def test_update_takes_what_was_computed_and_is_planned(tmp_path):
+    run = tmp_path / "run"
+    for one in (cell(0), cell(0, lam=0.3)):
+        compute(one, one.folder(run))
+    kept = Reference(tmp_path / "ref")
+    kept.plan([cell(0), cell(0, lam=0.1)])
+    kept.offer(cell(0, lam=0.1)).write(cell(0, lam=0.1).folder(run))  # not run
+    said = pudle("reference", "update", run, "--folder", kept.folder)
+    assert f"learning/{cell(0).id}: seeds 0, done" in said and f"learning/{cell(0, lam=0.3).id}: not planned" in said
+    said = pudle("reference", "show", "learning", "--folder", kept.folder)
+    assert f"learning/{cell(0, lam=0.1).id}: not run, seeds 0" in said and ": 1 cells, " in said
+    path = cell(0).folder(run) / "cell.json"
+    files.write(path, path.read_text().replace('"lam": 0.2', '"lam": 0.4'))
+    assert "not that of its folder; nothing was added" in pudle("reference", "update", run, "--folder", kept.folder, status=2)
+    kept.plan([cell(0, lam=0.1)])
+    assert "removed, as it is no longer planned" in pudle("reference", "update", tmp_path, "--folder", kept.folder, "--prune")
+    assert not list(kept.folder.rglob("*.zip"))
+
+
+def test_cells_to_run_again_fit_the_budget_and_have_their_data(small_run, tmp_path):
+    run = Run(small_run)
+    costs = {name: told["seconds"] for name, told in run.told.items()}
+    for budget in (0, min(costs.values()), sum(costs.values()) / 2, sum(costs.values())):
+        picked = [name_of(one) for one in rerun.pick(run, 9, seed=1, budget=budget)]
+        assert sum(costs[name] for name in picked) <= budget and len(set(picked)) == len(picked)
+        assert all(costs[name] > budget - sum(costs[one] for one in picked) for name in set(costs) - set(picked))
+    assert len(rerun.pick(run, 2, seed=1)) == 2
+
+
+def test_a_cell_that_lacks_seeds_is_run_again_with_those_it_has(tmp_path):
+    root, config = tmp_path / "toy", merged(PAPER) | {"experiments": {"learning": merged(PAPER)["experiments"]["learning"]}}
+    files.write(root / "config.json", json.dumps(config))
+    one, other = Run(root).cells[:2]
+    kept = Reference(tmp_path / "ref")
+    kept.plan(Run(root).cells)
+    for chosen, seeds in ((one, (1, 3)), (other, other.seeds)):
+        part = Cell(chosen.experiment, chosen.settings, seeds, chosen.varies)
+        kept.update([(compute(part, tmp_path / chosen.id), None)])
+        kept.offer(chosen).write(chosen.folder(root))
+    run = Run(root)
+    again = {planned.id: planned.seeds for planned in Run(rerun._plan(run, one, tmp_path / "again")).cells}
+    assert again[one.id] == (1, 3) and rerun._plan(run, other, tmp_path / "again") == root
+
+
+@pytest.mark.slow
+def test_a_run_from_a_reference_computes_what_differs_and_marks_the_rest(finished, checkout, tmp_path):
+    kept = tmp_path / "ref"
+    pudle("reference", "update", finished.root, "--folder", kept)
+    config = TOY | {"scale": "taken", "reference": str(kept)}
+    workflow = Workflow(checkout, tmp_path, config)
+    jobs = workflow.jobs()
+    assert (jobs["take_learning"], jobs["take_unrolling"]) == (1, 1) and not [job for job in jobs if job.startswith("cell_")]
+    assert "of 5 cells 5 are taken from it, 0 are left as not run, and 0 are computed here" in workflow("--dry-run")
+    gone = next(path for path in kept.rglob("*.zip") if "n_layers-4__estimator-ae-ls" in path.name)
+    gone.unlink()
+    workflow()
+    assert workflow.jobs() == {} and pudle("audit", workflow.root, status=0)
+    table = (workflow.root / "cells.csv").read_text()
+    assert table.count(",not run,not run,") == 1 and table.count(",done,reference ") == 4
+    assert "origin" in (workflow.root / "tables" / "learning.csv").read_text().splitlines()[0]
+    assert "3 of 4 cells taken from reference results" in (workflow.root / "figures" / "learning" / "captions.md").read_text()
+    assert (
+        '<p id="taken">Of 5 cells 0 were computed here. 4 were taken' in (workflow.root / "report" / "index.html").read_text()
+    )
+    assert workflow.jobs("--config", "reference=null")["cell_learning"] == 4
+    keep(kept, compute(cell(0), tmp_path / "other"))
+    said = pudle("audit", workflow.root, "--quick", status=1)
+    assert "is not planned" in said and "1 finding" in said
+    row = next((workflow.root / "cells" / "unrolling").glob("*/rows.csv"))
+    row.write_text(row.read_text().replace("dec,0,1,", "dec,0,7,", 1))
+    assert f"is not what {kept} holds" in " ".join(pudle("audit", workflow.root, "--quick", status=1).split())
+    workflow.configure(
+        config | {"experiments": TOY["experiments"] | {"learning": TOY["experiments"]["learning"] | {"n_layers": [3, 5]}}}
+    )
+    jobs = workflow.jobs()
+    assert jobs["cell_learning"] == 2 and "cell_unrolling" not in jobs
+
+
+METHOD = """
+from pudle.methods import Method, register
+
+@register("mine")
+class Mine(Method):
+    \"\"\"Does nothing.\"\"\"
+
+    source = "this test"
+
+    def update(self, batch):
+        pass
+"""
+DENOISER = (
+    METHOD.replace("methods import Method", "denoisers import Denoiser")
+    .replace("(Method)", "(Denoiser)")
+    .replace("update(self, batch):\n        pass", "denoise(self, image):\n        return image")
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plugin", "section", "cells"),
+    [
+        (METHOD, {"baselines": {"methods": {"mine": {}}}}, {"baselines": 3}),
+        (DENOISER, {"denoising": {"denoisers": {"mine": {}}}}, {"denoising": 3}),
+    ],
+)
+def test_a_users_plugin_at_the_papers_size_computes_its_own_cells_alone(checkout, tmp_path, plugin, section, cells):
+    from skimage.io import imsave
+
+    for name in ("bsd68", "set12", "cbsd432"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        imsave(tmp_path / "data" / name / f"{name}.png", np.zeros((40, 40), np.uint8), check_contrast=False)
+    (tmp_path / "mine.py").write_text(plugin)
+    overlay = yaml.safe_load(PAPER.read_text())
+    for experiment, changes in section.items():
+        for key, value in changes.items():
+            overlay["experiments"][experiment].setdefault(key, {}).update(value)
+    jobs = Workflow(checkout, tmp_path, overlay | {"plugins": [str(tmp_path / "mine.py")]}).jobs()
+    assert {job.removeprefix("cell_"): count for job, count in jobs.items() if job.startswith("cell_")} == cells
+    assert sum(job.startswith("take_") for job in jobs) == len(experiments.EXPERIMENTS) - 1  # denoising_best has no paper scale
+
+
+@pytest.mark.slow
+def test_two_cheap_cells_of_the_reference_come_out_again(tmp_path):
+    """Code that drifts from the reference is seen here."""
+    kept, config = Reference(ROOT / "results" / "reference"), merged(PAPER)
+    if not kept.kept:
+        pytest.skip("the reference has no cells yet")
+    root = tmp_path / "paper"
+    files.write(root / "config.json", json.dumps(config))
+    for one in Run(root).cells:
+        if f"{one.experiment}/{one.id}" in kept.kept:
+            kept.offer(one).write(one.folder(root))
+    found, told = rerun.rerun(root, 2, seed=0, budget=float(os.environ.get("PUDLE_RERUN_SECONDS", "120")))
+    assert not found, (found, told)
