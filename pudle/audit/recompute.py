@@ -199,8 +199,8 @@ def _coverage(run: Run) -> Iterator[Finding]:
     expected = []
     for cell in run.cells:
         told = run.told[name_of(cell)]
-        endings = [f"seed {ending['seed']}: {ending['reason']}" for ending in told["endings"]]
-        endings = "; ".join(filter(None, [*endings, reference.remark(told)]))
+        ended = [f"seed {ending['seed']}: {ending['reason']}" for ending in told["endings"]]
+        endings = "; ".join(filter(None, [*ended, reference.remark(told)]))
         seeds = " ".join(str(seed) for seed in cell.seeds)
         settings = tables.cells.files.canonical_json(told["settings"])
         expected.append((cell.experiment, cell.id, told["status"], reference.origin(told), seeds, endings, settings))

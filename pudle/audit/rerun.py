@@ -70,7 +70,8 @@ def rerun(
 def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[cells.Cell]:
     """``count`` cells that can be run again, at random by ``seed``. With a ``budget`` in seconds a cell that does not fit in what is left of it
     is passed over; and so is a taken cell whose data are not here."""
-    chosen, left = [], float("inf") if budget is None else budget
+    chosen: list[cells.Cell] = []
+    left = float("inf") if budget is None else budget
     repeatable = [cell for cell in run.cells if run.told.get(name_of(cell), {}).get("status") in ("done", "diverged")]
     for cell in random.Random(seed).sample(repeatable, len(repeatable)):
         told = run.told[name_of(cell)]

@@ -33,7 +33,7 @@ def _starting(context: click.Context, parameter: click.Parameter, typed: str) ->
 
 EXPERIMENT = click.argument("experiment", shell_complete=_starting)
 SECTIONS = {
-    "Results": ("claims", "audit", "trace", "diff", "export"),
+    "Results": ("claims", "audit", "trace", "diff", "export", "reference"),
     "Methods, denoisers and data": ("methods", "new-method", "check-method", "denoisers", "check-denoiser", "data"),
     "Set-up": ("doctor", "keys", "completion"),
     "Others": (),
