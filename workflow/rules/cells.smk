@@ -36,7 +36,6 @@ for experiment in EXPERIMENTS:
         input:
             lambda wildcards, experiment=experiment: again_if_stale(experiment, wildcards),
             lambda wildcards, experiment=experiment: seed_files(experiment, wildcards),
-            ancient(f"{ROOT}/config.json"),
         output:
             multiext(f"{ROOT}/cells/{experiment}/{{cell}}/", "rows.csv", "cell.json"),
         log:

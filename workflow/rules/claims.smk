@@ -3,7 +3,7 @@ rule verdicts:
     input:
         again_if_unknown(f"{ROOT}/claims.md"),
         cell_files(),
-        ancient(f"{ROOT}/config.json"),
+        configuration(),
     output:
         csv=report(f"{ROOT}/claims.csv", caption="../report/claims.rst", category="Verdicts", labels={"table": "claims"}),
         markdown=f"{ROOT}/claims.md",
@@ -33,7 +33,7 @@ rule published:
     input:
         again_if_unknown(f"{ROOT}/published.md"),
         cell_files(),
-        ancient(f"{ROOT}/config.json"),
+        configuration(),
     output:
         csv=report(
             f"{ROOT}/published.csv", caption="../report/published.rst", category="Verdicts", labels={"table": "published"}

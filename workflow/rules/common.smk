@@ -124,24 +124,35 @@ def why_stale(chosen):
     return stale.reason(chosen, folder_of(chosen), experiments.fingerprint(chosen), config["device"], differing)
 
 
+# The kept configuration is to be written anew. Snakemake 9 does not look for the reasons that a job has itself where an input of it is
+# made anew, be it `ancient`. So where it is, `ancient` is for what needs nothing; the others run.
+CHANGED = workflow.is_main_process and not files.holds(f"{ROOT}/config.json", CONFIGURATION)
+
+
+def configuration(again=True):
+    """The kept configuration as an input, which makes a job run if it is written anew, and the job is to run ``again`` then."""
+    return f"{ROOT}/config.json" if CHANGED and again else ancient(f"{ROOT}/config.json")
+
+
 def again_if_stale(experiment, wildcards):
-    """No input, but a cell that does not agree with the plan is put on Snakemake's list of jobs that it is made to run.
+    """A cell that does not agree with the plan is put on Snakemake's list of jobs that it is made to run.
 
     Snakemake compares with what it remembers in the working folder, and that does not travel with results.
     """
     if not planning():
-        return []
+        return configuration(again=False)
     chosen = cell(experiment, wildcards)
     folder, why = folder_of(chosen), why_stale(chosen)
     if why:
         logger.info(f"{folder} is computed again: its {why} changed")
         workflow.dag.forcefiles.add(f"{folder}/cell.json")
-    return []
+    is_whole = all((folder / name).exists() for name in ("rows.csv", "cell.json"))
+    return configuration(again=bool(why) or not is_whole)
 
 
 def again_if_changed(wildcards):
     """The same for the configuration that is kept: that of an earlier run may stand there."""
-    if planning() and not files.holds(f"{ROOT}/config.json", CONFIGURATION):
+    if planning() and CHANGED:
         workflow.dag.forcefiles.add(f"{ROOT}/config.json")
     return []
 

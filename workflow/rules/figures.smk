@@ -20,7 +20,7 @@ for experiment in EXPERIMENTS:
             again_if_unknown(f"{ROOT}/figures/{experiment}/captions.md"),
             f"{ROOT}/tables/{experiment}.csv",
             cell_files(experiment),
-            ancient(f"{ROOT}/config.json"),
+            configuration(),
         output:
             pictures(experiment),
             f"{ROOT}/figures/{experiment}/captions.md",

@@ -39,11 +39,14 @@ def again_if_not_as_offered(experiment):
     """As :func:`again_if_stale`, for cells that are taken."""
 
     def check(wildcards):
+        again = False
         for offer in taken(experiment) if planning() else []:
             record = folder_of(offer.cell) / "cell.json"
-            if record.exists() and not offer.stands(record.parent):
+            stands = record.exists() and offer.stands(record.parent)
+            again = again or not stands
+            if record.exists() and not stands:
                 workflow.dag.forcefiles.add(str(record))
-        return []
+        return configuration(again)
 
     return check
 
@@ -55,7 +58,6 @@ for experiment in filter(taken, EXPERIMENTS):
             f"take_{experiment}"
         input:
             again_if_not_as_offered(experiment),
-            ancient(f"{ROOT}/config.json"),
         output:
             [f"{folder_of(offer.cell)}/{name}" for offer in taken(experiment) for name in ("rows.csv", "cell.json")],
         log:

@@ -8,7 +8,7 @@ rule report:
         f"{ROOT}/claims.csv",
         f"{ROOT}/published.csv",
         f"{ROOT}/published_curves.csv",
-        ancient(f"{ROOT}/config.json"),
+        configuration(),
     output:
         report(f"{ROOT}/report/index.html", caption="../report/page.rst", category="Verdicts", labels={"table": "page"}),
     log:

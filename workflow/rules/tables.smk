@@ -26,7 +26,7 @@ rule coverage:
     input:
         again_if_unknown(f"{ROOT}/cells.csv"),
         cell_files(),
-        ancient(f"{ROOT}/config.json"),
+        configuration(),
     output:
         report(f"{ROOT}/cells.csv", caption="../report/coverage.rst", category="Verdicts", labels={"table": "coverage"}),
     log:
@@ -50,7 +50,7 @@ rule tables:
     input:
         again_if_unknown(f"{ROOT}/tables/{{experiment}}.csv"),
         lambda wildcards: cell_files(wildcards.experiment),
-        ancient(f"{ROOT}/config.json"),
+        configuration(),
     output:
         report(
             f"{ROOT}/tables/{{experiment}}.csv",
