@@ -210,10 +210,10 @@ def _json(**changes):
     return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changes, indent=1, ensure_ascii=False) + "\n")
 
 
-def _text(old: str, new: str):
+def _text(old: str, new: str, times: int = 1):
     def edit(path: Path) -> None:
         assert old in path.read_text(encoding="utf-8")
-        path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new, times), encoding="utf-8")
 
     return edit
 
@@ -237,7 +237,7 @@ FORGERIES = [
     (f"{CELL}*/cell.json", _json(settings={"n_atoms": 13}), "cell.json", "settings"),
     (f"{CELL}*/cell.json", _json(seeds=[0, 1, 2, 3]), "cell.json", "settings"),
     (f"{CELL}*/cell.json", _json(inputs={"sklearn/digits.csv.gz": "0"}), "cell.json", "data"),
-    ("config.json", _json(seeds=4), "cell.json", "settings"),
+    ("config.json", _text('"seeds": 3', '"seeds": 4', times=2), "cell.json", "settings"),
 ]
 
 
@@ -321,7 +321,7 @@ def test_trace_follows_one_number_to_the_command_that_makes_it_again(small_run):
     assert (
         "cells/robustness/variant-noise__method_name-pudle-dec__" in said and "pudle-ae-ls" not in said.split("settings  ")[0]
     )
-    assert "pudle cell robustness --settings" in said and "&& cmp again/rows.csv" in said and "the same as here" in said
+    assert f"pudle cell {small_run} robustness/variant-noise__method_name-pudle-dec__" in said and "&& cmp again/rows.csv" in said and "the same as here" in said
 
 
 def test_trace_of_whole_files_and_of_verdicts(small_run):

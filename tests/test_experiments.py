@@ -52,7 +52,7 @@ _NETWORKS = {
         "shift_average_every": 4,
     },
 }
-SMALL = {"n_samples": 40, "n_features": 10, "n_atoms": 12, "batch": 10, "evaluate_every": 2}
+SMALL = {"n_samples": 40, "n_features": 10, "n_atoms": 12, "batch": 10, "epochs": 1, "evaluate_every": 2}
 TOY = {
     "baselines": SMALL | {"sparsity": [2], "methods": {"pudle-ae-ls": {"n_layers": 3}, "mod": {}, "mine": {"method": "noodl"}}},
     "robustness": SMALL

@@ -30,6 +30,7 @@ SMALL = {
     "n_atoms": 12,
     "sparsity": 2,
     "batch": 10,
+    "epochs": 1,
     "evaluate_every": 2,
     "variants": {"noise": {"noise": 0.1}, "batch-4": {"batch": 4}},
     "methods": {"pudle-dec": {}, "pudle-ae-ls": {}},
