@@ -321,7 +321,11 @@ def test_trace_follows_one_number_to_the_command_that_makes_it_again(small_run):
     assert (
         "cells/robustness/variant-noise__method_name-pudle-dec__" in said and "pudle-ae-ls" not in said.split("settings  ")[0]
     )
-    assert f"pudle cell {small_run} robustness/variant-noise__method_name-pudle-dec__" in said and "&& cmp again/rows.csv" in said and "the same as here" in said
+    assert (
+        f"pudle cell {small_run} robustness/variant-noise__method_name-pudle-dec__" in said
+        and "&& cmp again/rows.csv" in said
+        and "the same as here" in said
+    )
 
 
 def test_trace_of_whole_files_and_of_verdicts(small_run):
