@@ -223,11 +223,13 @@ def test_errors_name_file_key_value_and_choice(overlay, words, tmp_path, monkeyp
         ("mnist", ["'experiments.interpretability.data_set'", "train-images-idx3-ubyte: missing, with or without .gz"]),
     ],
 )
-def test_the_paper_scale_is_refused_without_its_data(empty, words, tmp_path, monkeypatch):
+def test_the_paper_scale_computed_here_is_refused_without_its_data(empty, words, tmp_path, monkeypatch):
     _put_data(tmp_path, empty)
     monkeypatch.setenv("PUDLE_DATA", str(tmp_path))
+    paper = (CONFIG / "paper.yaml").read_text()
+    _validate(paper, tmp_path)  # what is taken from the reference needs no data
     with pytest.raises(PudleError) as error:
-        _validate((CONFIG / "paper.yaml").read_text(), tmp_path)
+        _validate(paper.replace("\nreference: ", "\nreference: null # "), tmp_path)
     for word in ["mine.yaml, line", *words]:
         assert word in str(error.value)
 

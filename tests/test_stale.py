@@ -59,7 +59,7 @@ def _why(folder, cell=CELL, code="of-today", device="cpu"):
 
 def test_what_a_cell_read_is_recorded_wherever_it_lies(folder):
     inputs = json.loads((folder / "cell.json").read_text(encoding="utf-8"))["inputs"]
-    assert list(inputs) == ["folder:seen/a.png", "folder:seen/b.png", "folder:../held/c.png", "data/set12/d.png"]
+    assert list(inputs) == ["data/set12/d.png", "folder:../held/c.png", "folder:seen/a.png", "folder:seen/b.png"]
     assert all(catalogue.locate(name, catalogue.data_root()).is_file() for name in inputs)
 
 
