@@ -44,7 +44,7 @@ def test_the_command_line_changes_settings_inside_of_braces(finished):
 
 
 def test_another_device_runs_the_same_cells_again(finished):
-    finished.configure(TOY | {"device": "auto"})
+    finished.configure(TOY | {"device": "cuda"})
     jobs = finished.jobs()
     finished.configure(TOY)
     assert (jobs["cell_learning"], jobs["cell_unrolling"]) == (4, 1)
@@ -140,6 +140,7 @@ def test_a_users_method_runs_exactly_the_new_cells_and_its_faults_are_rows(check
     jobs = workflow.jobs()
     assert jobs.pop("cell_baselines") == 4
     assert set(jobs) == {
+        "configuration",
         "tables",
         "figures_baselines",
         "verdicts",

@@ -54,7 +54,6 @@ for experiment in EXPERIMENTS:
         params:
             root=lambda wildcards: ROOT,
             experiment=experiment,
-            device=config["device"],
             settings=lambda wildcards, experiment=experiment: files.canonical_json(dict(cell(experiment, wildcards).settings)),
             seeds=lambda wildcards, experiment=experiment: ",".join(map(str, cell(experiment, wildcards).seeds)),
             varies=lambda wildcards, experiment=experiment: ",".join(cell(experiment, wildcards).varies),

@@ -134,6 +134,16 @@ def configuration(again=True):
     return f"{ROOT}/config.json" if CHANGED and again else ancient(f"{ROOT}/config.json")
 
 
+def concerns(experiment):
+    """Whether the kept configuration differs from the present one in what concerns an experiment."""
+    try:
+        before = files.read_json(f"{ROOT}/config.json")
+    except PudleError:
+        return True
+    parts = ({**each, "experiments": (each.get("experiments") or {}).get(experiment)} for each in (before, config))
+    return len({files.canonical_json(part) for part in parts}) > 1
+
+
 def again_if_stale(experiment, wildcards):
     """A cell that does not agree with the plan is put on Snakemake's list of jobs that it is made to run.
 

@@ -20,7 +20,7 @@ for experiment in EXPERIMENTS:
             again_if_unknown(f"{ROOT}/figures/{experiment}/captions.md"),
             f"{ROOT}/tables/{experiment}.csv",
             cell_files(experiment),
-            configuration(),
+            configuration(concerns(experiment)),
         output:
             pictures(experiment),
             f"{ROOT}/figures/{experiment}/captions.md",

@@ -50,7 +50,7 @@ rule tables:
     input:
         again_if_unknown(f"{ROOT}/tables/{{experiment}}.csv"),
         lambda wildcards: cell_files(wildcards.experiment),
-        configuration(),
+        lambda wildcards: configuration(concerns(wildcards.experiment)),
     output:
         report(
             f"{ROOT}/tables/{{experiment}}.csv",
