@@ -154,7 +154,7 @@ def test_on_a_gpu_products_are_deterministic_and_in_full_precision(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     before = torch.backends.fp32_precision
     try:
-        assert [cli._computing_on(name) for name in ("cuda", "auto")] == [torch.device("cuda")] * 2
+        assert [cli.stages._computing_on(name) for name in ("cuda", "auto")] == [torch.device("cuda")] * 2
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
     finally:
@@ -183,7 +183,7 @@ def test_the_device_is_recorded():
 def test_a_cell_of_a_gpu_is_run_again_on_a_gpu_if_there_is_one(small_run):
     run = Run(small_run)
     first, second = run.cells[:2]
-    run.told[name_of(second)]["provenance"]["device"] = "NVIDIA H100"
+    run.records[name_of(second)]["provenance"]["device"] = "NVIDIA H100"
     for cell, device in ((first, "cpu"), (second, "auto")):
         words = rerun.command(run, cell, "again")
         assert words[words.index("--device") + 1] == device
@@ -206,7 +206,7 @@ def test_the_job_server_starts_no_cuda():
 @pytest.fixture
 def gpu():
     """As a cell computes on a GPU."""
-    with cli._computing_on("cuda"):
+    with cli.stages._computing_on("cuda"):
         yield torch.device("cuda")
 
 

@@ -127,14 +127,14 @@ def test_braces_in_the_folder_of_results_are_refused_with_the_key():
 
 
 @pytest.mark.parametrize(("data_set", "name"), [("folder:", "a.png"), ("mnist", "t10k-images-idx3-ubyte.gz")])
-def test_what_lies_beside_the_data_does_not_change_their_digest(data_set, name, tmp_path):
+def test_what_lies_beside_the_data_does_not_change_their_contents(data_set, name, tmp_path):
     folder = tmp_path / "mnist"
     folder.mkdir()
     data_set = f"folder:{folder}" if data_set == "folder:" else data_set
     (folder / name).write_bytes(b"1")
-    before = catalogue.digest(data_set, tmp_path)
+    before = catalogue.contents(data_set, tmp_path)
     (folder / ".DS_Store").write_bytes(b"x")
     (folder / "film.mp4").write_bytes(b"x")
-    assert catalogue.digest(data_set, tmp_path) == before
+    assert catalogue.contents(data_set, tmp_path) == before
     (folder / name).write_bytes(b"2")
-    assert catalogue.digest(data_set, tmp_path) != before
+    assert catalogue.contents(data_set, tmp_path) != before

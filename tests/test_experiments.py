@@ -204,7 +204,7 @@ def test_where_every_run_fails_at_the_start_tables_figures_and_claims_say_so(exp
     assert not len(table) and list(table)[: len(results.cells[0].varies)] == list(results.cells[0].varies)
     (tmp_path / "tables").mkdir()
     table.to_csv(tmp_path / "tables" / f"{experiment}.csv", index=False)
-    run = SimpleNamespace(root=tmp_path, told={}, of=lambda _: results.cells, path=lambda cell, name: cell.folder("") / name)
+    run = SimpleNamespace(root=tmp_path, records={}, of=lambda _: results.cells, path=lambda cell, name: cell.folder("") / name)
     assert list(recompute._table(run, experiment, recompute.gather(run, experiment))) == []
     for figure in experiments.get(experiment).figures:
         image, plotted = style.draw(figure, results)

@@ -127,7 +127,9 @@ def test_a_run_that_ended_counts_where_its_cell_has_labels_inside(tmp_path):
 
     (tmp_path / "tables").mkdir()
     table.to_csv(tmp_path / "tables" / "toy.csv", index=False)
-    run = SimpleNamespace(root=tmp_path, told={}, of=lambda experiment: planned, path=lambda cell, name: cell.folder("") / name)
+    run = SimpleNamespace(
+        root=tmp_path, records={}, of=lambda experiment: planned, path=lambda cell, name: cell.folder("") / name
+    )
     rows = recompute.gather(run, "toy")  # the audit's own way
     assert list(recompute._table(run, "toy", rows)) == []
     table.assign(n_ended=0).to_csv(tmp_path / "tables" / "toy.csv", index=False)

@@ -15,7 +15,7 @@ from pudle.audit import rerun
 from pudle.audit.run import Run, name_of
 from pudle.errors import PudleError
 from pudle.experiments.denoising.galleries import small_arrays
-from pudle.harness import cells, files, reference, stale
+from pudle.harness import cells, files, reference, reference_files, stale
 from pudle.harness.cells import Cell
 from pudle.harness.reference import Reference
 
@@ -181,7 +181,7 @@ def test_what_was_computed_here_stays_and_missing_data_stop_nothing(tmp_path):
 
 def test_pictures_are_rounded_to_what_an_eye_sees():
     pixels = np.random.default_rng(0).normal(size=(3, 60, 50)).astype(np.float32)
-    seen = reference.as_picture(pixels, 48)
+    seen = reference_files.as_picture(pixels, 48)
     assert seen.shape == (3, 48, 48) and np.abs(seen - pixels[:, 6:54, 1:49]).max() <= np.abs(pixels).max() * (1 / 510 + 2**-11)
     arrays = {f"clean/{name}/a.png/0": pixels[0] for name in ("bsd68", "set12")} | {"filters/0": pixels}
     assert small_arrays(arrays).keys() == {"clean/bsd68/a.png/0", "filters/0"}
@@ -232,7 +232,7 @@ def test_update_takes_what_was_computed_and_is_planned(tmp_path):
 
 def test_cells_to_run_again_fit_the_budget_and_have_their_data(small_run, tmp_path):
     run = Run(small_run)
-    costs = {name: told["seconds"] for name, told in run.told.items()}
+    costs = {name: record["seconds"] for name, record in run.records.items()}
     for budget in (0, min(costs.values()), sum(costs.values()) / 2, sum(costs.values())):
         picked = [name_of(one) for one in rerun.pick(run, 9, seed=1, budget=budget)]
         assert sum(costs[name] for name in picked) <= budget and len(set(picked)) == len(picked)

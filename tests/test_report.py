@@ -107,7 +107,10 @@ def test_smallest_and_largest_settings_and_decibels():
 
 def test_the_page_of_claims_is_in_step():
     page = (ROOT / "docs" / "claims.md").read_text()
-    assert page.endswith(cli.described_claims() + "\n"), "paste the output of `pudle claims --describe` into docs/claims.md"
+    described = cli.described_claims() + "\n"
+    assert page.endswith(described), "paste the output of `pudle claims --describe` below the introduction of docs/claims.md"
+    assert page.removesuffix(described).startswith("# Claims")
+    assert max(map(len, page.splitlines())) < 120
 
 
 def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():

@@ -51,8 +51,8 @@ def start(folder: str) -> subprocess.Popen | None:
         listening.listen(128)
     except (OSError, TypeError) as error:  # TypeError: the system has no sockets with paths
         listening.close()
-        told = f"no socket in {folder} ({error}); TMPDIR sets the folder"
-        print(f"Each job will take seconds longer to start: {told}", file=sys.stderr)
+        reason = f"no socket in {folder} ({error}); TMPDIR sets the folder"
+        print(f"Each job will take seconds longer to start: {reason}", file=sys.stderr)
         return None
     command = [sys.executable, __file__, "--serve", str(listening.fileno())]
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

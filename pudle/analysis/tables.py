@@ -71,7 +71,7 @@ class Results:
         table = pd.concat(frames, ignore_index=True)
         table["n_ended"] = self._n_ended(table)
         if self.commits:
-            table["origin"] = origins(table, [(cell, self.told(cell)) for cell in self.finished()])
+            table["origin"] = origins(table, [(cell, self.record(cell)) for cell in self.finished()])
         return table.sort_values([*labels, "quantity", "step"], ignore_index=True)
 
     def _n_ended(self, points: pd.DataFrame) -> pd.Series:
@@ -100,34 +100,34 @@ class Results:
 
     def finished(self) -> list[cells.Cell]:
         """Cells that are there and were run."""
-        return [cell for cell, told in self._records if reference.was_run(told)]
+        return [cell for cell, record in self._records if reference.was_run(record)]
 
     @property
     def not_run(self) -> list[cells.Cell]:
         """Cells that are there as not run: reference results lack them."""
-        return [cell for cell, told in self._records if not reference.was_run(told)]
+        return [cell for cell, record in self._records if not reference.was_run(record)]
 
     @property
     def commits(self) -> list[str]:
         """By which the cells that were taken from reference results were computed."""
-        runs = [run for _, told in self._records if reference.is_taken(told) for run in told["taken_from"]["runs"]]
+        runs = [run for _, record in self._records if reference.is_taken(record) for run in record["taken_from"]["runs"]]
         return sorted({reference.short(run["commit"]) for run in runs})
 
     @property
     def stamp(self) -> str:
         """How many seeds stand behind the results, and where they were computed if not here: for figures and captions."""
-        counts = sorted({len(told["seeds"]) for _, told in self._records if reference.was_run(told)}) or [0]
+        counts = sorted({len(record["seeds"]) for _, record in self._records if reference.was_run(record)}) or [0]
         words = f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seed{'s' * (counts[-1] != 1)}"
-        taken = sum(reference.is_taken(told) and reference.was_run(told) for _, told in self._records)
+        taken = sum(reference.is_taken(record) and reference.was_run(record) for _, record in self._records)
         if taken:
             words += f"; {taken} of {len(self.cells)} cells taken from reference results, commit {', '.join(self.commits)}"
         return words + (f"; {len(self.not_run)} not run" if self.not_run else "")
 
     @cached_property
     def _records(self) -> list[tuple[cells.Cell, dict]]:
-        return [(cell, self.told(cell)) for cell in self.cells if (cell.folder(self.root) / "cell.json").exists()]
+        return [(cell, self.record(cell)) for cell in self.cells if (cell.folder(self.root) / "cell.json").exists()]
 
-    def told(self, cell: cells.Cell) -> dict:
+    def record(self, cell: cells.Cell) -> dict:
         """The ``cell.json`` of a finished cell."""
         return cells.read(cell.folder(self.root))
 
@@ -137,10 +137,10 @@ class Results:
             return dict(archive)
 
 
-def origins(table: pd.DataFrame, told: Iterable[tuple[cells.Cell, dict]]) -> pd.Series:
+def origins(table: pd.DataFrame, records: Iterable[tuple[cells.Cell, dict]]) -> pd.Series:
     """Where each row of ``table`` was computed, by the cells that it can come from."""
     found = pd.Series("here", table.index, dtype=object)
-    for cell, record in told:
+    for cell, record in records:
         of_cell = pd.Series(True, table.index)
         for key in cell.varies:
             if key in table:
@@ -162,7 +162,7 @@ def coverage(planned: Sequence[cells.Cell], root: Path) -> pd.DataFrame:
                 "experiment": cell.experiment,
                 "cell": cell.id,
                 "status": ran["status"],
-                "origin": reference.origin(ran),
+                "origin": "" if ran["status"] == "missing" else reference.origin(ran),
                 "seeds": " ".join(map(str, cell.seeds)),
                 "endings": "; ".join(filter(None, [*endings, reference.remark(ran)])),
                 "settings": files.canonical_json(dict(cell.settings)),

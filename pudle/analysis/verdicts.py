@@ -67,8 +67,8 @@ def side_by_side(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
     agree : "yes" or "no"; "not run" where a table lacks the claim or has no rows for it
     """
-    keys, told = ["experiment", "claim", "kind"], ["verdict", "effect", "low", "high"]
-    tables = [table.loc[~is_ours(table), [*keys, *told]] for table in (first, second)]
+    keys, judged = ["experiment", "claim", "kind"], ["verdict", "effect", "low", "high"]
+    tables = [table.loc[~is_ours(table), [*keys, *judged]] for table in (first, second)]
     both = pd.merge(*tables, on=keys, how="outer", suffixes=("_first", "_second"), sort=False)
     verdicts = ["verdict_first", "verdict_second"]
     both[verdicts] = both[verdicts].fillna("NOT RUN")

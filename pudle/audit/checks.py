@@ -18,7 +18,7 @@ from pudle.harness import files, reference
 from pudle.harness.cells import Cell
 from pudle.harness.record import ENDINGS
 
-LIMIT = 20  # findings about entries of the manifest that are told one by one
+LIMIT = 20  # findings about entries of the manifest that are listed one by one
 
 
 def audit(root: Path, plugins: Iterable[str] | None = None, *, recompute: bool = True) -> list[Finding]:
@@ -46,20 +46,20 @@ def _files(root: Path) -> Iterator[Finding]:
     content, other = ((root / name).read_bytes() if (root / name).is_file() else b"" for name in (MANIFEST, CRATE))
     if content != other:
         yield Finding(CRATE, "manifest", f"is not the same as {MANIFEST}")
-    told = manifest.listed(manifest.entries(root).values())
+    named = manifest.listed(manifest.entries(root).values())
     digests = manifest.hashes(root, here)
-    for name in sorted(set(told) - set(digests)):
+    for name in sorted(set(named) - set(digests)):
         yield Finding(name, "files", "is missing")
-    for name in sorted(set(digests) - {*told, MANIFEST, CRATE}):
+    for name in sorted(set(digests) - {*named, MANIFEST, CRATE}):
         yield Finding(name, "files", "is not in the manifest")
-    for name in sorted(name for name in set(told) & set(digests) if digests[name] != told[name]):
-        yield Finding(name, "hash", f"has SHA-256 {digests[name][:12]}…, and the manifest says {str(told[name])[:12]}…")
+    for name in sorted(name for name in set(named) & set(digests) if digests[name] != named[name]):
+        yield Finding(name, "hash", f"has SHA-256 {digests[name][:12]}…, and the manifest says {str(named[name])[:12]}…")
 
 
-def _manifest(run: Run, told: set[str]) -> Iterator[Finding]:
-    """It lists what the run must have, and written anew from the folder it is the same; not for the files that are ``told`` already."""
+def _manifest(run: Run, reported: set[str]) -> Iterator[Finding]:
+    """It lists what the run must have, and written anew from the folder it is the same; not for the files that are ``reported`` already."""
     here = {path.relative_to(run.root).as_posix() for path in on_disk(run.root)} - {MANIFEST, CRATE}
-    for name in sorted(set(run.files) - here - told):
+    for name in sorted(set(run.files) - here - reported):
         yield Finding(name, "files", "is missing")
     for name in sorted(here - set(run.files)):
         yield Finding(name, "files", f"is no file of this run{_stray(run, name)}")
@@ -75,7 +75,7 @@ def _manifest(run: Run, told: set[str]) -> Iterator[Finding]:
         return
     kept = manifest.entries(run.root)
     right = {entity["@id"]: entity for entity in json.loads(anew)["@graph"]}
-    names = [name for name in sorted({*right, *kept}, key=str) if right.get(name) != kept.get(name) and name not in told]
+    names = [name for name in sorted({*right, *kept}, key=str) if right.get(name) != kept.get(name) and name not in reported]
     for name in names[:LIMIT]:
         entity, old = right.get(name), kept.get(name)
         if entity is None or old is None:
@@ -100,49 +100,49 @@ def _stray(run: Run, name: str) -> str:
 def _cells(run: Run) -> Iterator[Finding]:
     kept, data = run.reference_results, Path(run.data).expanduser()
     for cell in run.cells:
-        name, told = run.path(cell, "cell.json"), run.told.get(name_of(cell))
-        if told is None:
+        name, record = run.path(cell, "cell.json"), run.records.get(name_of(cell))
+        if record is None:
             yield Finding(name, "cells", "is missing, or is no record of a cell, but the cell is planned")
             continue
         planned = {key: getattr(cell, key) for key in ("experiment", "id")} | {"settings": dict(cell.settings)}
         planned |= {key: list(getattr(cell, key)) for key in ("varies", "seeds")}
-        if reference.is_taken(told):
-            left_out = set(map(str, told.get("not_run", ())))
+        if reference.is_taken(record):
+            left_out = set(map(str, record.get("not_run", ())))
             planned["seeds"] = [seed for seed in cell.seeds if str(seed) not in left_out]
-            yield from _taken(run, kept, cell, told)
+            yield from _taken(run, kept, cell, record)
         for key, value in planned.items():
-            if told.get(key) != value:
-                yield Finding(name, "settings", f"{key} {_differing(value, told.get(key))}")
-        if not reference.is_taken(told) and told["fingerprint"] != (now := experiments.fingerprint(cell)):
-            changed = _changed(told["code"], experiments.code(cell))
-            yield Finding(name, "code", f"was run by other code ({told['fingerprint']}) than is here ({now}): {changed}")
-        for output, digest in told["outputs"].items():
+            if record.get(key) != value:
+                yield Finding(name, "settings", f"{key} {_differing(value, record.get(key))}")
+        if not reference.is_taken(record) and record["fingerprint"] != (now := experiments.fingerprint(cell)):
+            changed = _changed(record["code"], experiments.code(cell))
+            yield Finding(name, "code", f"was run by other code ({record['fingerprint']}) than is here ({now}): {changed}")
+        for output, digest in record["outputs"].items():
             path = cell.folder(run.root) / output
             if path.is_file() and files.sha256(path) != digest:
                 yield Finding(run.path(cell, output), "hash", "is not the file that the cell wrote, says its cell.json")
-        for source in catalogue.differing(told["inputs"], experiments.data_sets(cell), data):
-            if source in told["inputs"]:
+        for source in catalogue.differing(record["inputs"], experiments.data_sets(cell), data):
+            if source in record["inputs"]:
                 yield Finding(name, "data", f"read another {source} than is here")
-            elif told["status"] != "failed" and reference.was_run(told):
+            elif record["status"] != "failed" and reference.was_run(record):
                 yield Finding(name, "data", f"does not say that it read {source}, which is here")
-        if reference.was_run(told):
-            yield from _endings(run, cell, told)
+        if reference.was_run(record):
+            yield from _endings(run, cell, record)
     yield from _unplanned(run, kept)
 
 
-def _taken(run: Run, kept: reference.Reference | None, cell: Cell, told: dict) -> Iterator[Finding]:
+def _taken(run: Run, kept: reference.Reference | None, cell: Cell, record: dict) -> Iterator[Finding]:
     """A cell that was taken, or left as not run, is what the reference has now; where that is not here, nothing is said."""
     if kept is None:
         return
     try:
         offer = kept.offer(cell)
-        if offer is None and not reference.was_run(told) and not kept.kept.get(name_of(cell)):
+        if offer is None and not reference.was_run(record) and not kept.kept.get(name_of(cell)):
             return  # left out for want of data
         if offer is None or not offer.stands(cell.folder(run.root)):
             yield Finding(run.path(cell, "cell.json"), "reference", f"is not what {kept.name} holds now; run `snakemake` again")
             return
         contents = offer.contents()
-        if told != offer.record({name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}):
+        if record != offer.record({name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}):
             yield Finding(run.path(cell, "cell.json"), "reference", f"does not say what {kept.name} says")
         for output, content in contents.items():
             path = cell.folder(run.root) / output
@@ -167,25 +167,25 @@ def _unplanned(run: Run, kept: reference.Reference | None) -> Iterator[Finding]:
         yield Finding("config.json", "reference", str(error))
 
 
-def _endings(run: Run, cell, told: dict) -> Iterator[Finding]:
+def _endings(run: Run, cell, record: dict) -> Iterator[Finding]:
     """Status, endings and rows tell the same, and every seed has rows."""
     name = run.path(cell, "cell.json")
     try:
         rows = pd.read_csv(cell.folder(run.root) / "rows.csv", keep_default_na=False)
         ended = sorted((int(row.seed), row.quantity) for row in rows[rows.quantity.isin(ENDINGS)].itertuples())
-        said = sorted((int(ending["seed"]), ending["status"]) for ending in told["endings"])
+        said = sorted((int(ending["seed"]), ending["status"]) for ending in record["endings"])
         worst = max((status for _, status in said), key=ENDINGS.index, default="done")
         seeds = sorted(set(rows.seed), key=str)
     except Exception as error:  # whatever an edited file breaks
         yield Finding(run.path(cell, "rows.csv"), "rows", f"cannot be read with its cell.json: {type(error).__name__}: {error}")
         return
-    if ended != said or told["status"] != worst:
+    if ended != said or record["status"] != worst:
         yield Finding(
             name,
             "rows",
-            f"status {told['status']!r} and endings {said} do not fit the rows, where {ended or 'none'} ended early",
+            f"status {record['status']!r} and endings {said} do not fit the rows, where {ended or 'none'} ended early",
         )
-    wanted = [seed for seed in cell.seeds if seed not in told.get("not_run", ())]
+    wanted = [seed for seed in cell.seeds if seed not in record.get("not_run", ())]
     if set(seeds) != set(wanted):
         yield Finding(run.path(cell, "rows.csv"), "rows", f"has the seeds {seeds}, not {wanted}")
 
@@ -194,8 +194,8 @@ def _differing(planned: object, found: object) -> str:
     """Where two values of a record differ, in words."""
     if isinstance(planned, dict) and isinstance(found, dict):
         keys = sorted(key for key in {*planned, *found} if planned.get(key) != found.get(key))
-        told = (f"{key} = {found.get(key)!r}, not {planned.get(key)!r}" for key in keys)
-        return f"are not those of config.json: {'; '.join(told)}"
+        differing = (f"{key} = {found.get(key)!r}, not {planned.get(key)!r}" for key in keys)
+        return f"are not those of config.json: {'; '.join(differing)}"
     return f"is {found!r}, and the plan says {planned!r}"
 
 

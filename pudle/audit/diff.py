@@ -19,9 +19,9 @@ def diff(old: Run, new: Run) -> dict[str, list[dict]]:
     sections = {
         "settings": _pairs(_flat(old.config), _flat(new.config), what="key"),
         "cells": _pairs(*(_statuses(run) for run in (old, new)), what="cell"),
-        "code": _pairs(*(_gathered(run, lambda told: told["code"].items()) for run in (old, new)), what="module"),
+        "code": _pairs(*(_gathered(run, lambda record: record["code"].items()) for run in (old, new)), what="module"),
         "versions": _pairs(*(_gathered(run, _versions) for run in (old, new)), what="what"),
-        "data": _pairs(*(_gathered(run, lambda told: told["inputs"].items()) for run in (old, new)), what="file"),
+        "data": _pairs(*(_gathered(run, lambda record: record["inputs"].items()) for run in (old, new)), what="file"),
         "verdicts": _pairs(*(_verdicts(run) for run in (old, new)), what="claim"),
         "published": _pairs(*(_column(run, "published.csv", "id", "verdict") for run in (old, new)), what="value"),
         "numbers": list(_numbers(old, new)),
@@ -46,20 +46,20 @@ def _flat(settings: Mapping, prefix: str = "") -> dict[str, object]:
 
 
 def _statuses(run: Run) -> dict[str, str]:
-    return {name_of(cell): run.told.get(name_of(cell), {"status": "missing"})["status"] for cell in run.cells}
+    return {name_of(cell): run.records.get(name_of(cell), {"status": "missing"})["status"] for cell in run.cells}
 
 
 def _gathered(run: Run, what: Callable) -> dict[str, str]:
     """All values that the cells of a run have for each key; of cells that were run."""
     found: dict[str, set[str]] = {}
-    for told in filter(reference.was_run, run.told.values()):
-        for key, value in what(told):
+    for record in filter(reference.was_run, run.records.values()):
+        for key, value in what(record):
             found.setdefault(key, set()).add(str(value))
     return {key: ", ".join(sorted(values)) for key, values in found.items()}
 
 
-def _versions(told: Mapping) -> Iterator[tuple[str, object]]:
-    made = told["provenance"]
+def _versions(record: Mapping) -> Iterator[tuple[str, object]]:
+    made = record["provenance"]
     yield from made.get("packages", {}).items()
     yield from ((unit, made.get(unit)) for unit in _UNITS)
     git = made.get("git") or {}
@@ -73,17 +73,17 @@ def _column(run: Run, name: str, key: str, value: str) -> dict[str, str]:
 
 def _verdicts(run: Run) -> dict[str, str]:
     """As a reader sees them; a run from before claims had kinds has none."""
-    told, kinds = _column(run, "claims.csv", "claim", "verdict"), {}
+    verdicts, kinds = _column(run, "claims.csv", "claim", "verdict"), {}
     if "kind" in files.read_csv(run.root / "claims.csv", ["claim"]):
         kinds = _column(run, "claims.csv", "claim", "kind")
-    return {claim: worded(kinds.get(claim, ""), verdict) for claim, verdict in told.items()}
+    return {claim: worded(kinds.get(claim, ""), verdict) for claim, verdict in verdicts.items()}
 
 
 def _damaged(runs: Mapping[str, Run]) -> Iterator[dict]:
-    """Files of cells that are not what their ``cell.json`` says: what is told of them may not be so."""
+    """Files of cells that are not what their ``cell.json`` says: what is said of them may not be so."""
     for which, run in runs.items():
         for cell in run.cells:
-            for output, digest in run.told.get(name_of(cell), {"outputs": {}})["outputs"].items():
+            for output, digest in run.records.get(name_of(cell), {"outputs": {}})["outputs"].items():
                 path, name = cell.folder(run.root) / output, run.path(cell, output)
                 if not path.is_file():
                     yield {"run": which, "file": name, "found": "is missing"}

@@ -81,12 +81,12 @@ def text(run: Run, digests: Mapping[str, str]) -> str:
 
 def build(run: Run, digests: Mapping[str, str]) -> dict:
     """The same as JSON values: RO-Crate metadata."""
-    told_of = {name: told for name, told in run.told.items() if reference.was_run(told)}
-    ran = [told_of[name_of(cell)] for cell in run.cells if name_of(cell) in told_of]
+    records = {name: record for name, record in run.records.items() if reference.was_run(record)}
+    ran = [records[name_of(cell)] for cell in run.cells if name_of(cell) in records]
     crate = ROCrate()
     crate.name = f"pudle, results at the scale '{run.scale}'"
     crate.description = "Figures, tables and verdicts on unrolled dictionary learning, and the rows behind them."
-    crate.root_dataset["datePublished"] = max((told["ended"] for told in ran), default="")
+    crate.root_dataset["datePublished"] = max((record["ended"] for record in ran), default="")
     add = partial(_add, crate)
     profiles = [add(url, ["CreativeWork", "Profile"], name=name, version="0.6") for name, url in PROFILES.items()]
     crate.root_dataset["conformsTo"] = profiles
@@ -97,7 +97,7 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
     for name, digest in digests.items():
         _add_file(crate, run, name, digest, versions["snakemake"])
     workflow = crate.mainEntity
-    commits = {json.dumps(told["provenance"].get("git"), sort_keys=True) for told in ran}
+    commits = {json.dumps(record["provenance"].get("git"), sort_keys=True) for record in ran}
     workflow["version"] = sorted(commits)
     for name in run.kept_code:
         if not name.startswith("code/plugins/"):  # those are the user's own
@@ -110,19 +110,19 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
     workflow["hasPart"] = [*(crate.get(name) for name in run.kept_code if name != WORKFLOW), *tools.values()]
 
     for cell in run.cells:
-        told = told_of.get(name_of(cell))
-        if told:
-            _add_settings(add, cell, told)
-            _add_code(crate, add, told)
-            for name, digest in told["inputs"].items():
+        record = records.get(name_of(cell))
+        if record:
+            _add_settings(add, cell, record)
+            _add_code(crate, add, record)
+            for name, digest in record["inputs"].items():
                 add(_data(name, digest), "DigitalDocument", name=name, sha256=digest)
-    by_step = {f"cell/{name_of(cell)}": told_of.get(name_of(cell)) for cell in run.cells}
+    by_step = {f"cell/{name_of(cell)}": records.get(name_of(cell)) for cell in run.cells}
     for step in run.steps:
-        told = by_step.get(step.name)
+        record = by_step.get(step.name)
         sources = []
-        if told:
-            settings, code = step.name.replace("cell", "#settings", 1), f"#code/{told['fingerprint']}"
-            sources = [settings, code, *(_data(name, digest) for name, digest in told["inputs"].items())]
+        if record:
+            settings, code = step.name.replace("cell", "#settings", 1), f"#code/{record['fingerprint']}"
+            sources = [settings, code, *(_data(name, digest) for name, digest in record["inputs"].items())]
         action = add(
             f"#{step.name}",
             "CreateAction",
@@ -131,13 +131,13 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
             object=[{"@id": name} for name in (*step.inputs, *sources)],
             result=[{"@id": name} for name in step.outputs],
         )
-        if told:
-            action["startTime"], action["endTime"] = told["started"], told["ended"]
-            if reference.is_taken(told):
+        if record:
+            action["startTime"], action["endTime"] = record["started"], record["ended"]
+            if reference.is_taken(record):
                 action["description"] = (
-                    f"Not computed in this run: taken from {reference.origin(told)}, computed at the times given."
+                    f"Not computed in this run: taken from {reference.origin(record)}, computed at the times given."
                 )
-            failed = told["status"] == "failed"
+            failed = record["status"] == "failed"
             action["actionStatus"] = {"@id": f"http://schema.org/{'Failed' if failed else 'Completed'}ActionStatus"}
     whole = add(
         "#run",
@@ -146,8 +146,8 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
         instrument=workflow,
         object=[{"@id": "config.json"}],
         result=[{"@id": name} for step in run.steps for name in step.outputs],
-        startTime=min((told["started"] for told in ran), default=""),
-        endTime=max((told["ended"] for told in ran), default=""),
+        startTime=min((record["started"] for record in ran), default=""),
+        endTime=max((record["ended"] for record in ran), default=""),
     )
     crate.root_dataset["mentions"] = [whole, *(crate.get(f"#{step.name}") for step in run.steps)]
     return crate.metadata.generate()
@@ -164,38 +164,38 @@ def _data(name: str, digest: object) -> str:
 
 def _versions(ran: Iterable[Mapping], package: str) -> str:
     """The versions of a package that cells ran with."""
-    return ", ".join(sorted({told["provenance"].get("packages", {}).get(package, "unknown") for told in ran}))
+    return ", ".join(sorted({record["provenance"].get("packages", {}).get(package, "unknown") for record in ran}))
 
 
 def _add_file(crate: ROCrate, run: Run, name: str, digest: str, snakemake: str) -> None:
-    told = {"sha256": digest, "contentSize": str((run.root / name).stat().st_size)}
-    told["encodingFormat"] = FORMATS.get(Path(name).suffix, "text/plain")
+    properties = {"sha256": digest, "contentSize": str((run.root / name).stat().st_size)}
+    properties["encodingFormat"] = FORMATS.get(Path(name).suffix, "text/plain")
     if run.unrepeatable(name):
-        told["description"] = "Holds seconds, memory or times of day: another run makes other bytes."
+        properties["description"] = "Holds seconds, memory or times of day: another run makes other bytes."
     if name == WORKFLOW:
-        about = told | {"name": "pudle"}
+        about = properties | {"name": "pudle"}
         crate.add_workflow(run.root / name, name, main=True, lang="snakemake", lang_version=snakemake, properties=about)
     else:
-        crate.add_file(run.root / name, name, properties=told)
+        crate.add_file(run.root / name, name, properties=properties)
 
 
-def _add_settings(add: Callable, cell: Cell, told: Mapping) -> None:
+def _add_settings(add: Callable, cell: Cell, record: Mapping) -> None:
     add(
         f"#settings/{name_of(cell)}",
         "PropertyValue",
         name="settings and seeds",
-        value=files.canonical_json({"settings": told["settings"], "seeds": told["seeds"]}),
+        value=files.canonical_json({"settings": record["settings"], "seeds": record["seeds"]}),
     )
 
 
-def _add_code(crate: ROCrate, add: Callable, told: Mapping) -> None:
+def _add_code(crate: ROCrate, add: Callable, record: Mapping) -> None:
     """The modules behind a fingerprint; cells that share it may differ in comments, hence a part for each content."""
-    parts = [f"#code/{module}/{digest[:8]}" for module, digest in told["code"].items()]
-    for part, (module, digest) in zip(parts, told["code"].items(), strict=True):
+    parts = [f"#code/{module}/{digest[:8]}" for module, digest in record["code"].items()]
+    for part, (module, digest) in zip(parts, record["code"].items(), strict=True):
         if part not in crate:
             add(part, "DigitalDocument", name=f"source of {module}", sha256=digest)
-    identifier = f"#code/{told['fingerprint']}"
-    known = crate.get(identifier) or add(identifier, "Collection", name=f"code with the fingerprint {told['fingerprint']}")
+    identifier = f"#code/{record['fingerprint']}"
+    known = crate.get(identifier) or add(identifier, "Collection", name=f"code with the fingerprint {record['fingerprint']}")
     have = {part["@id"] for part in known.properties().get("hasPart", [])}
     known.append_to("hasPart", [{"@id": part} for part in parts if part not in have])
 

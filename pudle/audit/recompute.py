@@ -82,7 +82,7 @@ def _gather_both(run: Run, experiment: str, rows: dict[str, pd.DataFrame], whole
 def gather(run: Run, experiment: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:
     """The rows of all cells of an experiment, with the settings that vary and the labels as columns, empty where there is none."""
     frames = []
-    ran = [cell for cell in run.of(experiment) if reference.was_run(run.told.get(name_of(cell), {}))]
+    ran = [cell for cell in run.of(experiment) if reference.was_run(run.records.get(name_of(cell), {}))]
     for cell in ran or run.of(experiment):
         frame = of_cell(read(run.root / run.path(cell, "rows.csv")))
         frames.append(frame.assign(**{key: cell.settings.get(key, "") for key in cell.varies}))
@@ -123,9 +123,9 @@ def _table(run: Run, experiment: str, rows: pd.DataFrame) -> Iterator[Finding]:
         return len({seed for seed, of_it in endings if of_it <= set(zip(labels, place, strict=True))})
 
     expected["n_ended"] = [n_ended(tuple(place)) for place in expected[labels].itertuples(index=False, name=None)]
-    told = [(cell, run.told[name_of(cell)]) for cell in run.of(experiment) if name_of(cell) in run.told]
-    if any(reference.is_taken(record) and reference.was_run(record) for _, record in told):
-        expected["origin"] = tables.origins(expected, told)
+    records = [(cell, run.records[name_of(cell)]) for cell in run.of(experiment) if name_of(cell) in run.records]
+    if any(reference.is_taken(record) and reference.was_run(record) for _, record in records):
+        expected["origin"] = tables.origins(expected, records)
     yield from differences(name, "table", expected, read(run.root / name), keys)
 
 
@@ -198,12 +198,12 @@ def _controls(run: Run, experiment: str) -> Iterator[Finding]:
 def _coverage(run: Run) -> Iterator[Finding]:
     expected = []
     for cell in run.cells:
-        told = run.told[name_of(cell)]
-        endings = [f"seed {ending['seed']}: {ending['reason']}" for ending in told["endings"]]
-        notes = "; ".join(filter(None, [*endings, reference.remark(told)]))
+        record = run.records[name_of(cell)]
+        endings = [f"seed {ending['seed']}: {ending['reason']}" for ending in record["endings"]]
+        notes = "; ".join(filter(None, [*endings, reference.remark(record)]))
         seeds = " ".join(str(seed) for seed in cell.seeds)
-        settings = tables.cells.files.canonical_json(told["settings"])
-        expected.append((cell.experiment, cell.id, told["status"], reference.origin(told), seeds, notes, settings))
+        settings = tables.cells.files.canonical_json(record["settings"])
+        expected.append((cell.experiment, cell.id, record["status"], reference.origin(record), seeds, notes, settings))
     frame = pd.DataFrame(expected, columns=["experiment", "cell", "status", "origin", "seeds", "endings", "settings"])
     yield from differences(
         "cells.csv", "coverage", read_text(frame.to_csv(index=False)), read(run.root / "cells.csv"), ["experiment", "cell"]
@@ -219,8 +219,8 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFra
         unlike = published.not_as_published(experiment, [cell.settings for cell in run.of(experiment)])
         judged = [_judge(claim, rows.get(experiment, nothing), whole.get(experiment, nothing), unlike) for claim in claims]
         controls = {claim.id: experiments.controls_of(experiment, claim) for claim in claims}
-        for told, p in zip(judged, _holm([told["p"] for told in judged]), strict=True):
-            expected.append({"experiment": experiment} | told | {"p_holm": p, "controls": controls[told["claim"]]})
+        for verdict, p in zip(judged, _holm([verdict["p"] for verdict in judged]), strict=True):
+            expected.append({"experiment": experiment} | verdict | {"p_holm": p, "controls": controls[verdict["claim"]]})
     found = read(run.root / "claims.csv")
     yield from differences(
         "claims.csv", "verdict", read_text(pd.DataFrame(expected).to_csv(index=False)), found, ["experiment", "claim"]
@@ -353,8 +353,8 @@ def differences(
     lines: Any = np.flatnonzero(np.any(list(wrong.values()), axis=0)) if wrong else []
     for line in lines[:most]:
         place = ", ".join(f"{key}={found[key][line]}" for key in keys) or f"row {line}"
-        told = (f"{column} is {found[column][line]}, not {expected[column][line]}" for column in wrong if wrong[column][line])
-        yield Finding(name, check, f"{place}: {'; '.join(told)}")
+        words = (f"{column} is {found[column][line]}, not {expected[column][line]}" for column in wrong if wrong[column][line])
+        yield Finding(name, check, f"{place}: {'; '.join(words)}")
     if len(lines) > most:
         yield Finding(name, check, f"and {len(lines) - most} more rows")
 

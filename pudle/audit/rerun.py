@@ -39,10 +39,10 @@ def rerun(
     budget : seconds that the picked cells may have taken together when they were computed first; unlimited unless given
     """
     run = Run(root, plugins)
-    found, told = [], []
+    found, lines = [], []
     chosen = pick(run, count, seed, budget)
     if len(chosen) < count:
-        told.append(
+        lines.append(
             f"{len(chosen)} cells are run again, not {count}: no others can be here{'' if budget is None else ', or fit'}"
         )
     for cell in tqdm(chosen, desc="cells run again", unit="cell", disable=None):  # on a terminal only
@@ -63,8 +63,8 @@ def rerun(
                 continue
             again, line = _compare(run, cell, Path(folder))
         found += again
-        told.append(f"{name_of(cell)}: {line}")
-    return found, told
+        lines.append(f"{name_of(cell)}: {line}")
+    return found, lines
 
 
 def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[cells.Cell]:
@@ -72,11 +72,11 @@ def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[c
     is passed over; and so is a taken cell whose data are not here."""
     chosen: list[cells.Cell] = []
     left = float("inf") if budget is None else budget
-    repeatable = [cell for cell in run.cells if run.told.get(name_of(cell), {}).get("status") in ("done", "diverged")]
+    repeatable = [cell for cell in run.cells if run.records.get(name_of(cell), {}).get("status") in ("done", "diverged")]
     for cell in random.Random(seed).sample(repeatable, len(repeatable)):
-        told = run.told[name_of(cell)]
-        seconds = 0 if budget is None else told.get("seconds", 0)
-        if len(chosen) < count and seconds <= left and not (reference.is_taken(told) and _lacks_data(run, cell)):
+        record = run.records[name_of(cell)]
+        seconds = 0 if budget is None else record.get("seconds", 0)
+        if len(chosen) < count and seconds <= left and not (reference.is_taken(record) and _lacks_data(run, cell)):
             chosen.append(cell)
             left -= seconds
     return chosen
@@ -88,7 +88,7 @@ def _lacks_data(run: Run, cell: cells.Cell) -> bool:
 
 def _plan(run: Run, cell: cells.Cell, folder: Path) -> Path:
     """The folder of the run; or one in ``folder`` whose configuration asks for those seeds alone that a taken cell has."""
-    seeds = run.told[name_of(cell)]["seeds"]
+    seeds = run.records[name_of(cell)]["seeds"]
     if seeds == list(cell.seeds):
         return run.root
     sections = run.config["experiments"]
@@ -102,7 +102,7 @@ def command(run: Run, cell: cells.Cell, output: str, root: Path | None = None) -
 
     root : whose configuration plans it, the run's unless given
     """
-    used = run.told[name_of(cell)]["provenance"].get("device", "cpu")
+    used = run.records[name_of(cell)]["provenance"].get("device", "cpu")
     words = ["cell", str(root or run.root), name_of(cell), "--device", "cpu" if used == "cpu" else "auto", "--output", output]
     named = run.config.get("plugins", [])
     if named and not run.plugins:
@@ -113,7 +113,7 @@ def command(run: Run, cell: cells.Cell, output: str, root: Path | None = None) -
 
 
 def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], str]:
-    then, now = run.told[name_of(cell)], cells.read(folder)
+    then, now = run.records[name_of(cell)], cells.read(folder)
     taken = reference.is_taken(then)
     names = [
         name for name in then["outputs"] if name == "rows.csv" or not (taken or name == "timings.csv")
@@ -147,18 +147,18 @@ def _apart(old: pd.DataFrame, new: pd.DataFrame) -> float:
 
 def unlike(then: Mapping, now: Mapping) -> list[str]:
     """What of machine, versions and threads is not the same, in words."""
-    told = []
+    others = []
     for key in _SAME:
         old, new = then.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            told += [
+            others += [
                 f"{name} ({old.get(name)}, now {new.get(name)})"
                 for name in sorted({*old, *new})
                 if old.get(name) != new.get(name)
             ]
         elif old != new and not _further_libraries(old, new):
-            told.append(f"{key} ({old}, now {new})")
-    return told
+            others.append(f"{key} ({old}, now {new})")
+    return others
 
 
 def _further_libraries(old: object, new: object) -> bool:

@@ -62,15 +62,15 @@ class Run:
         return sorted({cell.experiment for cell in self.cells})
 
     @cached_property
-    def told(self) -> dict[str, dict]:
+    def records(self) -> dict[str, dict]:
         """What each ``cell.json`` holds, by experiment/id; nothing for a cell whose file is missing or is no such file."""
         found = {}
         for cell in self.cells:
             with contextlib.suppress(PudleError):
-                told = read_json(cell.folder(self.root) / "cell.json")
-                shaped = all(isinstance(told.get(key), kind) for key, kind in _SHAPE.items())
-                if shaped and all(Path(name).name == name for name in told["outputs"]):
-                    found[name_of(cell)] = told
+                record = read_json(cell.folder(self.root) / "cell.json")
+                shaped = all(isinstance(record.get(key), kind) for key, kind in _SHAPE.items())
+                if shaped and all(Path(name).name == name for name in record["outputs"]):
+                    found[name_of(cell)] = record
         return found
 
     @cached_property
@@ -89,8 +89,8 @@ class Run:
 
     def outputs(self, cell: cells.Cell) -> list[str]:
         """The files of a cell, ``cell.json`` last."""
-        told = self.told.get(name_of(cell), {"outputs": {"rows.csv": ""}})
-        return [self.path(cell, name) for name in (*sorted(told["outputs"]), "cell.json")]
+        record = self.records.get(name_of(cell), {"outputs": {"rows.csv": ""}})
+        return [self.path(cell, name) for name in (*sorted(record["outputs"]), "cell.json")]
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -113,7 +113,7 @@ class Run:
         yield Step("configuration", "pudle configuration", (), ("config.json",))
         everything = tuple(name for names in made.values() for name in names)
         for cell in self.cells:
-            command = "pudle reference take" if reference.is_taken(self.told.get(name_of(cell), {})) else "pudle cell"
+            command = "pudle reference take" if reference.is_taken(self.records.get(name_of(cell), {})) else "pudle cell"
             yield Step(f"cell/{name_of(cell)}", command, ("config.json",), tuple(self.outputs(cell)))
         for experiment in self.experiments:
             yield Step(f"tables/{experiment}", "pudle tables", tuple(made[experiment]), (f"tables/{experiment}.csv",))

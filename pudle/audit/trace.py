@@ -13,7 +13,7 @@ from pudle.errors import PudleError
 from pudle.harness import cells, files, reference
 
 _RESULTS = ("value", "mean", "low", "high", "n_seeds", "n_ended", "origin")  # columns that are no keys
-_MOST = 8  # cells or lines that are told one by one
+_MOST = 8  # cells or lines that are listed one by one
 
 
 def trace(path: Path, row: int | None = None) -> Iterator[str]:
@@ -77,31 +77,31 @@ def _cells(
 
 
 def _cell(run: Run, cell: cells.Cell) -> Iterator[str]:
-    told = run.told.get(name_of(cell))
-    if told is None:
+    record = run.records.get(name_of(cell))
+    if record is None:
         yield f"  no record of {name_of(cell)}: it has not been run, or its cell.json is damaged"
         return
-    if not reference.was_run(told):
-        yield f"  status    {reference.remark(told)}"
+    if not reference.was_run(record):
+        yield f"  status    {reference.remark(record)}"
         return
-    made = told["provenance"]
+    made = record["provenance"]
     git = made.get("git") or {"commit": "none", "clean": True}
-    here = "the same as here" if experiments.fingerprint(cell) == told["fingerprint"] else "NOT THE SAME AS HERE"
-    yield f"  status    {told['status']}, {told['started']} to {told['ended']}, seeds {', '.join(map(str, told['seeds']))}"
-    if reference.is_taken(told):
-        runs = [f"{one['file']} (commit {reference.short(one['commit'])})" for one in told["taken_from"]["runs"]]
-        yield f"  taken     not computed here: from {told['taken_from']['reference']}, {', '.join(runs)}"
-    yield f"  settings  {files.canonical_json(told['settings'])}"
+    here = "the same as here" if experiments.fingerprint(cell) == record["fingerprint"] else "NOT THE SAME AS HERE"
+    yield f"  status    {record['status']}, {record['started']} to {record['ended']}, seeds {', '.join(map(str, record['seeds']))}"
+    if reference.is_taken(record):
+        runs = [f"{one['file']} (commit {reference.short(one['commit'])})" for one in record["taken_from"]["runs"]]
+        yield f"  taken     not computed here: from {record['taken_from']['reference']}, {', '.join(runs)}"
+    yield f"  settings  {files.canonical_json(record['settings'])}"
     commit = f"{git['commit']}{'' if git['clean'] else ' with changes'}"
-    yield f"  code      fingerprint {told['fingerprint']}, {here}; {len(told['code'])} modules; commit {commit}"
-    data = [f"{name} {digest[:12]}…" for name, digest in told["inputs"].items()]
+    yield f"  code      fingerprint {record['fingerprint']}, {here}; {len(record['code'])} modules; commit {commit}"
+    data = [f"{name} {digest[:12]}…" for name, digest in record["inputs"].items()]
     more = f" and {len(data) - _MOST} more, in cell.json" if len(data) > _MOST else ""
     none = "not recorded" if experiments.data_sets(cell) else "drawn from the seeds"
     yield f"  data      {', '.join(data[:_MOST]) or none}{more}"
     torch = made.get("packages", {}).get("torch")
     computed = f"device {made.get('device')}, {made.get('threads')} threads"
     yield f"  machine   {made.get('processor')}, {computed}, Python {made.get('python')}, torch {torch}"
-    where = f"PUDLE_DATA={shlex.quote(run.data)} " if any(name.startswith("data/") for name in told["inputs"]) else ""
+    where = f"PUDLE_DATA={shlex.quote(run.data)} " if any(name.startswith("data/") for name in record["inputs"]) else ""
     words = ["pudle", *rerun.command(run, cell, "again")[4:]]
     yield f"  again     {where}{shlex.join(words)} && cmp again/rows.csv {shlex.quote(str(run.root / run.path(cell, 'rows.csv')))}"
 
@@ -110,8 +110,10 @@ def _file(run: Run, digests: Mapping[str, str], name: str) -> str:
     if name == MANIFEST:
         return name
     digest = manifest.hashes(run.root, [name]).get(name, "")
-    told = "as in the manifest" if digest and digest == digests.get(name) else "NOT AS IN THE MANIFEST" if digest else "MISSING"
-    return f"{name}  SHA-256 {digest[:12] or 'none'}…, {told}"
+    compared = (
+        "as in the manifest" if digest and digest == digests.get(name) else "NOT AS IN THE MANIFEST" if digest else "MISSING"
+    )
+    return f"{name}  SHA-256 {digest[:12] or 'none'}…, {compared}"
 
 
 def _record(path: Path, row: int) -> dict[str, str]:

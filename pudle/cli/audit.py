@@ -57,9 +57,9 @@ def audit(results, quick, rerun, budget, seed, plugins):
         chosen = list(plugins) or ([] if root != results else None)
         found = checks.audit(root, chosen, recompute=not quick)
         if rerun:
-            again, told = run_again(root, rerun, seed, chosen, budget)
+            again, lines = run_again(root, rerun, seed, chosen, budget)
             found += again
-            click.echo("\n".join(told), err=True)
+            click.echo("\n".join(lines), err=True)
     files: dict[tuple[str, str], list[str]] = {}
     for file, check, finding in found:
         files.setdefault((check, finding), []).append(file)

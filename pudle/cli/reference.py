@@ -82,8 +82,8 @@ def show(names, folder):
         for run in found.kept[name]:
             if run.record["experiment"] in chosen:
                 seeds = ",".join(map(str, run.record["seeds"]))
-                told = f"{run.record['status']}, seeds {seeds}, {run.record.get('seconds', 0):.0f} s, {kept.short(run.commit)}"
-                click.echo(f"{name}: {told}, {run.path}")
+                line = f"{run.record['status']}, seeds {seeds}, {run.record.get('seconds', 0):.0f} s, {kept.short(run.commit)}"
+                click.echo(f"{name}: {line}, {run.path}")
     for experiment, cell, seeds in found.not_run():
         if experiment in chosen:
             click.echo(f"{experiment}/{cell}: {kept.NOT_RUN}, seeds {','.join(map(str, seeds))}")

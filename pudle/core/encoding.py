@@ -52,20 +52,19 @@ def encode(
 
 def _plain_codes(x: Tensor, dictionary: Tensor, lam: Tensor | None, step: Tensor | None, unrolling: Unrolling) -> Tensor:
     """Layers that torch records; ``lam`` and ``step`` are None, or what to differentiate with respect to."""
-    codes = x.new_zeros(x.shape[0], dictionary.shape[1])
-    if lam is None and step is None:
-        return iterate(unrolling, codes, lambda point: (point @ dictionary.T - x) @ dictionary)
-    lam, step, previous = unrolling.lam if lam is None else lam, unrolling.step if step is None else step, codes
-    for layer, momentum in enumerate(unrolling.momenta()):
-        point = codes + momentum * (codes - previous) if momentum else codes
-        u = point - step * ((point @ dictionary.T - x) @ dictionary)
-        previous = codes
-        if unrolling.hard:
-            codes = unrolling.shrink(u, layer)
-        else:
-            level = step * lam * unrolling.decay**layer
-            codes = F.relu(u - level) if unrolling.nonnegative else u - u.clamp(-level, level)
-    return codes
+
+    def shrink(u: Tensor, layer: int) -> Tensor:
+        level = (unrolling.step if step is None else step) * (unrolling.lam if lam is None else lam) * unrolling.decay**layer
+        return F.relu(u - level) if unrolling.nonnegative else u - u.clamp(-level, level)
+
+    plain = unrolling.hard or (lam is None and step is None)
+    return iterate(
+        unrolling,
+        x.new_zeros(x.shape[0], dictionary.shape[1]),
+        lambda point: (point @ dictionary.T - x) @ dictionary,
+        step=step,
+        shrink=None if plain else shrink,
+    )
 
 
 class _Codes(torch.autograd.Function):

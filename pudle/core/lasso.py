@@ -4,7 +4,6 @@ An active-set method finds them, or where it does not, layers and then a linear 
 is always checked: the KKT residual is how far −∇ of the quadratic term is from λ ∂‖z‖₁.
 """
 
-import math
 import warnings
 
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pudle.core.gradients import unrolled_codes
+from pudle.core.units import power_below
 from pudle.core.unrolling import Unrolling, check_shapes
 from pudle.errors import PudleError
 
@@ -50,7 +50,7 @@ def lasso(
         largest = correlation.abs().amax(1) if len(x) else X.new_zeros(0)
         if not largest.isfinite().all():
             raise PudleError("lasso: x or dictionary holds values that are not finite, for which there are no codes")
-        scale = _power_of_two(largest)
+        scale = power_below(float(largest.max()) if len(x) else 0.0)
         lam = Unrolling(lam=lam, step=1.0, n_layers=1).lam / scale
         codes = _start(x, dictionary, start, scale)
         if not len(x):
@@ -204,12 +204,6 @@ def _by_layers(
 def kkt_residual(x: Tensor, dictionary: Tensor, codes: Tensor, lam: float, *, nonnegative: bool = False) -> Tensor:
     """How far each sample's codes are from lasso optimality: max_i dist(−D_iᵀ(Dz − x), λ ∂|z_i|), shape (n,)."""
     return _kkt(codes, dictionary.T @ dictionary, x @ dictionary, lam, nonnegative)
-
-
-def _power_of_two(values: Tensor) -> float:
-    """The largest that is at most the largest of ``values`` ≥ 0: dividing by it changes no digit. 1 where all are 0."""
-    largest = float(values.max()) if values.numel() else 0.0
-    return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0
 
 
 def _squared_norm(gram: Tensor) -> float:

@@ -12,8 +12,12 @@ def power_of_two(x: Tensor) -> float:
     largest = float(x.abs().max())
     if not largest:
         return 1.0
-    size = largest * float((x.double() / largest).square().mean().sqrt())
-    return math.ldexp(1.0, math.frexp(size)[1] - 1)
+    return power_below(largest * float((x.double() / largest).square().mean().sqrt()))
+
+
+def power_below(size: float) -> float:
+    """The largest power of two that is at most ``size`` > 0; 1 for 0."""
+    return math.ldexp(1.0, math.frexp(size)[1] - 1) if size else 1.0
 
 
 def number(name: str, value: object, *, least: float = 0, above: bool = False, whole: bool = False) -> float | int:

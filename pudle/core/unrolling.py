@@ -112,12 +112,22 @@ class Unrolling:
         return F.relu(u - level) if self.nonnegative else F.softshrink(u, level)
 
 
-def iterate(unrolling: Unrolling, codes: Tensor, correlate: Callable[[Tensor], Tensor]) -> Tensor:
-    """Run all layers from ``codes``; ``correlate(z)`` is Dᵀ(Dz − x) for whatever linear D the caller has."""
-    previous = codes
+def iterate(
+    unrolling: Unrolling,
+    codes: Tensor,
+    correlate: Callable[[Tensor], Tensor],
+    *,
+    step: float | Tensor | None = None,
+    shrink: Callable[[Tensor, int], Tensor] | None = None,
+) -> Tensor:
+    """Run all layers from ``codes``; ``correlate(z)`` is Dᵀ(Dz − x) for whatever linear D the caller has.
+
+    step, shrink : in place of those of ``unrolling``, where they are tensors that require a gradient
+    """
+    previous, step, shrink = codes, unrolling.step if step is None else step, shrink or unrolling.shrink
     for layer, momentum in enumerate(unrolling.momenta()):
         point = codes + momentum * (codes - previous) if momentum else codes
-        previous, codes = codes, unrolling.shrink(point - unrolling.step * correlate(point), layer)
+        previous, codes = codes, shrink(point - step * correlate(point), layer)
     return codes
 
 

@@ -4,7 +4,6 @@ No set is redistributed here; a missing folder is an error that says where the s
 folder of images is one: ``folder:PATH``, relative to the working directory.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -166,12 +165,6 @@ def contents(data_set: str, root: Path) -> dict[str, str]:
         found = [path for path in sorted(folder.iterdir()) if is_image(path) and path.is_file()]
     home = data_set if data_set.startswith(OWN) else f"data/{data_set}"
     return {f"{home}/{path.name}": _digest_now(path) for path in sorted(found)}
-
-
-def digest(data_set: str, root: Path) -> str:
-    """Changes with :func:`contents`, wherever the folder lies; "" where there are none."""
-    found = [f"{Path(name).name} {digest}" for name, digest in contents(data_set, root).items()]
-    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16] if found else ""
 
 
 def differing(inputs: Mapping[str, str], data_sets: Iterable[str], root: Path) -> list[str]:

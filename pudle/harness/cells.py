@@ -180,10 +180,10 @@ def _now() -> str:
 
 def read(folder: Path) -> dict:
     """The contents of a cell's ``cell.json``; a damaged one is a :class:`PudleError`."""
-    told = files.read_json(Path(folder, "cell.json"))
-    lacking = [key for key in ("settings", "status", "endings", "started", "provenance") if key not in told]
+    record = files.read_json(Path(folder, "cell.json"))
+    lacking = [key for key in ("settings", "status", "endings", "started", "provenance") if key not in record]
     if lacking:
         raise PudleError(
             f"{Path(folder, 'cell.json')}: no record of a cell: it lacks the key {lacking[0]!r}; remove its folder"
         )
-    return told
+    return record

@@ -1,19 +1,14 @@
 """Reference results: a folder of finished cells from which a run takes what it would else compute.
 
-``<folder>/cells/<experiment>/<cell id>.<digits>.zip`` holds one run of a cell with its seeds: ``cell.json`` and ``rows.csv`` as the run
-wrote them, ``timings.csv``, and small ``arrays.npz`` for the figures. The digits are of the hash of ``cell.json``. A cell may have several
+``<folder>/cells/<experiment>/<cell id>.<digits>.zip`` is one run of a cell (:mod:`pudle.harness.reference_files`). A cell may have several
 such files, of several machines and seeds: for each seed the run that ended last counts. ``<folder>/planned.json`` lists the cells and seeds
 that the reference is to hold: those of them that are not there are taken as *not run*, and not computed.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,25 +17,24 @@ from pathlib import Path
 from pudle.errors import PudleError
 from pudle.harness import files
 from pudle.harness.cells import Cell
-from pudle.harness.record import ENDINGS, KEYS
+from pudle.harness.record import ENDINGS
+from pudle.harness.reference_files import (
+    RECORD,
+    Kept,
+    as_text,
+    commit,
+    digits,
+    joined,
+    of_seeds,
+    read_record,
+    short,
+    smaller,
+    zipped,
+)
 
 PLANNED, README, CELLS = "planned.json", "README.md", "cells"
 NOT_RUN = "not run"  # the status of a cell that was planned for the reference and is not there
-DATE = (1980, 1, 1, 0, 0, 0)  # the same run makes the same file
 LARGEST, LARGEST_SUM = 1_000_000, 8_000_000  # bytes of one file, and of all
-_RECORD = (
-    "experiment",
-    "id",
-    "settings",
-    "varies",
-    "seeds",
-    "status",
-    "endings",
-    "ended",
-    "fingerprint",
-    "outputs",
-    "provenance",
-)
 _KEPT = ("cell.json", "rows.csv", "timings.csv", "arrays.npz")
 
 
@@ -56,22 +50,6 @@ def find(value: str | None, home: Path) -> Reference | None:
             f"'reference' is {value!r}: there is no such folder in {Path.cwd()} or {home}; null computes every cell here"
         )
     return Reference(found, str(value))
-
-
-@dataclass(frozen=True)
-class Kept:
-    """One file of a reference: a run of one cell. ``record`` is its ``cell.json``."""
-
-    path: Path
-    record: Mapping
-
-    @property
-    def commit(self) -> str:
-        """Of the code that ran: the commit, "… with changes", or "none" outside of a checkout."""
-        return commit(self.record)
-
-    def read(self, name: str) -> bytes:
-        return _read(self.path, name)
 
 
 @dataclass(frozen=True)
@@ -138,12 +116,12 @@ class Offer:
 
     def contents(self) -> dict[str, bytes]:
         """The cell's files but for ``cell.json``."""
-        found = {"rows.csv": _joined([(kept.read("rows.csv"), seeds, kept) for kept, seeds in self.parts])}
+        found = {"rows.csv": joined([(kept.read("rows.csv"), seeds, kept) for kept, seeds in self.parts])}
         timed = [
             (kept.read("timings.csv"), seeds, kept) for kept, seeds in self.parts if "timings.csv" in kept.record["outputs"]
         ]
         if timed:
-            found["timings.csv"] = _joined(timed)
+            found["timings.csv"] = joined(timed)
         pictured = [
             kept for kept, seeds in self.parts if "arrays.npz" in kept.record["outputs"] and self.cell.seeds[0] in seeds
         ]
@@ -170,7 +148,7 @@ class Offer:
         for name in set(_KEPT) - {"cell.json", *contents}:
             Path(folder, name).unlink(missing_ok=True)  # of an earlier run
         outputs = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        files.write(Path(folder, "cell.json"), _text(self.record(outputs)))
+        files.write(Path(folder, "cell.json"), as_text(self.record(outputs)))
 
 
 class Reference:
@@ -193,7 +171,7 @@ class Reference:
         """experiment/id → its runs, the newest first."""
         found: dict[str, list[Kept]] = {}
         for path in self._paths():
-            kept = Kept(path, _record(path))
+            kept = Kept(path, read_record(path))
             found.setdefault(f"{kept.record['experiment']}/{kept.record['id']}", []).append(kept)
         return {name: sorted(runs, key=lambda kept: kept.record["ended"], reverse=True) for name, runs in found.items()}
 
@@ -230,22 +208,22 @@ class Reference:
         A run replaces those seeds of older ones that it has too. Nothing is written unless all can be: two results of the same cell, seed
         and commit that differ, a file that is not what its cell wrote, and too many bytes are errors.
         """
-        told, new = [], {}
+        lines, new = [], {}
         for folder, small in found:
             record = files.read_json(folder / "cell.json")
             name = f"{record['experiment']}/{record['id']}"
             contents = _checked(folder, record)
             if self._is_there(name, record, contents["rows.csv"]):
-                told.append(f"{name}: is there already")
+                lines.append(f"{name}: is there already")
                 continue
             if "arrays.npz" in contents:
                 contents["arrays.npz"] = smaller(contents["arrays.npz"], record["seeds"][0], small)
-            text = _text(record)
-            path = self.folder / CELLS / record["experiment"] / f"{record['id']}.{_digits(text)}.zip"
-            new[path] = _zipped({"cell.json": text.encode()} | contents)
+            text = as_text(record)
+            path = self.folder / CELLS / record["experiment"] / f"{record['id']}.{digits(text)}.zip"
+            new[path] = zipped({"cell.json": text.encode()} | contents)
             if len(new[path]) > LARGEST:
                 raise PudleError(f"{folder}: takes {len(new[path])} bytes in the reference, more than {LARGEST}")
-            told.append(f"{name}: seeds {_seeds(record['seeds'])}, {record['status']}, {len(new[path])} bytes")
+            lines.append(f"{name}: seeds {_seeds(record['seeds'])}, {record['status']}, {len(new[path])} bytes")
         stay = [path for path in self._paths() if path not in new]
         total = sum(path.stat().st_size for path in stay) + sum(map(len, new.values()))
         if total > LARGEST_SUM:
@@ -257,7 +235,7 @@ class Reference:
             path.unlink()
         self._forget()
         self.describe()
-        return told
+        return lines
 
     def prune(self) -> list[str]:
         """Remove the cells that are not planned; returns them as experiment/id."""
@@ -274,7 +252,7 @@ class Reference:
         planned: dict[str, dict[str, list[int]]] = {}
         for cell in cells:
             planned.setdefault(cell.experiment, {})[cell.id] = list(cell.seeds)
-        files.write(self.folder / PLANNED, _text(planned, indent=None).replace("}, ", "},\n ").replace("], ", "],\n  "))
+        files.write(self.folder / PLANNED, as_text(planned, indent=None).replace("}, ", "},\n ").replace("], ", "],\n  "))
         self._forget()
         self.describe()
 
@@ -293,7 +271,7 @@ class Reference:
             if (kept.commit, kept.record["fingerprint"]) != (commit(record), record["fingerprint"]):
                 continue
             for seed in set(record["seeds"]) & set(kept.record["seeds"]):
-                if _of_seeds(rows, [seed]) != _of_seeds(kept.read("rows.csv"), [seed]):
+                if of_seeds(rows, [seed]) != of_seeds(kept.read("rows.csv"), [seed]):
                     raise PudleError(
                         f"{kept.path}: holds another result of {name}, seed {seed}, by the same commit ({kept.commit}): one of them is "
                         "wrong, or from another machine; remove the file if the new one is to stand. Nothing was added"
@@ -343,7 +321,7 @@ def finished(path: Path) -> dict | None:
     record = files.read_json(path)
     if is_taken(record):
         return None
-    lacking = next((key for key in _RECORD if key not in record), None)
+    lacking = next((key for key in RECORD if key not in record), None)
     if lacking:
         raise PudleError(f"{path}: no record of a cell: it lacks the key {lacking!r}; nothing was added")
     made = Cell(record["experiment"], record["settings"], tuple(record["seeds"]), tuple(record["varies"]))
@@ -377,40 +355,6 @@ def remark(record: Mapping) -> str:
     if not was_run(record):
         return f"{NOT_RUN}: {record['taken_from'].get('reason', '')}"
     return f"seeds {_seeds(record['not_run'])}: {NOT_RUN}" if record.get("not_run") else ""
-
-
-def commit(record: Mapping) -> str:
-    """Of the code that a cell ran with: the commit, with a word where it had changes; "none" outside of a checkout."""
-    git = record["provenance"].get("git") or {"commit": "none", "clean": True}
-    return f"{git['commit']}{'' if git['clean'] else ' with changes'}"
-
-
-def short(name: str) -> str:
-    """A commit, cut to eight digits."""
-    digits, _, changes = name.partition(" ")
-    return f"{digits[:8]} {changes}".strip()
-
-
-def smaller(content: bytes, seed: int, small: Callable | None) -> bytes:
-    """Of ``arrays.npz`` the arrays of the cell's first ``seed``, which are those that figures show, made smaller by ``small``."""
-    import numpy as np
-
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files if name.endswith(f"/{seed}")}
-    written = io.BytesIO()
-    np.savez_compressed(written, **(small(arrays) if small else arrays))
-    return written.getvalue()
-
-
-def as_picture(array, crop: int | None = None):
-    """An array whose last two axes are pixels, for the eye: the middle ``crop`` x ``crop`` pixels, rounded to 1/255 of the largest value."""
-    import numpy as np
-
-    height, width = array.shape[-2:]
-    top, left = ((size - min(size, crop or size)) // 2 for size in (height, width))
-    part = array[..., top : height - top, left : width - left].astype(np.float32)
-    unit = max(float(np.abs(part).max(initial=0.0)), 1e-30) / 255
-    return (np.round(part / unit) * unit).astype(np.float16)
 
 
 def readme(reference: Reference) -> str:
@@ -453,44 +397,6 @@ def _seeds(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _text(value: object, indent: int | None = 1) -> str:
-    return json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
-
-
-def _digits(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _record(path: Path) -> dict:
-    content = _read(path, "cell.json")
-    try:
-        record = json.loads(content)
-        whole = set(_RECORD) <= set(record)
-    except (ValueError, TypeError):
-        whole = False
-    if not whole or f"{record['id']}.{_digits(_text(record))}" != path.stem or record["experiment"] != path.parent.name:
-        raise PudleError(f"{path}: its cell.json is no record of a cell, or not of this one; take the file from git again")
-    return record
-
-
-def _read(path: Path, name: str) -> bytes:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise PudleError(f"{path}: cannot be read: {error}; take the file from git again") from None
-
-
-def _zipped(contents: Mapping[str, bytes]) -> bytes:
-    written = io.BytesIO()
-    with zipfile.ZipFile(written, "w") as archive:
-        for name in sorted(contents):
-            entry = zipfile.ZipInfo(name, DATE)
-            entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
-            archive.writestr(entry, contents[name], compresslevel=9)
-    return written.getvalue()
-
-
 def _checked(folder: Path, record: Mapping) -> dict[str, bytes]:
     """The files of a cell, which must be those that it wrote."""
     contents = {}
@@ -502,22 +408,3 @@ def _checked(folder: Path, record: Mapping) -> dict[str, bytes]:
         if hashlib.sha256(contents[name]).hexdigest() != digest:
             raise PudleError(f"{folder / name}: is not the file that the cell wrote, says its cell.json; nothing was added")
     return contents
-
-
-def _joined(parts: Sequence[tuple[bytes, tuple[int, ...], Kept]]) -> bytes:
-    """The lines of the given seeds of several CSV files under one header; a single file with all of its seeds as it is."""
-    if len(parts) == 1 and set(parts[0][1]) == set(parts[0][2].record["seeds"]):
-        return parts[0][0]
-    chosen = [_of_seeds(content, seeds) for content, seeds, _ in parts]
-    labels = list(dict.fromkeys(column for lines in chosen for line in lines for column in line if column not in KEYS))
-    written = io.StringIO()
-    table = csv.DictWriter(written, [*labels, *KEYS], restval="", lineterminator="\n")
-    table.writeheader()
-    for lines in chosen:
-        table.writerows(lines)
-    return written.getvalue().encode()
-
-
-def _of_seeds(content: bytes, seeds: Iterable[int]) -> list[dict[str, str]]:
-    wanted = set(map(str, seeds))
-    return [line for line in csv.DictReader(io.StringIO(content.decode())) if line["seed"] in wanted]

@@ -32,6 +32,7 @@ def reason(cell: Cell, folder: Path, fingerprint: str, device: str, differing: C
 def _comparisons(cell: Cell, found: Mapping, fingerprint: str, device: str, differing: Callable):
     yield "origin", not is_taken(found)
     yield "settings", found["settings"] == dict(cell.settings)
+    yield "grid", found["varies"] == list(cell.varies)
     yield "seeds", found["seeds"] == list(cell.seeds)
     yield "code", found["fingerprint"] == fingerprint
     yield "device", device == "auto" or (found["provenance"]["device"] == "cpu") == (device == "cpu")

@@ -1,6 +1,6 @@
 # One job per cell: a point of an experiment's grid with all its seeds; or with `seeds_apart`, one per seed, and a local one that puts
 # the seeds of a cell together. Jobs are given the run's folder and the cell's name: they read the configuration that the run has
-# kept. Params that no command names are there to make a cell run again.
+# kept. Whether a cell that is there agrees with the plan, its record says: see `again_if_stale`.
 for experiment in EXPERIMENTS:
 
     rule:
@@ -54,14 +54,7 @@ for experiment in EXPERIMENTS:
         params:
             root=lambda wildcards: ROOT,
             experiment=experiment,
-            settings=lambda wildcards, experiment=experiment: files.canonical_json(dict(cell(experiment, wildcards).settings)),
-            seeds=lambda wildcards, experiment=experiment: ",".join(map(str, cell(experiment, wildcards).seeds)),
-            varies=lambda wildcards, experiment=experiment: ",".join(cell(experiment, wildcards).varies),
-            plugin=lambda wildcards, experiment=experiment: plugin(cell(experiment, wildcards)),
             fingerprint=lambda wildcards, experiment=experiment: experiments.fingerprint(cell(experiment, wildcards)),
-            data=lambda wildcards, experiment=experiment: [
-                digest(name) for name in experiments.data_sets(cell(experiment, wildcards))
-            ],
         shell:
             "pudle cell {params.root:q} {params.experiment}/{wildcards.cell:q} --threads {threads}"
             " --fingerprint {params.fingerprint} 2> {log:q}"

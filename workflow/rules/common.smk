@@ -104,22 +104,13 @@ def megabytes(experiment, attempt):
     return resources.memory(measured(experiment)["memory"], attempt)
 
 
-def plugin(cell):
-    """The option that names the file of a user's plug-in, for the cells that need one."""
-    file = experiments.source_file(cell)
-    return [f"--plugin={path}" for path in config.get("plugins", []) if file == Path(path).expanduser().resolve()]
-
-
-@functools.cache
-def digest(data_set):
-    return catalogue.digest(data_set, catalogue.data_root())
-
-
 def folder_of(chosen):
     return Path(f"{ROOT}/cells/{chosen.experiment}/{chosen.id}")
 
 
-def why_stale(chosen):
+@functools.cache
+def why_stale(name):
+    chosen = CELLS[name]
     differing = functools.partial(catalogue.differing, data_sets=experiments.data_sets(chosen), root=catalogue.data_root())
     return stale.reason(chosen, folder_of(chosen), experiments.fingerprint(chosen), config["device"], differing)
 
@@ -134,14 +125,21 @@ def configuration(again=True):
     return f"{ROOT}/config.json" if CHANGED and again else ancient(f"{ROOT}/config.json")
 
 
-def concerns(experiment):
-    """Whether the kept configuration differs from the present one in what concerns an experiment."""
+@functools.cache
+def kept_configuration():
+    """The one that an earlier run has kept; nothing where there is none."""
     try:
-        before = files.read_json(f"{ROOT}/config.json")
+        return files.read_json(f"{ROOT}/config.json")
     except PudleError:
-        return True
-    parts = ({**each, "experiments": (each.get("experiments") or {}).get(experiment)} for each in (before, config))
-    return len({files.canonical_json(part) for part in parts}) > 1
+        return {}
+
+
+def concerns(experiment):
+    """Whether the configuration is written anew with a difference in what concerns an experiment."""
+    parts = (
+        {**each, "experiments": (each.get("experiments") or {}).get(experiment)} for each in (kept_configuration(), config)
+    )
+    return CHANGED and len({files.canonical_json(part) for part in parts}) > 1
 
 
 def again_if_stale(experiment, wildcards):
@@ -152,7 +150,7 @@ def again_if_stale(experiment, wildcards):
     if not planning():
         return configuration(again=False)
     chosen = cell(experiment, wildcards)
-    folder, why = folder_of(chosen), why_stale(chosen)
+    folder, why = folder_of(chosen), why_stale(f"{experiment}/{wildcards.cell}")
     if why:
         logger.info(f"{folder} is computed again: its {why} changed")
         workflow.dag.forcefiles.add(f"{folder}/cell.json")

@@ -5,10 +5,10 @@ def captions(experiment):
 
 def pictures(experiment):
     """The files of the figures; the PNGs stand in Snakemake's report."""
-    told = lambda path: dict(
+    shown = lambda path: dict(
         caption="../report/figure.rst", category="Figures", subcategory=experiment, labels={"figure": Path(path).stem}
     )
-    return [report(path, **told(path)) if path.endswith(".png") else path for path in figure_files(experiment)]
+    return [report(path, **shown(path)) if path.endswith(".png") else path for path in figure_files(experiment)]
 
 
 for experiment in EXPERIMENTS:

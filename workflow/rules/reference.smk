@@ -11,7 +11,8 @@ try:
     TAKEN = reference.settle(
         CELLS.values(),
         REFERENCE,
-        computed=lambda chosen: (folder_of(chosen) / "cell.json").exists() and not why_stale(chosen),
+        computed=lambda chosen: (folder_of(chosen) / "cell.json").exists()
+        and not why_stale(f"{chosen.experiment}/{chosen.id}"),
         missing=lambda chosen: next((name for name in experiments.data_sets(chosen) if not is_there(name)), ""),
     )
 except PudleError as error:

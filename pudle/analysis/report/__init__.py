@@ -73,9 +73,9 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping
         files.read_csv(root / f"{name}.csv", [*columns, "experiment"], dtype=text) for name, columns in _TABLES.items()
     )
     along = files.read_csv(root / "published_curves.csv", ["curve", "experiment", "quantity", "farthest", "update"])
-    told = {cell.id: _told(cell.folder(root)) for cell in planned}
-    coverage["seconds"] = coverage.cell.map(lambda name: told[name].get("seconds", np.nan))
-    ran = [record for record in told.values() if record and reference.was_run(record)]
+    records = {cell.id: _record(cell.folder(root)) for cell in planned}
+    coverage["seconds"] = coverage.cell.map(lambda name: records[name].get("seconds", np.nan))
+    ran = [record for record in records.values() if record and reference.was_run(record)]
     own = [record for record in ran if not reference.is_taken(record)]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {
@@ -126,7 +126,7 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping
     )
 
 
-def _told(folder: Path) -> dict:
+def _record(folder: Path) -> dict:
     return cells.read(folder) if (folder / "cell.json").exists() else {}
 
 

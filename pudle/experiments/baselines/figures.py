@@ -62,12 +62,12 @@ def final_table(results: Results) -> pd.DataFrame:
     timings = results.timings.assign(per_update=lambda frame: 1000 * frame.value / frame.step)
     last = timings.loc[timings.groupby([*keys, "seed"]).step.idxmax()].groupby(keys).per_update.median()
     memory = {
-        (cell.settings["sparsity"], cell.settings["method_name"]): results.told(cell)["peak_memory_mb"]
+        (cell.settings["sparsity"], cell.settings["method_name"]): results.record(cell)["peak_memory_mb"]
         for cell in results.finished()
     }
-    told = last.rename("ms_per_update").reset_index()
-    told["peak_memory_mb"] = [memory[key] for key in zip(told.sparsity, told.method_name, strict=True)]
-    return table.merge(told, on=keys, how="left").sort_values([*keys], ignore_index=True)
+    costs = last.rename("ms_per_update").reset_index()
+    costs["peak_memory_mb"] = [memory[key] for key in zip(costs.sparsity, costs.method_name, strict=True)]
+    return table.merge(costs, on=keys, how="left").sort_values([*keys], ignore_index=True)
 
 
 FIGURES = (

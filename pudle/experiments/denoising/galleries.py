@@ -10,7 +10,7 @@ from pudle.analysis import style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments.denoising.pictures import GALLERY
-from pudle.harness.reference import as_picture
+from pudle.harness.reference_files import as_picture
 
 ZOOM = 32  # pixels of the inset
 COLUMNS = 6
@@ -108,7 +108,7 @@ def _shown(results: Results) -> dict[str, Mapping]:
         if (
             settings.sigma == sigma
             and (settings.lam in ("", lam) or settings.variant)
-            and "arrays.npz" in results.told(cell)["outputs"]
+            and "arrays.npz" in results.record(cell)["outputs"]
         ):
             shown[slices.name(settings)] = {
                 _parts(key): value for key, value in results.arrays(cell).items() if key.endswith(f"/{cell.seeds[0]}")

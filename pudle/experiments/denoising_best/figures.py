@@ -41,7 +41,7 @@ def psnr(results: Results):
 
 def filters(results: Results):
     """D of each network, the filters of the greatest norm first."""
-    finished = [cell for cell in results.finished() if "arrays.npz" in results.told(cell)["outputs"]]
+    finished = [cell for cell in results.finished() if "arrays.npz" in results.record(cell)["outputs"]]
     figure, axes = style.panels(max(1, len(finished)), width=2.2, height=2.4)
     frames = []
     for axis, cell in zip(axes, finished, strict=False):

@@ -6,7 +6,7 @@ import pandas as pd
 from pudle.analysis import style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
-from pudle.harness.reference import as_picture
+from pudle.harness.reference_files import as_picture
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito; one for each cell
 GUESSES = {
@@ -25,7 +25,7 @@ def small_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _pictures(results: Results) -> tuple[dict[str, np.ndarray], int, str]:
     """Arrays of the first seed of the first cell that has any, that seed, and what it is."""
     for cell in results.finished():
-        if "arrays.npz" in results.told(cell)["outputs"]:
+        if "arrays.npz" in results.record(cell)["outputs"]:
             arrays = results.arrays(cell)
             seed = min(int(name.rsplit("/", 1)[1]) for name in arrays)
             kept = {name.rsplit("/", 1)[0]: value for name, value in arrays.items() if name.endswith(f"/{seed}")}

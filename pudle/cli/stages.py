@@ -1,0 +1,250 @@
+"""The stages of a run, one command for each: what the workflow calls."""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import click
+
+from pudle import experiments
+from pudle.audit.run import Run, name_of
+from pudle.errors import PudleError, one_of
+from pudle.harness import cells, files
+
+ROOT = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results/default"),
+    show_default=True,
+    help="Folder of one scale.",
+)
+
+
+def _starting(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    return [name for name in experiments.EXPERIMENTS if name.startswith(typed)]
+
+
+EXPERIMENT = click.argument("experiment", shell_complete=_starting)
+
+
+@click.command()
+@click.argument("root", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("name", metavar="EXPERIMENT/ID")
+@click.option("--seed", type=int, help="Compute this seed alone, and keep it for the run of the cell that puts seeds together.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of this process, in place of those in the configuration.")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Where to compute, in place of the configuration's.")
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A file of methods, in place of those in the configuration."
+)
+@click.option("--no-plugins", is_flag=True, help="Load no file of methods.")
+@click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write, in place of the cell's own.")
+@click.option("--failed", help="Do not compute: record the cell as failed, for this reason.")
+def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, output, failed):
+    """Compute the cell EXPERIMENT/ID, as planned by ROOT/config.json, and write its folder. Seeds that are finished are not computed again."""
+    import torch
+
+    from pudle.data import catalogue
+
+    run = _planned(root, [] if no_plugins else list(plugins) or None)
+    planned = {name_of(cell): cell for cell in run.cells}
+    chosen = planned[one_of(name, planned, f"cell of {root / 'config.json'}")]
+    _limit_threads(threads or run.config.get("threads", 1))
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
+    torch.utils.deterministic.fill_uninitialized_memory = False  # filling what is written next anyway takes as long as the work
+    compute = experiments.get(chosen.experiment).run.load()
+    if failed:
+
+        def compute(settings, seeds, record):
+            record.fail(seeds, failed)
+
+    folder, device = output or chosen.folder(root), device or run.config.get("device", "cpu")
+    if seed is None:
+        status = cells.run(
+            chosen,
+            folder,
+            compute,
+            fingerprint=fingerprint,
+            code=experiments.code(chosen),
+            data=catalogue.roots(experiments.data_sets(chosen)),
+            device=device,
+            computing=lambda: _computing_on(device),
+        )
+    else:
+        one_of(str(seed), map(str, chosen.seeds), f"seed of {name}")
+        with _computing_on(device):
+            computed = cells.compute(chosen, seed, folder, compute, fingerprint, catalogue.roots(experiments.data_sets(chosen)))
+        cells.keep(chosen, folder, seed, computed, fingerprint, device)
+        status = f"seed {seed} computed"
+    click.echo(f"{name}: {status}", err=True)
+
+
+@click.command()
+@EXPERIMENT
+@ROOT
+def tables(experiment: str, root: Path):
+    """Summarise the rows of EXPERIMENT: ROOT/tables/EXPERIMENT.csv."""
+    table = _results(experiment, root).summarise()
+    files.replace(root / "tables" / f"{experiment}.csv", lambda path: table.to_csv(path, index=False))
+
+
+@click.command()
+@click.argument("content")
+@ROOT
+def configuration(content: str, root: Path):
+    """Keep the merged configuration of a run, JSON text CONTENT: ROOT/config.json."""
+    files.write(root / "config.json", content)
+
+
+@click.command()
+@ROOT
+def coverage(root: Path):
+    """List every planned cell with its status and settings: ROOT/cells.csv."""
+    from pudle.analysis.tables import coverage
+
+    table = coverage(_plan(root)[1], root)
+    files.replace(root / "cells.csv", lambda path: table.to_csv(path, index=False))
+
+
+@click.command()
+@EXPERIMENT
+@ROOT
+def figures(experiment: str, root: Path):
+    """Draw the figures of EXPERIMENT as PDF, PNG and SVG, each with the CSV of what is plotted: ROOT/figures/EXPERIMENT/."""
+    from pudle.analysis import style
+
+    results, scale = _results(experiment, root), _plan(root)[0]["scale"]
+    folder = root / "figures" / experiment
+    drawn = experiments.get(experiment).figures
+    for figure in _progress(drawn, f"figures of {experiment}"):
+        image, plotted = style.draw(figure, results)
+        style.save(image, plotted, folder / figure.name, f"{scale} scale, {results.stamp}")
+    files.write(folder / "captions.md", style.captions(drawn, scale, results.stamp))
+
+
+@click.command()
+@ROOT
+def verdicts(root: Path):
+    """Judge every claim on the rows: ROOT/claims.csv and ROOT/claims.md."""
+    from pudle.analysis.tables import Results
+    from pudle.analysis.verdicts import judge_all, markdown
+
+    merged, planned = _plan(root)
+    claims = [(experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
+    found = {experiment: Results(experiment, planned, root) for experiment in experiments.EXPERIMENTS}
+    table = judge_all((experiment, claim, found[experiment]) for experiment, claim in claims)
+    table["controls"] = [experiments.controls_of(*claim) for claim in claims]
+    files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
+    files.write(root / "claims.md", markdown(table, merged["scale"]))
+
+
+@click.command()
+@EXPERIMENT
+@ROOT
+def controls(experiment: str, root: Path):
+    """Run the negative controls of EXPERIMENT: ROOT/controls/EXPERIMENT.csv. Exit with status 2 if one lets its claim stand."""
+    import pandas as pd
+
+    from pudle.analysis.negative_controls import refuse_blind, verdicts
+
+    _limit_threads(1)
+    controlled = list(filter(experiments.has_controls, experiments.EXPERIMENTS))
+    spoiled = experiments.controls(one_of(experiment, controlled, "experiment with negative controls"))
+    judged = experiments.get(experiment).claims
+    table = pd.DataFrame(
+        [row for control in _progress(spoiled, f"controls of {experiment}") for row in verdicts(control, judged)]
+    )
+    click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
+    refuse_blind(experiment, table)
+    files.replace(root / "controls" / f"{experiment}.csv", lambda path: table.to_csv(path, index=False))
+
+
+@click.command()
+@ROOT
+def published(root: Path):
+    """Set published values and curves beside ours: ROOT/published.csv, ROOT/published_curves.csv, and both as .md."""
+    from pudle.analysis.published import compare, compare_curves, curves, curves_markdown, markdown, values
+    from pudle.analysis.tables import Results
+
+    merged, planned = _plan(root)
+    asked = {*values().experiment, *curves().experiment}
+    found = {experiment: Results(experiment, planned, root) for experiment in sorted(asked)}
+    rows, whole = ({experiment: getattr(found[experiment], part) for experiment in found} for part in ("rows", "whole"))
+    table = compare(rows, merged["scale"], whole)
+    files.replace(root / "published.csv", lambda path: table.to_csv(path, index=False))
+    files.write(root / "published.md", markdown(table, merged["scale"]))
+    along = compare_curves(whole)
+    files.replace(root / "published_curves.csv", lambda path: along.to_csv(path, index=False))
+    files.write(root / "published_curves.md", curves_markdown(along, merged["scale"]))
+
+
+@click.command()
+@ROOT
+def report(root: Path):
+    """Make one page of everything: ROOT/report/index.html, which opens without a network."""
+    from pudle.analysis.report import page
+
+    merged, planned = _plan(root)
+    for name in ("claims", "published", "published_curves", "cells"):
+        if not (root / f"{name}.csv").exists():
+            raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
+    figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
+    files.write(root / "report" / "index.html", page(root, merged["scale"], planned, figures))
+
+
+def _progress(items: Sequence, what: str) -> Iterable:
+    """``items``, counted on standard error as they are worked on; silent where that is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, disable=None)
+
+
+def _limit_threads(threads: int) -> None:
+    """Torch's threads, and those of every BLAS."""
+    import scipy.linalg  # noqa: F401 (with numpy's, every BLAS is now loaded that can be limited)
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
+def _computing_on(device: str) -> AbstractContextManager:
+    """Torch's default device while a cell runs; on a GPU, too, in full precision and the same in every run.
+
+    CUDA is started here and nowhere before: it does not survive a fork, and a job is one.
+    """
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        if device == "cuda":
+            raise PudleError("--device cuda: torch finds no GPU that it can use here; give cpu, or auto")
+        return nullcontext()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products are not deterministic
+    torch.backends.fp32_precision = "ieee"  # else convolutions are in TF32, with ten bits
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"  # torch 2.11 needs both
+    return torch.device("cuda")
+
+
+def _planned(root: Path, plugins: list[str] | None = None) -> Run:
+    """The run that the configuration under ``root`` plans."""
+    path = root / "config.json"
+    if not path.exists():
+        raise PudleError(f"{path}: not there; run `snakemake` first, or name another scale with --root")
+    return Run(root, plugins)
+
+
+def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
+    """The configuration kept under ``root``, and its cells."""
+    run = _planned(root)
+    return run.config, run.cells
+
+
+def _results(experiment: str, root: Path):
+    from pudle.analysis.tables import Results
+
+    return Results(one_of(experiment, experiments.EXPERIMENTS, "experiment"), _plan(root)[1], root)
+
+
+COMMANDS = (configuration, cell, tables, coverage, figures, verdicts, controls, published, report)

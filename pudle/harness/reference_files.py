@@ -1,0 +1,141 @@
+"""One file of a reference: a run of one cell as a zip archive, of the same bytes for the same run.
+
+It holds ``cell.json`` and ``rows.csv`` as the run wrote them, ``timings.csv``, and small ``arrays.npz`` for the figures. Its name is the
+cell's id and eight digits of the hash of ``cell.json``.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pudle.errors import PudleError
+from pudle.harness.record import KEYS
+
+DATE = (1980, 1, 1, 0, 0, 0)  # the same run makes the same file
+RECORD = (
+    "experiment",
+    "id",
+    "settings",
+    "varies",
+    "seeds",
+    "status",
+    "endings",
+    "ended",
+    "fingerprint",
+    "outputs",
+    "provenance",
+)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One file of a reference: a run of one cell. ``record`` is its ``cell.json``."""
+
+    path: Path
+    record: Mapping
+
+    @property
+    def commit(self) -> str:
+        """Of the code that ran: the commit, "… with changes", or "none" outside of a checkout."""
+        return commit(self.record)
+
+    def read(self, name: str) -> bytes:
+        return read_member(self.path, name)
+
+
+def commit(record: Mapping) -> str:
+    """Of the code that a cell ran with: the commit, with a word where it had changes; "none" outside of a checkout."""
+    git = record["provenance"].get("git") or {"commit": "none", "clean": True}
+    return f"{git['commit']}{'' if git['clean'] else ' with changes'}"
+
+
+def short(name: str) -> str:
+    """A commit, cut to eight digits."""
+    digits, _, changes = name.partition(" ")
+    return f"{digits[:8]} {changes}".strip()
+
+
+def smaller(content: bytes, seed: int, small: Callable | None) -> bytes:
+    """Of ``arrays.npz`` the arrays of the cell's first ``seed``, which are those that figures show, made smaller by ``small``."""
+    import numpy as np
+
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files if name.endswith(f"/{seed}")}
+    written = io.BytesIO()
+    np.savez_compressed(written, **(small(arrays) if small else arrays))
+    return written.getvalue()
+
+
+def as_picture(array, crop: int | None = None):
+    """An array whose last two axes are pixels, for the eye: the middle ``crop`` x ``crop`` pixels, rounded to 1/255 of the largest value."""
+    import numpy as np
+
+    height, width = array.shape[-2:]
+    top, left = ((size - min(size, crop or size)) // 2 for size in (height, width))
+    part = array[..., top : height - top, left : width - left].astype(np.float32)
+    unit = max(float(np.abs(part).max(initial=0.0)), 1e-30) / 255
+    return (np.round(part / unit) * unit).astype(np.float16)
+
+
+def as_text(value: object, indent: int | None = 1) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+
+
+def digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def read_record(path: Path) -> dict:
+    content = read_member(path, "cell.json")
+    try:
+        record = json.loads(content)
+        whole = set(RECORD) <= set(record)
+    except (ValueError, TypeError):
+        whole = False
+    if not whole or f"{record['id']}.{digits(as_text(record))}" != path.stem or record["experiment"] != path.parent.name:
+        raise PudleError(f"{path}: its cell.json is no record of a cell, or not of this one; take the file from git again")
+    return record
+
+
+def read_member(path: Path, name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name)
+    except (zipfile.BadZipFile, OSError, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise PudleError(f"{path}: cannot be read: {error}; take the file from git again") from None
+
+
+def zipped(contents: Mapping[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name in sorted(contents):
+            entry = zipfile.ZipInfo(name, DATE)
+            entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
+            archive.writestr(entry, contents[name], compresslevel=9)
+    return written.getvalue()
+
+
+def joined(parts: Sequence[tuple[bytes, tuple[int, ...], Kept]]) -> bytes:
+    """The lines of the given seeds of several CSV files under one header; a single file with all of its seeds as it is."""
+    if len(parts) == 1 and set(parts[0][1]) == set(parts[0][2].record["seeds"]):
+        return parts[0][0]
+    chosen = [of_seeds(content, seeds) for content, seeds, _ in parts]
+    labels = list(dict.fromkeys(column for lines in chosen for line in lines for column in line if column not in KEYS))
+    written = io.StringIO()
+    table = csv.DictWriter(written, [*labels, *KEYS], restval="", lineterminator="\n")
+    table.writeheader()
+    for lines in chosen:
+        table.writerows(lines)
+    return written.getvalue().encode()
+
+
+def of_seeds(content: bytes, seeds: Iterable[int]) -> list[dict[str, str]]:
+    wanted = set(map(str, seeds))
+    return [line for line in csv.DictReader(io.StringIO(content.decode())) if line["seed"] in wanted]
