@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from workflows import configured
+from workflows import ROOT, configured
 
 from pudle import experiments
 from pudle.analysis import style
@@ -351,3 +351,20 @@ def test_a_cell_that_is_not_in_the_plan_is_refused_with_the_nearest(tmp_path):
     root, name = configured(tmp_path / "run", "unrolling", seeds=1, **TOY["unrolling"])
     said = _pudle("cell", root, name[:-1])
     assert said.exit_code == 2 and f"did you mean {name!r}" in said.output and not (tmp_path / "run" / "cells").exists()
+
+
+def test_a_method_has_other_settings_at_one_sparsity_and_may_be_left_out_there():
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    section = {
+        "sparsity": [3, 6],
+        "methods": {"noodl": {"learning_rate": 2.0}, "mod": {}, "k-svd": None},
+        "at_sparsity": {"6": {"noodl": {"learning_rate": 1.0}, "mod": None}, "9": {"noodl": {}}},
+    }
+    cells = experiments.plan(config | {"experiments": {"baselines": config["experiments"]["baselines"] | section}})
+    found = {(c.settings["sparsity"], c.settings["method_name"]): c.settings["method_settings"] for c in cells}
+    assert {key: value.get("learning_rate") for key, value in found.items()} == {
+        (3, "noodl"): 2.0,
+        (3, "mod"): None,
+        (6, "noodl"): 1.0,
+    }
+    assert not any("at_sparsity" in c.settings for c in cells)

@@ -158,6 +158,15 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ("experiments: {denoising: {variants: {null: {}}}}", ["mine.yaml, line 1", "the key None", "in quotes"]),
         ("experiments: {baselines: {methods: {2001-01-01: {}}}}", ["mine.yaml, line 1", "datetime.date(2001, 1, 1)"]),
         ("experiments: {baselines: {methods: {mine: {method: mod, 1.5: 2}}}}", ["methods.mine' has the key 1.5"]),
+        (
+            "experiments:\n  baselines:\n    at_sparsity:\n      '3': {nodl: {learning_rate: 1}}",
+            ["mine.yaml, line 4", "at_sparsity.3.nodl'", "'nodl'", "did you mean 'noodl'"],
+        ),
+        (
+            "experiments:\n  baselines:\n    at_sparsity:\n      '3': {noodl: {rate: 1}}",
+            ["mine.yaml, line 4", "at_sparsity.3.noodl", "unknown setting 'rate'", "learning_rate"],
+        ),
+        ("experiments: {baselines: {at_sparsity: {s3: {}}}}", ["mine.yaml, line 1", "at_sparsity", "s3"]),
         ("3: 4", ["mine.yaml, line 1", "'the configuration' has the key 3"]),
         (
             "experiments:\n  robustness:\n    variants:\n      xx: {method_settings: {foo: 3}}",

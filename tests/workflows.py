@@ -113,7 +113,7 @@ def configured(root: Path, experiment: str, seeds: int = 2, **section: object) -
     Returns what names its first cell to ``pudle cell``: the folder, and ``experiment/id``.
     """
     merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"scale": root.name, "seeds": seeds}
-    merged["experiments"] = {experiment: {**merged["experiments"][experiment], "seeds": seeds, **section}}
+    merged["experiments"] = {experiment: {**(merged["experiments"].get(experiment) or {}), "seeds": seeds, **section}}
     root.mkdir(parents=True)
     (root / "config.json").write_text(json.dumps(merged))
     return [str(root), f"{experiment}/{experiments.plan(merged)[0].id}"]
