@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: everything is written beside its place and then renamed. What is read and damaged is told."""
+"""Outputs appear completely or not at all: each file is written beside its place and then renamed. Damaged inputs raise a clear error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def replace(path: Path, save: Callable[[Path], object]) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Remove what killed processes left half-written under ``root``."""
+    """Remove incomplete files that killed processes left under ``root``."""
     for leftover in Path(root).rglob(".*.partial*"):
         leftover.unlink(missing_ok=True)
 
@@ -58,7 +58,7 @@ def sha256(path: Path) -> str:
 
 
 def holds(path: str | Path, content: str) -> bool:
-    """Whether the text file ``path`` is there with just this content."""
+    """Whether the text file ``path`` exists and has exactly this content."""
     try:
         return Path(path).read_text(encoding="utf-8") == content
     except (OSError, ValueError):
@@ -66,7 +66,7 @@ def holds(path: str | Path, content: str) -> bool:
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file; anything else is a :class:`PudleError`."""
+    """The object in a JSON file; raises :class:`PudleError` if there is none."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -79,7 +79,7 @@ def read_json(path: Path) -> dict:
 
 
 def read_csv(path: Path, columns: Iterable[str] = (), **options) -> pd.DataFrame:
-    """A CSV file with at least these ``columns``, read by pandas with ``options``; anything else is a :class:`PudleError`."""
+    """A CSV file with at least these ``columns``, read by pandas with ``options``; raises :class:`PudleError` if it is missing or damaged."""
     import pandas as pd
 
     try:
