@@ -1,4 +1,4 @@
-"""The configuration, checked: an error names the file, the line, the key, the value, and the nearest valid choice."""
+"""Reading and checking the configuration. An error names the file, the line, the key, the value, and the nearest valid choice."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,17 +11,17 @@ import yaml
 
 from pudle.errors import PudleError, nearest, shown
 
-LARGEST = 10**12  # of a whole number
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML has it: planning reads a dozen files
+LARGEST = 10**12  # largest integer that a setting may have
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast loader in C, if PyYAML has it: planning reads a dozen files
 
 
 def read(path: Path) -> Any:
-    """What a YAML file of plain values holds."""
+    """The contents of a YAML file of plain values."""
     return YAML(path.read_text(encoding="utf-8")).get_single_data()
 
 
 def typed(value: object) -> object:
-    """``value`` with its texts read as YAML. Snakemake leaves text of all that ``--config`` has inside of braces or brackets."""
+    """``value`` with its strings parsed as YAML. Snakemake leaves values inside of braces or brackets of ``--config`` as strings."""
     if isinstance(value, Mapping):
         return {key: typed(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -33,7 +33,7 @@ def typed(value: object) -> object:
 
 
 def _integer(checker: object, value: object) -> bool:
-    """1.0 is no count, whatever JSON Schema says."""
+    """Whether ``value`` is an integer. JSON Schema would also accept 1.0, which is not valid as a count."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
@@ -48,7 +48,10 @@ _Validator = jsonschema.validators.extend(
 
 
 class Sources:
-    """The files that a configuration was merged from, later ones winning, and the command line: knows where a key was set."""
+    """The files that a configuration was merged from, in order of increasing priority, and the command line. Finds where a key was set.
+
+    Raises :class:`PudleError` if a file cannot be read as YAML, or has a key twice.
+    """
 
     def __init__(self, paths: Iterable[Path] = (), options: Mapping = MappingProxyType({})):
         self._files, self._options = [], options
@@ -62,8 +65,10 @@ class Sources:
             self._files.append((path, tree))
 
     def where(self, keys: Sequence[object]) -> str:
-        """``--config`` if the command line sets ``keys``, else ``file, line n`` of the last file that does; of the nearest key above
-        that is set if they are not."""
+        """``--config`` if the command line sets ``keys``; otherwise ``file, line n`` of the last file that sets them.
+
+        If they are not set, the place of the nearest key above that is set.
+        """
         for depth in range(len(keys), 0, -1):
             if _sets(self._options, keys[:depth]):
                 return "--config"
@@ -84,7 +89,7 @@ def _sets(options: object, keys: Sequence[object]) -> bool:
 
 
 def _refuse_doubles(path: Path, node: yaml.Node | None, keys: tuple = (), above: tuple = ()) -> None:
-    """YAML itself would drop the first of two keys that are the same, and read what holds itself."""
+    """Raise :class:`PudleError` for duplicate keys and for values that contain themselves, which YAML accepts."""
     if node and any(node is outer for outer in above):
         raise PudleError(f"{path}, line {node.start_mark.line + 1}: {_dotted(keys)!r} holds itself")
     if isinstance(node, yaml.MappingNode):
@@ -112,14 +117,14 @@ def _find(node: yaml.Node | None, keys: Sequence[object]) -> yaml.Node | None:
 
 
 def _same(name: yaml.Node, key: object) -> bool:
-    """Whether a key of a file is ``key``, which YAML may not have read as text."""
+    """Whether a key of a file is ``key``, which YAML may have read as a number or another type."""
     return name.value == str(key) or (not isinstance(key, str) and typed(name.value) == key)
 
 
 def validate(config: Mapping, schema: Mapping, sources: Sources, prefix: Sequence[str] = ()) -> None:
-    """Raise a :class:`PudleError` for the first thing in ``config`` that breaks the JSON ``schema``.
+    """Raise a :class:`PudleError` for the first value in ``config`` that violates the JSON ``schema``.
 
-    ``prefix`` are the keys that lead from the top of the files to ``config``.
+    ``prefix`` : the keys that lead from the top of the files to ``config``
     """
     _refuse_keys_that_are_no_text(config, sources, prefix)
     errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: [str(k) for k in error.absolute_path])
@@ -155,9 +160,9 @@ def refuse(
     changes: Mapping = MappingProxyType({}),
     place: Sequence[str] = (),
 ) -> None:
-    """Raise a :class:`PudleError` for two values that cannot work together.
+    """Raise a :class:`PudleError` for two values that contradict each other.
 
-    They stand at ``prefix``, but those of ``settings`` that ``changes`` has stand at ``place``.
+    Both are set at ``prefix``, except for keys in ``changes``, which are set at ``place``.
     """
     keys = [[*(place if key in changes else prefix), key] for key in (first, second)]
     values = " and ".join(f"{_dotted(k)} = {settings[k[-1]]} ({sources.where(k)})" for k in keys)
@@ -195,7 +200,7 @@ def _complaint(error: jsonschema.ValidationError) -> str:
 
 
 def yaml_hint(value: object) -> str:
-    """The end of an error message if ``value`` is a text that looks like a number: how to write the number in YAML."""
+    """The end of an error message for a string ``value`` that looks like a number: how to write the number in YAML."""
     if not (isinstance(value, str) and _is_number(value)):
         return ""
     if "e" in value.lower():
