@@ -1,4 +1,4 @@
-"""One file of a whole run, to check elsewhere."""
+"""A run as one ZIP file, which can be audited on another machine."""
 
 import tempfile
 import zipfile
@@ -14,7 +14,10 @@ DATE = (1980, 1, 1, 0, 0, 0)  # the same run makes the same archive
 
 
 def export(run: Run, path: Path) -> int:
-    """Write the run and its manifest as a ZIP file; returns the number of files. Raises :class:`PudleError` if something is missing."""
+    """Write the run and its manifest as a ZIP file; returns the number of files.
+
+    Raises :class:`PudleError` if a file is missing, or if ``path`` has another suffix than .zip or lies in the folder of the run.
+    """
     path = Path(path)
     if path.suffix != ".zip":
         raise PudleError(f"{path}: name a file that ends with .zip")
@@ -38,7 +41,10 @@ def export(run: Run, path: Path) -> int:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """The folder of a run: ``path`` itself, or what is in the ZIP file ``path``, for as long as the block lasts."""
+    """The folder of a run: ``path`` itself, or a temporary folder with the contents of the ZIP file ``path``.
+
+    Raises :class:`PudleError` if ``path`` does not exist or is neither of both.
+    """
     path = Path(path)
     if path.is_dir():
         yield path

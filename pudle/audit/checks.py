@@ -1,4 +1,4 @@
-"""Do the files agree with the manifest, the cells with the plan, and the cells' records with their files and with today's code?"""
+"""Do the files agree with the manifest, the cells with the plan, and the cells' records with their files and with the current code?"""
 
 import hashlib
 import json
@@ -22,9 +22,9 @@ LIMIT = 20  # findings about entries of the manifest that are listed one by one
 
 
 def audit(root: Path, plugins: Iterable[str] | None = None, *, recompute: bool = True) -> list[Finding]:
-    """Everything that is wrong with the run in the folder ``root``; an empty list if nothing is.
+    """The findings on the run in the folder ``root``; an empty list if all checks pass.
 
-    recompute : compute tables, figures' numbers, verdicts and the page again; else compare hashes, cells and plan only
+    recompute : whether to compute tables, figures' numbers, verdicts and the page again, besides comparing hashes, cells and plan
     """
     found = [*_files(Path(root))]
     try:
@@ -38,7 +38,7 @@ def audit(root: Path, plugins: Iterable[str] | None = None, *, recompute: bool =
 
 
 def _files(root: Path) -> Iterator[Finding]:
-    """Every file is the one that the manifest lists, none is missing, and none is there besides."""
+    """Every file agrees with the manifest, and none is missing or unlisted."""
     here = {path.relative_to(root).as_posix(): path for path in on_disk(root)}
     for name, path in here.items():
         if path.is_symlink():
@@ -57,7 +57,10 @@ def _files(root: Path) -> Iterator[Finding]:
 
 
 def _manifest(run: Run, reported: set[str]) -> Iterator[Finding]:
-    """It lists what the run must have, and written anew from the folder it is the same; not for the files that are ``reported`` already."""
+    """The manifest lists all files of the run and no others, and equals one that is written again from the folder.
+
+    Files that are ``reported`` already are left out.
+    """
     here = {path.relative_to(run.root).as_posix() for path in on_disk(run.root)} - {MANIFEST, CRATE}
     for name in sorted(set(run.files) - here - reported):
         yield Finding(name, "files", "is missing")
@@ -90,7 +93,7 @@ def _manifest(run: Run, reported: set[str]) -> Iterator[Finding]:
 
 
 def _stray(run: Run, name: str) -> str:
-    """Why a file is there that the run does not have."""
+    """The likely reason for a file that does not belong to the run; empty if unknown."""
     parts = name.split("/")
     if parts[0] == "cells" and len(parts) == 4 and "/".join(parts[1:3]) not in set(map(name_of, run.cells)):
         return f": no cell of the configuration; if it is of an earlier one, remove {'/'.join(parts[:3])}"
@@ -131,13 +134,13 @@ def _cells(run: Run) -> Iterator[Finding]:
 
 
 def _taken(run: Run, kept: reference.Reference | None, cell: Cell, record: dict) -> Iterator[Finding]:
-    """A cell that was taken, or left as not run, is what the reference has now; where that is not here, nothing is said."""
+    """A cell that was taken, or left as not run, agrees with the reference. Without the reference there are no findings."""
     if kept is None:
         return
     try:
         offer = kept.offer(cell)
         if offer is None and not reference.was_run(record) and not kept.kept.get(name_of(cell)):
-            return  # left out for want of data
+            return  # left out because its data set was missing
         if offer is None or not offer.stands(cell.folder(run.root)):
             yield Finding(run.path(cell, "cell.json"), "reference", f"is not what {kept.name} holds now; run `snakemake` again")
             return
@@ -153,7 +156,7 @@ def _taken(run: Run, kept: reference.Reference | None, cell: Cell, record: dict)
 
 
 def _unplanned(run: Run, kept: reference.Reference | None) -> Iterator[Finding]:
-    """Cells of the reference, in the experiments of this run, whose settings are not planned any more."""
+    """Cells of the reference, in the experiments of this run, whose settings are no longer planned."""
     if kept is None:
         return
     planned = set(map(name_of, run.cells))
@@ -168,7 +171,7 @@ def _unplanned(run: Run, kept: reference.Reference | None) -> Iterator[Finding]:
 
 
 def _endings(run: Run, cell, record: dict) -> Iterator[Finding]:
-    """Status, endings and rows tell the same, and every seed has rows."""
+    """Status, endings and rows agree, and every seed has rows."""
     name = run.path(cell, "cell.json")
     try:
         rows = pd.read_csv(cell.folder(run.root) / "rows.csv", keep_default_na=False)

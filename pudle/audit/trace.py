@@ -17,9 +17,9 @@ _MOST = 8  # cells or lines that are listed one by one
 
 
 def trace(path: Path, row: int | None = None) -> Iterator[str]:
-    """The chain behind ``path``, a file of a run, or behind its ``row``-th row (from 1), line by line.
+    """The chain behind ``path``, a file of a run, or behind its row number ``row`` (from 1), line by line.
 
-    Raises :class:`PudleError` for a file outside of a finished run, and for a row that is not there.
+    Raises :class:`PudleError` if the file is missing or outside of a finished run, or if there is no such row.
     """
     path = Path(path).absolute()
     if not path.is_file():
@@ -126,7 +126,7 @@ def _record(path: Path, row: int) -> dict[str, str]:
 
 
 def _lines(path: Path, record: Mapping[str, str]) -> Iterator[str]:
-    """The lines of a table that have the keys of ``record``."""
+    """The lines of a table whose keys have the values of ``record``."""
     table = files.read_csv(path, dtype=str, keep_default_na=False)
     keys = [key for key in table if key in record and key not in _RESULTS]
     found = table[(table[keys] == pd.Series(record)[keys]).all(axis=1)] if keys else table[:0]
