@@ -60,7 +60,7 @@ def refuse_blind(experiment: str, table: pd.DataFrame) -> None:
     """Raise :class:`PudleError` if a control did not contradict its claim."""
     blind = table[~table.works]
     if len(blind):
-        told = "; ".join(f"{row.claim} is {row.verdict} with {row.control} ({row.spoiled})" for row in blind.itertuples())
+        failures = "; ".join(f"{row.claim} is {row.verdict} with {row.control} ({row.spoiled})" for row in blind.itertuples())
         raise PudleError(
-            f"{experiment}: negative controls that do not contradict their claims, which therefore test nothing: {told}"
+            f"{experiment}: these negative controls do not contradict their claims, whose tests therefore have no power: {failures}"
         )

@@ -34,9 +34,9 @@ _LATE = {
 }
 _PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
 RULE = (
-    "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our "
-    "95 % Student-t interval over seeds; else differs; with less than three seeds none of these. "
-    "Other scales: whether the values of a group come in the published order. Ratio: ours over published."
+    "Paper scale: 'replicates' if our mean is within 25 % (PSNR: 0.3 dB) of the published value; otherwise 'cannot tell' if the "
+    "published value is in our 95 % Student-t interval over seeds; otherwise 'differs'. With fewer than three seeds there is no "
+    "verdict. Other scales: whether the values of a group have the published order. Ratio: ours over published."
 )
 
 
@@ -154,11 +154,11 @@ def _verdict(value, scale: str) -> str:
 
 
 CURVE_RULE = (
-    "The largest factor (PSNR: difference in dB) between our curve and the published one, and the update at which it is "
-    "(unrolling: the layer). Ours is the mean over seeds, of logarithms but for PSNR, interpolated at the published updates. "
-    "Reduced scales have other sizes than the paper."
+    "The largest factor (PSNR: difference in dB) between our curve and the published one, and the update (unrolling: the layer) at "
+    "which it occurs. Our curve is the mean over seeds, computed from logarithms except for PSNR, and interpolated at the published "
+    "updates. The sizes of reduced scales differ from the paper's."
 )
-CAPTION = "Thin and dashed, where settings are the paper's but for sizes and how long they ran: the published curve."
+CAPTION = "Thin dashed lines show the published curves, where our settings differ from the paper's only in sizes and length of the run."
 
 
 def curves() -> pd.DataFrame:

@@ -99,8 +99,8 @@ def markdown(table: pd.DataFrame, scale: str) -> str:
     return (
         f"# Claims at the scale '{scale}'\n\nOf the paper and its theory: {counted(headline)}. Intervals: 95 % Student-t over seeds of the "
         f"effect per seed (ratios on the log scale); p: the t-test against the threshold, two-sided, Holm-corrected over the claims of an "
-        f"experiment; effect size: distance of the mean to the threshold in standard deviations over seeds; negative control: what was "
-        f"spoiled to see that the claim can fail (docs/claims.md says more).\n\n{_lines(headline)}\n\n"
+        f"experiment; effect size: distance of the mean to the threshold in standard deviations over seeds; negative control: the property "
+        f"that was broken to show that the claim can fail (docs/claims.md has details).\n\n{_lines(headline)}\n\n"
         f"## {BEYOND}\n\nQuestions that we add; the paper states none of them. {counted(ours)}.\n\n{_lines(ours)}\n"
     )
 

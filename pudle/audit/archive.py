@@ -20,9 +20,9 @@ def export(run: Run, path: Path) -> int:
     """
     path = Path(path)
     if path.suffix != ".zip":
-        raise PudleError(f"{path}: name a file that ends with .zip")
+        raise PudleError(f"{path}: choose a name that ends with .zip")
     if path.absolute().is_relative_to(run.root.absolute()):
-        raise PudleError(f"{path}: lies in the folder that it is to hold; name another place")
+        raise PudleError(f"{path}: lies in the folder of the run; choose a place outside of it")
     names = [*run.files, MANIFEST, CRATE]
     missing = [name for name in names if not (run.root / name).is_file()]
     if missing:
@@ -56,5 +56,5 @@ def opened(path: Path) -> Iterator[Path]:
                 with zipfile.ZipFile(path) as archive:
                     archive.extractall(folder)
             except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-                raise PudleError(f"{path}: no ZIP file, or a damaged one: {error}") from None
+                raise PudleError(f"{path}: not a ZIP file, or damaged: {error}") from None
             yield Path(folder)

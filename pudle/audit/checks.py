@@ -42,7 +42,7 @@ def _files(root: Path) -> Iterator[Finding]:
     here = {path.relative_to(root).as_posix(): path for path in on_disk(root)}
     for name, path in here.items():
         if path.is_symlink():
-            yield Finding(name, "files", "is a symbolic link: a result is a file of its own")
+            yield Finding(name, "files", "is a symbolic link; every result must be a regular file")
     content, other = ((root / name).read_bytes() if (root / name).is_file() else b"" for name in (MANIFEST, CRATE))
     if content != other:
         yield Finding(CRATE, "manifest", f"is not the same as {MANIFEST}")
@@ -65,14 +65,14 @@ def _manifest(run: Run, reported: set[str]) -> Iterator[Finding]:
     for name in sorted(set(run.files) - here - reported):
         yield Finding(name, "files", "is missing")
     for name in sorted(here - set(run.files)):
-        yield Finding(name, "files", f"is no file of this run{_stray(run, name)}")
+        yield Finding(name, "files", f"does not belong to this run{_stray(run, name)}")
     if not (run.root / MANIFEST).is_file():
         yield Finding(MANIFEST, "manifest", "is missing")
         return
     try:
         anew = manifest.text(run, manifest.hashes(run.root, run.files))
     except Exception as error:  # whatever edited cells break
-        yield Finding(MANIFEST, "manifest", f"cannot be written anew: {type(error).__name__}: {error}")
+        yield Finding(MANIFEST, "manifest", f"cannot be written again: {type(error).__name__}: {error}")
         return
     if anew.encode() == (run.root / MANIFEST).read_bytes():
         return
@@ -82,21 +82,21 @@ def _manifest(run: Run, reported: set[str]) -> Iterator[Finding]:
     for name in names[:LIMIT]:
         entity, old = right.get(name), kept.get(name)
         if entity is None or old is None:
-            yield Finding(MANIFEST, "manifest", f"{'lacks' if old is None else 'has, without reason,'} the entry {name!r}")
+            yield Finding(MANIFEST, "manifest", f"{'lacks' if old is None else 'should not have'} the entry {name!r}")
         else:
             keys = sorted(key for key in {*entity, *old} if entity.get(key) != old.get(key))
-            yield Finding(MANIFEST, "manifest", f"entry {name!r}: {', '.join(keys)} not as the files say")
+            yield Finding(MANIFEST, "manifest", f"entry {name!r}: {', '.join(keys)} differ from the files")
     if len(names) > LIMIT:
         yield Finding(MANIFEST, "manifest", f"and {len(names) - LIMIT} more entries")
     if not names:
-        yield Finding(MANIFEST, "manifest", "is not, byte by byte, what the program writes")
+        yield Finding(MANIFEST, "manifest", "differs from the bytes that the program writes")
 
 
 def _stray(run: Run, name: str) -> str:
     """The likely reason for a file that does not belong to the run; empty if unknown."""
     parts = name.split("/")
     if parts[0] == "cells" and len(parts) == 4 and "/".join(parts[1:3]) not in set(map(name_of, run.cells)):
-        return f": no cell of the configuration; if it is of an earlier one, remove {'/'.join(parts[:3])}"
+        return f": its cell is not in the configuration; if it is from an earlier one, remove {'/'.join(parts[:3])}"
     return ""
 
 
@@ -105,7 +105,7 @@ def _cells(run: Run) -> Iterator[Finding]:
     for cell in run.cells:
         name, record = run.path(cell, "cell.json"), run.records.get(name_of(cell))
         if record is None:
-            yield Finding(name, "cells", "is missing, or is no record of a cell, but the cell is planned")
+            yield Finding(name, "cells", "is missing or damaged, but the cell is planned")
             continue
         planned = {key: getattr(cell, key) for key in ("experiment", "id")} | {"settings": dict(cell.settings)}
         planned |= {key: list(getattr(cell, key)) for key in ("varies", "seeds")}
@@ -118,16 +118,20 @@ def _cells(run: Run) -> Iterator[Finding]:
                 yield Finding(name, "settings", f"{key} {_differing(value, record.get(key))}")
         if not reference.is_taken(record) and record["fingerprint"] != (now := experiments.fingerprint(cell)):
             changed = _changed(record["code"], experiments.code(cell))
-            yield Finding(name, "code", f"was run by other code ({record['fingerprint']}) than is here ({now}): {changed}")
+            yield Finding(
+                name,
+                "code",
+                f"was run by code with the fingerprint {record['fingerprint']}, and the code here has {now}: {changed}",
+            )
         for output, digest in record["outputs"].items():
             path = cell.folder(run.root) / output
             if path.is_file() and files.sha256(path) != digest:
-                yield Finding(run.path(cell, output), "hash", "is not the file that the cell wrote, says its cell.json")
+                yield Finding(run.path(cell, output), "hash", "is not the file that the cell wrote, according to its cell.json")
         for source in catalogue.differing(record["inputs"], experiments.data_sets(cell), data):
             if source in record["inputs"]:
-                yield Finding(name, "data", f"read another {source} than is here")
+                yield Finding(name, "data", f"read a {source} that differs from the one here")
             elif record["status"] != "failed" and reference.was_run(record):
-                yield Finding(name, "data", f"does not say that it read {source}, which is here")
+                yield Finding(name, "data", f"does not list {source}, which is here, among the files that it read")
         if reference.was_run(record):
             yield from _endings(run, cell, record)
     yield from _unplanned(run, kept)
@@ -142,15 +146,19 @@ def _taken(run: Run, kept: reference.Reference | None, cell: Cell, record: dict)
         if offer is None and not reference.was_run(record) and not kept.kept.get(name_of(cell)):
             return  # left out because its data set was missing
         if offer is None or not offer.stands(cell.folder(run.root)):
-            yield Finding(run.path(cell, "cell.json"), "reference", f"is not what {kept.name} holds now; run `snakemake` again")
+            yield Finding(
+                run.path(cell, "cell.json"),
+                "reference",
+                f"differs from the current contents of {kept.name}; run `snakemake` again",
+            )
             return
         contents = offer.contents()
         if record != offer.record({name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}):
-            yield Finding(run.path(cell, "cell.json"), "reference", f"does not say what {kept.name} says")
+            yield Finding(run.path(cell, "cell.json"), "reference", f"differs from the record in {kept.name}")
         for output, content in contents.items():
             path = cell.folder(run.root) / output
             if path.is_file() and path.read_bytes() != content:
-                yield Finding(run.path(cell, output), "reference", f"is not what {kept.name} holds")
+                yield Finding(run.path(cell, output), "reference", f"differs from the file in {kept.name}")
     except PudleError as error:
         yield Finding(run.path(cell, "cell.json"), "reference", str(error))
 
@@ -164,7 +172,7 @@ def _unplanned(run: Run, kept: reference.Reference | None) -> Iterator[Finding]:
         for name in kept.kept:
             if name.split("/")[0] in run.experiments and name not in planned:
                 yield Finding(
-                    f"cells/{name}", "reference", f"stands in {kept.name}, but is not planned: its settings have changed"
+                    f"cells/{name}", "reference", f"is in {kept.name}, but is not planned: its settings have changed"
                 )
     except PudleError as error:
         yield Finding("config.json", "reference", str(error))
@@ -186,7 +194,7 @@ def _endings(run: Run, cell, record: dict) -> Iterator[Finding]:
         yield Finding(
             name,
             "rows",
-            f"status {record['status']!r} and endings {said} do not fit the rows, where {ended or 'none'} ended early",
+            f"status {record['status']!r} and endings {said} contradict the rows, where {ended or 'none'} ended early",
         )
     wanted = [seed for seed in cell.seeds if seed not in record.get("not_run", ())]
     if set(seeds) != set(wanted):
@@ -199,9 +207,9 @@ def _differing(planned: object, found: object) -> str:
         keys = sorted(key for key in {*planned, *found} if planned.get(key) != found.get(key))
         differing = (f"{key} = {found.get(key)!r}, not {planned.get(key)!r}" for key in keys)
         return f"are not those of config.json: {'; '.join(differing)}"
-    return f"is {found!r}, and the plan says {planned!r}"
+    return f"is {found!r}, and the plan has {planned!r}"
 
 
 def _changed(then: dict[str, str], now: dict[str, str]) -> str:
     names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
-    return f"changed since: {', '.join(names)}" if names else "no module differs, so perhaps another Python reads them"
+    return f"changed since: {', '.join(names)}" if names else "no module differs; the versions of Python may differ"

@@ -326,7 +326,7 @@ def _page(run: Run) -> Iterator[Finding]:
 
 def _same(run: Run, name: str, check: str, expected: str) -> Iterator[Finding]:
     if expected.encode() != (run.root / name).read_bytes():
-        yield Finding(name, check, "is not what the files that it is made from give")
+        yield Finding(name, check, "does not follow from the files that it is made from")
 
 
 def read_text(text: str) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def rerun(
     chosen = pick(run, count, seed, budget)
     if len(chosen) < count:
         lines.append(
-            f"{len(chosen)} cells are run again, not {count}: no others can be here{'' if budget is None else ', or fit'}"
+            f"{len(chosen)} cells are run again instead of {count}: no others can be run here{'' if budget is None else ' within the budget'}"
         )
     for cell in tqdm(chosen, desc="cells run again", unit="cell", disable=None):  # on a terminal only
         with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +129,7 @@ def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], s
     if not other:
         return [Finding(run.path(cell, name), "rerun", "another run here gives other bytes") for name in changed], "differs"
     apart = _apart(read(run.root / run.path(cell, "rows.csv")), read(folder / "rows.csv"))
-    line = f"not the same bytes, with other {', '.join(other)}; rows within {apart:.1e}"
+    line = f"other bytes, with a different {', '.join(other)}; rows within {apart:.1e}"
     if apart <= TOLERANCE:
         return [], line
     return [Finding(run.path(cell, "rows.csv"), "rerun", f"{line}, which is above {TOLERANCE}")], line

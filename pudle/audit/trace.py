@@ -26,7 +26,7 @@ def trace(path: Path, row: int | None = None) -> Iterator[str]:
         raise PudleError(f"{path}: there is no such file")
     root = next((folder for folder in path.parents if (folder / MANIFEST).is_file()), None)
     if root is None:
-        raise PudleError(f"{path}: in no folder of a finished run, which holds {MANIFEST}; run `snakemake` first")
+        raise PudleError(f"{path}: is not in the folder of a finished run, which has a {MANIFEST}; run `snakemake` first")
     run, name = Run(root), path.relative_to(root).as_posix()
     digests = manifest.listed(manifest.entries(root).values())
     step = next((step for step in run.steps if name in step.outputs), None)
@@ -131,7 +131,7 @@ def _lines(path: Path, record: Mapping[str, str]) -> Iterator[str]:
     keys = [key for key in table if key in record and key not in _RESULTS]
     found = table[(table[keys] == pd.Series(record)[keys]).all(axis=1)] if keys else table[:0]
     if "quantity" not in keys:
-        yield f"  the row names no quantity: it comes from {'all of its' if keys else 'the'} lines and arrays"
+        yield f"  the row has no quantity; it comes from {'all of its' if keys else 'the'} lines and arrays"
         return
     for line, values in list(found.to_dict("index").items())[:_MOST]:
         yield f"  line {line + 2}: {_told(values)}"

@@ -185,6 +185,6 @@ def read(folder: Path) -> dict:
     lacking = [key for key in ("settings", "status", "endings", "started", "provenance") if key not in record]
     if lacking:
         raise PudleError(
-            f"{Path(folder, 'cell.json')}: no record of a cell: it lacks the key {lacking[0]!r}; remove its folder"
+            f"{Path(folder, 'cell.json')}: is not a record of a cell: it lacks the key {lacking[0]!r}; remove its folder"
         )
     return record

@@ -166,7 +166,7 @@ class Reference:
         path = self.folder / PLANNED
         found = files.read_json(path) if path.exists() else {}
         if not all(isinstance(ids, dict) and all(isinstance(seeds, list) for seeds in ids.values()) for ids in found.values()):
-            raise PudleError(f"{path}: holds no cells with their seeds; write it anew with `pudle reference plan`")
+            raise PudleError(f"{path}: does not list cells with their seeds; write it again with `pudle reference plan`")
         return found
 
     @cached_property
@@ -281,8 +281,8 @@ class Reference:
             for seed in set(record["seeds"]) & set(kept.record["seeds"]):
                 if of_seeds(rows, [seed]) != of_seeds(kept.read("rows.csv"), [seed]):
                     raise PudleError(
-                        f"{kept.path}: holds another result of {name}, seed {seed}, by the same commit ({kept.commit}): one of them is "
-                        "wrong, or from another machine; remove the file if the new one is to stand. Nothing was added"
+                        f"{kept.path}: has a different result of {name}, seed {seed}, from the same commit ({kept.commit}): one of them is "
+                        "wrong, or from another machine; remove the file to use the new one. Nothing was added"
                     )
                 same.add(seed)
         return same >= set(record["seeds"])
@@ -333,11 +333,11 @@ def finished(path: Path) -> dict | None:
         return None
     lacking = next((key for key in RECORD if key not in record), None)
     if lacking:
-        raise PudleError(f"{path}: no record of a cell: it lacks the key {lacking!r}; nothing was added")
+        raise PudleError(f"{path}: is not a record of a cell: it lacks the key {lacking!r}; nothing was added")
     made = Cell(record["experiment"], record["settings"], tuple(record["seeds"]), tuple(record["varies"]))
     if (made.experiment, made.id) != (path.parents[1].name, path.parent.name) or made.id != record["id"]:
         raise PudleError(
-            f"{path}: its settings have the id {made.experiment}/{made.id}, not that of its folder; nothing was added"
+            f"{path}: its settings have the id {made.experiment}/{made.id}, which differs from that of its folder; nothing was added"
         )
     return record
 
@@ -416,5 +416,7 @@ def _checked(folder: Path, record: Mapping) -> dict[str, bytes]:
         except OSError as error:
             raise PudleError(f"{folder / name}: cannot be read: {error.strerror}; nothing was added") from None
         if hashlib.sha256(contents[name]).hexdigest() != digest:
-            raise PudleError(f"{folder / name}: is not the file that the cell wrote, says its cell.json; nothing was added")
+            raise PudleError(
+                f"{folder / name}: is not the file that the cell wrote, according to its cell.json; nothing was added"
+            )
     return contents

@@ -96,11 +96,11 @@ def read_record(path: Path) -> dict:
     content = read_member(path, "cell.json")
     try:
         record = json.loads(content)
-        whole = set(RECORD) <= set(record)
+        complete = set(RECORD) <= set(record)
     except (ValueError, TypeError):
-        whole = False
-    if not whole or f"{record['id']}.{digits(as_text(record))}" != path.stem or record["experiment"] != path.parent.name:
-        raise PudleError(f"{path}: its cell.json is no record of a cell, or not of this one; take the file from git again")
+        complete = False
+    if not complete or f"{record['id']}.{digits(as_text(record))}" != path.stem or record["experiment"] != path.parent.name:
+        raise PudleError(f"{path}: its cell.json is damaged or belongs to another cell; restore the file from git")
     return record
 
 
@@ -109,7 +109,7 @@ def read_member(path: Path, name: str) -> bytes:
         with zipfile.ZipFile(path) as archive:
             return archive.read(name)
     except (zipfile.BadZipFile, OSError, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise PudleError(f"{path}: cannot be read: {error}; take the file from git again") from None
+        raise PudleError(f"{path}: cannot be read: {error}; restore the file from git") from None
 
 
 def zipped(contents: Mapping[str, bytes]) -> bytes:
