@@ -171,9 +171,7 @@ def _unplanned(run: Run, kept: reference.Reference | None) -> Iterator[Finding]:
     try:
         for name in kept.kept:
             if name.split("/")[0] in run.experiments and name not in planned:
-                yield Finding(
-                    f"cells/{name}", "reference", f"is in {kept.name}, but is not planned: its settings have changed"
-                )
+                yield Finding(f"cells/{name}", "reference", f"is in {kept.name}, but is not planned: its settings have changed")
     except PudleError as error:
         yield Finding("config.json", "reference", str(error))
 
