@@ -350,11 +350,11 @@ def test_trace_of_whole_files_and_of_verdicts(small_run):
         (["trace", f"{ROOT}/README.md"], "is not in the folder of a finished run"),
         (["audit", "{tmp}/none"], "there is no such folder or file"),
         (["audit", f"{ROOT}/README.md"], "not a ZIP file"),
-        (["export", "{tmp}", "{tmp}/x.zip"], "config.json: not there"),
+        (["export", "{tmp}", "{tmp}/x.zip"], "config.json: not found"),
         (["export", "{run}", "{run}/x.zip"], "lies in the folder of the run"),
         (["export", "{run}", "{tmp}/x.tar"], "ends with .zip"),
-        (["diff", "{run}", "{tmp}"], "config.json: not there"),
-        (["manifest", "--root", "{tmp}"], "config.json: not there"),
+        (["diff", "{run}", "{tmp}"], "config.json: not found"),
+        (["manifest", "--root", "{tmp}"], "config.json: not found"),
     ],
 )
 def test_wrong_words_are_errors_for_people(small_run, tmp_path, words, says, monkeypatch):

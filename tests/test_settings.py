@@ -210,7 +210,7 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ("seeds: 20000", ["'seeds'", "20000", "10000"]),
         ("experiments: {support: {seeds: 20000}}", ["'experiments.support.seeds'", "10000"]),
         ("experiments: {learning: {lam: .nan}}", ["lam", "nan", "number"]),
-        ("experiments: {learning: {updates: 1000000000000000000}}", ["updates", "more than can be run"]),
+        ("experiments: {learning: {updates: 1000000000000000000}}", ["updates", "above the largest allowed value"]),
         ("threads: two", ["threads", "'two'", "integer"]),
     ],
 )
@@ -282,13 +282,13 @@ def test_a_file_that_is_no_yaml(tmp_path):
     [
         (
             "experiments:\n  baselines:\n    methods:\n      mine: {method: mod}\n      other: {}\n      mine: {method: noodl}",
-            "'experiments.baselines.methods.mine' stands there twice, in lines 4 and 6",
+            "'experiments.baselines.methods.mine' is defined twice, in lines 4 and 6",
         ),
         (
             "experiments: {bias: null}\nseeds: 3\nexperiments: {learning: {lam: 0.1}}",
-            "'experiments' stands there twice, in lines 1 and 3",
+            "'experiments' is defined twice, in lines 1 and 3",
         ),
-        ("plugins: [{a: 1, 'a': 2}]", "'plugins.0.a' stands there twice, in lines 1 and 1"),
+        ("plugins: [{a: 1, 'a': 2}]", "'plugins.0.a' is defined twice, in lines 1 and 1"),
     ],
 )
 def test_a_key_that_stands_there_twice_is_refused(overlay, says, tmp_path):
@@ -300,7 +300,7 @@ def test_a_mapping_that_two_places_share_is_no_key_twice_and_one_inside_itself_i
     _validate("experiments: {baselines: {methods: {a: &a {method: mod}, b: *a}}}", tmp_path)
     path = tmp_path / "loop.yaml"
     path.write_text("plugins: &x [1, *x]")
-    with pytest.raises(PudleError, match=r"loop\.yaml, line 1: 'plugins\.1' holds itself"):
+    with pytest.raises(PudleError, match=r"loop\.yaml, line 1: 'plugins\.1' contains itself"):
         experiments.validate({}, [path])
 
 

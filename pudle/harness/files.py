@@ -14,7 +14,7 @@ from pudle.errors import PudleError
 if TYPE_CHECKING:
     import pandas as pd
 
-_MEND = "remove it and run `snakemake` again"
+_REMEDY = "remove it and run `snakemake` again"
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell of a spreadsheet that begins with one of them is computed
 
 
@@ -34,7 +34,7 @@ def replace(path: Path, save: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a full disk does not say what it had no room for
+            error.filename = str(path)  # the error of a full disk does not name the file
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -70,11 +70,11 @@ def read_json(path: Path) -> dict:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PudleError(f"{path}: not there; is this the folder of a finished run, as results/default?") from None
+        raise PudleError(f"{path}: not found; is this the folder of a finished run, such as results/default?") from None
     except (OSError, ValueError, RecursionError) as error:
         raise PudleError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
-        raise PudleError(f"{path}: holds no JSON object")
+        raise PudleError(f"{path}: does not contain a JSON object")
     return content
 
 
@@ -87,8 +87,8 @@ def read_csv(path: Path, columns: Iterable[str] = (), **options) -> pd.DataFrame
     except FileNotFoundError:
         raise PudleError(f"{path}: missing; run `snakemake` first") from None
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors
-        raise PudleError(f"{path}: cannot be read as a table: {' '.join(str(error).split())[:200]}; {_MEND}") from None
+        raise PudleError(f"{path}: cannot be read as a table: {' '.join(str(error).split())[:200]}; {_REMEDY}") from None
     lacking = [column for column in columns if column not in table]
     if lacking:
-        raise PudleError(f"{path}: damaged, or no file of pudle: it lacks the column {lacking[0]!r}; {_MEND}")
+        raise PudleError(f"{path}: damaged, or not a file of pudle: it lacks the column {lacking[0]!r}; {_REMEDY}")
     return table

@@ -79,7 +79,9 @@ class Registry:
         def add(cls: type) -> type:
             place, kind = _place(cls), self.kind
             if not NAME.fullmatch(name):
-                raise PudleError(f"{place}: {name!r} is no name for a {kind}: lower-case words with hyphens between them are")
+                raise PudleError(
+                    f"{place}: invalid {kind} name {name!r}: use lower-case words joined by hyphens, for example 'my-{kind}'"
+                )
             if name in self.classes:
                 raise PudleError(
                     f"{place}: there is already a {kind} {name!r}, in {_place(self.classes[name])}: choose another name"
@@ -152,7 +154,7 @@ class Registry:
                 package = point.dist.name if point.dist else "an installed package"
                 raise PudleError(
                     f"the {self.kind}s of {package} (entry point {point.name} = {point.value}) fail on import: "
-                    f"{type(error).__name__}: {' '.join(str(error).split())}; mend or uninstall it"
+                    f"{type(error).__name__}: {' '.join(str(error).split())}; correct or uninstall it"
                 ) from None
 
 
@@ -187,7 +189,7 @@ def _load(path: Path) -> None:
         if _registered() == before:
             raise PudleError(f'plugin {path} registers nothing: decorate its class with @register("a-name")')
         if other := provenance.hidden(module):
-            raise PudleError(f"plugin {path}: a module of the name of {other} is loaded from another folder: rename one")
+            raise PudleError(f"plugin {path}: a module with the name of {other} is loaded from another folder; rename one")
     except BaseException as error:
         del sys.modules[module]
         for registry, name in _registered() - before:

@@ -155,7 +155,7 @@ class Record:
     def _row(self, step: int, quantity: str, value: float, labels: Mapping[str, object]) -> dict:
         for label in labels.values():
             if isinstance(label, str) and label.startswith(FORMULAS):
-                raise PudleError(f"the label {label!r} would be a formula in a spreadsheet: rename what it comes from")
+                raise PudleError(f"the label {label!r} would be a formula in a spreadsheet; rename its source")
         return {**self._labels, **labels, "seed": self._seed, "step": step, "quantity": quantity, "value": value}
 
     def _end(self, status: str, reason: object) -> None:

@@ -91,13 +91,13 @@ def _sets(options: object, keys: Sequence[object]) -> bool:
 def _refuse_doubles(path: Path, node: yaml.Node | None, keys: tuple = (), above: tuple = ()) -> None:
     """Raise :class:`PudleError` for duplicate keys and for values that contain themselves, which YAML accepts."""
     if node and any(node is outer for outer in above):
-        raise PudleError(f"{path}, line {node.start_mark.line + 1}: {_dotted(keys)!r} holds itself")
+        raise PudleError(f"{path}, line {node.start_mark.line + 1}: {_dotted(keys)!r} contains itself")
     if isinstance(node, yaml.MappingNode):
         lines: dict[tuple, int] = {}
         for name, value in node.value:
             inside, key, line = (*keys, name.value), (name.tag, str(name.value)), name.start_mark.line + 1
             if key in lines:
-                raise PudleError(f"{path}: {_dotted(inside)!r} stands there twice, in lines {lines[key]} and {line}: keep one")
+                raise PudleError(f"{path}: {_dotted(inside)!r} is defined twice, in lines {lines[key]} and {line}; keep one")
             lines[key] = line
             _refuse_doubles(path, value, inside, (*above, node))
     elif isinstance(node, yaml.SequenceNode):
@@ -144,7 +144,7 @@ def _refuse_keys_that_are_no_text(value: object, sources: Sources, keys: Sequenc
     for key, inside in value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ():
         if isinstance(value, Mapping) and not isinstance(key, str):
             raise PudleError(
-                f"{sources.where([*keys, key])}: {_dotted(keys)!r} has the key {key!r}, which YAML reads as no text: "
+                f"{sources.where([*keys, key])}: {_dotted(keys)!r} has the key {key!r}, which is not a string; "
                 "write it in quotes"
             )
         _refuse_keys_that_are_no_text(inside, sources, [*keys, key])
@@ -183,7 +183,7 @@ def _complaint(error: jsonschema.ValidationError) -> str:
     if error.validator == "type":
         wanted = error.validator_value
         if isinstance(value, int) and abs(value) > LARGEST:
-            return f"is {shown(value)}, more than can be run"
+            return f"is {shown(value)}, above the largest allowed value {LARGEST}"
         return f"is {shown(value)}, not of type {' or '.join(wanted) if isinstance(wanted, list) else wanted}{yaml_hint(value)}"
     words = {
         "minimum": "is {v}, below the least allowed value {w}",
