@@ -32,7 +32,7 @@ _REGISTRIES: list[Registry] = []
 
 
 class Settings(BaseModel):
-    """Base class of the ``Settings`` of a plug-in: typed fields, each with a description. Unknown keys are an error."""
+    """What a plug-in's ``Settings`` are made from: typed fields with a description; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""Reading and checking the configuration. An error names the file, the line, the key, the value, and the nearest valid choice."""
+"""The configuration, checked: an error names the file, the line, the key, the value, and the nearest valid choice."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +11,8 @@ import yaml
 
 from pudle.errors import PudleError, nearest, shown
 
-LARGEST = 10**12  # largest integer that a setting may have
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast loader in C, if PyYAML has it: planning reads a dozen files
+LARGEST = 10**12  # of a whole number
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML has it: planning reads a dozen files
 
 
 def read(path: Path) -> Any:
@@ -33,7 +33,7 @@ def typed(value: object) -> object:
 
 
 def _integer(checker: object, value: object) -> bool:
-    """Whether ``value`` is an integer. JSON Schema would also accept 1.0, which is not valid as a count."""
+    """1.0 is no count, whatever JSON Schema says."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
@@ -160,9 +160,9 @@ def refuse(
     changes: Mapping = MappingProxyType({}),
     place: Sequence[str] = (),
 ) -> None:
-    """Raise a :class:`PudleError` for two values that contradict each other.
+    """Raise a :class:`PudleError` for two values that cannot work together.
 
-    Both are set at ``prefix``, except for keys in ``changes``, which are set at ``place``.
+    They stand at ``prefix``, but those of ``settings`` that ``changes`` has stand at ``place``.
     """
     keys = [[*(place if key in changes else prefix), key] for key in (first, second)]
     values = " and ".join(f"{_dotted(k)} = {settings[k[-1]]} ({sources.where(k)})" for k in keys)
@@ -183,7 +183,7 @@ def _complaint(error: jsonschema.ValidationError) -> str:
     if error.validator == "type":
         wanted = error.validator_value
         if isinstance(value, int) and abs(value) > LARGEST:
-            return f"is {shown(value)}, above the largest allowed value {LARGEST}"
+            return f"is {shown(value)}, more than can be run"
         return f"is {shown(value)}, not of type {' or '.join(wanted) if isinstance(wanted, list) else wanted}{yaml_hint(value)}"
     words = {
         "minimum": "is {v}, below the least allowed value {w}",
