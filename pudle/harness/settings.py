@@ -122,9 +122,9 @@ def _same(name: yaml.Node, key: object) -> bool:
 
 
 def validate(config: Mapping, schema: Mapping, sources: Sources, prefix: Sequence[str] = ()) -> None:
-    """Raise a :class:`PudleError` for the first value in ``config`` that violates the JSON ``schema``.
+    """Raise a :class:`PudleError` for the first thing in ``config`` that breaks the JSON ``schema``.
 
-    ``prefix`` : the keys that lead from the top of the files to ``config``
+    ``prefix`` are the keys that lead from the top of the files to ``config``.
     """
     _refuse_keys_that_are_no_text(config, sources, prefix)
     errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: [str(k) for k in error.absolute_path])
