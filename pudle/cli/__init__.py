@@ -14,6 +14,7 @@ from pudle.cli import audit as _audit
 from pudle.cli import data as _data
 from pudle.cli import plugins as _plugins
 from pudle.errors import PudleError, one_of, shown
+from pudle.experiments._shared.configuration import Configuration
 from pudle.harness import cells, files
 from pudle.harness.plugins import load as load_plugins
 
@@ -127,23 +128,32 @@ def keys():
 
 
 def keys_table() -> str:
-    """The table that ``config/README.md`` shows, made from the schemas."""
+    """The table that ``config/README.md`` shows, made from the models of the settings."""
     rows = []
 
-    def walk(schema: dict, prefix: str) -> None:
+    def walk(schema: dict, definitions: dict, prefix: str) -> None:
         for key, entry in schema["properties"].items():
-            if "properties" in entry:
-                walk(entry, f"{prefix}{key}.")
+            inside = definitions.get(entry.get("$ref", "").rpartition("/")[2])
+            if inside:
+                walk(inside, definitions, f"{prefix}{key}.")
             elif "description" in entry:
-                allowed = entry.get("enum") or entry.get("items", {}).get("enum")
-                types = [entry["type"]] if isinstance(entry.get("type"), str) else entry.get("type")
-                kind = ", ".join(f"`{value}`" for value in allowed) if allowed else " or ".join(types)
-                rows.append(f"| `{prefix}{key}` | {kind} | {' '.join(entry['description'].split())} |")
+                rows.append(f"| `{prefix}{key}` | {_kind(entry)} | {entry['description']} |")
 
-    walk(experiments.top_schema(), "")
-    for experiment in experiments.EXPERIMENTS:
-        walk(experiments.schema(experiment), f"experiments.{experiment}.")
+    for prefix, model in (
+        ("", Configuration),
+        *((f"experiments.{name}.", experiments.get(name).settings) for name in experiments.EXPERIMENTS),
+    ):
+        schema = model.model_json_schema()
+        walk(schema, schema.get("$defs", {}), prefix)
     return "\n".join(["| key | type or values | meaning |", "| --- | --- | --- |", *rows])
+
+
+def _kind(entry: dict) -> str:
+    """The type of a setting, or its values, from its JSON schema."""
+    values = entry.get("enum") or entry.get("items", {}).get("enum") or ([entry["const"]] if "const" in entry else None)
+    if values:
+        return ", ".join(f"`{value}`" for value in values)
+    return entry["type"] if "type" in entry else " or ".join(map(_kind, entry["anyOf"]))
 
 
 @main.command()

@@ -6,7 +6,6 @@ folder of images is one: ``folder:PATH``, relative to the working directory.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -145,12 +144,3 @@ def digest(data_set: str, root: Path) -> str:
     is_read = is_image if data_set not in DIGITS else lambda path: path.name in digits
     found = [f"{path.name} {sha256(path)}" for path in sorted(folder.iterdir()) if path.is_file() and is_read(path)]
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
-
-
-def refuse_missing(data_sets: Iterable[str], where: str, key: str, find: Callable[[str, Path], object] = find_folder) -> None:
-    """Raise :class:`PudleError` that names the place ``where`` and the ``key`` of the configuration for a data set that is not there."""
-    for name in data_sets:
-        try:
-            find(name, data_root())
-        except PudleError as error:
-            raise PudleError(f"{where}: {key!r}: {error}") from None

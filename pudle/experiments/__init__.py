@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pudle.errors import PudleError, one_of
+from pudle.experiments._shared.configuration import configuration_of
 from pudle.experiments._shared.experiment import Experiment
 from pudle.harness import plugins, provenance, settings
 from pudle.harness.cells import Cell
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pudle.analysis.claim import Claim
     from pudle.analysis.negative_controls import Control
 
-MOST_SEEDS = 10_000
 EXPERIMENTS = tuple(
     sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg and not module.name.startswith("_"))
 )
@@ -52,42 +52,21 @@ def controls_of(experiment: str, claim: Claim, tell: str = "statement") -> str:
     return (", " if tell == "id" else " ").join(found) or ": ".join(filter(None, ("none", claim.uncontrolled)))
 
 
-def schema(experiment: str) -> dict:
-    """JSON schema of an experiment's section in the config."""
-    return settings.read(get(experiment).settings)
-
-
-def top_schema() -> dict:
-    """JSON schema of the configuration without the sections of the experiments."""
-    top = settings.read(Path(__file__).parent / "settings.yaml")
-    top["properties"]["experiments"]["properties"] = {experiment: {"type": ["object", "null"]} for experiment in EXPERIMENTS}
-    return top
-
-
 def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
     """Check the whole configuration, and that the data it names are there.
 
     ``files`` and ``options`` of the command line are what it was merged from, for error messages. Raises :class:`PudleError`.
     """
     sources = settings.Sources(files, options)
-    settings.validate(config, top_schema(), sources)
-    if set(config["results"]) & set("{}"):
-        place = sources.where(["results"])
-        raise PudleError(
-            f"{place}: 'results' is {config['results']!r}: braces are wildcards to Snakemake; name a folder without"
-        )
+    settings.validate(configuration_of(EXPERIMENTS), config, sources)
     if config["device"] == "cuda":
         _refuse_without_gpu(sources)
     plugins.load(config.get("plugins", ()))
     sections = {experiment: section for experiment, section in config["experiments"].items() if section is not None}
     if not sections:
         raise PudleError(f"{sources.where(['experiments'])}: 'experiments' holds no experiment to run")
-    _refuse_many_seeds(config["seeds"], sources, ["seeds"])
     for experiment, section in sections.items():
-        where = ("experiments", experiment)
-        settings.validate(section, schema(experiment), sources, where)
-        _refuse_many_seeds(section.get("seeds"), sources, [*where, "seeds"])
-        get(experiment).check(section, sources, where)
+        settings.validate(get(experiment).settings, section, sources, ("experiments", experiment))
 
 
 def plan(config: Mapping) -> list[Cell]:
@@ -130,11 +109,6 @@ def code(cell: Cell) -> dict[str, str]:
     experiment = get(cell.experiment)
     plugin = experiment.plugin(cell.settings)
     return provenance.code(experiment.run.module, *([experiment.plugins.get(plugin).__module__] if plugin else []))
-
-
-def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources, keys: list[str]) -> None:
-    if isinstance(seeds, int) and seeds > MOST_SEEDS:
-        raise PudleError(f"{sources.where(keys)}: {'.'.join(keys)!r} is {seeds}, above the largest allowed value {MOST_SEEDS}")
 
 
 def _refuse_without_gpu(sources: settings.Sources) -> None:

@@ -1,10 +1,9 @@
 """A cell for each sparsity and each method."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from pudle import methods
 from pudle.experiments._shared import plugin_grid
-from pudle.harness.settings import Sources, refuse
 
 VARIES = ("sparsity", "method_name")
 
@@ -14,11 +13,3 @@ def plan(settings: Mapping) -> Iterator[dict]:
     for sparsity in settings["sparsity"]:
         for name, chosen in plugin_grid.chosen(settings["methods"]).items():
             yield problem | {"sparsity": sparsity} | plugin_grid.cell(methods.REGISTRY, name, chosen)
-
-
-def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
-    if max(settings["sparsity"]) > settings["n_atoms"]:
-        refuse(sources, where, "sparsity", "n_atoms", settings, "a code cannot have more non-zeros than atoms")
-    if settings["batch"] > settings["n_samples"]:
-        refuse(sources, where, "batch", "n_samples", settings, "there are not enough samples for one batch")
-    plugin_grid.check(methods.REGISTRY, settings["methods"], sources, [*where, "methods"])
