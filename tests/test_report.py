@@ -149,18 +149,18 @@ def _pudle(*words: str) -> None:
 
 
 class Page(HTMLParser):
-    """The ids, the addresses, and the rows of tables in a page."""
+    """The ids, the addresses, and the claims in a page."""
 
     def __init__(self, html: str):
         super().__init__()
-        self.ids, self.addresses, self.rows = [], [], []
+        self.ids, self.addresses, self.claims = [], [], []
         self.feed(html)
 
     def handle_starttag(self, tag, attributes):
         told = dict(attributes)
         self.ids += [told["id"]] if "id" in told else []
         self.addresses += [told[key] for key in ("href", "src") if key in told]
-        self.rows += [told] if tag == "tr" else []
+        self.claims += [told] if tag == "details" and told.get("id", "").startswith("claim-") else []
 
 
 def test_every_link_of_the_report_leads_somewhere_and_none_leads_out(report):
@@ -184,6 +184,16 @@ def test_the_report_tells_everything(report):
     assert "1 done" in html and "1 missing" in html and html.count("<figure ") == len(experiments.get("learning").figures)
     assert "torch 2.13.0" in html and "&#34;scale&#34;: &#34;toy&#34;" in html
     assert "replicates</" not in html
+
+
+def test_the_figures_of_the_paper_come_first_with_the_verdicts_that_rest_on_them(report):
+    html = report.read_text()
+    assert html.index('id="paper-learning-dictionary_error"') < html.index('id="published"') < html.index('id="claims"')
+    article = html.split('id="paper-learning-dictionary_error"')[1].split("</article>")[0]
+    rests = [c.id for c in experiments.get("learning").claims if c.figure == "dictionary_error" and c.kind != "ours"]
+    assert rests and re.findall('href="#claim-([^"]+)"', article) == rests
+    assert article.count("data:image/") == 1  # each drawing once
+    assert html.count('src="data:image/') == len(experiments.part("learning", "figures").FIGURES)
 
 
 def test_the_report_escapes_what_others_wrote(report, tmp_path):
@@ -222,41 +232,66 @@ def _browse(address: str, folder: Path, *words: str) -> tuple[str, str]:
 def test_filters_in_the_address_are_applied_without_an_error(report, tmp_path):
     html, console = _browse(f"{report.as_uri()}?experiment=learning&text=ae-lasso", tmp_path, "--dump-dom")
     assert not console
-    claims = [row for row in Page(html).rows if row.get("id", "").startswith("claim-")]
-    shown = {row["id"] for row in claims if "hidden" not in row}
-    assert shown and all("learning" in row["data-experiment"] for row in claims if row["id"] in shown)
+    claims = Page(html).claims
+    shown = {claim["id"] for claim in claims if "hidden" not in claim}
+    assert shown and all("learning" in claim["data-experiment"] for claim in claims if claim["id"] in shown)
     assert len(shown) < len(claims) and f"{len(shown)} of {len(claims)}" in html
-    assert "<button>Effect [95 %]</button>" in html  # headings sort
+    assert "<button>Ours [95 %]</button>" in html  # headings sort
+
+
+def _after(report: Path, folder: Path, script: str, *words: str, query: str = "") -> str:
+    """The page after ``script`` ran in a copy of it, which must stand in the same place for its links; nothing goes to the console."""
+    copy = report.with_name("changed.html")
+    copy.write_text(report.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>"))
+    html, console = _browse(copy.as_uri() + query, folder, *words, "--dump-dom")
+    copy.unlink()
+    assert not console
+    return html
 
 
 @pytest.mark.slow
 def test_sorting_and_typing_work_in_a_browser(report, tmp_path):
-    """Clicks and types from a script added to a copy of the page, which must stand in the same place for its links."""
-    copy = report.with_name("clicked.html")
-    script = """<script>
-    const heading = [...document.querySelectorAll("#claims-table th")].find((th) => th.textContent === "Claim");
+    script = """
+    const heading = [...document.querySelectorAll("#published-table th")].find((th) => th.textContent === "Published");
     heading.querySelector("button").click(); heading.querySelector("button").click();
     const box = document.querySelector("input[name=text]"); box.value = "More layers";
     box.dispatchEvent(new Event("input", {bubbles: true}));
-    </script>"""
-    copy.write_text(report.read_text().replace("</body>", f"{script}</body>"))
-    html, console = _browse(copy.as_uri(), tmp_path, "--dump-dom")
-    copy.unlink()
-    assert not console and 'aria-sort="descending"' in html
-    claims = [row for row in Page(html).rows if row.get("id", "").startswith("claim-")]
-    assert {row["id"] for row in claims if "hidden" not in row} == {
+    """
+    html = _after(report, tmp_path, script)
+    assert 'aria-sort="descending"' in html
+    assert {claim["id"] for claim in Page(html).claims if "hidden" not in claim} == {
         f"claim-more-layers-help-{x}" for x in ("dec", "ae-lasso", "ae-ls")
     }
-    order = [row["data-experiment"] for row in claims]
-    assert order != sorted(order)  # rows came by experiment
+    table = html.split('<table id="published-table">')[1].split("</table>")[0]
+    numbers = [float(value) for value in re.findall(r'<td data-value="[^"]*">[^<]*</td>\s*<td data-value="([^"]+)">', table)]
+    assert len(numbers) > 25 and numbers == sorted(numbers, reverse=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [500, 1300])
+def test_a_link_to_a_claim_opens_it(report, tmp_path):
+    html = _after(report, tmp_path, "", query="#claim-ae-ls-best")
+    opened = [claim["id"] for claim in Page(html).claims if "open" in claim]
+    assert opened == ["claim-ae-ls-best"]
+
+
+@pytest.mark.slow
+def test_a_figure_opens_large_and_its_curves_can_be_switched_off(report, tmp_path):
+    script = """
+    document.querySelector("#paper-learning-dictionary_error button").click();
+    const names = [...document.querySelectorAll("#large .curves label")].map((label) => label.textContent.trim());
+    document.querySelector("#large .curves input").click();
+    const root = document.querySelector("#large .drawing").shadowRoot;
+    const parts = [...root.querySelectorAll("[id^='curve-']")];
+    const off = parts.filter((part) => part.style.display === "none");
+    const ids = [...new Set(off.map((part) => part.id))];
+    document.title = [document.getElementById("large").open, names.join("+"), ids.join("+"), off.length > 1];
+    """
+    html = _after(report, tmp_path, script)
+    assert "<title>true,dec,curve-dec,true</title>" in html  # the line and its band
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [500, 800, 1300])
 def test_the_page_has_no_sideways_scroll(report, tmp_path, width):
-    copy = report.with_name(f"measured{width}.html")
-    script = "<script>document.title = document.documentElement.scrollWidth - document.documentElement.clientWidth</script>"
-    copy.write_text(report.read_text().replace("</body>", f"{script}</body>"))
-    html, console = _browse(copy.as_uri(), tmp_path, f"--window-size={width},900", "--dump-dom")
-    copy.unlink()
-    assert not console and "<title>0</title>" in html
+    script = "document.title = document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert "<title>0</title>" in _after(report, tmp_path, script, f"--window-size={width},900")

@@ -255,6 +255,11 @@ def farthest_text(row) -> str:
     return "not run" if np.isnan(row.farthest) else f"{row.farthest:+.2f} dB" if decibel else f"× {row.farthest:.3g}"
 
 
+def distance(row) -> float:
+    """How far a curve is from the published one where that is farthest: the logarithm of the factor, or decibels, without sign."""
+    return abs(row.farthest if row.quantity.startswith("psnr") else np.log(row.farthest))
+
+
 def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataFrame:
     """Draw the published curve beside ``line`` (rows of one line of ``results.summary``) thin and dashed in the colour of ``look``.
 
@@ -268,7 +273,9 @@ def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataF
         where = _where(points.iloc[0])
         if not len(line) or len(_along(line, points.iloc[0])) < len(line) or not _as_published(results, where):
             continue
-        axis.plot(points["update"], points.value, color=look["color"], linestyle=(0, (4, 2)), linewidth=0.8)
+        axis.plot(
+            points["update"], points.value, color=look["color"], linestyle=(0, (4, 2)), linewidth=0.8, gid="curve-published"
+        )
         labels = {"quantity": points.quantity, "step": points["update"], "mean": points.value, "curve": name}
         drawn.append(pd.DataFrame(labels | {key: line[key].iloc[0] for key in where}))
     return pd.concat(drawn) if drawn else pd.DataFrame()

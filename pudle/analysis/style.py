@@ -79,12 +79,22 @@ def draw(figure: Figure, results) -> tuple:
 
 
 def draw_band(axis, table: pd.DataFrame, x: str = "step", **line) -> None:
-    """One line of means over ``x`` with its band; seeds that ended early leave a cross where the line ends."""
+    """One line of means over ``x`` with its band; seeds that ended early leave a cross where the line ends.
+
+    In the SVG all of them carry the line's label, so that the report can switch them on and off (:func:`curve_id`).
+    """
     table = table.sort_values(x)
     (drawn,) = axis.plot(table[x], table["mean"], **line)
-    axis.fill_between(table[x], table.low, table.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+    name = curve_id(drawn.get_label())
+    drawn.set_gid(name)
+    axis.fill_between(table[x], table.low, table.high, color=drawn.get_color(), alpha=0.2, linewidth=0, gid=name)
     if table.n_ended.max() > 0:
-        axis.plot(table[x].iloc[-1], table["mean"].iloc[-1], "X", color=drawn.get_color(), markersize=7)
+        axis.plot(table[x].iloc[-1], table["mean"].iloc[-1], "X", color=drawn.get_color(), markersize=7, gid=name)
+
+
+def curve_id(label: str) -> str:
+    """The id, in the SVG, of what belongs to the curve with this label."""
+    return f"curve-{label.replace(' ', '_')}"
 
 
 def legend_below(figure, axes, columns: int) -> None:

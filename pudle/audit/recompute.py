@@ -312,7 +312,8 @@ def _published(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.Data
 def _page(run: Run) -> Iterator[Finding]:
     from pudle.analysis.report import page
 
-    yield from _same(run, "report/index.html", "report", page(run.root, run.scale, run.cells))
+    figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
+    yield from _same(run, "report/index.html", "report", page(run.root, run.scale, run.cells, figures))
 
 
 def _same(run: Run, name: str, check: str, expected: str) -> Iterator[Finding]:

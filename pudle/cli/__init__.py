@@ -324,7 +324,8 @@ def report(root: Path):
     for name in ("claims", "published", "published_curves", "cells"):
         if not (root / f"{name}.csv").exists():
             raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
-    files.write(root / "report" / "index.html", page(root, merged["scale"], planned))
+    figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
+    files.write(root / "report" / "index.html", page(root, merged["scale"], planned, figures))
 
 
 def _limit_threads(threads: int) -> None:

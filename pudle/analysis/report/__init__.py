@@ -1,20 +1,26 @@
-"""One page with everything: verdicts, published values, figures, coverage, settings, time. It opens from a file and needs no network.
+"""One page that answers "does the paper hold?", and shows on what the answer rests. It opens from a file and needs no network.
 
-:func:`page` fills ``page.html`` (Jinja2, everything escaped) with what lies under a scale's folder; ``page.css`` and ``page.js`` go inside.
+The figures of the paper come first, each with the verdicts that rest on it and its distance from the published curves; then
+published values, claims, all figures, coverage, settings and environment. :func:`page` fills ``page.html`` (Jinja2, everything
+escaped) with what lies under a scale's folder; ``page.css`` and ``page.js`` go inside.
 """
 
 import base64
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
 import numpy as np
+import pandas as pd
+from PIL import Image
 
 from pudle.analysis import published
 from pudle.analysis.claim import VERDICTS
+from pudle.analysis.figure import Figure
 from pudle.analysis.verdicts import BEYOND, counted, is_ours, worded
 from pudle.harness import cells, files
 
@@ -25,17 +31,42 @@ _TABLES = {
 }
 
 
-class Picture(NamedTuple):
-    """A figure as the page shows it; image and data are ``data:`` addresses."""
+_IN_PAPER = (
+    "unrolling",
+    "learning",
+    "baselines",
+    "robustness",
+    "denoising",
+    "interpretability",
+)  # as figures come in the paper
+_EMBEDDED = 100_000  # bytes: larger tables of numbers are linked, not embedded
+_LARGEST = 200_000  # bytes of an SVG that is embedded as it is
+_WIDEST = 1600  # pixels
 
+
+class Picture(NamedTuple):
+    """A figure as the page shows it: ``image`` is a ``data:`` address, ``numbers`` one or a link to the file.
+
+    paper : what the paper shows with it, in a sentence; empty for other figures
+    distance : the largest distance to a published curve, in words; empty where none is drawn
+    claims : rows of the claims table that rest on it, without ours
+    """
+
+    experiment: str
     name: str
     caption: str
+    paper: str
     image: str
-    data: str
+    numbers: str
+    distance: str
+    claims: list
 
 
-def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
-    """The report on the results under ``root`` as HTML; ``planned`` cells that are not there are listed as missing."""
+def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping[str, Sequence[Figure]]) -> str:
+    """The report on the results under ``root`` as HTML; ``planned`` cells that are not there are listed as missing.
+
+    figures : those of each experiment
+    """
     text = dict.fromkeys(("note", "controls", "order", "endings"), str)
     claims, values, coverage = (
         files.read_csv(root / f"{name}.csv", [*columns, "experiment"], dtype=text) for name, columns in _TABLES.items()
@@ -52,6 +83,11 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
         "ratio": published.ratio,
         "farthest": published.farthest_text,
     }
+    drawn = {
+        name: [figure for figure in figures[name] if _stem(root, name, figure).with_suffix(".svg").exists()]
+        for name in sorted(coverage.experiment.unique())
+    }
+    pictures = {name: [_picture(root, name, figure, claims, along) for figure in drawn[name]] for name in drawn}
     here = resources.files(__name__)
     return environment.from_string(here.joinpath("page.html").read_text()).render(
         scale=scale,
@@ -66,7 +102,8 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell]) -> str:
         rule=published.RULE,
         curves=list(along[along.farthest.notna()].itertuples()),
         curve_rule=published.CURVE_RULE,
-        experiments={experiment: _pictures(root, experiment) for experiment in sorted(coverage.experiment.unique())},
+        experiments=pictures,
+        of_paper=[picture for name in _IN_PAPER for picture in pictures.get(name, ()) if picture.paper],
         coverage=list(coverage.fillna({"endings": ""}).itertuples()),
         statuses=coverage.status.value_counts().to_dict(),
         minutes=coverage.groupby("experiment").seconds.sum().div(60).to_dict(),
@@ -80,22 +117,44 @@ def _told(folder: Path) -> dict:
     return cells.read(folder) if (folder / "cell.json").exists() else {}
 
 
-def _pictures(root: Path, experiment: str) -> list[Picture]:
-    folder = root / "figures" / experiment
-    captions = dict(part.split("\n\n", 1) for part in (folder / "captions.md").read_text().removeprefix("## ").split("\n## "))
-    return [
-        Picture(
-            name,
-            caption.strip(),
-            _address(folder / f"{name}.svg", "image/svg+xml"),
-            _address(folder / f"{name}.csv", "text/csv"),
-        )
-        for name, caption in captions.items()
-    ]
+def _stem(root: Path, experiment: str, figure: Figure) -> Path:
+    return root / "figures" / experiment / figure.name
 
 
-def _address(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, along: pd.DataFrame) -> Picture:
+    stem = _stem(root, experiment, figure)
+    table = stem.with_suffix(".csv")
+    names = set(files.read_csv(table, ["curve"]).curve.dropna()) if "curve" in table.read_text()[:1000] else set()
+    near = along[along.curve.isin(names) & along.farthest.notna()]
+    rests = claims[(claims.experiment == experiment) & (claims.figure == figure.name) & ~is_ours(claims)]
+    return Picture(
+        experiment,
+        figure.name,
+        figure.caption,
+        figure.paper,
+        _image(stem),
+        _address(table.read_bytes(), "text/csv")
+        if table.stat().st_size < _EMBEDDED
+        else f"../figures/{experiment}/{figure.name}.csv",
+        published.farthest_text(max(near.itertuples(), key=published.distance)) if len(near) else "",
+        list(rests.fillna({"note": ""}).itertuples()),
+    )
+
+
+def _image(stem: Path) -> str:
+    """The figure as vectors; as a picture of at most :data:`_WIDEST` pixels where vectors take too much room, as photographs do."""
+    drawn = stem.with_suffix(".svg").read_bytes()
+    if len(drawn) < _LARGEST:
+        return _address(drawn, "image/svg+xml")
+    with Image.open(stem.with_suffix(".png")) as picture:
+        small, buffer = picture.convert("RGB"), io.BytesIO()
+        small.thumbnail((_WIDEST, _WIDEST))
+        small.save(buffer, "WebP", quality=85)
+    return _address(buffer.getvalue(), "image/webp")
+
+
+def _address(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _environments(ran: list[dict]) -> list[dict]:

@@ -1,4 +1,5 @@
-// Sorting by a click on a heading, and filters that are kept in the address, so that a view can be sent as a link.
+// Tables sort by a click on a heading; filters are kept in the address, so that a view can be sent as a link; the claim that a link
+// names opens; figures open large, and curves can be switched off there.
 "use strict";
 
 function key(row, column) {
@@ -28,7 +29,7 @@ for (const table of document.querySelectorAll("table")) {
 }
 
 for (const form of document.querySelectorAll("form.filter")) {
-  const rows = form.dataset.table.split(" ").flatMap((id) => [...document.getElementById(id).tBodies[0].rows]);
+  const rows = [...document.querySelectorAll(form.dataset.rows)];
   const fields = [...form.elements].filter((field) => field.name);
   const apply = () => {
     let shown = 0;
@@ -52,4 +53,57 @@ for (const form of document.querySelectorAll("form.filter")) {
     apply();
   });
   apply();
+}
+
+function openTarget() {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (target && target.tagName === "DETAILS") target.open = true;
+  if (target) target.scrollIntoView();
+}
+window.addEventListener("hashchange", openTarget);
+openTarget();
+
+// The drawing is put into a shadow tree, as the ids of one SVG occur in others.
+const dialog = document.getElementById("large");
+const shadow = dialog.querySelector(".drawing").attachShadow({ mode: "open" });
+
+function switches(drawing) {
+  const names = [...new Set([...drawing.querySelectorAll("[id^='curve-']")].map((part) => part.id))];
+  return names.map((name) => {
+    const label = document.createElement("label"), box = document.createElement("input");
+    box.type = "checkbox";
+    box.checked = true;
+    box.addEventListener("change", () => {
+      for (const part of drawing.querySelectorAll("[id^='curve-']")) {
+        if (part.id === name) part.style.display = box.checked ? "" : "none";
+      }
+    });
+    label.append(box, ` ${name.slice("curve-".length).replaceAll("_", " ")}`);
+    return label;
+  });
+}
+
+function enlarge(figure) {
+  const image = figure.querySelector("img");
+  const vector = image.src.startsWith("data:image/svg+xml;base64,");
+  const style = document.createElement("style");
+  style.textContent = "svg, img { display: block; width: 100%; height: auto; max-height: 80vh; }";
+  let drawing = image.cloneNode();
+  if (vector) {
+    const bytes = Uint8Array.from(atob(image.src.split(",")[1]), (letter) => letter.charCodeAt(0));
+    drawing = document.importNode(new DOMParser().parseFromString(new TextDecoder().decode(bytes), "image/svg+xml").documentElement, true);
+  }
+  shadow.replaceChildren(style, drawing);
+  dialog.querySelector(".curves").replaceChildren(...(vector ? switches(drawing) : []));
+  dialog.setAttribute("aria-label", figure.dataset.name);
+  dialog.showModal();
+}
+
+for (const figure of document.querySelectorAll("figure")) {
+  const button = document.createElement("button"), image = figure.querySelector("img");
+  button.type = "button";
+  button.setAttribute("aria-label", `Open large: ${figure.dataset.name}`);
+  image.replaceWith(button);
+  button.append(image);
+  button.addEventListener("click", () => enlarge(figure));
 }

@@ -75,6 +75,7 @@ FIGURES = (
         "error_over_updates",
         "Relative error of the dictionary over updates; same data, start and batches for all methods. " + published.CAPTION,
         over_updates,
+        paper="Decaying λ and hard thresholding remove the bias that a fixed λ leaves.",
     ),
     Figure(
         "error_over_seconds",

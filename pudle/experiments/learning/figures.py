@@ -32,6 +32,7 @@ FIGURES = (
         "Relative error of the dictionary, column by column, over full-batch updates of Adam; a panel for each number of layers T. "
         + published.CAPTION,
         _curves("dictionary_error", r"$\|D - D^*\|_F \,/\, \|D^*\|_F$"),
+        paper="The dictionary comes closer to the true one with more layers, and closest with ae-ls.",
     ),
     Figure(
         "dictionary_error_aligned",
@@ -42,5 +43,6 @@ FIGURES = (
         "code_error",
         "Mean distance of the codes z_T to the true ones while the dictionary is learned. " + published.CAPTION,
         _curves("code_error_true", r"mean code error $\|z_T - z^*\|_2$"),
+        paper="Codes come closest to the true ones when ae-ls learns the dictionary.",
     ),
 )

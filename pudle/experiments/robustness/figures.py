@@ -56,5 +56,6 @@ FIGURES = (
         "curves",
         "Relative error of the dictionary over updates, a panel for each variant. " + published.CAPTION,
         curves,
+        paper="The order of the gradients holds with small batches, other rates, noise and sub-Gaussian codes.",
     ),
 )
