@@ -193,7 +193,7 @@ def test_the_figures_of_the_paper_come_first_with_the_verdicts_that_rest_on_them
     rests = [c.id for c in experiments.get("learning").claims if c.figure == "dictionary_error" and c.kind != "ours"]
     assert rests and re.findall('href="#claim-([^"]+)"', article) == rests
     assert article.count("data:image/") == 1  # each drawing once
-    assert html.count('src="data:image/') == len(experiments.part("learning", "figures").FIGURES)
+    assert html.count('src="data:image/') == len(experiments.get("learning").figures)
 
 
 def test_the_report_escapes_what_others_wrote(report, tmp_path):
