@@ -1,6 +1,5 @@
 """Unrolled dictionary learning as a scikit-learn estimator: a drop-in for :class:`sklearn.decomposition.DictionaryLearning`."""
 
-import math
 import sys
 from numbers import Integral, Real
 from typing import ClassVar
@@ -15,6 +14,7 @@ from tqdm import trange
 
 from pudle.core.gradients import ESTIMATORS, unrolled_gradient
 from pudle.core.optimization import ConstrainedDescent, normalize_atoms
+from pudle.core.units import power_of_two
 from pudle.core.unrolling import Unrolling, encode
 
 
@@ -29,15 +29,20 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     n_components : int, atoms p of the dictionary
     n_layers : int, layers T of the encoder
     lam : float, sparsity level λ; in the units of the samples
-    threshold : float or None, hard threshold b instead of soft thresholding; ``lam`` is then not used
+    threshold : float or None, hard threshold b instead of soft thresholding, in the units of the samples; ``lam`` is then not used, and
+        ``estimator`` is "dec" or "ae-ls"
     step : float or None, step size α; None: 1 / ‖D‖₂² of the current dictionary, the largest that is safe
-    estimator : "dec", "ae-lasso" or "ae-ls", the gradient to follow
+    estimator : "ae-lasso", "dec" or "ae-ls", the gradient to follow. "ae-lasso" lowers the lasso objective, as DictionaryLearning does, and
+        "dec" nearly so, with less work for each pass; "ae-ls" lowers the squared error of D z_T alone: it denoises better, and its lasso
+        objective is higher
     nonnegative : bool, whether codes are one-sided
-    learning_rate, adam_eps : float, of Adam
+    learning_rate : float, of Adam
+    adam_eps : float, of Adam, for samples in units of a power of two near their root mean square: learning is the same in all units
     batch_size : int, samples of an update
     max_iter : int, passes over the samples in ``fit``
     tol : float, ``fit`` ends when the mean loss of a pass changes by less than this share of it, three passes in a row; 0: never
-    weight_decay : float or None, w of the penalty w/2 ‖D‖² on the dictionary; None: atoms have norm 1 instead
+    weight_decay : float or None, w of the penalty w/2 ‖D‖² on the dictionary, in the squared units of the samples; None: atoms have norm 1
+        instead
     dict_init : array (n_components, n_features) or None, atoms to start from; None: samples drawn at random
     warm_start : bool, whether ``fit`` goes on from the last dictionary
     random_state : int, numpy RandomState or None, of the start and the batches
@@ -81,7 +86,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         lam=0.1,
         threshold=None,
         step=None,
-        estimator="ae-ls",
+        estimator="ae-lasso",
         nonnegative=False,
         learning_rate=1e-2,
         adam_eps=1e-8,
@@ -187,12 +192,14 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return torch.from_numpy(np.array(validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)))
 
     def _start(self, x: torch.Tensor) -> None:
-        self._random, self._scale = check_random_state(self.random_state), _power_of_two(x)
+        self._random, self._scale = check_random_state(self.random_state), power_of_two(x)
         if self.dict_init is not None:
             start = self.dict_init.detach().cpu() if isinstance(self.dict_init, torch.Tensor) else self.dict_init
             atoms = torch.from_numpy(np.array(check_array(start, dtype=x.numpy().dtype, input_name="dict_init")))
             if atoms.shape != (self.n_components, x.shape[1]):
                 raise ValueError(f"dict_init must be ({self.n_components}, {x.shape[1]}), not {tuple(atoms.shape)}")
+            if not atoms.any(dim=1).all():
+                raise ValueError(f"dict_init: atom {int(atoms.any(dim=1).int().argmin())} is 0, which no gradient moves")
         else:
             drawn = self._random.choice(len(x), self.n_components, replace=self.n_components > len(x))
             noise = self._random.standard_normal((self.n_components, x.shape[1]))
@@ -206,7 +213,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _resume(self, x: torch.Tensor) -> None:
         """Where atoms were given by hand, there are no batches drawn and no moments yet."""
         if not hasattr(self, "_random"):
-            self._random, self._scale, self._moments = check_random_state(self.random_state), _power_of_two(x), None
+            self._random, self._scale, self._moments = check_random_state(self.random_state), power_of_two(x), None
 
     def _set(self, atoms: torch.Tensor) -> None:
         self.components_ = atoms.numpy().copy()
@@ -238,15 +245,6 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return total / len(x) * self._scale**2
 
     def _unrolling(self, D: torch.Tensor, scale: float = 1.0) -> Unrolling:
-        step = self.step or 1 / max(float(torch.linalg.matrix_norm(D, 2)) ** 2, 1e-12)
+        step = self.step or 1 / (float(torch.linalg.matrix_norm(D, 2)) ** 2 or 1.0)
         kind = {"lam": self.lam / scale} if self.threshold is None else {"threshold": self.threshold / scale}
         return Unrolling(**kind, step=step, n_layers=self.n_layers, nonnegative=self.nonnegative)
-
-
-def _power_of_two(x: torch.Tensor) -> float:
-    """The largest that is at most the root mean square of ``x``: dividing by it changes no digit. 1 where all are 0."""
-    largest = float(x.abs().max())
-    if not largest:
-        return 1.0
-    size = largest * float((x.double() / largest).square().mean().sqrt())
-    return math.ldexp(1.0, math.frexp(size)[1] - 1)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from rocrate.rocrate import ROCrate
-from workflows import ROOT, pudle
+from workflows import ROOT, configured, pudle
 
 from pudle.analysis.statistics import bootstrap_band, holm
 from pudle.audit import archive, checks, diff, manifest, recompute
@@ -78,11 +78,19 @@ def test_a_cell_tells_what_it_read_and_ran_with(small_run, tmp_path):
         made["deterministic"] is True and made["dtype"] == "torch.float32" and made["blas"] and told["ended"] >= told["started"]
     )
     assert told["inputs"] == {}  # drawn from the seeds
-    settings = {"data_set": "digits", "classes": [0, 1], "n_atoms": 5, "n_layers": 3, "estimator": "ae-lasso", "lam": 0.25, "step": 0.1,
-                "weight_decay": 0.01, "ridge": None, "batch": 1000, "epochs": 1, "learning_rate": 0.01, "adam_eps": 1e-15, "drop_epochs": [],
-                "evaluate_every": 1, "n_contributors": None, "n_outputs": 10}  # fmt: skip
-    pudle("cell", "interpretability", "--settings", json.dumps(settings), "--seeds", "0", "--output", tmp_path / "cell")
-    assert list(json.loads((tmp_path / "cell" / "cell.json").read_text())["inputs"]) == ["sklearn/digits.csv.gz"]
+    small = {
+        "classes": [0, 1],
+        "n_atoms": 5,
+        "n_layers": [3],
+        "epochs": 1,
+        "drop_epochs": [],
+        "evaluate_every": 1,
+        "n_outputs": 10,
+    }
+    words = configured(tmp_path / "run", "interpretability", seeds=1, **small)
+    pudle("cell", *words)
+    (told,) = (tmp_path / "run").glob("cells/interpretability/*/cell.json")
+    assert list(json.loads(told.read_text())["inputs"]) == ["sklearn/digits.csv.gz"]
 
 
 def mutate(data: st.DataObject, root: Path) -> dict[Path, bytes | None]:

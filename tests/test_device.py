@@ -1,6 +1,5 @@
 """Every experiment computes on the device that it is told to. Tests marked ``cuda`` need a GPU; the others pretend to have one."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import yaml
 from pretend_device import pretended
 from test_experiments import TOY
 from test_methods import EVERY
-from workflows import ROOT, pudle
+from workflows import ROOT, configured, pudle
 
 from pudle import UnrolledDictionaryLearning, cli, experiments, make_sparse_data, perturb_dictionary
 from pudle.audit import rerun
@@ -38,8 +37,12 @@ SMALLER = {  # than TOY, as a pretended device is slow
 
 def _cells(experiment: str) -> list[cells.Cell]:
     section = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["experiments"][experiment] or {}
-    section |= TOY[experiment] | SMALLER.get(experiment, {}) | {"seeds": 1}
+    section |= _small(experiment)
     return experiments.plan({"seeds": 1, "experiments": {experiment: section}})
+
+
+def _small(experiment: str) -> dict:
+    return TOY[experiment] | SMALLER.get(experiment, {}) | {"seeds": 1}
 
 
 def _same(here: Record, there: Record) -> None:
@@ -116,11 +119,6 @@ def test_data_and_draws_are_the_same_to_the_last_bit(dtype):
     assert start.equal(perturb_dictionary(here.dictionary, 0.1, 0)) and filters.equal(random_filters(3, 5, 0, dtype))
 
 
-WORDS = ["cell", "learning", "--settings", json.dumps({
-    "n_samples": 30, "n_features": 8, "n_atoms": 10, "sparsity": 2, "signs": "shared", "init_noise": 0.05, "lam": 0.2, "step": 0.2,
-    "n_layers": 4, "estimator": "ae-ls", "updates": 3, "learning_rate": 0.01, "adam_eps": 1e-8}), "--seeds", "0,1"]  # fmt: skip
-
-
 def test_the_estimator_stays_on_the_cpu():
     samples = np.random.default_rng(0).standard_normal((20, 6))
     learner = UnrolledDictionaryLearning(8, n_layers=3, max_iter=2, random_state=0)
@@ -132,11 +130,21 @@ def test_the_estimator_stays_on_the_cpu():
 
 def test_without_a_gpu_auto_is_the_processor_and_cuda_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    pudle(*WORDS, "--device", "auto", "--output", tmp_path / "cell")
+    tiny = {
+        "n_samples": 30,
+        "n_features": 8,
+        "n_atoms": 10,
+        "sparsity": 2,
+        "n_layers": [4],
+        "estimators": ["ae-ls"],
+        "updates": 3,
+    }
+    words = ["cell", *configured(tmp_path / "run", "learning", **tiny), "--output", tmp_path / "cell"]
+    for device, says in (("cuda", "finds no GPU"), ("gpu", "'gpu' is not one of")):
+        assert says in pudle(*words, "--device", device, status=2)
+        assert not (tmp_path / "cell").exists()
+    pudle(*words, "--device", "auto")
     assert cells.read(tmp_path / "cell")["provenance"]["device"] == "cpu"
-    assert "finds no GPU" in pudle(*WORDS, "--device", "cuda", "--output", tmp_path / "none", status=2)
-    assert "'gpu' is not one of" in pudle(*WORDS, "--device", "gpu", "--output", tmp_path / "none", status=2)
-    assert not (tmp_path / "none").exists()
 
 
 def test_on_a_gpu_products_are_deterministic_and_in_full_precision(monkeypatch):
@@ -160,7 +168,9 @@ def test_a_configuration_for_a_gpu_is_refused_where_there_is_none(tmp_path, monk
     with pytest.raises(
         PudleError, match=r"mine\.yaml, line 2: 'device' is 'cuda', but torch cannot use a GPU here \(.+\); write"
     ):
-        experiments.validate(merged, [path])
+        experiments.require_gpu(merged, [path])
+    experiments.validate(merged, [path])  # planning is not computing: a login node has no GPU
+    experiments.require_gpu(merged | {"device": "cpu"}, [path])
 
 
 def test_the_device_is_recorded():
@@ -238,11 +248,12 @@ def test_filter_gradients_are_those_of_the_processor(gpu, estimator, dtype):
 @pytest.mark.cuda
 @pytest.mark.parametrize("experiment", experiments.EXPERIMENTS)
 def test_cells_of_a_gpu_have_the_rows_of_the_processors(experiment, tmp_path):
-    for cell in _cells(experiment):
+    configured(tmp_path / "run", experiment, **_small(experiment))
+    for cell in Run(tmp_path / "run").cells:
         found = {}
         for device in ("cpu", "cuda"):
-            words = ["--settings", json.dumps(dict(cell.settings)), "--seeds", "0", "--device", device]
-            pudle("cell", experiment, *words, "--output", tmp_path / cell.id / device)
+            words = [tmp_path / "run", name_of(cell), "--device", device, "--output", tmp_path / cell.id / device]
+            pudle("cell", *words)
             found[device] = pd.read_csv(tmp_path / cell.id / device / "rows.csv")
             used = cells.read(tmp_path / cell.id / device)["provenance"]["device"]
             assert used == (torch.cuda.get_device_name() if device == "cuda" else "cpu")

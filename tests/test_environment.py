@@ -1,8 +1,11 @@
 """What a person has set for other programs changes nothing: matplotlib's settings, the locale, Python's variables."""
 
+import ast
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -70,12 +73,45 @@ def test_jobs_are_given_an_environment_of_their_own(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "workflow"))
     import job_server
 
-    foreign = dict.fromkeys(job_server.FOREIGN, "x")
+    foreign = dict.fromkeys(
+        (*job_server.FOREIGN, "PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONHASHSEED", "PYTHONIOENCODING"), "x"
+    )
     assert job_server.own({"HOME": "/h", "OMP_NUM_THREADS": "1"} | foreign) == {
         "HOME": "/h",
         "OMP_NUM_THREADS": "1",
         "PYTHONUTF8": "1",
     }
+
+
+def test_a_server_that_ends_costs_time_and_no_job(monkeypatch, tmp_path):
+    """It takes the connection, and ends before it takes the job."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "workflow"))
+    import job_server
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "jobs"))
+        listening.listen()
+        monkeypatch.setenv(job_server.ADDRESS, str(tmp_path / "jobs"))
+        ending = threading.Thread(target=lambda: _reset(listening))
+        ending.start()
+        with pytest.raises(ConnectionRefusedError):
+            job_server.ask(["methods"])
+        ending.join()
+
+
+def _reset(listening) -> None:
+    client, _ = listening.accept()
+    client.recv(1)  # what is left unread makes the system reset the connection
+    client.close()
+
+
+def test_text_is_utf_8_wherever_it_is_read_or_written():
+    """Files inside packages too, whose types the linter does not know."""
+    for path in [*Path(catalogue.__file__).parents[1].rglob("*.py"), Path(__file__).parents[1] / "workflow" / "job_server.py"]:
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(getattr(call, "func", None), "attr", "")
+            given = {word.arg for word in getattr(call, "keywords", ())}
+            assert name not in ("read_text", "write_text") or "encoding" in given, f"{path}, line {call.lineno}"
 
 
 def test_data_are_looked_for_at_home_where_a_tilde_says_so(monkeypatch, tmp_path):

@@ -1,6 +1,5 @@
 """Every experiment runs at toy size, deterministically, and its figures and claims take its rows."""
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from workflows import configured
 
 from pudle import experiments
 from pudle.analysis import style
@@ -269,19 +269,9 @@ def _pudle(*words: str):
     return CliRunner().invoke(main, list(words))
 
 
-def test_a_cell_keeps_to_its_threads(config, tmp_path):
+def test_a_cell_keeps_to_its_threads(tmp_path):
     """ADMM on two BLAS threads beside another cell took five times as long."""
-    cell = next(cell for cell in experiments.plan(config) if cell.experiment == "unrolling")
-    words = [
-        "cell",
-        "unrolling",
-        "--settings",
-        json.dumps(dict(cell.settings)),
-        "--seeds",
-        "0",
-        "--output",
-        str(tmp_path / "cell"),
-    ]
+    words = ["cell", *configured(tmp_path / "run", "unrolling", seeds=1, **TOY["unrolling"])]
     script = (
         "from pudle.cli import main\nfrom threadpoolctl import threadpool_info\n"
         f"main({words!r}, standalone_mode=False)\nprint({{pool['num_threads'] for pool in threadpool_info()}})"
@@ -318,20 +308,8 @@ def test_claims_command_tells_what_is_contradicted(tmp_path):
         (("claims", "--scale", "nowhere"), "run `snakemake` first"),
         (("report", "--root", "nowhere"), "run `snakemake` first"),
         (("figures", "learning", "--root", "nowhere"), "run `snakemake` first"),
-        (("cell", "lerning", "--settings", "{}", "--seeds", "0", "--output", "x"), "did you mean 'learning'"),
-        *(
-            (("cell", "jacobian", "--settings", given, "--seeds", seeds, "--threads", threads, "--output", "x"), message)
-            for given, seeds, threads, message in (
-                ("{bad", "0", "1", "--settings '{bad': cannot be read as JSON"),
-                ("[]", "0", "1", "--settings '[]': holds no JSON object"),
-                ('{"lam": NaN}', "0", "1", "cannot be read as JSON"),
-                ("{}", "0", "1", "--settings: a cell of jacobian needs the key 'n_samples'"),
-                ("{}", "a", "1", "--seeds 'a': give whole numbers"),
-                ("{}", "0,-1", "1", "--seeds '0,-1': give whole numbers"),
-                ("{}", "", "1", "--seeds '': give whole numbers"),
-                ("{}", "0", "0", "'--threads'"),
-            )
-        ),
+        (("cell", "nowhere", "learning/x"), "run `snakemake` first"),
+        (("cell", "nowhere", "learning/x", "--threads", "0"), "'--threads'"),
     ],
 )
 def test_wrong_words_are_told_in_one_paragraph(words, message, tmp_path, monkeypatch):
@@ -339,3 +317,9 @@ def test_wrong_words_are_told_in_one_paragraph(words, message, tmp_path, monkeyp
     said = _pudle(*words)
     assert said.exit_code == 2 and message in said.output
     assert "Traceback" not in said.output and not list(tmp_path.iterdir())
+
+
+def test_a_cell_that_is_not_in_the_plan_is_refused_with_the_nearest(tmp_path):
+    root, name = configured(tmp_path / "run", "unrolling", seeds=1, **TOY["unrolling"])
+    said = _pudle("cell", root, name[:-1])
+    assert said.exit_code == 2 and f"did you mean {name!r}" in said.output and not (tmp_path / "run" / "cells").exists()

@@ -23,7 +23,7 @@ from pudle.analysis.tables import Results, coverage
 from pudle.analysis.verdicts import judge_all, markdown
 from pudle.audit import recompute
 from pudle.errors import PudleError
-from pudle.harness import cells, files, provenance
+from pudle.harness import cells, files, provenance, resources, usage
 from pudle.harness.record import ENDINGS, KEYS, Record, whole
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -201,6 +201,11 @@ def test_fingerprint_follows_imports_and_ignores_comments(tmp_path, monkeypatch)
         assert now() == first
     (package / "deep.py").write_text("A = 2\n")
     assert now() != first
+
+
+def test_a_module_that_is_not_there_is_named():
+    with pytest.raises(ModuleNotFoundError, match=r"no module 'pudle\.nothing'"):
+        provenance.fingerprint("pudle.nothing")
 
 
 CODE = '''
@@ -482,17 +487,32 @@ def test_a_time_limit_may_be_as_long_as_one_likes(limit):
     assert record.status == "done" and len(record.rows()) == 1
 
 
+def test_memory_is_in_the_same_units_on_every_system(monkeypatch, tmp_path):
+    monkeypatch.setattr(usage, "_PROCESS", tmp_path)  # no such folder elsewhere
+    here = usage.peak_memory_mb()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert usage.peak_memory_mb() == pytest.approx(here / 1024, abs=10)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert usage.peak_memory_mb() is None
+
+
+def test_the_command_line_does_not_need_what_only_unix_has():
+    program = "import sys; sys.modules['resource'] = None; import pudle.cli"
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
+
+
 @pytest.mark.parametrize(
     "error", [MemoryError("8 TB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")]
 )
 def test_where_memory_runs_out_seeds_fail_and_say_so(error, tmp_path):
     def greedy(settings, seeds, record):
-        with record.seed(0):
-            record.add(0, {"error": 1.0})
-        with record.seed(1):
-            record.add(0, {"error": 1.0})
-            raise error
-        raise error  # of seed 2, before its block
+        for seed in seeds:
+            if seed == 2:
+                raise error  # before its block
+            with record.seed(seed):
+                record.add(0, {"error": 1.0})
+                if seed == 1:
+                    raise error
 
     cell = _cell()
     assert cells.run(cell, cell.folder(tmp_path), greedy, fingerprint="f") == "failed"
@@ -518,3 +538,45 @@ def test_timings_are_kept_apart_from_the_rows(tmp_path):
     cells.run(cell, cell.folder(tmp_path), timed, fingerprint="f")
     results = Results("toy", [cell], tmp_path)
     assert results.timings.value.tolist() == [0.5] and results.rows.quantity.tolist() == ["error"]
+
+
+FORK = """
+import os
+import resource
+
+import numpy as np
+
+from pudle.harness import usage
+
+big = np.ones(50_000_000)  # 400 MB, given back at once
+del big
+read, write = os.pipe()
+if os.fork() == 0:
+    usage.reset_peak_memory()
+    os.write(write, str(usage.peak_memory_mb()).encode())
+    os._exit(0)
+print(os.read(read, 100).decode(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_the_peak_memory_of_a_fork_does_not_start_at_its_parents():
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        pytest.skip("this system does not reset the peak memory of a process")
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
+    own, parents = map(int, done.stdout.split())
+    assert 0 < own < parents - 300
+
+
+def test_a_job_asks_for_its_time_limit_or_more_and_for_more_at_each_attempt():
+    limited, free = (cells.Cell("toy", {"time_limit": limit}, (0, 1, 2), ()) for limit in (3000, None))
+    for attempt in (1, 2, 3):
+        assert resources.minutes(limited, 3, 5.0, attempt) * 60 >= 3 * 3000
+        assert resources.minutes(free, 3, 1800.0, attempt) == attempt * 180
+        assert resources.memory(1500, attempt) == attempt * 3000
+    table = {"unmeasured": {"seconds": 1}, "default": {"a": {"seconds": 2}}, "paper": {"b": {"seconds": 3}}}
+    found = [
+        resources.measured(table, *key)["seconds"] for key in (("default", "a"), ("mine", "a"), ("paper", "a"), ("paper", "b"))
+    ]
+    assert found == [2, 2, 1, 3]

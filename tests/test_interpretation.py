@@ -82,7 +82,7 @@ def test_an_unused_atom_needs_a_ridge():
     with pytest.raises(PudleError, match=r"ridge=0.* is too small.*singular"):
         atom_contributions(z, 0.0)
     assert explained_dictionary(x, z, 1e-3)[:, 2].abs().max() == 0
-    with pytest.raises(PudleError, match="at least 0, not -1"):
+    with pytest.raises(PudleError, match="at least 0 and finite, not -1"):
         atom_contributions(z, -1)
     with pytest.raises(PudleError, match="with kernel and stride"):
         atom_contributions(z.reshape(1, 5, 5, 6), 1.0)

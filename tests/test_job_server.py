@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from workflows import configured
 
 SCRIPT = Path(__file__).parents[1] / "workflow" / "job_server.py"
 
@@ -21,11 +22,10 @@ def server(tmp_path_factory):
     sys.path.insert(0, str(SCRIPT.parent))
     import job_server
 
-    before = dict(os.environ)
-    process = job_server.start(str(tmp_path_factory.mktemp("s")))
-    environment = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(before)
+    folder = str(tmp_path_factory.mktemp("s"))
+    process = job_server.start(folder)
+    assert job_server.ADDRESS not in os.environ  # jobs that are submitted elsewhere get this environment
+    environment = os.environ | {job_server.ADDRESS: job_server.address(folder)}
     sys.path.remove(str(SCRIPT.parent))
     yield environment, process
     process.stdin.close()
@@ -41,10 +41,14 @@ def client(arguments, environment, **options) -> subprocess.Popen:
     )
 
 
-def cell(folder, **settings) -> list[str]:
-    values = {"n_samples": 30, "n_features": 8, "n_atoms": 10, "sparsity": 2, "signs": "shared", "init_noise": 0.05, "lam": 0.2,
-              "step": 0.2, "n_layers": 4, "estimator": "ae-ls", "updates": 3, "learning_rate": 0.01, "adam_eps": 1e-8}  # fmt: skip
-    return ["cell", "learning", "--settings", json.dumps(values | settings), "--seeds", "0,1", "--output", str(folder)]
+def cell(root, updates=3) -> list[str]:
+    tiny = {"n_samples": 30, "n_features": 8, "n_atoms": 10, "sparsity": 2, "n_layers": [4], "estimators": ["ae-ls"]}
+    return ["cell", *configured(root, "learning", updates=updates, **tiny)]
+
+
+def rows(root) -> Path:
+    (path,) = root.glob("cells/learning/*/rows.csv")
+    return path
 
 
 def test_a_fork_writes_what_a_process_of_its_own_writes(server, tmp_path):
@@ -53,7 +57,7 @@ def test_a_fork_writes_what_a_process_of_its_own_writes(server, tmp_path):
         said = done.communicate()
         assert done.returncode == 0, said
         assert "done" in said[1] and not said[0]
-    assert (tmp_path / "fork/rows.csv").read_bytes() == (tmp_path / "own/rows.csv").read_bytes()
+    assert rows(tmp_path / "fork").read_bytes() == rows(tmp_path / "own").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -88,28 +92,38 @@ def test_a_job_ends_with_its_client_and_a_killed_job_is_told(server, tmp_path):
     wait_for(1, server)
     os.kill(forks(server)[0], signal.SIGKILL)
     assert "killed" in alone.communicate()[1] and alone.returncode == 1
-    assert not (tmp_path / "cell").exists()
+    assert not list((tmp_path / "cell").glob("cells/*/*/*"))
 
 
 def test_a_cell_that_the_system_kills_for_memory_is_a_result(server, tmp_path, monkeypatch):
-    """The kernel's counter of such kills is a file here."""
+    """By the counter of its own control group, a file here: what is killed elsewhere on the machine does not count."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import job_server
 
-    counters = tmp_path / "vmstat"
-    counters.write_text("pgfault 7\noom_kill 3\n")
-    monkeypatch.setattr(job_server, "COUNTERS", str(counters))
+    counters = tmp_path / "jobs" / "memory.events"
+    counters.parent.mkdir()
+    counters.write_text("max 7\noom_kill 3\n")
+    (tmp_path / "membership").write_text("1:cpu:/jobs\n0::/jobs\n")
+    monkeypatch.setattr(job_server, "CGROUPS", str(tmp_path))
+    monkeypatch.setattr(job_server, "MEMBERSHIP", str(tmp_path / "membership"))
+    assert job_server.memory_kills() == 3
     monkeypatch.setenv(job_server.ADDRESS, server[0][job_server.ADDRESS])
+    monkeypatch.setenv(job_server.RETRIED, "1")
+    words = cell(tmp_path / "cell", updates=10**6)
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(job_server.request, cell(tmp_path / "cell", updates=10**6))
-        wait_for(1, server)
-        counters.write_text("pgfault 9\noom_kill 4\n")
-        os.kill(forks(server)[0], signal.SIGKILL)
+        for kills in (4, 5):
+            asked = pool.submit(job_server.request, words)
+            wait_for(1, server)
+            counters.write_text(f"max 9\noom_kill {kills}\n")
+            os.kill(forks(server)[0], signal.SIGKILL)
+            if kills == 4:  # a scheduler will try again with more memory
+                assert asked.result() == 1 and not list((tmp_path / "cell").glob("cells/*/*/*"))
+                monkeypatch.delenv(job_server.RETRIED)
         assert asked.result() == 0
-    told = json.loads((tmp_path / "cell" / "cell.json").read_text())
+    told = json.loads((rows(tmp_path / "cell").parent / "cell.json").read_text())
     assert told["status"] == "failed" and [ending["seed"] for ending in told["endings"]] == [0, 1]
     assert told["endings"][0]["reason"] == "out of memory: the system killed the process of this cell"
-    assert (tmp_path / "cell" / "rows.csv").read_text().splitlines() == [
+    assert rows(tmp_path / "cell").read_text().splitlines() == [
         "seed,step,quantity,value",
         "0,0,failed,1.0",
         "1,0,failed,1.0",
@@ -122,9 +136,7 @@ def test_without_room_for_a_socket_there_is_a_warning_and_no_server(tmp_path, mo
 
     folder = tmp_path / ("x" * 120)  # the path of a socket has 107 characters at most
     folder.mkdir()
-    monkeypatch.setenv("PUDLE_JOBS", "that of another run")
     assert job_server.start(str(folder)) is None
-    assert "PUDLE_JOBS" not in os.environ
     (line,) = capfd.readouterr().err.splitlines()
     assert str(folder) in line and "TMPDIR" in line
 

@@ -78,6 +78,50 @@ def test_the_fingerprint_follows_the_file_and_what_it_imports(tmp_path):
     )
 
 
+HELPED = "import sys; sys.path.insert(0, __file__.rpartition('/')[0])\n{}\n" + MINE
+
+
+@pytest.mark.parametrize(
+    "helper",
+    ["helper_a.py", "helper_b/__init__.py", "helper_c/deep.py", "below/helper_d.py"],
+    ids=lambda name: name.split("/")[0],
+)
+def test_what_a_plugin_imports_from_its_own_folder_belongs_to_it(helper, tmp_path, monkeypatch):
+    """A module, a package, a module that a package imports, and a folder below that is put on the path."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for suffix in ("py", "so"):  # what only lies beside does not count
+        (tmp_path / f"other.{suffix}").write_text("A = 1\n", encoding="utf-8")
+    home, _, name = helper.removesuffix(".py").rpartition("/")
+    (tmp_path / helper).parent.mkdir(exist_ok=True)
+    if home == "helper_c":
+        (tmp_path / home / "__init__.py").write_text("from .deep import FACTOR\n", encoding="utf-8")
+    if home == "below":
+        monkeypatch.syspath_prepend(str(tmp_path / home))
+    top = name if home in ("", "below") else home
+    (tmp_path / "mine.py").write_text(HELPED.format(f"from {top} import FACTOR"), encoding="utf-8")
+    (tmp_path / helper).write_text("FACTOR = 0.1\n", encoding="utf-8")
+    methods.load_plugins([tmp_path / "mine.py"])
+    module = methods.get("mine").__module__
+    first, code = methods.fingerprint("mine"), provenance.code(module)
+    assert any(f".{top}" in known for known in code) and not any("other" in known for known in code)
+    (tmp_path / helper).write_text("FACTOR = -0.3\n", encoding="utf-8")
+    assert methods.fingerprint("mine") != first and provenance.code(module) != code
+
+
+def test_two_plugins_with_a_helper_of_one_name_are_refused(tmp_path, monkeypatch):
+    """The second would run the first one's."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for folder, name in (("a", "mine"), ("b", "other")):
+        (tmp_path / folder).mkdir()
+        text = HELPED.format("from helper_e import FACTOR").replace('"mine"', f'"{name}"')
+        (tmp_path / folder / f"{name}.py").write_text(text, encoding="utf-8")
+        (tmp_path / folder / "helper_e.py").write_text("FACTOR = 1\n", encoding="utf-8")
+    methods.load_plugins([tmp_path / "a" / "mine.py"])
+    with pytest.raises(PudleError, match=r"other.py: a module of the name of .*/b/helper_e.py is loaded from another folder"):
+        methods.load_plugins([tmp_path / "b" / "other.py"])
+    assert "other" not in methods.names()
+
+
 def test_fingerprints_of_built_in_methods_reach_what_they_use():
     seen = provenance.modules("pudle.methods.unrolled")
     assert {"pudle.core.gradients", "pudle.core.unrolling", "pudle.methods.descent", "pudle.methods"} <= seen

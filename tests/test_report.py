@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from click.testing import CliRunner
+from workflows import configured
 
 from pudle import cli, experiments
 from pudle.analysis import published
@@ -130,14 +130,8 @@ def report(tmp_path_factory) -> Path:
     """The page on results of one experiment at toy size, one of whose two cells is missing."""
     folder = tmp_path_factory.mktemp("report")
     root = folder / "toy"
-    merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"scale": "toy", "seeds": 2}
-    small = merged["experiments"]["learning"] | {"n_samples": 20, "n_layers": [3], "estimators": ["dec", "ae-ls"], "updates": 3}
-    merged["experiments"] = {"learning": small}
-    root.mkdir()
-    (root / "config.json").write_text(json.dumps(merged))
-    here, *_ = experiments.plan(merged)
-    _pudle("cell", "learning", "--settings", json.dumps(dict(here.settings)), "--seeds", "0,1", "--varies", ",".join(here.varies),
-           "--output", str(here.folder(root)))  # fmt: skip
+    words = configured(root, "learning", n_samples=20, n_layers=[3], estimators=["dec", "ae-ls"], updates=3)
+    _pudle("cell", *words)
     for words in (("tables", "learning"), ("coverage",), ("figures", "learning"), ("verdicts",), ("published",), ("report",)):
         _pudle(*words, "--root", str(root))
     return root / "report" / "index.html"

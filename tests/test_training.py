@@ -1,6 +1,10 @@
 """Training of denoisers: it resumes to the same numbers, learns what it should and keeps to its constraints."""
 
 import json
+import os
+import signal
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,7 +82,7 @@ def test_a_run_that_is_stopped_twice_ends_with_the_same_bytes(changes, tmp_path,
     monkeypatch.setattr(checkpoints, "EVERY", 0)
     for after in (4, 9):  # in the first seed; in the second
         with pytest.raises(Stopped):
-            cells.run(cell, tmp_path / "parts", lambda *a, n=after: experiment(*a, stopping(n)), fingerprint="f")
+            cells.run(cell, tmp_path / "parts", partial(experiment, gradient=stopping(after)), fingerprint="f")
         assert list((tmp_path / "parts").glob("checkpoint-*.pt")) and not (tmp_path / "parts" / "cell.json").exists()
     calls = []
 
@@ -106,6 +110,49 @@ def test_a_state_of_other_code_or_settings_is_not_used(tmp_path, monkeypatch):
     found = checkpoints.Checkpoints(tmp_path, json.dumps([SETTINGS, "f", "cpu"], sort_keys=True, separators=(",", ":")))
     assert found.load(0)["update"] == 5
     assert checkpoints.Checkpoints(tmp_path, "other").load(0) is None and found.load(1) is None
+
+
+def test_seeds_computed_apart_and_merged_are_the_bytes_of_one_run(tmp_path):
+    """As jobs of a cluster compute them, in any order; what was computed for other code or another device is not taken."""
+    cell = cells.Cell("toy", SETTINGS, (3, 1), ())
+    cells.run(cell, tmp_path / "one", experiment, fingerprint="f")
+    folder = tmp_path / "apart"
+    for seed in (1, 3):
+        cells.keep(cell, folder, seed, cells.compute(cell, seed, folder, experiment, "f"), "f")
+    assert cells.finished(cell, folder, 3, "g") is None and cells.finished(cell, folder, 3, "f", "cuda") is None
+    seeds = [cells.finished(cell, folder, seed, "f") for seed in cell.seeds]
+    cells.merge(cell, folder, seeds, "f")
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays.npz", "cell.json", "rows.csv", "timings.csv"]
+    for name in ("rows.csv", "arrays.npz"):
+        assert (folder / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    told = cells.read(folder)
+    assert told["seconds"] == round(sum(seed["seconds"] for seed in seeds), 3) and told["seeds"] == [3, 1]
+
+
+def test_seconds_are_those_of_all_legs_of_a_run(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(checkpoints, "time", clock)
+    first = checkpoints.Checkpoints(tmp_path, "key")
+    clock.now += 30
+    first.save(0, {"update": 1})
+    clock.now += 1000  # lost, as nothing was kept of it
+    second = checkpoints.Checkpoints(tmp_path, "key")
+    assert second.load(0) == {"update": 1}
+    clock.now += 12
+    assert second.seconds == 42
+
+
+def test_a_process_that_is_asked_to_end_keeps_its_state_first(tmp_path):
+    found = checkpoints.Checkpoints(tmp_path, "key")
+    with pytest.raises(SystemExit), found.ending_on_request():  # nothing that could be kept: at once
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert not found.due()
+    with found.ending_on_request():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert found.due()
+        with pytest.raises(SystemExit):
+            found.save(0, {"update": 7})
+    assert checkpoints.Checkpoints(tmp_path, "key").load(0) == {"update": 7}
 
 
 def test_constraints_hold_after_every_update():

@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from pudle import cli, experiments
+from pudle.audit.run import Run
 from pudle.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -105,15 +106,23 @@ def pudle(*words: object, status: int = 0) -> str:
     return done.output
 
 
-def make_small_run(root: Path) -> Path:
-    """All steps of the workflow for four small cells of one experiment, by the commands of the rules."""
-    merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"scale": root.name, "seeds": 3}
-    merged["experiments"] = {"robustness": merged["experiments"]["robustness"] | SMALL}
+def configured(root: Path, experiment: str, seeds: int = 2, **section: object) -> list[str]:
+    """Keep the configuration of a run of one experiment in ``root``, with these settings in place of the default scale's.
+
+    Returns what names its first cell to ``pudle cell``: the folder, and ``experiment/id``.
+    """
+    merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"scale": root.name, "seeds": seeds}
+    merged["experiments"] = {experiment: {**merged["experiments"][experiment], "seeds": seeds, **section}}
     root.mkdir(parents=True)
     (root / "config.json").write_text(json.dumps(merged))
-    for cell in experiments.plan(merged):
-        pudle("cell", cell.experiment, "--settings", json.dumps(dict(cell.settings)), "--seeds", "0,1,2", "--varies",
-              ",".join(cell.varies), "--fingerprint", experiments.fingerprint(cell), "--output", cell.folder(root))  # fmt: skip
+    return [str(root), f"{experiment}/{experiments.plan(merged)[0].id}"]
+
+
+def make_small_run(root: Path) -> Path:
+    """All steps of the workflow for four small cells of one experiment, by the commands of the rules."""
+    configured(root, "robustness", seeds=3, **SMALL)
+    for cell in Run(root).cells:
+        pudle("cell", root, f"robustness/{cell.id}", "--fingerprint", experiments.fingerprint(cell))
     of_experiment = [[stage, "robustness"] for stage in ("controls", "tables", "figures")]
     for words in (*of_experiment, ["coverage"], ["verdicts"], ["published"], ["report"]):
         pudle(*words, "--root", root)

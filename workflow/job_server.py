@@ -22,27 +22,38 @@ import threading
 from collections.abc import Mapping
 
 ADDRESS = "PUDLE_JOBS"
-FOREIGN = ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONOPTIMIZE", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS")
-COUNTERS = "/proc/vmstat"
+FOREIGN = ("MPLBACKEND", "MATPLOTLIBRC", "NUMBA_DISABLE_JIT")
+OF_PYTHON = (
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONPYCACHEPREFIX",
+    "PYTHONNOUSERSITE",
+    "PYTHONUSERBASE",
+)  # that are kept
+RETRIED = "PUDLE_RETRIED"  # set where a scheduler tries a job that failed again, with more memory
+CGROUPS, MEMBERSHIP = "/sys/fs/cgroup", "/proc/self/cgroup"
+
+
+def address(folder: str) -> str:
+    """The path of the socket of a server in ``folder``: the value of :data:`ADDRESS` for its jobs."""
+    return os.path.join(folder, "jobs")
 
 
 def start(folder: str) -> subprocess.Popen | None:
-    """Start a server with its socket in ``folder``, and tell this process and its children where it is.
+    """Start a server with its socket in ``folder``. Only commands that are given its :func:`address` use it.
 
     It runs the package beside this file's folder, and ends with the last reference to what is returned. Where there can be no socket,
     as in a folder whose path is too long for one, a warning says so, None is returned, and each job is a process of its own.
     """
-    os.environ.pop(ADDRESS, None)
     listening = socket.socket(getattr(socket, "AF_UNIX", socket.AF_INET))
     try:
-        listening.bind(os.path.join(folder, "jobs"))
+        listening.bind(address(folder))
         listening.listen(128)
     except (OSError, TypeError) as error:  # TypeError: the system has no sockets with paths
         listening.close()
         told = f"no socket in {folder} ({error}); TMPDIR sets the folder"
         print(f"Each job will take seconds longer to start: {told}", file=sys.stderr)
         return None
-    os.environ[ADDRESS] = os.path.join(folder, "jobs")
     command = [sys.executable, __file__, "--serve", str(listening.fileno())]
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     with listening:
@@ -57,17 +68,19 @@ def start(folder: str) -> subprocess.Popen | None:
 
 def own(environment: Mapping[str, str]) -> dict[str, str]:
     """``environment`` without what a person sets for other programs and would change what jobs read, import or draw; text is UTF-8."""
-    return {name: value for name, value in environment.items() if name not in FOREIGN} | {"PYTHONUTF8": "1"}
+    kept = (name for name in environment if name not in FOREIGN and (name in OF_PYTHON or not name.startswith("PYTHON")))
+    return {name: environment[name] for name in kept} | {"PYTHONUTF8": "1"}
 
 
 def request(arguments: list[str]) -> int:
     """Have the server do ``pudle ARGUMENTS``; returns its exit status. Raises OSError if it is not there.
 
-    A cell whose process the system kills for want of memory is a result, "failed". One that somebody kills is not: it will run again.
+    A cell whose process the system kills for want of memory is a result, "failed", where nobody will try again with more memory. One
+    that somebody kills is not: it will run again.
     """
     before = memory_kills()
     status = ask(arguments)
-    if status is None and arguments[0] == "cell" and memory_kills() > before:
+    if status is None and arguments[0] == "cell" and memory_kills() > before and RETRIED not in os.environ:
         status = ask([*arguments, "--failed", "out of memory: the system killed the process of this cell"])
     if status is None:
         print("the process of this job was killed", file=sys.stderr)
@@ -77,21 +90,30 @@ def request(arguments: list[str]) -> int:
 def ask(arguments: list[str]) -> int | None:
     """The exit status of ``pudle ARGUMENTS``; None if its process was killed."""
     with socket.socket(socket.AF_UNIX) as server:
+        message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": own(os.environ)}).encode()
         try:
             server.connect(os.environ[ADDRESS])
-        except OSError as error:  # of whatever kind: there is no server
+            socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
+            server.sendall(message)
+            status = server.recv(1)
+        except OSError as error:  # of whatever kind: there is no server, or it ended before it took the job
             raise ConnectionRefusedError(*error.args) from None
-        message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": own(os.environ)}).encode()
-        socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
-        server.sendall(message)
-        status = server.recv(1)
     return status[0] if status else None
 
 
 def memory_kills() -> int:
-    """How many processes Linux has killed for want of memory since it started."""
-    with contextlib.suppress(OSError), open(COUNTERS, encoding="utf-8") as counters:
-        return sum(int(line.split()[1]) for line in counters if line.startswith("oom_kill "))
+    """How many processes of this one's control group, as its jobs are, Linux has killed for want of memory; 0 where it does not say."""
+    with contextlib.suppress(OSError), open(MEMBERSHIP, encoding="utf-8") as groups:
+        for line in groups:
+            number, controllers, path = line.rstrip("\n").split(":", 2)
+            if number == "0":
+                name = f"{CGROUPS}{path}/memory.events"
+            elif "memory" in controllers.split(","):
+                name = f"{CGROUPS}/memory{path}/memory.oom_control"
+            else:
+                continue
+            with contextlib.suppress(OSError), open(name, encoding="utf-8") as counters:
+                return sum(int(counter.split()[1]) for counter in counters if counter.startswith("oom_kill "))
     return 0
 
 

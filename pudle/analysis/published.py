@@ -34,7 +34,7 @@ RULE = (
 
 def values() -> pd.DataFrame:
     """The published values: id, experiment, group, where, quantity, at, published, tolerance, source, read, protocol."""
-    with _DATA.joinpath("values.csv").open() as file:
+    with _DATA.joinpath("values.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, keep_default_na=False)
 
 

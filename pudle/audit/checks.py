@@ -96,8 +96,7 @@ def _stray(run: Run, name: str) -> str:
 
 
 def _cells(run: Run) -> Iterator[Finding]:
-    roots = catalogue.roots() | {"data": Path(run.data)}
-    inputs: dict[str, str | None] = {}
+    data = Path(run.data).expanduser()
     for cell in run.cells:
         name, told = run.path(cell, "cell.json"), run.told.get(name_of(cell))
         if told is None:
@@ -115,13 +114,11 @@ def _cells(run: Run) -> Iterator[Finding]:
             path = cell.folder(run.root) / output
             if path.is_file() and files.sha256(path) != digest:
                 yield Finding(run.path(cell, output), "hash", "is not the file that the cell wrote, says its cell.json")
-        for source, digest in told["inputs"].items():
-            if source not in inputs:
-                folder, _, inside = source.partition("/")
-                path = Path(roots.get(folder, ""), inside)
-                inputs[source] = files.sha256(path) if folder in roots and path.is_file() else None
-            if inputs[source] not in (None, digest):
+        for source in catalogue.differing(told["inputs"], experiments.data_sets(cell), data):
+            if source in told["inputs"]:
                 yield Finding(name, "data", f"read another {source} than is here")
+            elif told["status"] != "failed":
+                yield Finding(name, "data", f"does not say that it read {source}, which is here")
         yield from _endings(run, cell, told)
 
 

@@ -11,14 +11,17 @@ from pathlib import Path
 import pandas as pd
 
 import pudle
-from pudle import experiments
 from pudle.audit.finding import Finding
 from pudle.audit.recompute import read
 from pudle.audit.run import Run, name_of
-from pudle.harness import cells, files
+from pudle.harness import cells
 
 HOME = Path(pudle.__file__).resolve().parents[1]  # this package is run, whatever lies in the working folder
 TOLERANCE = 1e-3  # of a quantity's largest absolute value: for other machines or versions
+_SITES = (
+    "PYTHONUSERBASE",
+    "PYTHONNOUSERSITE",
+)  # say where packages are; other variables of Python's are no more read than by jobs
 _SAME = ("python", "packages", "platform", "processor", "threads", "blas", "device", "dtype", "deterministic")
 
 
@@ -34,8 +37,11 @@ def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = Non
     for cell in random.Random(seed).sample(repeatable, min(count, len(repeatable))):
         with tempfile.TemporaryDirectory() as folder:
             path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
-            environment = os.environ | {"PUDLE_DATA": run.data, "PYTHONPATH": path}
-            done = subprocess.run(command(run, cell, folder), capture_output=True, text=True, env=environment)
+            environment = {name: os.environ[name] for name in os.environ if name in _SITES or not name.startswith("PYTHON")}
+            environment |= {"PUDLE_DATA": run.data, "PYTHONPATH": path, "PYTHONUTF8": "1"}
+            done = subprocess.run(
+                command(run, cell, folder), capture_output=True, encoding="utf-8", errors="replace", env=environment
+            )
             if done.returncode:
                 found.append(Finding(run.path(cell, "rows.csv"), "rerun", f"cannot be run again: {done.stderr.strip()[-300:]}"))
                 continue
@@ -48,24 +54,13 @@ def rerun(root: Path, count: int, seed: int, plugins: Iterable[str] | None = Non
 def command(run: Run, cell: cells.Cell, output: str) -> list[str]:
     """What runs a cell again, into the folder ``output``; one of a GPU on a GPU, if there is one here."""
     used = run.told[name_of(cell)]["provenance"].get("device", "cpu")
-    words = [
-        "cell",
-        cell.experiment,
-        "--settings",
-        files.canonical_json(dict(cell.settings)),
-        "--seeds",
-        ",".join(map(str, cell.seeds)),
-    ]
-    words += ["--varies", ",".join(cell.varies), "--threads", str(run.config.get("threads", 1))]
-    words += ["--device", "cpu" if used == "cpu" else "auto", "--output", output]
-    return [
-        sys.executable,
-        "-P",
-        "-m",
-        "pudle",
-        *words,
-        *(f"--plugin={path}" for path in run.plugins if experiments.source_file(cell)),
-    ]
+    words = ["cell", str(run.root), name_of(cell), "--device", "cpu" if used == "cpu" else "auto", "--output", output]
+    named = run.config.get("plugins", [])
+    if named and not run.plugins:
+        words.append("--no-plugins")
+    elif run.plugins != named:
+        words += [f"--plugin={path}" for path in run.plugins]
+    return [sys.executable, "-P", "-m", "pudle", *words]
 
 
 def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], str]:

@@ -90,7 +90,8 @@ def _cell(run: Run, cell: cells.Cell) -> Iterator[str]:
     yield f"  code      fingerprint {told['fingerprint']}, {here}; {len(told['code'])} modules; commit {commit}"
     data = [f"{name} {digest[:12]}…" for name, digest in told["inputs"].items()]
     more = f" and {len(data) - _MOST} more, in cell.json" if len(data) > _MOST else ""
-    yield f"  data      {', '.join(data[:_MOST]) or 'drawn from the seeds'}{more}"
+    none = "not recorded" if experiments.data_sets(cell) else "drawn from the seeds"
+    yield f"  data      {', '.join(data[:_MOST]) or none}{more}"
     torch = made.get("packages", {}).get("torch")
     computed = f"device {made.get('device')}, {made.get('threads')} threads"
     yield f"  machine   {made.get('processor')}, {computed}, Python {made.get('python')}, torch {torch}"

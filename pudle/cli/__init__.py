@@ -1,6 +1,5 @@
 """What a person types: ``pudle claims``; and what the workflow runs: one command for each of its stages."""
 
-import json
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -9,14 +8,13 @@ from pathlib import Path
 import click
 
 from pudle import __version__, experiments
-from pudle.audit.run import Run
+from pudle.audit.run import Run, name_of
 from pudle.cli import audit as _audit
 from pudle.cli import data as _data
 from pudle.cli import plugins as _plugins
-from pudle.errors import PudleError, one_of, shown
+from pudle.errors import PudleError, one_of
 from pudle.experiments._shared.configuration import Configuration
 from pudle.harness import cells, files
-from pudle.harness.plugins import load as load_plugins
 
 ROOT = click.option(
     "--root",
@@ -157,63 +155,55 @@ def _kind(entry: dict) -> str:
 
 
 @main.command()
-@click.argument("experiment")
-@click.option("--settings", "values", required=True, help="The cell's settings, as JSON.")
-@click.option("--seeds", required=True, help="Seeds, with commas between them.")
-@click.option("--varies", default="", help="Settings that vary over the grid, with commas between them.")
-@click.option("--plugin", "plugins", multiple=True, help="A file with a method that the cell runs.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of this process.")
+@click.argument("root", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("name", metavar="EXPERIMENT/ID")
+@click.option("--seed", type=int, help="Compute this seed alone, and keep it for the run of the cell that puts seeds together.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of this process, in place of those in the configuration.")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Where to compute, in place of the configuration's.")
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True, help="Where to compute."
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A file of methods, in place of those in the configuration."
 )
+@click.option("--no-plugins", is_flag=True, help="Load no file of methods.")
 @click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cell's folder.")
-@click.option("--failed", help="Do not run it: write it down as failed, for this reason.")
-def cell(experiment, values, seeds, varies, plugins, threads, device, fingerprint, output, failed):
-    """Run one cell of EXPERIMENT and write its folder."""
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write, in place of the cell's own.")
+@click.option("--failed", help="Do not compute: record the cell as failed, for this reason.")
+def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, output, failed):
+    """Compute the cell EXPERIMENT/ID, as planned by ROOT/config.json, and write its folder. Seeds that are finished are not computed again."""
     import torch
 
     from pudle.data import catalogue
 
-    _limit_threads(threads)
+    run = _planned(root, [] if no_plugins else list(plugins) or None)
+    planned = {name_of(cell): cell for cell in run.cells}
+    chosen = planned[one_of(name, planned, f"cell of {root / 'config.json'}")]
+    _limit_threads(threads or run.config.get("threads", 1))
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # filling what is written next anyway takes as long as the work
-    load_plugins(plugins)
-    run = experiments.get(experiment).run.load()
-    chosen = cells.Cell(experiment, Given(experiment, values), _seeds(seeds), tuple(filter(None, varies.split(","))))
+    compute = experiments.get(chosen.experiment).run.load()
     if failed:
 
-        def run(settings, seeds, record):
+        def compute(settings, seeds, record):
             record.fail(seeds, failed)
 
-    with _computing_on(device):
-        status = cells.run(chosen, output, run, fingerprint=fingerprint, code=experiments.code(chosen), data=catalogue.roots())
-    click.echo(f"{experiment} {chosen.id}: {status}", err=True)
-
-
-class Given(dict):
-    """The settings of a cell, read from JSON; one that is not there and is asked for is an error for people."""
-
-    def __init__(self, experiment: str, text: str):
-        try:
-            given = json.loads(text)
-            files.canonical_json(given)  # refuses NaN
-        except (ValueError, RecursionError) as error:
-            raise PudleError(f"--settings {shown(text)}: cannot be read as JSON: {error}") from None
-        if not isinstance(given, dict):
-            raise PudleError(f"--settings {shown(text)}: holds no JSON object")
-        super().__init__(given)
-        self.experiment = experiment
-
-    def __missing__(self, key: str):
-        raise PudleError(f"--settings: a cell of {self.experiment} needs the key {key!r}; `pudle trace` prints whole commands")
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
-        raise PudleError(f"--seeds {shown(text)}: give whole numbers with commas between them, as 0,1,2")
-    return tuple(map(int, parts))
+    folder, device = output or chosen.folder(root), device or run.config.get("device", "cpu")
+    if seed is None:
+        status = cells.run(
+            chosen,
+            folder,
+            compute,
+            fingerprint=fingerprint,
+            code=experiments.code(chosen),
+            data=catalogue.roots(experiments.data_sets(chosen)),
+            device=device,
+            computing=lambda: _computing_on(device),
+        )
+    else:
+        one_of(str(seed), map(str, chosen.seeds), f"seed of {name}")
+        with _computing_on(device):
+            computed = cells.compute(chosen, seed, folder, compute, fingerprint, catalogue.roots(experiments.data_sets(chosen)))
+        cells.keep(chosen, folder, seed, computed, fingerprint, device)
+        status = f"seed {seed} computed"
+    click.echo(f"{name}: {status}", err=True)
 
 
 @main.command()
@@ -355,12 +345,17 @@ def _computing_on(device: str) -> AbstractContextManager:
     return torch.device("cuda")
 
 
-def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
-    """The configuration kept under ``root``, and its cells."""
+def _planned(root: Path, plugins: list[str] | None = None) -> Run:
+    """The run that the configuration under ``root`` plans."""
     path = root / "config.json"
     if not path.exists():
         raise PudleError(f"{path}: not there; run `snakemake` first, or name another scale with --root")
-    run = Run(root)
+    return Run(root, plugins)
+
+
+def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
+    """The configuration kept under ``root``, and its cells."""
+    run = _planned(root)
     return run.config, run.cells
 
 

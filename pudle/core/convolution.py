@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pudle.core.units import number
 from pudle.core.unrolling import Unrolling, check_types, iterate
 from pudle.errors import PudleError
 
@@ -47,6 +48,12 @@ def encode(
 
 def decode(codes: Tensor, filters: Tensor, *, stride: int) -> Tensor:
     """Dz: images (n, 1, h, w) from codes (n, p, h', w'); differentiable."""
+    check_types(codes=codes, filters=filters)
+    if filters.ndim != 4 or codes.ndim != 4 or codes.shape[1] != len(filters):
+        raise PudleError(
+            f"codes must be (n, p, h', w') and filters (p, 1, k, k), not {tuple(codes.shape)} and {tuple(filters.shape)}"
+        )
+    stride = number("stride", stride, least=1, whole=True)
     height, width = ((size - 1) * stride + filters.shape[-1] for size in codes.shape[-2:])
     return Dictionary(filters, stride).synthesize(codes)[..., :height, :width]
 
@@ -96,7 +103,7 @@ def operator_norm(filters: Tensor, *, stride: int, size: int = 16, n_iter: int =
     for _ in range(n_iter):
         image = dictionary.synthesize(dictionary.correlate(image))
         squared = torch.linalg.vector_norm(image)
-        image = image / squared
+        image = image / squared.clamp_min(torch.finfo(image.dtype).tiny)
     return squared.sqrt()
 
 
@@ -137,6 +144,7 @@ class Dictionary:
 
 def check_image_shapes(images: Tensor, filters: Tensor, stride: int) -> None:
     check_types(images=images, filters=filters)
+    number("stride", stride, least=1, whole=True)
     single = all(array.ndim == 4 and array.shape[1] == 1 for array in (images, filters))
     if not single or filters.shape[2] != filters.shape[3]:
         raise PudleError(

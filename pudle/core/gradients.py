@@ -103,7 +103,9 @@ def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, 
         raise PudleError(f"a gradient needs one sample at least, and x is {tuple(x.shape)}")
     one_of(estimator, ESTIMATORS, "estimator")
     if estimator == "ae-lasso" and unrolling.lam is None:
-        raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")
+        raise PudleError(
+            "estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define; choose 'dec' or 'ae-ls'"
+        )
     if backward_layers is not None and (backward_layers < 1 or estimator == "dec"):
         raise PudleError(f"backward_layers must be at least 1, and is not for 'dec': not {backward_layers} with {estimator!r}")
     if estimator == "dec":

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 from pudle.core.random import stream
+from pudle.core.units import number, power_of_two
+from pudle.core.unrolling import check_types
 from pudle.errors import PudleError
 
 
@@ -31,28 +33,53 @@ def unit_norm(dictionary: Tensor) -> Tensor:
 
 
 def perturb_dictionary(dictionary: Tensor, init_noise: float, seed: int) -> Tensor:
-    """A start near the truth: normalise(D* + ``init_noise`` N(0, 1) on every entry), (m, p). Source: PUDLE, Section 5."""
+    """A start near the truth: normalise(D* + ``init_noise`` N(0, 1) on every entry), (m, p). Source: PUDLE, Section 5.
+
+    dictionary : D* (m, p), with atoms of norm 1, of which ``init_noise`` is a share: its noise has the norm ``init_noise`` √m
+    """
+    check_types(dictionary=dictionary)
+    if dictionary.ndim != 2:
+        raise PudleError(f"dictionary must be (n_features, n_atoms), not {tuple(dictionary.shape)}")
+    init_noise = number("init_noise", init_noise)
     noise = torch.from_numpy(stream(seed, "initial dictionary").standard_normal(dictionary.shape))
     return unit_norm(dictionary.double() + init_noise * noise.to(dictionary.device)).to(dictionary.dtype)
 
 
 def gaussian_dictionary(n_features: int, n_atoms: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Gaussian atoms of unit norm, (m, p)."""
+    n_features, n_atoms = (
+        number(name, value, least=1, whole=True) for name, value in (("n_features", n_features), ("n_atoms", n_atoms))
+    )
     return unit_norm(torch.as_tensor(stream(seed, "initial dictionary").standard_normal((n_features, n_atoms)))).to(dtype)
 
 
 def sample_dictionary(x: Tensor, n_atoms: int, seed: int) -> Tensor:
     """``n_atoms`` random samples of ``x`` (n, m), without replacement, as atoms of unit norm, (m, p)."""
-    if n_atoms > len(x):
+    _check_samples(x)
+    if number("n_atoms", n_atoms, least=1, whole=True) > len(x):
         raise PudleError(f"{n_atoms} atoms cannot be drawn from {len(x)} samples without replacement")
     drawn = stream(seed, "initial dictionary").choice(len(x), n_atoms, replace=False)
-    return unit_norm(x[torch.from_numpy(drawn).to(x.device)].T)
+    atoms = x[torch.from_numpy(drawn).to(x.device)]
+    if (empty := (atoms == 0).all(dim=1)).any():
+        raise PudleError(f"sample {drawn[int(empty.int().argmax())]} of x is 0, and no atom of norm 1: leave such samples out")
+    return unit_norm(atoms.T)
 
 
 def random_filters(n_filters: int, kernel: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Gaussian filters of unit norm, (p, 1, k, k)."""
+    n_filters, kernel = (
+        number(name, value, least=1, whole=True) for name, value in (("n_filters", n_filters), ("kernel", kernel))
+    )
     filters = torch.as_tensor(stream(seed, "initial dictionary").standard_normal((n_filters, 1, kernel, kernel)))
     return (filters / torch.linalg.vector_norm(filters, dim=(1, 2, 3), keepdim=True)).to(dtype)
+
+
+def _check_samples(x: Tensor) -> None:
+    check_types(x=x)
+    if x.ndim != 2:
+        raise PudleError(f"x must be (n_samples, n_features), not {tuple(x.shape)}")
+    if not x.isfinite().all():
+        raise PudleError("x holds values that are not finite")
 
 
 class PairwiseStart(NamedTuple):
@@ -79,10 +106,16 @@ def pairwise_dictionary(
     only ever applied to vectors. They approach from below, which errs towards accepting; an acceptable pair has σ₂ / σ₁ < 1 / log m, so
     that its top vector is exact to about (log m)^−n_iter. Source: Arora et al., Algorithm 3.
     """
-    m = x.shape[1]
+    _check_samples(x)
+    m, n_atoms, max_pairs = (
+        x.shape[1],
+        number("n_atoms", n_atoms, least=1, whole=True),
+        number("max_pairs", max_pairs, whole=True),
+    )
+    n_iter, block = number("n_iter", n_iter, least=1, whole=True), number("block", block, least=1, whole=True)
     if len(x) < 4 or m < 3:
         raise PudleError(f"the pairwise method needs at least 4 samples of 3 features, not {len(x)} of {m}")
-    draw, near = stream(seed, "pairs"), 1 / math.log(m)
+    draw, near, x = stream(seed, "pairs"), 1 / math.log(m), x / power_of_two(x)
     samples, x = x[: len(x) // 2], x[len(x) // 2 :]
     covariance = x.T @ x / len(x)
     spread = torch.linalg.matrix_norm(covariance, 2)

@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pudle.core.units import number
+from pudle.core.unrolling import check_types
 from pudle.errors import PudleError
 
 
@@ -40,6 +42,11 @@ def output_contributions(
 
     codes : of the training samples, (n, p); new_codes : (q, p). Of convolutional codes, a row and a column for each pixel.
     """
+    check_types(codes=codes, new_codes=new_codes)
+    if codes.ndim != new_codes.ndim or codes.shape[1] != new_codes.shape[1]:
+        raise PudleError(
+            f"codes and new_codes must be of the same atoms, not {tuple(codes.shape)} and {tuple(new_codes.shape)}"
+        )
     z, new = (_rows(some, kernel, stride).double() for some in (codes, new_codes))
     return (_solve(z.T @ z, new.T, ridge).T @ z.T).to(codes.dtype)
 
@@ -51,23 +58,28 @@ def explained_dictionary(
 
     Of images (n, 1, h, w) and convolutional codes: filters (p, 1, k, k).
     """
+    check_types(x=x, codes=codes)
     z = _rows(codes, kernel, stride).double()
-    samples = x.double() if codes.ndim == 2 else x.double().reshape(-1, 1)
-    if len(samples) != len(z):
+    wanted = (len(z),) if codes.ndim == 2 else (len(codes), 1, *_pixels(codes, kernel, stride))
+    if x.shape[: len(wanted)] != wanted or x.ndim != codes.ndim:
         raise PudleError(f"x and codes must hold as many samples, not {tuple(x.shape)} and {tuple(codes.shape)}")
+    samples = x.double() if codes.ndim == 2 else x.double().reshape(-1, 1)
     found = _solve(z.T @ z, z.T @ samples, ridge).T.to(x.dtype)
     return found if codes.ndim == 2 else found.reshape(codes.shape[1], 1, kernel, kernel)
 
 
 def relation_residual(dictionary: Tensor, x: Tensor, codes: Tensor, ridge: float, **convolution: int) -> float:
     """‖D − XᵀC‖ / ‖D‖: how far a trained dictionary is from satisfying the relation; arguments as :func:`explained_dictionary`."""
-    return float((dictionary - explained_dictionary(x, codes, ridge, **convolution)).norm() / dictionary.norm())
+    explained = explained_dictionary(x, codes, ridge, **convolution)
+    check_types(dictionary=dictionary, x=x)
+    if dictionary.shape != explained.shape:
+        raise PudleError(f"dictionary must be {tuple(explained.shape)} for these x and codes, not {tuple(dictionary.shape)}")
+    return float((dictionary - explained).norm() / dictionary.norm())
 
 
 def pixel_codes(codes: Tensor, kernel: int, stride: int) -> Tensor:
     """The code (n h w, p k²) of each pixel: Dz is this times the filters, flat. From ``codes`` (n, p, h', w')."""
-    n, p, rows, columns = codes.shape
-    height, width = ((size - 1) * stride + kernel for size in (rows, columns))
+    (n, p), (height, width) = codes.shape[:2], _pixels(codes, kernel, stride)
     spread = codes.new_zeros(n, p, height + kernel - 1, width + kernel - 1)
     spread[:, :, kernel - 1 : height : stride, kernel - 1 : width : stride] = codes
     patches = F.unfold(spread.reshape(n * p, 1, *spread.shape[2:]), kernel)  # each pixel's neighbours up and to the left
@@ -76,19 +88,28 @@ def pixel_codes(codes: Tensor, kernel: int, stride: int) -> Tensor:
     )
 
 
+def _pixels(codes: Tensor, kernel: int, stride: int) -> tuple[int, ...]:
+    """Height and width of the images that have these codes."""
+    return tuple((size - 1) * stride + kernel for size in codes.shape[2:])
+
+
 def _rows(codes: Tensor, kernel: int | None, stride: int | None) -> Tensor:
+    check_types(codes=codes)
+    if not codes.numel():
+        raise PudleError(f"there must be one sample and one atom at least, and codes is {tuple(codes.shape)}")
     if codes.ndim == 2:
         return codes
     if codes.ndim != 4 or kernel is None or stride is None:
         raise PudleError(f"codes must be (n, p), or (n, p, h', w') with kernel and stride, not {tuple(codes.shape)}")
+    kernel, stride = number("kernel", kernel, least=1, whole=True), number("stride", stride, least=1, whole=True)
+    if stride > kernel:
+        raise PudleError(f"stride={stride} must be at most kernel={kernel}: pixels between the filters would have no code")
     return pixel_codes(codes, kernel, stride)
 
 
 def _solve(gram: Tensor, target: Tensor, ridge: float) -> Tensor:
     """(gram + ridge I)^{-1} target"""
-    if ridge < 0:
-        raise PudleError(f"ridge must be at least 0, not {ridge}")
-    gram = gram.clone()
+    ridge, gram = number("ridge", ridge), gram.clone()
     gram.diagonal().add_(ridge)
     factor, failed = torch.linalg.cholesky_ex(gram)
     smallest, largest = factor.diagonal().aminmax()

@@ -19,6 +19,8 @@ def dictionary_error(learned: Tensor, true: Tensor, *, align: bool = False) -> f
     _check_dictionaries(learned, true)
     if learned.shape != true.shape:
         raise PudleError(f"dictionaries differ in shape: {tuple(learned.shape)} and {tuple(true.shape)}")
+    if not true.any():
+        raise PudleError("true is 0 everywhere: the error is a share of its norm")
     if align:
         learned = align_atoms(learned, true)
     return float((learned - true).norm() / true.norm())
@@ -27,6 +29,8 @@ def dictionary_error(learned: Tensor, true: Tensor, *, align: bool = False) -> f
 def align_atoms(learned: Tensor, true: Tensor) -> Tensor:
     """``learned`` (m, p) with its atoms permuted and flipped to match those of ``true`` best."""
     _check_dictionaries(learned, true)
+    if learned.shape != true.shape:
+        raise PudleError(f"dictionaries differ in shape: {tuple(learned.shape)} and {tuple(true.shape)}")
     overlap = learned.T @ true
     rows, columns = linear_sum_assignment(overlap.abs().cpu().numpy(), maximize=True)
     order = torch.as_tensor(rows[np.argsort(columns)], device=learned.device)

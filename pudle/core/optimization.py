@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SMALLEST = 1e-12  # an atom with a smaller norm than this is not scaled up to norm 1: it has no direction
-
 
 def normalize_atoms(dictionary: Tensor) -> None:
-    """Rescale the atoms of ``dictionary`` (m, p) to norm 1, in place."""
-    dictionary /= torch.linalg.vector_norm(dictionary, dim=0, keepdim=True).clamp_min(SMALLEST)
+    """Rescale the atoms of ``dictionary`` (m, p) to norm 1, in place; atoms of 0 stay so."""
+    dictionary /= torch.linalg.vector_norm(dictionary, dim=0, keepdim=True).clamp_min(torch.finfo(dictionary.dtype).tiny)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ def pursue(x: Tensor, dictionary: Tensor, *, sparsity: int | None = None, residu
     """Codes (n, p) of samples ``x`` (n, m) by orthogonal matching pursuit, in a ``dictionary`` (m, p) that need not have norm 1.
 
     The atom of largest |D_iᵀ(x − Dz)| joins the others, z becomes the least-squares fit on all of them, and so on: until there are
-    ``sparsity`` of them, ‖x − Dz‖ is at most ``residual``, or no atom is left that would lower it. Computed on the CPU.
+    ``sparsity`` of them, ‖x − Dz‖ is at most ``residual``, or no atom is left that would lower it. Computed on the CPU. Scaling x and
+    ``residual`` scales the codes.
     Source: Pati et al., Asilomar 1993; with DᵀD alone: Rubinstein et al., Technion CS-2008-08.
     """
     check_shapes(x, dictionary)
@@ -57,7 +58,7 @@ def pursue_samples(codes, correlation, left, gram, enough, basis, factor, weight
     """
     epsilon = np.finfo(gram.dtype).eps
     for i in range(len(codes)):
-        count = 0
+        count, floor = 0, epsilon * left[i]
         while count < len(atoms):
             chosen, strength = 0, abs(correlation[i, 0])
             for j in range(1, len(gram)):
@@ -67,7 +68,8 @@ def pursue_samples(codes, correlation, left, gram, enough, basis, factor, weight
             for k in range(count):
                 row[k] = -basis[k, chosen]
                 square -= row[k] ** 2
-            if not (strength**2 >= epsilon and square > epsilon):
+            norm = gram[chosen, chosen]
+            if not (strength**2 > floor * norm and square > epsilon * norm):
                 break  # no atom is of use, or the others span it, or these are no numbers
             root = np.sqrt(square)
             add_rows(basis[count], gram[chosen], basis, places, row, count)

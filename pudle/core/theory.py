@@ -28,6 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pudle.core.units import number
 from pudle.core.unrolling import check_shapes, check_types
 from pudle.errors import PudleError
 
@@ -39,6 +40,9 @@ def _check_dictionaries(**dictionaries: Tensor) -> None:
     if len(shapes) > 1 or any(len(shape) != 2 or 0 in shape for shape in shapes):
         told = " and ".join(str(tuple(dictionary.shape)) for dictionary in dictionaries.values())
         raise PudleError(f"{' and '.join(dictionaries)} must be (n_features, n_atoms), of one shape, not {told}")
+    for name, dictionary in dictionaries.items():
+        if (empty := (dictionary == 0).all(dim=0)).any():
+            raise PudleError(f"{name}: atom {int(empty.int().argmax())} is 0; theory is about atoms that have a norm")
 
 
 class Range(NamedTuple):
@@ -87,6 +91,9 @@ def contraction_rate(dictionary: Tensor, supports: Tensor, step: float) -> Tenso
     direction, an upper bound otherwise. Source: PUDLE, theory of the forward pass; Liang, Fadili & Peyré (2014).
     """
     _check_dictionaries(dictionary=dictionary)
+    step = number("step", step, above=True)
+    if not isinstance(supports, Tensor):
+        raise PudleError(f"supports must be a torch tensor, not a {type(supports).__name__}: torch.as_tensor makes one")
     if supports.dtype != torch.bool or supports.ndim != 2 or supports.shape[1] != dictionary.shape[1]:
         raise PudleError(
             f"supports must be boolean and (n_samples, {dictionary.shape[1]}), not {supports.dtype} {tuple(supports.shape)}"
@@ -105,6 +112,7 @@ def first_layer_range(x: Tensor, dictionary: Tensor, codes: Tensor) -> Range:
     It has it if |⟨D_i, x⟩| is at most λ off the support, and above λ with the right sign on it. Source: PUDLE, theory of the forward pass.
     """
     check_shapes(x, dictionary)
+    check_types(x=x, codes=codes)
     if codes.shape != (len(x), dictionary.shape[1]):
         raise PudleError(f"codes must be {(len(x), dictionary.shape[1])}, a row for each of x, not {tuple(codes.shape)}")
     correlation = x @ dictionary
@@ -117,8 +125,11 @@ def first_layer_range(x: Tensor, dictionary: Tensor, codes: Tensor) -> Range:
 def support_condition(dictionary: Tensor, true: Tensor, sparsity: int, smallest: float, largest: float) -> Range:
     """Fixed λ for which every sample's signed support is recovered in the first layer and never lost, if α ≤ 1: sufficient only.
 
-    For true codes with at most ``sparsity`` non-zeros of sizes in [``smallest``, ``largest``], no noise. Derived above.
+    For true codes with at most ``sparsity`` non-zeros of sizes in [``smallest``, ``largest``], no noise; λ has their units. Derived above.
     """
+    sparsity = number("sparsity", sparsity, least=1, whole=True)
+    smallest = number("smallest", smallest, above=True)
+    largest = number("largest", largest, least=smallest)
     mu, delta = coherence(dictionary), closeness(dictionary, true).delta
     return Range(
         sparsity * (mu + delta) * largest,
@@ -134,6 +145,8 @@ def preserving_lambdas(
     λ_t = s (μ e_t + δ b), so that e_{t+1} = (1 − α (1 − (2s − 1) μ)) e_t + 2 α s δ b: both fall geometrically if (2s − 1) μ < 1, to what δ
     allows. Sufficient only. Derived above; PUDLE, theory of the forward pass, for decaying λ.
     """
+    sparsity, n_layers = number("sparsity", sparsity, least=1, whole=True), number("n_layers", n_layers, whole=True)
+    largest, step = number("largest", largest, above=True), number("step", step, above=True)
     mu, delta = coherence(dictionary), closeness(dictionary, true).delta
     lambdas, errors = [], [largest]
     for _ in range(n_layers):
@@ -162,5 +175,8 @@ def lasso_jacobian(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
         inner = dictionary[:, support].T[:, :, None] * codes  # (|S|, m, p): D_li ẑ_j
         inner += torch.eye(p, dtype=codes.dtype, device=codes.device)[support][:, None] * residual[:, None]
         chosen = dictionary[:, support]
-        jacobian[support] = -torch.linalg.solve(chosen.T @ chosen, inner.flatten(1)).reshape(inner.shape)
+        solution, failed = torch.linalg.solve_ex(chosen.T @ chosen, inner.flatten(1))
+        if failed:
+            raise PudleError("the atoms on the support of codes are linearly dependent: the codes have no derivative there")
+        jacobian[support] = -solution.reshape(inner.shape)
     return jacobian

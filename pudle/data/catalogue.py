@@ -6,6 +6,8 @@ folder of images is one: ``folder:PATH``, relative to the working directory.
 
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,10 +55,22 @@ def data_root() -> Path:
     return Path(os.environ.get("PUDLE_DATA", "data")).expanduser()
 
 
-def roots() -> dict[str, Path]:
-    """The folders that data are read from, by name: the user's, and those of the packages that bring some."""
+def roots(data_sets: Iterable[str] = ()) -> dict[str, Path]:
+    """The folders that data are read from, by name: those of ``data_sets`` that are a folder of the user's, the one that holds the
+    others, and those of the packages that bring some."""
+    own = {name: _place(name, data_root()) for name in data_sets if name.startswith(OWN)}
     packages = {"skimage": "data", "sklearn": "datasets/data"}
-    return {"data": data_root()} | {name: Path(find_spec(name).origin).parent / folder for name, folder in packages.items()}
+    inside = {name: Path(find_spec(name).origin).parent / folder for name, folder in packages.items()}
+    return own | {"data": data_root()} | inside
+
+
+def locate(name: str, root: Path) -> Path | None:
+    """Where a file of data is that ``cell.json`` has as ``name``: ``name of its root/path``; None for a root that is not known."""
+    if name.startswith(OWN):
+        return _place(name, root)
+    folder, _, inside = name.partition("/")
+    home = (roots() | {"data": root}).get(folder)
+    return home and home / inside
 
 
 def check_name(data_set: str) -> None:
@@ -135,12 +149,49 @@ def _place(data_set: str, root: Path) -> Path:
     return Path(data_set.removeprefix(OWN)).expanduser() if data_set.startswith(OWN) else Path(root, data_set)
 
 
-def digest(data_set: str, root: Path) -> str:
-    """Changes with the names and the bytes of the files that are read in the folder of ``data_set``; "" for one that comes inside a package."""
+def contents(data_set: str, root: Path) -> dict[str, str]:
+    """SHA-256 of the files that are read in the folder of ``data_set``, by their names in ``cell.json``.
+
+    Empty for a set that comes inside a package, and where the folder is not there.
+    """
     folder = _place(data_set, root)
-    if data_set in BUNDLED or not folder.is_dir():
+    if data_set in BUNDLED or data_set == "digits" or not folder.is_dir():
+        return {}
+    if data_set in DIGITS:
+        either = ([folder / name, folder / f"{name}.gz"] for name in MNIST_FILES)
+        found = [path for paths in either for path in list(filter(Path.is_file, paths))[:1]]
+    else:
+        found = [path for path in sorted(folder.iterdir()) if is_image(path) and path.is_file()]
+    home = data_set if data_set.startswith(OWN) else f"data/{data_set}"
+    return {f"{home}/{path.name}": _digest_now(path) for path in sorted(found)}
+
+
+def digest(data_set: str, root: Path) -> str:
+    """Changes with :func:`contents`, wherever the folder lies; "" where there are none."""
+    found = [f"{Path(name).name} {digest}" for name, digest in contents(data_set, root).items()]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16] if found else ""
+
+
+def differing(inputs: Mapping[str, str], data_sets: Iterable[str], root: Path) -> list[str]:
+    """Names of the files that are not as ``inputs`` of a cell has them: changed, gone, or added to one of its ``data_sets``.
+
+    A file whose folder is not there counts as unchanged: results may be where the data are not.
+    """
+    changed = [name for name, known in inputs.items() if _digest_now(locate(name, root)) not in (None, known)]
+    return changed + [name for data_set in data_sets for name in contents(data_set, root) if name not in inputs]
+
+
+def _digest_now(path: Path | None) -> str | None:
+    """SHA-256 of a file; "" if it is not in its folder, None if that is not there."""
+    if path is None or not path.parent.is_dir():
+        return None
+    if not path.is_file():
         return ""
-    digits = {f"{name}{suffix}" for name in MNIST_FILES for suffix in ("", ".gz")}
-    is_read = is_image if data_set not in DIGITS else lambda path: path.name in digits
-    found = [f"{path.name} {sha256(path)}" for path in sorted(folder.iterdir()) if path.is_file() and is_read(path)]
-    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
+    state = path.stat()
+    return _digest_at(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _digest_at(path: Path, modified: int, size: int) -> str:
+    """Computed once for each time and size that a file has: many cells read the same."""
+    return sha256(path)

@@ -25,7 +25,7 @@ def listed(data_set: str) -> pd.DataFrame | None:
     """The list of ``data_set``: file, height, width, sha256; None for a folder of the user's."""
     if data_set not in DATA_SETS:
         return None
-    with resources.files("pudle.data").joinpath("lists", f"{data_set}.csv").open() as file:
+    with resources.files("pudle.data").joinpath("lists", f"{data_set}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype={"file": str}).set_index("file")
 
 

@@ -59,8 +59,6 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
     """
     sources = settings.Sources(files, options)
     settings.validate(configuration_of(EXPERIMENTS), config, sources)
-    if config["device"] == "cuda":
-        _refuse_without_gpu(sources)
     plugins.load(config.get("plugins", ()))
     sections = {experiment: section for experiment, section in config["experiments"].items() if section is not None}
     if not sections:
@@ -111,16 +109,20 @@ def code(cell: Cell) -> dict[str, str]:
     return provenance.code(experiment.run.module, *([experiment.plugins.get(plugin).__module__] if plugin else []))
 
 
-def _refuse_without_gpu(sources: settings.Sources) -> None:
-    """Tried in another process, as planning does not import torch."""
+def require_gpu(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
+    """Raise :class:`PudleError` if a valid configuration computes on a GPU and this machine has none; arguments as in :func:`validate`.
+
+    Asked where cells are computed, which may not be where they are planned. Tried in another process, as planning does not import torch.
+    """
+    if config["device"] != "cuda":
+        return
     tried = subprocess.run(
         [sys.executable, "-P", "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
     )
     if tried.returncode:
         reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise PudleError(
-            f"{sources.where(['device'])}: 'device' is 'cuda', but torch cannot use a GPU here ({reason}); write cpu, or auto"
-        )
+        place = settings.Sources(files, options).where(["device"])
+        raise PudleError(f"{place}: 'device' is 'cuda', but torch cannot use a GPU here ({reason}); write cpu, or auto")
 
 
 def _seeds(seeds: int | list[int]) -> tuple[int, ...]:

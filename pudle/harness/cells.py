@@ -2,22 +2,22 @@
 
 ``<results>/<scale>/cells/<experiment>/<cell id>/`` holds ``rows.csv``, ``cell.json`` (settings, status, provenance, hashes of the
 other files) and, where the experiment keeps any, ``timings.csv`` and ``arrays.npz``. ``cell.json`` is written last: a folder
-that has it is complete.
+that has it is complete. Until then ``seed-<seed>.pt`` is a finished seed, and ``checkpoint-<seed>.pt`` the state of one that is not.
 """
 
 import hashlib
 import itertools
 import json
 import re
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from pudle.errors import PudleError
-from pudle.harness import files, provenance
-from pudle.harness.checkpoints import Checkpoints
+from pudle.harness import files, provenance, usage
+from pudle.harness.checkpoints import Checkpoints, load, save
 from pudle.harness.record import Record, out_of_memory
 
 
@@ -50,44 +50,95 @@ def grid(settings: Mapping[str, object], **lists: str) -> Iterator[dict[str, obj
         yield fixed | dict(zip(lists, values, strict=True))
 
 
+Run = Callable[[Mapping, Sequence[int], Record], None]  # (settings, seeds, record): fills the record
+
+
 def run(
     cell: Cell,
     folder: Path,
-    experiment: Callable[[Mapping, Sequence[int], Record], None],
+    experiment: Run,
     *,
     fingerprint: str,
     code: Mapping[str, str] | None = None,
     data: Mapping[str, Path] | None = None,
+    device: str = "cpu",
+    computing: Callable[[], AbstractContextManager] = nullcontext,
 ) -> str:
-    """Run one cell and write its folder; returns its status.
+    """Compute what is missing of one cell and write its folder; returns its status.
 
-    ``experiment(settings, seeds, record)`` fills the record. The status is "done" or the worst ending of a seed: "diverged", "stalled"
-    or "failed", as where memory runs out. Errors for people (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is
-    written but what the record was told to keep: a run that was stopped goes on from there.
+    The status is "done" or the worst ending of a seed: "diverged", "stalled" or "failed", as where memory runs out. Errors for people
+    (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is written but the seeds that were finished and the states
+    that were kept: a run that was stopped goes on from there.
 
     code : SHA-256 of the source of each module that the cell depends on, kept in ``cell.json``
     data : folders by name: of the files that are read from them, ``cell.json`` holds the SHA-256
+    device : where it was asked to compute, which ``computing()`` makes torch's default while it does
     """
-    started, clock = _now(), time.monotonic()
-    folder = Path(folder)
+    seeds = []
+    for seed in cell.seeds:
+        found = finished(cell, folder, seed, fingerprint, device)
+        if found is None:
+            with computing():
+                found = compute(cell, seed, folder, experiment, fingerprint, data)
+            if seed != cell.seeds[-1]:
+                keep(cell, folder, seed, found, fingerprint, device)
+        seeds.append(found)
+    return merge(cell, folder, seeds, fingerprint, code)
+
+
+def compute(
+    cell: Cell, seed: int, folder: Path, experiment: Run, fingerprint: str, data: Mapping[str, Path] | None = None
+) -> dict:
+    """Compute one seed of a cell: what was recorded, and what :func:`merge` tells of it. Arguments as in :func:`run`.
+
+    The one place where rows are computed. It goes on from the state that the same seed kept in ``folder`` when it was stopped.
+    """
+    started = _now()
+    usage.reset_peak_memory()
     checkpoints = Checkpoints(folder, files.canonical_json([dict(cell.settings), fingerprint, provenance.device()]))
-    record = Record(checkpoints)
-    with provenance.reading(data or {}) as inputs:
+    record = Record(checkpoints, first=cell.seeds[0])
+    with provenance.reading(data or {}) as inputs, checkpoints.ending_on_request():
         try:
-            experiment(cell.settings, cell.seeds, record)
+            experiment(cell.settings, (seed,), record)
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            record.fail(cell.seeds, f"out of memory: {error}")
+            record.fail((seed,), f"out of memory: {error}")
+    return record.state() | {
+        "started": started,
+        "seconds": checkpoints.seconds,
+        "peak_memory_mb": usage.peak_memory_mb(),
+        "inputs": inputs,
+        "provenance": provenance.describe(),
+    }
+
+
+def keep(cell: Cell, folder: Path, seed: int, computed: Mapping, fingerprint: str, device: str = "cpu") -> None:
+    """Keep a seed that :func:`compute` has finished, until the cell is merged."""
+    save(_seed_file(folder, seed), _key(cell, fingerprint, device), computed)
+    Path(folder, f"checkpoint-{seed}.pt").unlink(missing_ok=True)
+
+
+def finished(cell: Cell, folder: Path, seed: int, fingerprint: str, device: str = "cpu") -> dict | None:
+    """What was kept of a finished seed, with the same settings and code, and for the same device; None if there is no such thing."""
+    return load(_seed_file(folder, seed), _key(cell, fingerprint, device))
+
+
+def merge(cell: Cell, folder: Path, seeds: Sequence[Mapping], fingerprint: str, code: Mapping[str, str] | None = None) -> str:
+    """Write the folder of a cell of which all ``seeds`` are computed; returns its status. Arguments as in :func:`run`."""
+    folder, record = Path(folder), Record()
+    for seed in seeds:
+        record.extend(seed)
     outputs = {"rows.csv": lambda path: record.rows().to_csv(path, index=False)}
     if len(record.timings()):
         outputs["timings.csv"] = lambda path: record.timings().to_csv(path, index=False)
     if record.arrays:
         outputs["arrays.npz"] = record.save_arrays
-    for name, save in outputs.items():
-        files.replace(folder / name, save)
+    for name, save_output in outputs.items():
+        files.replace(folder / name, save_output)
     for name in {"timings.csv", "arrays.npz"} - set(outputs):
         (folder / name).unlink(missing_ok=True)  # of an earlier run
+    inputs = {name: digest for seed in seeds for name, digest in seed["inputs"].items()}
     description = {
         "experiment": cell.experiment,
         "id": cell.id,
@@ -96,19 +147,30 @@ def run(
         "seeds": list(cell.seeds),
         "status": record.status,
         "endings": record.endings,
-        "started": started,
+        "started": min(seed["started"] for seed in seeds),
         "ended": _now(),
-        "seconds": round(time.monotonic() - clock, 3),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "seconds": round(sum(seed["seconds"] for seed in seeds), 3),
+        "peak_memory_mb": max((seed["peak_memory_mb"] for seed in seeds if seed["peak_memory_mb"] is not None), default=None),
         "fingerprint": fingerprint,
         "code": dict(code or {}),
-        "inputs": inputs,
+        "inputs": dict(sorted(inputs.items())),
         "outputs": {name: files.sha256(folder / name) for name in outputs},
-        "provenance": provenance.describe(),
+        "provenance": seeds[-1]["provenance"],
     }
     files.write(folder / "cell.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
-    checkpoints.remove()
+    for pattern in ("checkpoint-*.pt", "seed-*.pt"):
+        for path in folder.glob(pattern):
+            path.unlink()
     return record.status
+
+
+def _seed_file(folder: Path, seed: int) -> Path:
+    return Path(folder, f"seed-{seed}.pt")
+
+
+def _key(cell: Cell, fingerprint: str, device: str) -> str:
+    """Changes with whatever makes a finished seed worthless."""
+    return files.canonical_json([dict(cell.settings), fingerprint, device, cell.seeds[0]])
 
 
 def _now() -> str:

@@ -3,8 +3,11 @@
 States are dictionaries of NumPy arrays, numbers and text, saved by torch and loaded without running pickled code.
 """
 
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,34 +22,92 @@ class Checkpoints:
 
     def __init__(self, folder: Path, key: str):
         self.folder, self.key = Path(folder), key
-        self._saved = time.monotonic()
+        self._started = self._saved = time.monotonic()
+        self._before = 0.0  # seconds of the runs that were stopped
+        self._used = self._stopping = False
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, with those of the runs that the state comes from."""
+        return self._before + time.monotonic() - self._started
 
     def due(self) -> bool:
-        """Whether :data:`EVERY` seconds have passed since the start or the last state."""
-        return time.monotonic() - self._saved >= EVERY
+        """Whether :data:`EVERY` seconds have passed since the start or the last state, or the process has been asked to end."""
+        self._used = True
+        return self._stopping or time.monotonic() - self._saved >= EVERY
 
     def save(self, seed: int, state: Mapping) -> None:
-        import torch  # planning does not wait for it
-
-        kept = {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in state.items()}
-        files.replace(self._path(seed), lambda path: torch.save({"key": self.key, "state": kept}, path))
+        """Keep ``state``; ends the process, with status 143, if it has been asked to end."""
+        save(self._path(seed), self.key, {"state": state, "seconds": self.seconds})
         self._saved = time.monotonic()
+        if self._stopping:
+            raise SystemExit(128 + signal.SIGTERM)
 
     def load(self, seed: int) -> dict | None:
         """The state that ``seed`` saved last with the same key; None if there is none."""
-        if not self._path(seed).exists():
+        found = load(self._path(seed), self.key)
+        if found is None:
             return None
-        import torch
+        self._before = found["seconds"]
+        return found["state"]
 
-        saved = torch.load(self._path(seed), weights_only=True, map_location="cpu")
-        if saved["key"] != self.key:
-            return None
-        return {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in saved["state"].items()}
+    @contextmanager
+    def ending_on_request(self) -> Iterator[None]:
+        """SIGTERM, as schedulers send it at a deadline, ends the process inside: after its next state if it has asked for one, else now."""
 
-    def remove(self) -> None:
-        """Remove all checkpoints: the run is complete."""
-        for path in self.folder.glob("checkpoint-*.pt"):
-            path.unlink()
+        def stop(*_):
+            if not self._used:
+                raise SystemExit(128 + signal.SIGTERM)
+            self._stopping = True
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def _path(self, seed: int) -> Path:
         return self.folder / f"checkpoint-{seed}.pt"
+
+
+def save(path: Path, key: str, state: Mapping) -> None:
+    """Write ``state`` to ``path``, for :func:`load` with the same ``key``."""
+    import torch  # planning does not wait for it
+
+    files.replace(path, lambda temporary: torch.save({"key": key, "state": _saved(state)}, temporary))
+
+
+def load(path: Path, key: str) -> dict | None:
+    """What :func:`save` wrote to ``path`` with the same ``key``; None if there is no such thing."""
+    if not path.exists():
+        return None
+    import torch
+
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    return _loaded(saved["state"]) if saved["key"] == key else None
+
+
+def _saved(value: object) -> object:
+    """Arrays as tensors of the same layout, and NumPy's numbers as Python's."""
+    import torch
+
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value, order="K"))
+    if isinstance(value, Mapping):
+        return {key: _saved(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_saved, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _loaded(value: object) -> object:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.numpy()
+    if isinstance(value, dict):
+        return {key: _loaded(part) for key, part in value.items()}
+    return type(value)(map(_loaded, value)) if isinstance(value, list | tuple) else value

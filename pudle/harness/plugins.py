@@ -163,9 +163,7 @@ def load(paths: Iterable[str | Path]) -> None:
 
 def _load(path: Path) -> None:
     file = path.expanduser().resolve()
-    module = (
-        f"pudle_plugin_{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"  # without the folder: fingerprints hold wherever it lies
-    )
+    module = f"{provenance.PLUGIN}{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"  # without the folder: fingerprints hold wherever it lies
     if module in sys.modules:
         if Path(sys.modules[module].__file__) != file:
             raise PudleError(f"plugin {path}: {sys.modules[module].__file__} is a plugin of the same name: rename one")
@@ -180,6 +178,8 @@ def _load(path: Path) -> None:
         spec.loader.exec_module(sys.modules[module])
         if _registered() == before:
             raise PudleError(f'plugin {path} registers nothing: decorate its class with @register("a-name")')
+        if other := provenance.hidden(module):
+            raise PudleError(f"plugin {path}: a module of the name of {other} is loaded from another folder: rename one")
     except BaseException as error:
         del sys.modules[module]
         for registry, name in _registered() - before:

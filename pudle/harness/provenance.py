@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,8 @@ from functools import cache
 from pathlib import Path
 
 from pudle.harness import files
+
+PLUGIN = "pudle_plugin_"  # begins the name of a module that is a plug-in's file; what it imports from its folder is named as if inside
 
 
 def fingerprint(*names: str) -> str:
@@ -35,7 +38,10 @@ def code(*names: str) -> dict[str, str]:
 
 
 def modules(name: str) -> set[str]:
-    """The module ``name`` and all modules of its package and of this one that it imports, at any depth."""
+    """The module ``name`` and all modules of its package and of this one that it imports, at any depth.
+
+    To the file of a plug-in belongs what it imports from its own folder: ``helper`` is there ``pudle_plugin_mine.helper``.
+    """
     seen: set[str] = set()
     waiting = [name]
     while waiting:
@@ -49,6 +55,8 @@ def modules(name: str) -> set[str]:
 def _read(module: str) -> tuple[str, frozenset[str]]:
     """SHA-256 of the canonical code of ``module``, and which modules of its package and of this one it imports."""
     path = _source(module)
+    if not path:
+        raise ModuleNotFoundError(f"there is no module {module!r}", name=module)
     state = os.stat(path)
     return _parse(module, path, state.st_mtime_ns, state.st_size)
 
@@ -60,24 +68,54 @@ def _source(module: str) -> str | None:
         spec = importlib.util.find_spec(name)
         return spec.origin if spec else None
     home = _source(package)
-    return _within(home, name) if home else None
+    if not home:
+        return None
+    folder, file = os.path.split(home)
+    if package.startswith(PLUGIN) and "." not in package:
+        return _beside(folder, name)
+    return _within(folder, name) if file == "__init__.py" else None
 
 
 @cache
-def _within(home: str, name: str) -> str | None:
-    """The file of the module ``name`` in the package of ``home``."""
-    folder, file = os.path.split(home)
-    if file != "__init__.py":
-        return None
-    return next(filter(os.path.isfile, (os.path.join(folder, name, file), os.path.join(folder, f"{name}.py"))), None)
+def _within(folder: str, name: str) -> str | None:
+    """The file of the module ``name`` in ``folder``."""
+    return next(filter(os.path.isfile, (os.path.join(folder, name, "__init__.py"), os.path.join(folder, f"{name}.py"))), None)
+
+
+def _beside(folder: str, name: str) -> str | None:
+    """The file of the module ``name`` if a plug-in in ``folder`` has it from there, or from a folder below."""
+    if name not in sys.modules:
+        return _within(folder, name)
+    file = getattr(sys.modules[name], "__file__", None)
+    return file if file and Path(file).is_relative_to(folder) and not _installed(file) else None
+
+
+def _installed(file: str) -> bool:
+    places = (sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return any(map(Path(file).is_relative_to, places))
+
+
+def hidden(plugin: str) -> str | None:
+    """A file that the module ``plugin`` would import from its folder, had not another plug-in one of the same name."""
+    home = _source(plugin)
+    tree = ast.parse(Path(home).read_text(encoding="utf-8"))
+    for name in {name.split(".")[0] for name in _imports(tree, "")} - {__name__.split(".")[0]}:
+        beside, loaded = _within(os.path.dirname(home), name), getattr(sys.modules.get(name), "__file__", None)
+        if beside and loaded and beside != loaded and not _installed(loaded):
+            return beside
+    return None
 
 
 @cache
 def _parse(module: str, path: str, modified: int, size: int) -> tuple[str, frozenset[str]]:
     """:func:`_read` of a file, once for each time and size that it has: planning asks thousands of times."""
     tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    packages = {module.split(".")[0], __name__.split(".")[0]}
-    found = {name for name in _imports(tree) if "." in name and name.split(".")[0] in packages and _source(name)}
+    own, package = module.split(".")[0], module if path.endswith("__init__.py") else module.rpartition(".")[0]
+    names = set(_imports(tree, package))
+    if own.startswith(PLUGIN):
+        names |= {f"{own}.{name}" for name in names}
+    packages = {own, __name__.split(".")[0]}
+    found = {name for name in names if "." in name and name.split(".")[0] in packages and _source(name)}
     return hashlib.sha256(canonical(tree).encode()).hexdigest(), frozenset(found)
 
 
@@ -116,15 +154,17 @@ def _joined(values: list[ast.expr]) -> list[ast.expr]:
     return parts
 
 
-def _imports(statement: ast.AST) -> Iterator[str]:
-    """What is imported in ``statement`` or anywhere below it (all imports are absolute: the linter sees to it)."""
+def _imports(statement: ast.AST, package: str) -> Iterator[str]:
+    """What is imported in ``statement`` or anywhere below it, in a module of ``package``."""
     if isinstance(statement, ast.Import):
         yield from (alias.name for alias in statement.names)
-    elif isinstance(statement, ast.ImportFrom) and statement.module:
-        yield from (statement.module, *(f"{statement.module}.{alias.name}" for alias in statement.names))
+    elif isinstance(statement, ast.ImportFrom):
+        above = package.split(".")[: len(package.split(".")) - statement.level + 1] if statement.level else []
+        home = ".".join(filter(None, [*above, statement.module]))
+        yield from (home, *(f"{home}.{alias.name}" for alias in statement.names))
     for part in ("body", "orelse", "finalbody", "handlers", "cases"):
         for inner in getattr(statement, part, ()):
-            yield from _imports(inner)
+            yield from _imports(inner, package)
 
 
 _READ: ContextVar[set[str] | None] = ContextVar("read", default=None)
@@ -144,10 +184,11 @@ def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
     finally:
         _READ.reset(token)
         for name, root in roots.items():
-            inside = [Path(path) for path in opened if Path(path).is_relative_to(Path(root).absolute())]
+            home = os.path.abspath(root)
+            inside = sorted(path for path in map(Path, opened) if path.is_relative_to(home))
             found |= {
-                f"{name}/{path.relative_to(Path(root).absolute()).as_posix()}": files.sha256(path)
-                for path in sorted(inside)
+                f"{name}/{path.relative_to(home).as_posix()}": files.sha256(path)
+                for path in inside
                 if path.is_file() and path.suffix not in (".py", ".pyc")
             }
 

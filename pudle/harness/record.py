@@ -5,7 +5,7 @@ A row is (labels…, seed, step, quantity, value). A seed that cannot go on ends
 """
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,10 +30,13 @@ class Stalled(Exception):
 
 
 class Record:
-    """Rows, timings and arrays of one cell. Without ``checkpoints`` no state is ever kept or found."""
+    """Rows, timings and arrays of one cell, or of one of its seeds. Without ``checkpoints`` no state is ever kept or found.
 
-    def __init__(self, checkpoints: Checkpoints | None = None):
-        self._checkpoints = checkpoints
+    first : the first seed of the cell, for what is kept of that seed alone
+    """
+
+    def __init__(self, checkpoints: Checkpoints | None = None, first: int | None = None):
+        self._checkpoints, self._first_seed = checkpoints, first
         self._rows: list[dict] = []
         self._timings: list[dict] = []
         self._seed: int | None = None
@@ -72,6 +75,21 @@ class Record:
         for seed in set(seeds) - {row["seed"] for row in self._rows}:
             with self.seed(seed, guard=True):
                 raise PudleError(reason)
+
+    def is_first(self, seed: int, seeds: Sequence[int]) -> bool:
+        """Whether ``seed`` is the first of its cell, of which this process computes ``seeds``."""
+        return seed == (seeds[0] if self._first_seed is None else self._first_seed)
+
+    def state(self) -> dict:
+        """Everything recorded, for :meth:`extend`."""
+        return {"rows": self._rows, "timings": self._timings, "endings": self.endings, "arrays": self.arrays}
+
+    def extend(self, state: Mapping) -> None:
+        """Add what another record has in its :meth:`state`, as that of another seed of the cell."""
+        self._rows += state["rows"]
+        self._timings += state["timings"]
+        self.endings += state["endings"]
+        self.arrays |= state["arrays"]
 
     @property
     def status(self) -> str:
@@ -169,7 +187,7 @@ def _frame(rows: list[dict]) -> pd.DataFrame:
 
 @contextmanager
 def _alarm(limit: float | None) -> Iterator[None]:
-    if limit is None:
+    if limit is None or not hasattr(signal, "SIGALRM"):
         yield
         return
 

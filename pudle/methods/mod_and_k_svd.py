@@ -56,7 +56,7 @@ class Mod(Pursuit):
         kept = max(0.0, 1 - len(x) / self._memory)
         self._xz = kept * self._xz + x.T @ z
         self._zz = kept * self._zz + z.T @ z
-        ridge, system = 1e-6 * len(x) * power.clamp_min(1e-12), self._zz.clone()
+        ridge, system = 1e-6 * len(x) * power.where(power > 0, torch.ones_like(power)), self._zz.clone()
         system.diagonal().add_(ridge)  # atoms that are not used, or not told apart, stay
         self.move_to(torch.linalg.solve(system, self._xz + ridge * dictionary, left=False).to(batch.dtype))
 

@@ -26,5 +26,8 @@ def write(name: str, folder: Path) -> tuple[Path, Path]:
     class_name = "".join(word.capitalize() for word in name.split("-"))
     words = {"name": name, "module": module, "class_name": class_name, "file": file.name, "test": test.name}
     for path, template in ((file, "method.py.txt"), (test, "test_method.py.txt")):
-        path.write_text(Template((Path(__file__).parent / "templates" / template).read_text()).substitute(words))
+        path.write_text(
+            Template((Path(__file__).parent / "templates" / template).read_text(encoding="utf-8")).substitute(words),
+            encoding="utf-8",
+        )
     return file, test

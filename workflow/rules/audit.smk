@@ -8,8 +8,13 @@ rule manifest:
         f"{ROOT}/ro-crate-metadata.json",
     log:
         f"{ROOT}/logs/manifest.log",
+    localrule: True
     conda:
         "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         root=lambda wildcards: ROOT,
         config=hashlib.sha256(files.canonical_json(config).encode()).hexdigest(),

@@ -1,20 +1,57 @@
-# One job per cell: a point of an experiment's grid with all its seeds.
+# One job per cell: a point of an experiment's grid with all its seeds; or with `seeds_apart`, one per seed, and a local one that puts
+# the seeds of a cell together. Jobs are given the run's folder and the cell's name: they read the configuration that the run has
+# kept. Params that no command names are there to make a cell run again.
 for experiment in EXPERIMENTS:
+
+    rule:
+        name:
+            f"seed_{experiment}"
+        input:
+            ancient(f"{ROOT}/config.json"),
+        output:
+            temp(f"{ROOT}/cells/{experiment}/{{cell}}/seed-{{seed}}.pt"),
+        log:
+            f"{ROOT}/logs/{experiment}/{{cell}}-{{seed}}.log",
+        wildcard_constraints:
+            seed=r"\d+",
+        priority: 1
+        conda:
+            "../../environment.yml"
+        threads: config["threads"]
+        resources:
+            mem_mb=lambda wildcards, attempt, experiment=experiment: megabytes(experiment, attempt),
+            runtime=lambda wildcards, attempt, experiment=experiment: minutes(experiment, wildcards, attempt, 1),
+            gpu=int(config["device"] == "cuda"),
+        params:
+            root=lambda wildcards: ROOT,
+            experiment=experiment,
+            fingerprint=lambda wildcards, experiment=experiment: experiments.fingerprint(cell(experiment, wildcards)),
+        shell:
+            "pudle cell {params.root:q} {params.experiment}/{wildcards.cell:q} --seed {wildcards.seed} --threads {threads}"
+            " --fingerprint {params.fingerprint} 2> {log:q}"
 
     rule:
         name:
             f"cell_{experiment}"
         input:
             lambda wildcards, experiment=experiment: again_if_stale(experiment, wildcards),
+            lambda wildcards, experiment=experiment: seed_files(experiment, wildcards),
+            ancient(f"{ROOT}/config.json"),
         output:
             multiext(f"{ROOT}/cells/{experiment}/{{cell}}/", "rows.csv", "cell.json"),
         log:
             f"{ROOT}/logs/{experiment}/{{cell}}.log",
         priority: 1  # before tables and figures, which wait for the last cell of their experiment
+        localrule: SEEDS_APART
         conda:
             "../../environment.yml"
-        threads: config["threads"]
+        threads: 1 if SEEDS_APART else config["threads"]
+        resources:
+            mem_mb=lambda wildcards, attempt, experiment=experiment: megabytes(experiment, attempt),
+            runtime=lambda wildcards, attempt, experiment=experiment: minutes(experiment, wildcards, attempt),
+            gpu=int(config["device"] == "cuda"),
         params:
+            root=lambda wildcards: ROOT,
             experiment=experiment,
             device=config["device"],
             settings=lambda wildcards, experiment=experiment: files.canonical_json(dict(cell(experiment, wildcards).settings)),
@@ -25,7 +62,6 @@ for experiment in EXPERIMENTS:
             data=lambda wildcards, experiment=experiment: [
                 digest(name) for name in experiments.data_sets(cell(experiment, wildcards))
             ],
-            folder=lambda wildcards, output: os.path.dirname(output[0]),
         shell:
-            "pudle cell {params.experiment} --settings {params.settings:q} --seeds {params.seeds} --varies '{params.varies}'"
-            " --threads {threads} --device {params.device} {params.plugin:q} --fingerprint {params.fingerprint} --output {params.folder:q} 2> {log:q}"
+            "pudle cell {params.root:q} {params.experiment}/{wildcards.cell:q} --threads {threads}"
+            " --fingerprint {params.fingerprint} 2> {log:q}"

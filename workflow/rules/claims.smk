@@ -9,8 +9,13 @@ rule verdicts:
         markdown=f"{ROOT}/claims.md",
     log:
         f"{ROOT}/logs/verdicts.log",
+    localrule: True
     conda:
         "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         root=lambda wildcards: ROOT,
         planned=planned(),
@@ -37,8 +42,13 @@ rule published:
         curves=[f"{ROOT}/published_curves.{kind}" for kind in ("csv", "md")],
     log:
         f"{ROOT}/logs/published.log",
+    localrule: True
     conda:
         "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         root=lambda wildcards: ROOT,
         planned=planned(),
@@ -63,6 +73,11 @@ for experiment in filter(experiments.has_controls, EXPERIMENTS):
         priority: 2  # first: they wait for nothing, and the longest would else be all that runs at the end
         conda:
             "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=lambda wildcards, attempt: 30 * attempt,
+            gpu=0,
         params:
             root=lambda wildcards: ROOT,
             experiment=experiment,

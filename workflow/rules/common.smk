@@ -6,14 +6,18 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import yaml
 from filelock import FileLock, Timeout
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
 sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/workflow"]
@@ -21,40 +25,82 @@ import job_server
 from pudle import experiments
 from pudle.data import catalogue
 from pudle.errors import PudleError
-from pudle.harness import files, provenance, settings, stale
+from pudle.harness import files, provenance, resources, settings, stale
 
 gc.freeze()  # what is loaded by now stays: planning makes much that is collected soon, each time past all of that
 
-# Jobs use the interpreter and the code that planned them; `pudle` is a fork of the job server, which saves its imports.
-BIN, HERE = (
-    shlex.quote(str(path)).replace("{", "{{").replace("}", "}}") for path in (Path(sys.executable).parent, workflow.basedir)
-)  # a prefix is a format
-shell.prefix(
-    f"export PATH={BIN}:$PATH PYTHONPATH={HERE}; " f'pudle() {{{{ python -SE {HERE}/workflow/job_server.py "$@"; }}}}; '
-)
+# Jobs use the interpreter and the code that planned them; `pudle` is a fork of this process's job server, which saves its imports.
+# The server's address is in the commands of this process alone: a job that is submitted elsewhere never sees it.
+SOCKET = tempfile.TemporaryDirectory()
+HERE = shlex.quote(str(workflow.basedir))
+PREFIX = f"export PYTHONPATH={HERE}"
+if (
+    DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
+):  # else jobs use the interpreter of their environment
+    PREFIX += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH {job_server.ADDRESS}={shlex.quote(job_server.address(SOCKET.name))}"
+if not workflow.is_main_process:
+    PREFIX += f" {job_server.RETRIED}=1"
+PREFIX += f'; pudle() {{ python -SE {HERE}/workflow/job_server.py "$@"; }}; '
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # a prefix is a format
 
 OPTIONS = settings.typed(dict(workflow.config_settings.config))
-update_config(config, OPTIONS)
+KEPT = Path(os.environ.get("PUDLE_RUN", os.devnull), "config.json")
+if not workflow.is_main_process and KEPT.is_file():  # a job goes by what its run has kept, whatever became of the overlay
+    config.clear()
+    config.update(files.read_json(KEPT))
+else:
+    update_config(config, OPTIONS)
 data = config.get("data")
 os.environ.setdefault("PUDLE_DATA", str(data.get("root", "data") if isinstance(data, dict) else "data"))
-try:
-    experiments.validate(
-        config, [os.path.relpath(f"{workflow.basedir}/config/config.yaml"), *workflow.overwrite_configfiles], OPTIONS
-    )
-except PudleError as error:
-    raise WorkflowError(str(error)) from None
+OVERLAYS = [os.path.relpath(f"{workflow.basedir}/config/config.yaml"), *workflow.overwrite_configfiles]
+if workflow.is_main_process:
+    try:
+        experiments.validate(config, OVERLAYS, OPTIONS)
+    except PudleError as error:
+        raise WorkflowError(str(error)) from None
 
+SEEDS_APART = config.pop("seeds_apart", False)  # a matter of this run's jobs: what they compute is the same
 ROOT = f"{Path(config['results']).expanduser()}/{config['scale']}"
 LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart to the end of this process, however it ends
 CELLS = {f"{cell.experiment}/{cell.id}": cell for cell in experiments.plan(config)}
-SOCKET = tempfile.TemporaryDirectory()  # the job server's
 CONFIGURATION = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
 PLUGINS = [glob.escape(str(Path(path).expanduser())) for path in config.get("plugins", [])]
 EXPERIMENTS = sorted({cell.experiment for cell in CELLS.values()})
+if workflow.is_main_process:
+    os.environ["PUDLE_RUN"] = ROOT
+
+
+envvars:
+    "PUDLE_DATA",
+    "PUDLE_RUN",
+
+
+@functools.cache
+def planning():
+    """Whether this process plans the run. One that was submitted with several jobs starts a job server for them instead."""
+    if not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 1:
+        SOCKET.server = job_server.start(SOCKET.name)
+    return workflow.is_main_process
 
 
 def cell(experiment, wildcards):
     return CELLS[f"{experiment}/{wildcards.cell}"]
+
+
+MEASURED = yaml.safe_load(Path(f"{workflow.basedir}/workflow/resources.yaml").read_text(encoding="utf-8"))
+
+
+def measured(experiment):
+    return resources.measured(MEASURED, config["scale"], experiment)
+
+
+def minutes(experiment, wildcards, attempt, n_seeds=None):
+    chosen = cell(experiment, wildcards)
+    return resources.minutes(chosen, n_seeds or len(chosen.seeds), measured(experiment)["seconds"], attempt)
+
+
+def megabytes(experiment, attempt):
+    return resources.memory(measured(experiment)["memory"], attempt)
 
 
 def plugin(cell):
@@ -68,22 +114,17 @@ def digest(data_set):
     return catalogue.digest(data_set, catalogue.data_root())
 
 
-@functools.cache
-def digest_of_file(name):
-    """SHA-256 of an input of a cell, by its name in cell.json, now; None where it is not there."""
-    root, _, inside = name.partition("/")
-    path = catalogue.roots().get(root, Path(os.devnull)) / inside
-    return files.sha256(path) if path.is_file() else None
-
-
 def again_if_stale(experiment, wildcards):
     """No input, but a cell that does not agree with the plan is put on Snakemake's list of jobs that it is made to run.
 
     Snakemake compares with what it remembers in the working folder, and that does not travel with results.
     """
+    if not planning():
+        return []
     chosen = cell(experiment, wildcards)
     folder = Path(f"{ROOT}/cells/{experiment}/{chosen.id}")
-    why = stale.reason(chosen, folder, experiments.fingerprint(chosen), config["device"], digest_of_file)
+    differing = functools.partial(catalogue.differing, data_sets=experiments.data_sets(chosen), root=catalogue.data_root())
+    why = stale.reason(chosen, folder, experiments.fingerprint(chosen), config["device"], differing)
     if why:
         logger.info(f"{folder} is computed again: its {why} changed")
         workflow.dag.forcefiles.add(f"{folder}/cell.json")
@@ -92,7 +133,7 @@ def again_if_stale(experiment, wildcards):
 
 def again_if_changed(wildcards):
     """The same for the configuration that is kept: that of an earlier run may stand there."""
-    if not files.holds(f"{ROOT}/config.json", CONFIGURATION):
+    if planning() and not files.holds(f"{ROOT}/config.json", CONFIGURATION):
         workflow.dag.forcefiles.add(f"{ROOT}/config.json")
     return []
 
@@ -102,7 +143,7 @@ def again_if_unknown(path):
 
     def check(wildcards):
         name = path.format(**wildcards)
-        if os.path.exists(name) and not workflow.persistence.metadata(IOFile(name)):
+        if planning() and os.path.exists(name) and not workflow.persistence.metadata(IOFile(name)):
             workflow.dag.forcefiles.add(name)
         return []
 
@@ -111,6 +152,12 @@ def again_if_unknown(path):
 
 def cell_files(experiment=None):
     return [f"{ROOT}/cells/{name}/cell.json" for name, cell in CELLS.items() if experiment in (None, cell.experiment)]
+
+
+def seed_files(experiment, wildcards):
+    """The seeds of a cell, where each is a job."""
+    folder = f"{ROOT}/cells/{experiment}/{wildcards.cell}"
+    return [f"{folder}/seed-{seed}.pt" for seed in cell(experiment, wildcards).seeds] if SEEDS_APART else []
 
 
 def planned(experiment=None):
@@ -146,15 +193,34 @@ def code(*parts):
     return provenance.fingerprint(*(f"pudle.{name}" for name in parts))
 
 
+def refuse_while_queued():
+    """Jobs of this run that SLURM still has, as a main process leaves them that was killed, would be submitted a second time."""
+    if not shutil.which("squeue"):
+        return
+    known = {number.split("_")[0] for job in workflow.dag.jobs for number in workflow.persistence.external_jobids(job)}
+    listed = subprocess.run(["squeue", "--noheader", "--format=%F"], capture_output=True, text=True).stdout.split()
+    queued = " ".join(sorted(known.intersection(listed), key=int))
+    if queued:
+        raise WorkflowError(
+            f"{ROOT}: SLURM still has jobs of an earlier run: {queued}. Wait until they have ended, or cancel them: scancel {queued}"
+        )
+
+
 onstart:
     try:
+        if workflow.local_exec:
+            experiments.require_gpu(config, OVERLAYS, OPTIONS)
         Path(ROOT).mkdir(parents=True, exist_ok=True)
         LOCK.acquire(timeout=0)
+        refuse_while_queued()
         files.sweep(ROOT)
+    except PudleError as error:
+        raise WorkflowError(str(error)) from None
     except Timeout:
         raise WorkflowError(f"{ROOT} is in use by another run of this workflow: wait for it to end") from None
     except OSError as error:
         raise WorkflowError(f"{ROOT} cannot be written to: {error.strerror}; nothing was run") from None
     SOCKET.server = job_server.start(SOCKET.name)
-    # With a limit of jobs in a second, each round of Snakemake's scheduler starts a timer that starts another round: they pile up.
-    workflow.scheduler.job_rate_limiter = None
+    if workflow.local_exec:
+        # With a limit of jobs in a second, each round of Snakemake's scheduler starts a timer that starts another round: they pile up.
+        workflow.scheduler.job_rate_limiter = None

@@ -26,8 +26,13 @@ for experiment in EXPERIMENTS:
             f"{ROOT}/figures/{experiment}/captions.md",
         log:
             f"{ROOT}/logs/figures/{experiment}.log",
+        localrule: True
         conda:
             "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=lambda wildcards, attempt: 30 * attempt,
         params:
             root=lambda wildcards: ROOT,
             experiment=experiment,

@@ -13,8 +13,13 @@ rule report:
         report(f"{ROOT}/report/index.html", caption="../report/page.rst", category="Verdicts", labels={"table": "page"}),
     log:
         f"{ROOT}/logs/report.log",
+    localrule: True
     conda:
         "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         root=lambda wildcards: ROOT,
         fingerprint=code("analysis.report"),

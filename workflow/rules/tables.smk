@@ -1,4 +1,4 @@
-# The configuration of this run, merged from all its files. Stages read it; cells are given their settings.
+# The configuration of this run, merged from all its files. Cells and stages read it, whatever becomes of those files meanwhile.
 rule configuration:
     input:
         again_if_changed,
@@ -6,8 +6,14 @@ rule configuration:
         f"{ROOT}/config.json",
     log:
         f"{ROOT}/logs/configuration.log",
+    priority: 3  # every cell waits for it
+    localrule: True
     conda:
         "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         root=lambda wildcards: ROOT,
         configuration=CONFIGURATION,
@@ -25,8 +31,13 @@ rule coverage:
         report(f"{ROOT}/cells.csv", caption="../report/coverage.rst", category="Verdicts", labels={"table": "coverage"}),
     log:
         f"{ROOT}/logs/coverage.log",
+    localrule: True
     conda:
         "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         root=lambda wildcards: ROOT,
         planned=planned(),
@@ -49,8 +60,13 @@ rule tables:
         ),
     log:
         f"{ROOT}/logs/tables/{{experiment}}.log",
+    localrule: True
     conda:
         "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         root=lambda wildcards: ROOT,
         planned=lambda wildcards: planned(wildcards.experiment),

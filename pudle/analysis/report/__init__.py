@@ -45,7 +45,7 @@ _WIDEST = 1600  # pixels
 
 
 class Picture(NamedTuple):
-    """A figure as the page shows it: ``image`` is a ``data:`` address, ``numbers`` one or a link to the file.
+    """A figure as the page shows it: ``image`` is a ``data:`` address, ``size`` its pixels, ``numbers`` an address or a link to the file.
 
     paper : what the paper shows with it, in a sentence; empty for other figures
     distance : the largest distance to a published curve, in words; empty where none is drawn
@@ -57,6 +57,7 @@ class Picture(NamedTuple):
     caption: str
     paper: str
     image: str
+    size: tuple[int, int]
     numbers: str
     distance: str
     claims: list
@@ -85,14 +86,15 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping
     }
     drawn = {
         name: [figure for figure in figures[name] if _stem(root, name, figure).with_suffix(".svg").exists()]
-        for name in sorted(coverage.experiment.unique())
+        for name in figures
+        if (coverage.experiment == name).any()
     }
     pictures = {name: [_picture(root, name, figure, claims, along) for figure in drawn[name]] for name in drawn}
     here = resources.files(__name__)
-    return environment.from_string(here.joinpath("page.html").read_text()).render(
+    return environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8")).render(
         scale=scale,
-        style=here.joinpath("page.css").read_text(),
-        script=here.joinpath("page.js").read_text(),
+        style=here.joinpath("page.css").read_text(encoding="utf-8"),
+        script=here.joinpath("page.js").read_text(encoding="utf-8"),
         verdicts={verdict: int((claims[~is_ours(claims)].verdict == verdict).sum()) for verdict in VERDICTS},
         claims=list(claims[~is_ours(claims)].fillna({"note": ""}).itertuples()),
         beyond_title=BEYOND,
@@ -124,7 +126,9 @@ def _stem(root: Path, experiment: str, figure: Figure) -> Path:
 def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, along: pd.DataFrame) -> Picture:
     stem = _stem(root, experiment, figure)
     table = stem.with_suffix(".csv")
-    names = set(files.read_csv(table, ["curve"]).curve.dropna()) if "curve" in table.read_text()[:1000] else set()
+    names = (
+        set(files.read_csv(table, ["curve"]).curve.dropna()) if "curve" in table.read_text(encoding="utf-8")[:1000] else set()
+    )
     near = along[along.curve.isin(names) & along.farthest.notna()]
     rests = claims[(claims.experiment == experiment) & (claims.figure == figure.name) & ~is_ours(claims)]
     return Picture(
@@ -132,7 +136,7 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
         figure.name,
         figure.caption,
         figure.paper,
-        _image(stem),
+        *_image(stem),
         _address(table.read_bytes(), "text/csv")
         if table.stat().st_size < _EMBEDDED
         else f"../figures/{experiment}/{figure.name}.csv",
@@ -141,16 +145,19 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
     )
 
 
-def _image(stem: Path) -> str:
-    """The figure as vectors; as a picture of at most :data:`_WIDEST` pixels where vectors take too much room, as photographs do."""
+def _image(stem: Path) -> tuple[str, tuple[int, int]]:
+    """The address of the drawing, and its size in pixels.
+
+    Vectors; a picture of at most :data:`_WIDEST` pixels where vectors take too much room, as photographs do.
+    """
     drawn = stem.with_suffix(".svg").read_bytes()
-    if len(drawn) < _LARGEST:
-        return _address(drawn, "image/svg+xml")
     with Image.open(stem.with_suffix(".png")) as picture:
+        if len(drawn) < _LARGEST:
+            return _address(drawn, "image/svg+xml"), picture.size
         small, buffer = picture.convert("RGB"), io.BytesIO()
-        small.thumbnail((_WIDEST, _WIDEST))
-        small.save(buffer, "WebP", quality=85)
-    return _address(buffer.getvalue(), "image/webp")
+    small.thumbnail((_WIDEST, _WIDEST))
+    small.save(buffer, "WebP", quality=85)
+    return _address(buffer.getvalue(), "image/webp"), small.size
 
 
 def _address(content: bytes, kind: str) -> str:

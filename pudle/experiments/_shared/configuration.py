@@ -44,6 +44,12 @@ class Configuration(Model):
             'See "On a GPU". A cell is the same cell on each of them, but a change of this key runs all of them again.'
         )
     )
+    seeds_apart: bool = Field(
+        None,
+        description=(
+            "Whether each seed of a cell is a job, for a cluster, instead of each cell. Results are the same. See docs/cluster.md."
+        ),
+    )
     plugins: Distinct[Annotated[str, Field(min_length=1)]] = Field(
         None,
         description=(

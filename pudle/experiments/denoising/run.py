@@ -36,7 +36,7 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Calla
                 training.score(images, noisy[name], 0, record, prefix="noisy_", data_set=name)
             work = _train if trained else _denoise
             denoised = work(settings, train, test, noisy, seed, record, gradient)
-            if seed == seeds[0]:
+            if record.is_first(seed, seeds):
                 _keep_gallery(test, noisy, denoised, record)
 
 
