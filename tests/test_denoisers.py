@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from convolutions import matrix
 
 from pudle import denoisers, experiments
 from pudle.cli import main
@@ -149,6 +150,11 @@ def test_methods_are_compared_on_the_same_noisy_images():
         if "denoiser" in settings:
             assert rows[rows.quantity == "psnr"].value.tolist() == noisy[0]
     assert noisy[0] == noisy[1]
+    for step in (0, 1):  # the trained network is tied: α‖D‖₂², at every evaluation
+        assert len(rows[(rows.quantity == "step_times_squared_norm") & (rows.step == step)]) == 1
+    dense = matrix(torch.as_tensor(record.arrays["filters/3"])[:, None], 4, 16, 16)
+    last = rows[(rows.quantity == "step_times_squared_norm") & (rows.step == 1)].value.item()
+    assert last == pytest.approx(0.1 * float(torch.linalg.matrix_norm(dense, 2)) ** 2, rel=1e-2)
 
 
 def test_transforms_of_cbpdn_are_planned_without_a_clock_and_keep_to_the_threads(monkeypatch):

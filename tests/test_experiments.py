@@ -299,9 +299,37 @@ def test_claims_command_tells_what_is_contradicted(tmp_path):
         assert _pudle("claims", "--root", str(tmp_path)).exit_code == 1
 
 
+def test_the_claims_of_two_runs_side_by_side(tmp_path):
+    header = "experiment,claim,kind,verdict,effect,low,high,threshold,n_seeds,statement,note\n"
+    line = "learning,{},{},{},{},> 0,3,It holds.,\n"
+    verdicts = {"a": ("SUPPORTED", "SUPPORTED"), "b": ("SUPPORTED", "INCONCLUSIVE"), "c": ("NOT RUN", "CONTRADICTED")}
+    roots = [tmp_path / name for name in ("default", "paper")]
+    for i, root in enumerate(roots):
+        root.mkdir()
+        told = [
+            line.format(name, "paper", of[i], ",," if of[i] == "NOT RUN" else "0.5,0.4,0.6") for name, of in verdicts.items()
+        ]
+        only_here = [line.format("d", "theory", "SUPPORTED", "1,1,1")] * i
+        ours = [line.format("e", "ours", ("SUPPORTED", "CONTRADICTED")[i], "1,1,1")]
+        (root / "claims.csv").write_text(header + "".join([*told, *only_here, *ours]))
+    said = _pudle("claims", "--compare", *map(str, roots))
+    assert said.exit_code == 1 and "4 claims of the paper and its theory. Agree: yes: 1, no: 1, not run: 2." in said.output
+    lines = [[cell.strip() for cell in text.split("|")[2:-1]] for text in said.output.splitlines() if text.startswith("|")]
+    assert lines[0] == ["claim", "kind", "default", "paper", "agree"]
+    known = "0.5 [0.4, 0.6]"
+    assert lines[2:] == [
+        ["a", "paper", f"SUPPORTED, {known}", f"SUPPORTED, {known}", "yes"],
+        ["b", "paper", f"SUPPORTED, {known}", f"INCONCLUSIVE, {known}", "no"],
+        ["c", "paper", "NOT RUN", f"CONTRADICTED, {known}", "not run"],
+        ["d", "theory", "NOT RUN", "SUPPORTED, 1 [1, 1]", "not run"],
+    ]
+    assert _pudle("claims", "--compare", *map(str, roots[:1] * 2)).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("claims", "--compare", "nowhere", "nor here"), "run `snakemake` first"),
         (("claims", "--root", "nowhere"), "run `snakemake` first"),
         (("tables", "lerning"), "did you mean 'learning'"),
         (("controls", "learn"), "unknown experiment with negative controls 'learn'"),

@@ -2,11 +2,14 @@
 
 import gzip
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
+import pudle
 from pudle.analysis.negative_controls import measure
 from pudle.core import convolution
 from pudle.core.interpretation import (
@@ -19,7 +22,9 @@ from pudle.core.interpretation import (
 from pudle.data.digits import load_digits, read_idx
 from pudle.errors import PudleError
 from pudle.experiments.interpretability import controls
-from pudle.experiments.interpretability.run import run
+from pudle.experiments.interpretability.grid import plan
+from pudle.experiments.interpretability.run import run, train_dictionary
+from pudle.harness.record import Record
 
 
 def _data(n=30, m=7, p=5, dtype=torch.float64):
@@ -131,6 +136,53 @@ def test_the_gap_of_outputs_is_that_of_the_relation_however_many_contributors_ar
     whole, few = (measure(run, [settings | {"n_contributors": n}], [0], ()) for n in (None, 60))
     (gap,), (of_few,) = (rows[rows.quantity == "output_gap"].value for rows in (whole, few))
     assert of_few == gap < 1e-2 < few[few.quantity == "rebuilt"].value.min()
+
+
+def test_the_pictures_show_sums_of_all_training_images_and_who_is_in_them_most_and_least():
+    record = Record()
+    settings = controls.STATIONARY | {"epochs": 20, "drop_epochs": [], "n_contributors": 60}
+    run(settings, [0], record)
+    kept = {name.removesuffix("/0"): array for name, array in record.arrays.items()}
+    (train, _), (new, new_labels) = load_digits("digits", [0, 1], "nowhere")
+    x, new = (torch.as_tensor(images).flatten(1) for images in (train, new))
+    dictionary = torch.as_tensor(kept["dictionary"]).flatten(1).T
+    codes, new_codes = (pudle.encode(part, dictionary, lam=0.25, step=0.3, n_layers=20, nonnegative=True) for part in (x, new))
+    firsts = [int((new_labels == label).argmax()) for label in (0, 1)]
+    atom, beta = atom_contributions(codes, 0.5 * len(x)).T, output_contributions(codes, new_codes[firsts], 0.5 * len(x))
+    for name, weights in (("atom", atom[kept["atom/atoms"]]), ("output", beta)):
+        sums = (weights @ x).reshape(kept[f"{name}/estimates"].shape)
+        np.testing.assert_allclose(kept[f"{name}/estimates"], sums, rtol=1e-3, atol=1e-5)
+        ranked, _ = weights.sort(dim=1, descending=True)
+        found = kept["atom/weights" if name == "atom" else "output/beta/weights"]
+        np.testing.assert_allclose(found, torch.cat([ranked[:, :5], ranked[:, -5:]], 1), rtol=1e-3, atol=1e-7)
+    rows = record.rows()
+    last = rows[(rows.quantity == "step_times_squared_norm") & (rows.step == 20)].value.item()
+    assert last == pytest.approx(0.3 * float(torch.linalg.matrix_norm(dictionary, 2)) ** 2, rel=1e-5)
+    counts = kept["histogram/counts_by_class"]  # class, (same, another), bin; among 60 contributors
+    assert counts.sum((1, 2)).tolist() == [60 * (new_labels == label).sum() for label in (0, 1)]
+    assert counts[:, 0].sum(1).min() > 0 < counts[:, 1].sum(1).min()
+
+
+@pytest.mark.parametrize("overlay", ["config.yaml", "paper.yaml"])
+def test_the_relation_is_judged_where_it_is_one(overlay):
+    """On dec with weight decay in full batches, at both scales."""
+    settings = {}
+    for file in ("config.yaml", overlay):
+        settings |= yaml.safe_load((Path(__file__).parents[1] / "config" / file).read_text())["experiments"]["interpretability"]
+    (cell,) = (cell for cell in plan(settings) if cell["estimator"] == "dec")
+    (train, _), _ = load_digits(cell["data_set"], cell["classes"], "nowhere")
+    assert cell["weight_decay"] > 0 and cell["ridge"] is None and cell["batch"] >= len(train)
+
+
+def test_without_weight_decay_training_has_no_ridge_term():
+    """Images that are all zero have codes and gradients of zero: then only weight decay moves the dictionary."""
+    settings = controls.STATIONARY | {"epochs": 3, "drop_epochs": [], "evaluate_every": 3}
+    start = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
+    ends = [
+        train_dictionary(settings | {"weight_decay": decay, "ridge": 1e-3}, torch.zeros(30, 7), 0, Record(), start)
+        for decay in (0.0, 0.5)
+    ]
+    assert ends[0].equal(start) and (ends[1].abs() < start.abs()).all()
 
 
 def test_the_bundled_digits():

@@ -10,6 +10,8 @@ import yaml
 
 from pudle import experiments
 from pudle.analysis import published, style
+from pudle.experiments.denoising import figures as denoising_figures
+from pudle.experiments.denoising import grid as denoising_grid
 from pudle.experiments.robustness.grid import plan
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -23,13 +25,28 @@ def test_every_curve_says_its_source_and_how_it_was_read():
     assert all(points["update"].is_monotonic_increasing for _, points in table.groupby("curve"))
 
 
-def test_published_end_values_are_the_ends_of_their_curves():
-    ends = published.curves().groupby("curve").value.last()
-    values = published.values().set_index("id").published
-    for name in ("baselines-10-pudle-ae-ls", "baselines-40-noodl-as-published", "denoising-0.16-ae-ls"):
-        words = name.split("-")
-        curve = name if name in ends else "-".join([words[0], *words[2:], words[1]])
-        assert ends[curve] == pytest.approx(float(values[name]), rel=0.02)
+def test_published_values_are_the_ends_and_the_rates_of_their_curves():
+    values = published.values()
+    plain = values.assign(where=values["where"].str.replace(r"=\w+:", "=", regex=True))
+    found = published.curves().merge(plain, on=["experiment", "where", "quantity"], suffixes=("", "_of_value"))
+    assert found.id.nunique() > 40
+    for name, points in found.groupby("id"):
+        line = points.rename(columns={"update": "step"})
+        of = {"last": line.value.iloc[-1]} | {
+            at: pick(line[line.step > line.step.max() / 2]) for at, pick in published._LATE.items()
+        }
+        value = points.iloc[0]
+        assert of[value["at"]] == pytest.approx(float(value.published), rel=0.02), name
+    rates = values.set_index("id").published.astype(float).filter(like="unrolling-rate")
+    assert list(rates["unrolling-rate-ae-lasso"] / rates) == pytest.approx([1.23, 1.23, 1], abs=0.01)
+
+
+def test_the_rate_is_the_fall_of_the_logarithm_over_the_second_half():
+    rows = pd.DataFrame([(seed, t, 5 * np.exp(-0.06 * t) + (t <= 5)) for seed in range(3) for t in range(1, 11)])
+    rows.columns = ["seed", "step", "value"]
+    rows = rows.assign(estimator="dec", quantity="gradient_error_local")
+    table = published.compare({"unrolling": rows}, "paper").set_index("id")
+    assert table.loc["unrolling-rate-dec", "ours"] == pytest.approx(0.06)
 
 
 @pytest.mark.parametrize("experiment", ["learning", "unrolling", "baselines", "denoising"])
@@ -139,3 +156,30 @@ def test_a_variant_has_its_curve_where_its_protocol_is_known_and_kept(variant, c
     )
     _, (axis,) = style.panels()
     assert bool(len(published.draw(axis, results, line, {"color": "red"}))) == is_drawn
+
+
+def test_denoising_draws_its_published_curves_at_the_paper_scale_alone():
+    ours = {}
+    drawn = {}
+    for file in ("config.yaml", "paper.yaml"):
+        ours = _merged(ours, yaml.safe_load((CONFIG / file).read_text())["experiments"]["denoising"])
+        cells = [SimpleNamespace(settings=cell) for cell in denoising_grid.plan(ours)]
+        lines = [
+            {key: cell.settings.get(key, "") for key in denoising_grid.VARIES}
+            | {"data_set": "bsd68", "image": "", "quantity": quantity, "step": step}
+            | {"mean": 20.0, "low": 19.0, "high": 21.0, "n_ended": 0}
+            for cell in cells
+            for quantity in ("psnr", "psnr_as_published", "noisy_psnr", "noisy_psnr_as_published")
+            for step in (0, 172800)
+        ]
+        summary = pd.DataFrame(lines)
+        results = SimpleNamespace(experiment="denoising", cells=cells, summary=summary, rows=summary)
+        for draw in (denoising_figures.test_psnr, denoising_figures.curves):
+            figure, plotted = draw(results)
+            dashed = [line for axis in figure.axes for line in axis.lines if line.get_linewidth() < 1 and line.is_dashed()]
+            found = set(plotted["curve"].dropna()) if "curve" in plotted else set()
+            assert len(dashed) == len(found)
+            drawn[ours["crop"], draw.__name__] = found
+    every = set(published.curves().curve[published.curves().experiment == "denoising"])
+    at_main = {"denoising-dec-0.16", "denoising-ae-ls-0.16", "denoising-ae-lasso-0.16"}
+    assert drawn == {(65, "test_psnr"): set(), (65, "curves"): set(), (129, "test_psnr"): at_main, (129, "curves"): every}

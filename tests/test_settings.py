@@ -111,6 +111,23 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
             "experiments: {interpretability: {estimator: dec}}",
             ["dec_layers = [15]", "n_layers = [15, 50]", "trained already"],
         ),
+        (
+            "experiments: {interpretability: {dec: {epochs: 100}}}",
+            [
+                "interpretability.drop_epochs = [1400, 1700] (",
+                "interpretability.dec.epochs = 100 (",
+                "mine.yaml, line 1",
+                "ends before epoch 1400",
+            ],
+        ),
+        (
+            "experiments: {interpretability: {dec: {data_set: mnist}}}",
+            ["mine.yaml, line 1", "'experiments.interpretability.dec.data_set'", "'mnist' is missing"],
+        ),
+        (
+            "experiments: {interpretability: {dec: {epoch: 3}}}",
+            ["unknown key 'experiments.interpretability.dec.epoch'", "did you mean 'epochs'"],
+        ),
         (_best("crop: 65", "crop: 64"), ["networks.untied.crop = 64", "stride = 4", "multiple of stride"]),
         (_best("margin: 8", "margin: 33"), ["networks.untied.margin = 33", "crop = 65", "nothing"]),
         (_best("test: bsd68", "test: cbsd432"), ["train = cbsd432", "test = cbsd432"]),

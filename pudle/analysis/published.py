@@ -4,7 +4,8 @@
 the value, how far ours may be from it, its source and how it was read, and where the protocols differ.
 In ``where``, ``min:10`` is 10 at the paper scale, and
 the smallest value of the setting at others, which have other sizes; so are ``max`` the largest and ``first`` the one that comes
-first. ``at`` is the last update, or the lowest or highest value over the second half of them.
+first. ``at`` is the last update; the lowest or highest value over the second half of them; or over that half the rate, the fall of the
+value's logarithm for each layer or update.
 
 What a comparison may say depends on the scale. Paper scale: *replicates*, if our mean is within the tolerance of the published value; else
 *cannot tell*, if the published value lies in the 95 % Student-t interval of ours over seeds; else *differs*. *Too few seeds* are less
@@ -19,11 +20,16 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from pudle.analysis.statistics import MIN_SEEDS, Interval, t_interval
+from pudle.analysis.statistics import MIN_SEEDS, Interval, slope, t_interval
 from pudle.harness.settings import read
 
 _DATA = resources.files("pudle.published")
 PAPER = "paper"
+_LATE = {
+    "lowest": lambda line: line.value.min(),
+    "highest": lambda line: line.value.max(),
+    "rate": lambda line: -slope(line.step, np.log(line.value))[0],
+}
 _PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
 RULE = (
     "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our "
@@ -115,8 +121,8 @@ def _ours(rows: pd.DataFrame, value, scale: str) -> tuple[Interval, int]:
     if value.at == "last":
         by_seed = chosen.sort_values("step").groupby("seed").value.last()
     else:
-        late = chosen[chosen.step > chosen.step.max() / 2].groupby("seed").value
-        by_seed = {"lowest": late.min, "highest": late.max}[value.at]()
+        late = chosen[chosen.step > chosen.step.max() / 2].groupby("seed")[["step", "value"]]
+        by_seed = late.apply(_LATE[value.at])
     values = by_seed.to_numpy()
     if not value.tolerance.endswith("%"):
         return t_interval(values), len(values)

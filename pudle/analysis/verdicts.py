@@ -17,7 +17,7 @@ and the effect size: the mean distance to the threshold in standard deviations o
 that a claim added later cannot change it; the column p_holm tells what survives the correction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -60,6 +60,34 @@ def counted(table: pd.DataFrame) -> str:
     if len(table) and is_ours(table).all():
         return ", ".join(f"{worded('ours', verdict)}: {count}" for verdict, count in counts.items())
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+
+
+def side_by_side(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts of two claims tables on the claims of the paper and its theory: experiment, claim, kind, both verdicts and effects.
+
+    agree : "yes" or "no"; "not run" where a table lacks the claim or has no rows for it
+    """
+    keys, told = ["experiment", "claim", "kind"], ["verdict", "effect", "low", "high"]
+    tables = [table.loc[~is_ours(table), [*keys, *told]] for table in (first, second)]
+    both = pd.merge(*tables, on=keys, how="outer", suffixes=("_first", "_second"), sort=False)
+    verdicts = ["verdict_first", "verdict_second"]
+    both[verdicts] = both[verdicts].fillna("NOT RUN")
+    same = (both.verdict_first == both.verdict_second).map({True: "yes", False: "no"})
+    return both.assign(agree=same.where((both[verdicts] != "NOT RUN").all(axis=1), "not run"))
+
+
+def side_by_side_markdown(table: pd.DataFrame, names: Sequence[str]) -> str:
+    """The table of :func:`side_by_side` for reading; ``names`` of the two runs."""
+    shown = {"experiment": table.experiment, "claim": table.claim, "kind": table.kind}
+    for name, place in zip(names, ("first", "second"), strict=True):
+        effects = zip(*(table[f"{column}_{place}"] for column in ("verdict", "effect", "low", "high")), strict=True)
+        shown[name] = [
+            verdict if np.isnan(effect) else f"{verdict}, {effect:.3g} [{low:.3g}, {high:.3g}]"
+            for verdict, effect, low, high in effects
+        ]
+    counts = ", ".join(f"{word}: {(table.agree == word).sum()}" for word in ("yes", "no", "not run"))
+    lines = pd.DataFrame(shown | {"agree": table.agree}).to_markdown(index=False, disable_numparse=True)
+    return f"{len(table)} claims of the paper and its theory. Agree: {counts}.\n\n{lines}"
 
 
 def markdown(table: pd.DataFrame, scale: str) -> str:

@@ -63,18 +63,26 @@ for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS):
 @click.option(
     "--describe", is_flag=True, help="Print what every claim says and how it is judged, as docs/claims.md does, instead."
 )
-def claims(root: Path, scale: str | None, describe: bool):
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="ROOT ROOT",
+    help="Set the verdicts of two runs side by side instead; exit with status 1 if two differ.",
+)
+def claims(root: Path, scale: str | None, describe: bool, compare: tuple[Path, Path] | None):
     """Print the verdicts; exit with status 1 if a claim of the paper or of its theory is contradicted."""
     if describe:
         click.echo(described_claims())
         return
-    path = (Path("results") / scale if scale else root) / "claims.csv"
-    if not path.exists():
-        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
-    from pudle.analysis.verdicts import BEYOND, counted, is_ours, worded
+    from pudle.analysis.verdicts import BEYOND, counted, is_ours, side_by_side, side_by_side_markdown, worded
 
-    numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
-    table = files.read_csv(path, ["experiment", "kind", "verdict", "statement", "threshold", "note", *numbers], dtype=numbers)
+    if compare:
+        table = side_by_side(*map(_claims_of, compare))
+        names = [path.name for path in compare] if compare[0].name != compare[1].name else list(map(str, compare))
+        click.echo(side_by_side_markdown(table, names))
+        sys.exit(int((table.agree == "no").any()))
+    table = _claims_of(Path("results") / scale if scale else root)
     headline, ours = table[~is_ours(table)], table[is_ours(table)]
     for title, part in (("The paper and its theory", headline), (BEYOND, ours)):
         click.echo(f"{title}: {counted(part)}")
@@ -82,6 +90,16 @@ def claims(root: Path, scale: str | None, describe: bool):
             effect = f"{row.effect:.3g} [{row.low:.3g}, {row.high:.3g}] {row.threshold}" if row.n_seeds else str(row.note)
             click.echo(f"{worded(row.kind, row.verdict):<18} {row.experiment}: {row.statement} ({effect})")
     sys.exit(int((headline.verdict == "CONTRADICTED").any()))
+
+
+def _claims_of(root: Path):
+    """The claims table of a run."""
+    path = root / "claims.csv"
+    if not path.exists():
+        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
+    numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
+    columns = ["experiment", "claim", "kind", "verdict", "statement", "threshold", "note", *numbers]
+    return files.read_csv(path, columns, dtype=numbers)
 
 
 def described_claims() -> str:
@@ -132,7 +150,7 @@ def keys_table() -> str:
     def walk(schema: dict, definitions: dict, prefix: str) -> None:
         for key, entry in schema["properties"].items():
             inside = definitions.get(entry.get("$ref", "").rpartition("/")[2])
-            if inside:
+            if inside and any("description" in part for part in inside["properties"].values()):
                 walk(inside, definitions, f"{prefix}{key}.")
             elif "description" in entry:
                 rows.append(f"| `{prefix}{key}` | {_kind(entry)} | {entry['description']} |")
@@ -149,6 +167,8 @@ def keys_table() -> str:
 def _kind(entry: dict) -> str:
     """The type of a setting, or its values, from its JSON schema."""
     values = entry.get("enum") or entry.get("items", {}).get("enum") or ([entry["const"]] if "const" in entry else None)
+    if "$ref" in entry:
+        return "object"
     if values:
         return ", ".join(f"`{value}`" for value in values)
     return entry["type"] if "type" in entry else " or ".join(map(_kind, entry["anyOf"]))

@@ -33,6 +33,7 @@ _LOOKS = {
     "untied": ("untied, learned thresholds", "#D55E00", "-"),
     "two-hours": ("untied, ten times the updates", "#CC79A7", "-"),
     "codes": ("codes", "#4D4D4D", "-"),
+    "true-code": ("true code $z^*$", "#D55E00", "-"),
     "noisy": ("noisy input", "#999999", ":"),
     "nlm": ("non-local means", "#56B4E9", "--"),
     "wavelet": ("wavelets", "#CC79A7", "--"),

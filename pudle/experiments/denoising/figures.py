@@ -5,9 +5,8 @@ import pandas as pd
 
 import pudle.experiments.denoising.galleries as galleries
 import pudle.experiments.denoising.slices as slices
-from pudle.analysis import style
+from pudle.analysis import published, style
 from pudle.analysis.figure import Figure
-from pudle.analysis.published import values as published
 from pudle.analysis.statistics import holm, t_interval, t_test
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines, look
@@ -19,13 +18,48 @@ def test_psnr(results: Results):
     table = _means(results)
     table = slices.in_proportion(table[table.sigma == slices.main_sigma(table)])
     figure, axes = style.panels(2, width=2.9, height=3.0)
+    drawn = []
     for axis, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
         for look_, line in lines(table[table.quantity == quantity], str, "estimator"):
-            style.draw_band(axis, line, **look_)
+            drawn.append(_line(axis, results, line, look_))
         axis.axhline(table[table.quantity == f"noisy_{quantity}"]["mean"].mean(), **look("noisy"))
         axis.set(xlabel="update", ylabel=label)
     style.legend_below(figure, axes, 3)
-    return figure, table[table.quantity.isin([*QUANTITIES, *(f"noisy_{quantity}" for quantity in QUANTITIES)])]
+    shown = table[table.quantity.isin([*QUANTITIES, *(f"noisy_{quantity}" for quantity in QUANTITIES)])]
+    return figure, pd.concat([shown, *drawn], ignore_index=True)
+
+
+def curves(results: Results):
+    """Above: a panel for each soft λ at the main noise; below: for each hard threshold."""
+    table = _means(results)
+    table = table[(table.sigma == slices.main_sigma(table)) & (table.quantity == "psnr_as_published")]
+    hard = table[(table.variant == "") & table.threshold.notna()]
+    panels = [
+        [(f"{symbol} = {level:g}", line) for level, line in part.groupby(key)]
+        for symbol, key, part in (("λ", "lam", slices.soft(table)), ("hard, b", "threshold", hard))
+    ]
+    columns = max(map(len, panels))
+    figure, axes = style.panels(2 * columns, rows=2, width=1.9, height=2.0, sharey=True)
+    drawn = []
+    for row, part in zip(axes.reshape(2, columns), panels, strict=True):
+        for axis, (title, panel) in zip(row, part, strict=False):
+            for look_, line in lines(panel, str, "estimator"):
+                drawn.append(_line(axis, results, line, look_))
+            axis.set_title(title)
+        for axis in row[len(part) :]:
+            axis.axis("off")
+    for axis in axes:
+        axis.locator_params(axis="x", nbins=3)
+        axis.set_xlabel("update")
+    figure.supylabel(QUANTITIES["psnr_as_published"], fontsize="medium")
+    style.legend_below(figure, axes, 3)
+    return figure, pd.concat([slices.soft(table), hard, *drawn], ignore_index=True)
+
+
+def _line(axis, results: Results, line: pd.DataFrame, look_: dict[str, str]) -> pd.DataFrame:
+    """Draw a line of means, and the published curve beside it; returns what was drawn of that one."""
+    style.draw_band(axis, line, **look_)
+    return published.draw(axis, results, results.summary.loc[line.index], look_)  # which has σ and λ as they were set
 
 
 def psnr_over_lam(results: Results):
@@ -159,7 +193,7 @@ def _ends(table: pd.DataFrame) -> pd.DataFrame:
 
 def _cited(data_set: str) -> pd.DataFrame:
     """Published PSNR (peak 1, σ = 25) of methods that are cited and not run; they hold for BSD68 alone."""
-    table = published()
+    table = published.values()
     table = table[(table.group == "denoising-cited") & (data_set == "bsd68")]
     return table.assign(
         name=table.id.str.removeprefix("denoising-cited-") + " (cited, not run)", published=table.published.astype(float)
@@ -170,9 +204,16 @@ FIGURES = (
     Figure(
         "test_psnr",
         "PSNR on the test images over updates, mean over images; left with peak 1, right with the paper's "
-        "peak and estimates clamped to [0, 1]. Main σ and λ.",
+        "peak and estimates clamped to [0, 1]. Main σ and λ. " + published.CAPTION,
         test_psnr,
         paper="ae-ls learns filters that denoise better than those of dec; ae-lasso fails to.",
+    ),
+    Figure(
+        "curves",
+        "PSNR as published over updates at the main noise: above for each λ, below for each hard threshold b. "
+        + published.CAPTION,
+        curves,
+        paper="ae-ls ends above dec at every λ, and hard thresholds come close.",
     ),
     Figure(
         "psnr_over_lam",

@@ -59,7 +59,8 @@ CLAIMS = (
         id="relation-approached",
         kind="theory",
         statement="Trained with weight decay, the dictionary comes to the weighted sum of training images that the relation says.",
-        place=f"{_PLACE}: the stationarity of the loss with weight decay and codes held constant, so of dec, trained in full batches",
+        place=f"{_PLACE}: the stationarity of the loss with weight decay and codes held constant, so of dec, trained in full batches; "
+        "on the small digits at both scales, where training nears a standstill",
         effect="‖D − XᵀC‖ / ‖D‖ after training with dec over the smallest within the first tenth of training",
         estimate=lambda rows: _residual(_of_dec(rows)) / _early(_of_dec(rows)),
         below=1,

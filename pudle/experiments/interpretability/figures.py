@@ -29,8 +29,12 @@ def _pictures(results: Results) -> tuple[dict[str, np.ndarray], int, str]:
 
 def _cells(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     """Colour, label and rows of each cell."""
-    groups = table.groupby(["estimator", "n_layers"])
-    return [(colour, f"{name}, $T = {n}$", rows) for colour, ((name, n), rows) in zip(COLOURS, groups, strict=False)]
+    groups = table.groupby(["estimator", "n_layers", "data_set"])
+    of = "" if table.data_set.nunique() < 2 else ", {}"
+    return [
+        (colour, f"{name}, $T = {n}$" + of.format(data_set), rows)
+        for colour, ((name, n, data_set), rows) in zip(COLOURS, groups, strict=False)
+    ]
 
 
 def _lines(quantity: str, x_label: str, y_label: str, mark: tuple[float, str] | None = None, bottom: float | None = None):
@@ -68,33 +72,69 @@ def dictionary(results: Results):
 def atoms(results: Results):
     arrays, seed, name = _pictures(results)
     chosen = arrays.get("atom/atoms", np.empty(0, int))
-    figure, axis = _table(len(chosen), 11)
+    heads = {0: "learned", 1: "estimate", 4.3: "contribute most", 9.6: "contribute least"}
+    figure, axis = _table(len(chosen), 12.6, heads if len(chosen) else {})
     numbers = []
     for row, atom in enumerate(chosen):
         _tile(axis, row, 0, arrays["dictionary"][atom], f"atom {atom}")
-        shown = zip(arrays["atom/images"][row], arrays["atom/weights"][row], strict=True)
-        for rank, (image, weight) in enumerate(shown):
-            _tile(axis, row, rank + 1, image, f"{weight:+.2g}")
-            numbers.append({"atom": atom, "place": rank + 1 if rank < 5 else rank - 10, "contribution": weight, "seed": seed})
+        _tile(axis, row, 1, arrays["atom/estimates"][row], "")
+        for column, place, image, weight, _ in _contributors(arrays, "atom", row):
+            _tile(axis, row, 2.3 + column, image, f"{weight:+#.2g}")
+            numbers.append({"atom": atom, "place": place, "contribution": weight, "seed": seed})
     return figure, pd.DataFrame(numbers or [{"note": name}])
 
 
 def outputs(results: Results):
     arrays, seed, name = _pictures(results)
     classes = arrays.get("output/labels", np.empty(0, int))
-    figure, axis = _table(len(classes), 19)
+    heads = {
+        0: "image",
+        1: r"$D z$",
+        2: "estimate",
+        5.3: "contribute most",
+        10.6: "contribute least",
+        15.9: "most similar codes",
+    }
+    figure, axis = _table(len(classes), 18.9, heads if len(classes) else {})
     numbers = []
     for row, label in enumerate(classes):
         _tile(axis, row, 0, arrays["output/new"][row], f"a {label}")
-        _tile(axis, row, 1, arrays["output/outputs"][row], r"$\hat x$")
-        for kind, first in (("beta", 2), ("similarity", 11)):
-            found = (arrays[f"output/{kind}/{what}"][row] for what in ("images", "weights", "labels"))
-            for rank, (image, weight, of) in enumerate(zip(*found, strict=True)):
-                _tile(axis, row, first + rank, image, f"{weight:.2g}", "black" if of == label else "#D55E00")
-                numbers.append(
-                    {"class": label, "by": kind, "rank": rank + 1, "weight": weight, "class_found": of, "seed": seed}
-                )
+        _tile(axis, row, 1, arrays["output/outputs"][row], "")
+        _tile(axis, row, 2, arrays["output/estimates"][row], "")
+        for kind, first, text in (("beta", 3.3, "{:+#.2g}"), ("similarity", 13.9, "{:.2f}")):
+            for column, place, image, weight, of in _contributors(arrays, f"output/{kind}", row):
+                _tile(axis, row, first + column, image, text.format(weight), "black" if of == label else "#D55E00")
+                numbers.append({"class": label, "by": kind, "place": place, "weight": weight, "class_found": of, "seed": seed})
     return figure, pd.DataFrame(numbers or [{"note": name}])
+
+
+def _contributors(arrays: dict, name: str, row: int):
+    """(column, place, image, weight, class) of what contributes most and, after a gap, least: places 1 to 5, and -5 to -1."""
+    found = (arrays[f"{name}/{what}"][row] for what in ("images", "weights", "labels"))
+    for rank, picture in enumerate(zip(*found, strict=True)):
+        yield (rank, rank + 1, *picture) if rank < 5 else (rank + 0.3, rank - 10, *picture)
+
+
+def similarity(results: Results):
+    """A panel for each class of test images."""
+    arrays, seed, name = _pictures(results)
+    classes = arrays.get("histogram/classes", np.zeros(1, int))
+    counts = arrays.get("histogram/counts_by_class", np.ones((1, 2, 1), int))
+    edges = np.linspace(0, 1, counts.shape[2] + 1)
+    shares = counts / np.maximum(counts.sum(2, keepdims=True), 1)
+    figure, axes = style.panels(len(classes), width=1.7, height=2.2, sharey=True)
+    looks = (("same", "the same class", COLOURS[0], True), ("another", "other classes", COLOURS[1], False))
+    frames = []
+    for axis, label, both, of in zip(axes, classes, shares, counts, strict=True):
+        for (word, words, colour, fill), share, count in zip(looks, both, of, strict=True):
+            axis.stairs(share, edges, color=colour, fill=fill, alpha=0.5 if fill else 1, linewidth=1.4, label=words)
+            bins = {"low": edges[:-1], "high": edges[1:], "pairs": count, "share": share}
+            frames.append(pd.DataFrame({"class": label, "of": word, **bins, "seed": seed}))
+        axis.set(title=f"test images of a {label}", xlim=(0, 1), xlabel="cosine of the codes")
+    axes[0].set_ylabel(f"share of pairs\n({name})")
+    figure.get_layout_engine().set(w_pad=0.06)
+    style.legend_below(figure, axes, 2)
+    return figure, pd.concat(frames, ignore_index=True)
 
 
 def histogram(results: Results):
@@ -166,19 +206,21 @@ def _show(axis, image, title: str) -> None:
     axis.axis("off")
 
 
-def _table(rows: int, columns: int):
-    """A figure with one axis, for a table of images: an axis for each would take seconds to lay out."""
-    figure, (axis,) = style.panels(width=0.53 * columns, height=0.66 * max(1, rows))
+def _table(rows: int, columns: float, heads: dict[float, str]):
+    """A figure with one axis, for a table of images: an axis for each would take seconds to lay out. ``heads``: column → title."""
+    figure, (axis,) = style.panels(width=0.53 * columns, height=0.7 * max(1, rows) + 0.2)
     axis.axis("off")
+    for column, title in heads.items():
+        axis.text(1.1 * column + 0.5, 1.38, title, fontsize=7, ha="center", va="bottom")
     return figure, axis
 
 
-def _tile(axis, row: int, column: int, image: np.ndarray, title: str, colour: str = "black") -> None:
+def _tile(axis, row: int, column: float, image: np.ndarray, title: str, colour: str = "black") -> None:
     """One image (h, w) of the table, each in its own range of greys, with its title above."""
-    bottom = -1.35 * row
-    axis.imshow(image, cmap="gray", extent=(1.1 * column, 1.1 * column + 1, bottom, bottom + 1))
-    axis.text(1.1 * column + 0.5, bottom + 1.03, title, fontsize=6, ha="center", va="bottom", color=colour)
-    axis.set(xlim=(0, 1.1 * column + 1), ylim=(bottom, 1.35))  # each image sets them to its own
+    left, bottom = 1.1 * column, -1.45 * row
+    axis.imshow(image, cmap="gray", extent=(left, left + 1, bottom, bottom + 1))
+    axis.text(left + 0.5, bottom + 1.04, title, fontsize=6, ha="center", va="bottom", color=colour)
+    axis.set(xlim=(0, left + 1), ylim=(bottom, 1.7))  # each image sets them to its own
 
 
 FIGURES = (
@@ -195,14 +237,25 @@ FIGURES = (
     ),
     Figure(
         "atoms",
-        "The four most used atoms; for each the five training images that contribute most, and the five that are subtracted most.",
+        "The four most used atoms, as learned and as the sum of all training images that the relation gives (estimate); the five "
+        "training images that contribute most to each and the five that contribute least, with their weights (first seed).",
         atoms,
+        paper="An atom is a weighted sum of training images, and the images that weigh most look like it.",
     ),
     Figure(
         "outputs",
-        "A test image of each class and its output; the eight training images with the largest β, and the eight with the most similar "
-        "codes. Numbers: β, and the cosine of the codes; orange where the class is another.",
+        "A test image of each class, its output D z, and the same sum for the output (estimate); the five training images that "
+        "contribute most and the five that contribute least, with their weights β, and the five with the most similar codes, with the "
+        "cosine; orange where the class is another (first seed).",
         outputs,
+        paper="An output is a weighted sum of training images, most of them of the class of the input.",
+    ),
+    Figure(
+        "similarity",
+        "How similar the codes of test images are to those of the training images of the same class, and of other classes: "
+        "histograms over all pairs, each divided by its number of pairs (first seed).",
+        similarity,
+        paper="Codes are more similar within a class than between classes.",
     ),
     Figure("beta_histogram", "Contributions of all training images to all outputs (first seed).", histogram),
     Figure(

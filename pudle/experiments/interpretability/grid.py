@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 
 from pudle.harness.cells import grid
 
-VARIES = ("estimator", "n_layers")
+VARIES = ("data_set", "estimator", "n_layers")
 
 
 def plan(settings: Mapping) -> Iterator[dict]:
-    fixed = {key: value for key, value in settings.items() if key != "dec_layers"}
+    fixed = {key: value for key, value in settings.items() if key not in ("dec_layers", "dec")}
     yield from grid(fixed, n_layers="n_layers")
-    yield from grid(fixed | {"estimator": "dec", "n_layers": settings["dec_layers"]}, n_layers="n_layers")
+    yield from grid(fixed | settings["dec"] | {"estimator": "dec", "n_layers": settings["dec_layers"]}, n_layers="n_layers")
 
 
 def data_sets(settings: Mapping) -> list[str]:

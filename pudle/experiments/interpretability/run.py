@@ -18,6 +18,7 @@ from pudle.harness.record import Record
 
 TOP = 10  # contributors whose class is looked at
 FEW = 0.05  # share of the training images that is called a few per cent
+BINS = 40  # of the likeness of codes
 KEPT = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # contributors that an output is rebuilt from
 
 
@@ -101,7 +102,8 @@ def _interpret(
     for i, value in enumerate(torch.linalg.svdvals(codes.double()).tolist(), start=1):
         record.add(i, {"singular_value": value})
     _remove(x, codes, ridge, draw, record, order)
-    _keep_pictures(dictionary, (x, labels, codes), (new, new_labels, outputs), beta, likeness, ridge, shape, record)
+    _keep_pictures(settings, dictionary, explained, train, test, shape, record)
+    _keep_histograms((labels, codes), new_labels, beta, likeness, record)
 
 
 def _some(x: Tensor, labels: np.ndarray, count: int | None, draw: np.random.Generator) -> tuple[Tensor, np.ndarray]:
@@ -155,32 +157,52 @@ def _remove(x: Tensor, codes: Tensor, ridge: float, draw: np.random.Generator, r
             record.add(rank, {f"moved_{name}": moved.norm() / whole[:, atom].norm().clamp_min(1e-12)})
 
 
-def _keep_pictures(dictionary, train, test, beta, likeness, ridge, shape, record) -> None:
-    """Arrays for the figures, of images as (…, h, w)."""
-    (x, labels, codes), (new, new_labels, outputs) = train, test
-    images = x.reshape(-1, *shape)
-    usage = codes.mean(0)
+def _keep_pictures(
+    settings: Mapping, dictionary: Tensor, explained: Tensor, train: tuple, test: tuple, shape: tuple, record: Record
+) -> None:
+    """Arrays for the figures, of images as (…, h, w). Contributions are those of all training images, which sum to ``explained``."""
+    (x, labels), (new, new_labels) = train, test
+    unrolling = _unrolling(settings)
+    codes, new_codes = (encode(part, dictionary, **vars(unrolling)) for part in (x, new))
+    ridge = len(x) * settings["weight_decay"] or settings["ridge"]
+    images, usage = x.reshape(-1, *shape), codes.mean(0)
     record.array("dictionary", dictionary.T.reshape(-1, *shape))
     record.array("usage", usage)
-    contributions = atom_contributions(codes, ridge)
     atoms = usage.topk(min(4, len(usage))).indices
-    order = contributions[:, atoms].argsort(dim=0, descending=True).T
-    chosen = torch.cat([order[:, :5], order[:, -5:]], 1)
-    record.array("atom/atoms", atoms)
-    record.array("atom/images", images[chosen])
-    record.array("atom/weights", contributions.T[atoms].gather(1, chosen))
     firsts = [int(np.flatnonzero(new_labels == label)[0]) for label in np.unique(new_labels)]
-    for name, weights in (("beta", beta), ("similarity", likeness)):
-        best = weights[firsts].topk(8, dim=1)
-        record.array(f"output/{name}/images", images[best.indices])
-        record.array(f"output/{name}/weights", best.values)
-        record.array(f"output/{name}/labels", labels[best.indices.numpy(force=True)])
+    likeness = _normalised(new_codes[firsts]) @ _normalised(codes).T
+    for name, weights, counts in (
+        ("atom", atom_contributions(codes, ridge)[:, atoms].T, (5, 5)),
+        ("output/beta", output_contributions(codes, new_codes[firsts], ridge), (5, 5)),
+        ("output/similarity", likeness, (5, 0)),
+    ):
+        order = weights.argsort(dim=1, descending=True)
+        chosen = torch.cat([order[:, : counts[0]], order[:, order.shape[1] - counts[1] :]], 1)
+        record.array(f"{name}/images", images[chosen])
+        record.array(f"{name}/weights", weights.gather(1, chosen))
+        record.array(f"{name}/labels", labels[chosen.numpy(force=True)])
+    record.array("atom/atoms", atoms)
+    record.array("atom/estimates", explained.T[atoms].reshape(-1, *shape))
     record.array("output/new", new[firsts].reshape(-1, *shape))
-    record.array("output/outputs", outputs[firsts].reshape(-1, *shape))
+    record.array("output/outputs", (new_codes[firsts] @ dictionary.T).reshape(-1, *shape))
+    record.array("output/estimates", (new_codes[firsts] @ explained.T).reshape(-1, *shape))
     record.array("output/labels", new_labels[firsts])
+
+
+def _keep_histograms(train: tuple, test: tuple, beta: Tensor, likeness: Tensor, record: Record) -> None:
+    """Of the contributions to all outputs, and of the likeness of codes (q, n), of each class with itself and with the others."""
+    (labels, codes), new_labels = train, test
     counts, edges = np.histogram(beta.numpy(force=True), bins=np.linspace(-1, 1, 2001) * float(beta.abs().max()))
     record.array("histogram/counts", counts)
     record.array("histogram/edges", edges)
-    by_class = np.concatenate([np.flatnonzero(labels == label)[:30] for label in np.unique(labels)])
-    record.array("sorted/codes", codes[by_class])
-    record.array("sorted/labels", labels[by_class])
+    likeness, classes = likeness.clamp(0, 1).numpy(force=True), np.unique(new_labels)
+    same = new_labels[:, None] == labels
+    by_class = [
+        [np.histogram(likeness[rows][same[rows] == alike], bins=BINS, range=(0, 1))[0] for alike in (True, False)]
+        for rows in (new_labels == label for label in classes)
+    ]
+    record.array("histogram/counts_by_class", np.array(by_class))
+    record.array("histogram/classes", classes)
+    thirty = np.concatenate([np.flatnonzero(labels == label)[:30] for label in np.unique(labels)])
+    record.array("sorted/codes", codes[thirty])
+    record.array("sorted/labels", labels[thirty])

@@ -1,5 +1,6 @@
 """Convergence of codes and gradients with the number of layers."""
 
+import numpy as np
 import pandas as pd
 
 from pudle.analysis import published, style
@@ -24,6 +25,27 @@ def code_convergence(results: Results):
     return figure, pd.concat([table, *drawn], ignore_index=True)
 
 
+def code(results: Results):
+    """The code of the first sample of the first seed."""
+    cell = results.finished()[0]
+    arrays, seed, n_layers = results.arrays(cell), cell.seeds[0], cell.settings["n_layers"]
+    kept = {name: arrays[f"code/{name}/{seed}"] for name in ("true", "unrolled", "lasso")}
+    atoms = np.arange(1, len(kept["true"]) + 1)
+    figure, (axis,) = style.panels(width=6.6, height=2.3)
+    for name, size, look_ in (
+        ("true", 6.5, look("true-code")),
+        ("unrolled", 3, look("codes") | {"label": f"$z_T$ after $T = {n_layers}$ layers"}),
+    ):
+        active = np.flatnonzero(kept[name])
+        axis.vlines(atoms[active], 0, kept[name][active], color=look_["color"], linewidth=1)
+        face = look_["color"] if name == "unrolled" else "none"
+        axis.plot(atoms[active], kept[name][active], "o", ms=size, color=look_["color"], mfc=face, label=look_["label"])
+    axis.axhline(0, color="0.5", linewidth=0.6)
+    axis.set(xlabel="atom", ylabel="non-zeros of a code", xlim=(0, len(atoms) + 1))
+    style.legend_below(figure, [axis], 2)
+    return figure, pd.DataFrame({"atom": atoms, "seed": seed} | kept)
+
+
 def _gradients(quantity: str, target: str):
     def draw(results: Results):
         table = results.summary[results.summary.quantity == quantity]
@@ -40,6 +62,13 @@ def _gradients(quantity: str, target: str):
 
 
 FIGURES = (
+    Figure(
+        "code",
+        "The code of one sample (the first of the first seed) after all layers at the initial dictionary, beside the true code z*. "
+        "It is pulled towards zero by λ. The CSV has the lasso's code, too.",
+        code,
+        paper="At the initial dictionary the code has the support of the true one, and smaller amplitudes.",
+    ),
     Figure(
         "code_convergence",
         "Mean distance of the codes after t layers to the lasso's codes and to the true ones. " + published.CAPTION,

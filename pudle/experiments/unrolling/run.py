@@ -43,6 +43,8 @@ def _measure(settings: Mapping, seed: int, record: Record, of: Callable) -> None
         record.add(
             n_layers, {"code_error_lasso": _distance(codes, lasso_codes), "code_error_true": _distance(codes, true_codes)}
         )
+    for name, found in (("true", true_codes), ("unrolled", codes), ("lasso", lasso_codes)):
+        record.array(f"code/{name}", found[0])  # of one sample, to be looked at
 
 
 def _distance(codes: Tensor, reference: Tensor) -> Tensor:
