@@ -33,6 +33,7 @@ class Settings(Section):
         ),
     )
     at_sparsity: dict[Annotated[str, Field(pattern="^[0-9]+$")], dict[str, dict[str, Any] | None]] = Field(
+        {},
         description=(
             'Settings of methods that are others at one sparsity: `"20": {noodl: {learning_rate: 1.0}}`; null leaves a method '
             "out there."
