@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import AfterValidator
 
-from pudle import experiments
+from pudle import denoisers, experiments, methods
 from pudle.data.catalogue import MNIST_FILES
 from pudle.errors import PudleError
 from pudle.experiments._shared.configuration import Configuration
@@ -227,6 +228,11 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
             ["robustness.variants.mine.n_samples", "None, not of type integer"],
         ),
         ("experiments: {interpretability: {n_contributors: 3}}", ["n_contributors", "3", "least allowed value 20"]),
+        ("experiments: {unrolling: {n_layers: 1}}", ["unrolling.n_layers", "1", "least allowed value 2"]),
+        ("experiments: {initialization: {n_features: 2}}", ["initialization.n_features", "2", "least allowed value 3"]),
+        ("experiments: {robustness: {variants: {mine: {n_features: 1}}}}", ["mine.n_features", "least allowed value 2"]),
+        ("experiments: {bias: {lams: [0.1, 0.2]}}", ["bias.lams", "too few entries", "3"]),
+        ("experiments: {baselines: {at_sparsity: null}}", ["baselines.at_sparsity", "None, not of type object"]),
         ("experiments: {interpretability: {classes: [0, 10]}}", ["classes.1", "10", "largest allowed value 9"]),
     ],
 )
@@ -330,6 +336,20 @@ def test_a_section_of_null_switches_a_experiment_off():
 def test_every_setting_has_a_description():
     for model in (Configuration, *(experiments.get(experiment).settings for experiment in experiments.EXPERIMENTS)):
         assert all(field.description for field in model.model_fields.values()), model
+
+
+def _models(base: type) -> set[type]:
+    return {base}.union(*map(_models, base.__subclasses__()))
+
+
+def test_no_setting_has_two_limits_of_a_kind():
+    """Pydantic would apply one of them, and not say so."""
+    assert [experiments.get(experiment).settings for experiment in experiments.EXPERIMENTS]
+    assert methods.REGISTRY.names() and denoisers.REGISTRY.names()
+    for model in _models(settings.Model):
+        for key, field in model.model_fields.items():
+            limits = [type(limit) for limit in field.metadata if not isinstance(limit, AfterValidator)]
+            assert len(limits) == len(set(limits)), f"{model}: {key}"
 
 
 def test_a_section_as_its_model_holds_the_values_of_the_file():

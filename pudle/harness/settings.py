@@ -85,15 +85,20 @@ def _distinct(values: list) -> list:
     return values
 
 
+def within(least: int, most: int = LARGEST) -> Any:
+    """The range of a type ``Annotated[int, within(least, most)]``. A type has one range: pydantic applies one of two, and says nothing."""
+    return Field(ge=least, le=most)
+
+
 T = TypeVar("T")
-Natural = Annotated[int, Field(ge=0, le=LARGEST)]
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Natural = Annotated[int, within(0)]
+Count = Annotated[int, within(1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Distinct = Annotated[list[T], AfterValidator(_distinct)]
 Several = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+()-]*$", max_length=60)]  # of a file, a column and in HTML
-Seeds = Annotated[int, Field(ge=1, le=10_000)] | Several[Natural]
+Seeds = Annotated[int, within(1, 10_000)] | Several[Natural]
 
 
 class Sources:

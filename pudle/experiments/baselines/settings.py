@@ -9,14 +9,14 @@ from pudle.errors import PudleError, one_of
 from pudle.experiments._shared import plugin_grid
 from pudle.experiments._shared.section import Section, Signs
 from pudle.experiments.baselines.grid import methods_at
-from pudle.harness.settings import Count, Misfit, Name, NonNegative, Positive, Several
+from pudle.harness.settings import Count, Misfit, Name, NonNegative, Positive, Several, within
 
 
 class Settings(Section):
     """The section ``experiments.baselines`` of the configuration."""
 
     n_samples: Count = Field(description="Samples n.")
-    n_features: Count = Field(ge=2, description="Features m of a sample.")
+    n_features: Annotated[int, within(2)] = Field(description="Features m of a sample.")
     n_atoms: Count = Field(description="Atoms p.")
     sparsity: Several[Count] = Field(description="Non-zeros s of each true code; a cell each.")
     signs: Signs = Field(description="One random sign per sample (as published) or per non-zero (as the theory assumes).")

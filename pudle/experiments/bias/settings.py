@@ -1,23 +1,23 @@
 """Which settings the experiment has."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pudle.experiments._shared.section import Estimator, Section, Signs
-from pudle.harness.settings import Count, Distinct, Misfit, NonNegative, Positive, Several
+from pudle.harness.settings import Count, Distinct, Misfit, NonNegative, Positive, Several, within
 
 
 class Settings(Section):
     """The section ``experiments.bias`` of the configuration."""
 
     n_samples: Count = Field(description="Samples n.")
-    n_features: Count = Field(ge=2, description="Features m of a sample.")
+    n_features: Annotated[int, within(2)] = Field(description="Features m of a sample.")
     n_atoms: Count = Field(description="Atoms p.")
     sparsity: Count = Field(description="Non-zeros s of each true code.")
     signs: Signs = Field(description="One random sign per sample (as published) or per non-zero (as the theory assumes).")
     init_noise: NonNegative = Field(description="δ of the start of learning, normalise(D* + δ N(0, 1)).")
-    lams: Several[Positive] = Field(
+    lams: Distinct[Positive] = Field(
         min_length=3,
         description="Sparsity levels λ; the hard threshold is α λ, which cuts the first layer at the same place.",
     )

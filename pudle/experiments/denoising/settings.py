@@ -1,6 +1,6 @@
 """Which settings the experiment has."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,7 +8,7 @@ from pudle import denoisers
 from pudle.experiments._shared import plugin_grid
 from pudle.experiments._shared.data_sets import DataSet
 from pudle.experiments._shared.section import Estimator, Section
-from pudle.harness.settings import Count, Distinct, Misfit, Model, Natural, Positive, Several
+from pudle.harness.settings import Count, Distinct, Misfit, Model, Natural, Positive, Several, within
 
 
 class Variant(Model):
@@ -21,7 +21,7 @@ class Variant(Model):
     n_layers: Count = None
     step: Positive = None
     lam: Positive = None
-    crop: Count = Field(None, ge=2)
+    crop: Annotated[int, within(2)] = None
     batch: Count = None
     updates: Count = None
     evaluate_every: Count = None
@@ -61,7 +61,7 @@ class Settings(Section):
         ),
     )
     n_filters: Count = Field(description="Filters p.")
-    kernel: Count = Field(ge=2, description="Height and width k of a filter.")
+    kernel: Annotated[int, within(2)] = Field(description="Height and width k of a filter.")
     stride: Count = Field(description="Pixels between neighbouring codes.")
     n_layers: Count = Field(description="Layers T.")
     step: Positive = Field(description="Step size α.")
@@ -88,7 +88,9 @@ class Settings(Section):
             "`learning_rate`, `schedule` and `adam_eps`. null leaves one out."
         ),
     )
-    crop: Count = Field(ge=2, description="Height and width of the training crops; kernel plus a multiple of stride.")
+    crop: Annotated[int, within(2)] = Field(
+        description="Height and width of the training crops; kernel plus a multiple of stride."
+    )
     batch: Count = Field(description="Crops per update.")
     updates: Count = Field(description="Updates of Adam.")
     evaluate_every: Count = Field(description="Updates between evaluations on the test images.")

@@ -1,12 +1,12 @@
 """Which settings the experiment has."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pudle.experiments._shared.data_sets import DataSet
 from pudle.experiments._shared.section import Section
-from pudle.harness.settings import Count, Misfit, Model, Natural, Positive
+from pudle.harness.settings import Count, Misfit, Model, Natural, Positive, within
 
 
 class TrainedNetwork(Model):
@@ -16,7 +16,7 @@ class TrainedNetwork(Model):
     untied: bool = None
     learn_thresholds: bool = None
     scaling: Literal["unit-norm", "operator-norm"] = None
-    crop: Count = Field(ge=2)
+    crop: Annotated[int, within(2)]
     margin: Natural = None
     batch: Count
     updates: Count
@@ -34,7 +34,7 @@ class Settings(Section):
     test: DataSet = Field(description="Data set to test on; another one than `train`; or `folder:PATH`.")
     sigma: Positive = Field(description="Standard deviation σ of the noise in grey levels of 255.")
     n_filters: Count = Field(description="Filters p.")
-    kernel: Count = Field(ge=2, description="Height and width k of a filter.")
+    kernel: Annotated[int, within(2)] = Field(description="Height and width k of a filter.")
     stride: Count = Field(description="Pixels between neighbouring codes.")
     networks: dict[str, TrainedNetwork | None] = Field(
         min_length=1,

@@ -1,11 +1,11 @@
 """Which settings the experiment has."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pudle.experiments._shared.section import Section, Signs
-from pudle.harness.settings import Count, Distinct, Misfit, Model, Positive, Several
+from pudle.harness.settings import Count, Distinct, Misfit, Model, Positive, Several, within
 
 
 class Starts(Model):
@@ -30,11 +30,11 @@ class Starts(Model):
 class Settings(Section):
     """The section ``experiments.initialization`` of the configuration."""
 
-    n_samples: Count = Field(ge=4, description="Samples n to start and to learn from.")
+    n_samples: Annotated[int, within(4)] = Field(description="Samples n to start and to learn from.")
     test_samples: Count = Field(
         description="Further samples on which the supports of the codes are compared with the true ones.",
     )
-    n_features: Count = Field(ge=3, description="Features m of a sample.")
+    n_features: Annotated[int, within(3)] = Field(description="Features m of a sample.")
     n_atoms: Count = Field(description="Atoms p.")
     sparsity: Several[Count] = Field(description="Non-zeros s of each true code; several.")
     init_noise: Several[Positive] = Field(

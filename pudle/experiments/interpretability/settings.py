@@ -6,16 +6,16 @@ from pydantic import Field, model_validator
 
 from pudle.experiments._shared.data_sets import Digits
 from pudle.experiments._shared.section import Estimator, Section
-from pudle.harness.settings import Count, Distinct, Misfit, Model, Natural, NonNegative, Positive, Several
+from pudle.harness.settings import Count, Distinct, Misfit, Model, NonNegative, Positive, Several, within
 
-Contributors = Annotated[Count, Field(ge=20)] | None
+Contributors = Annotated[int, within(20)] | None
 
 
 class OfDec(Model):
     """What is different where dec is trained; described in :class:`Settings`."""
 
     data_set: Digits = None
-    classes: Several[Annotated[Natural, Field(le=9)]] = None
+    classes: Several[Annotated[int, within(0, 9)]] = None
     n_atoms: Count = None
     lam: Positive = None
     step: Positive = None
@@ -37,7 +37,7 @@ class Settings(Section):
     data_set: Digits = Field(
         description="scikit-learn's bundled digits (8 x 8), or MNIST (28 x 28) from `data.root`/mnist.",
     )
-    classes: Several[Annotated[Natural, Field(le=9)]] = Field(description="Digits to keep.")
+    classes: Several[Annotated[int, within(0, 9)]] = Field(description="Digits to keep.")
     n_atoms: Count = Field(description="Atoms p.")
     n_layers: Several[Count] = Field(description="Numbers of layers T; a cell each.")
     estimator: Estimator = Field(description="Gradient to train with.")

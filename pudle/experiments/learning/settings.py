@@ -1,18 +1,18 @@
 """Which settings the experiment has."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from pudle.experiments._shared.section import Estimator, Section, Signs
-from pudle.harness.settings import Count, Misfit, NonNegative, Positive, Several
+from pudle.harness.settings import Count, Misfit, NonNegative, Positive, Several, within
 
 
 class Settings(Section):
     """The section ``experiments.learning`` of the configuration."""
 
     n_samples: Count = Field(description="Samples n.")
-    n_features: Count = Field(ge=2, description="Features m of a sample.")
+    n_features: Annotated[int, within(2)] = Field(description="Features m of a sample.")
     n_atoms: Count = Field(description="Atoms p.")
     sparsity: Count = Field(description="Non-zeros s of each true code.")
     signs: Signs = Field(description="One random sign per sample (as published) or per non-zero (as the theory assumes).")

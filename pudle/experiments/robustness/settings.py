@@ -1,18 +1,18 @@
 """Which settings the experiment has."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pudle import methods
 from pudle.experiments._shared import plugin_grid
 from pudle.experiments._shared.section import Section, Signs
-from pudle.harness.settings import Count, Misfit, Model, Name, NonNegative, Positive
+from pudle.harness.settings import Count, Misfit, Model, Name, NonNegative, Positive, within
 
 
 class Variant(Model):
     n_samples: Count = Field(None, description="Samples n.")
-    n_features: Count = Field(None, ge=2, description="Features m of a sample.")
+    n_features: Annotated[int, within(2)] = Field(None, description="Features m of a sample.")
     n_atoms: Count = Field(None, description="Atoms p.")
     sparsity: Count = Field(None, description="Non-zeros s of each true code.")
     signs: Signs = Field(None, description="One random sign per sample (as published) or per non-zero (as the theory assumes).")
@@ -32,7 +32,7 @@ class Settings(Section):
     """The section ``experiments.robustness`` of the configuration."""
 
     n_samples: Count = Field(description="Samples n.")
-    n_features: Count = Field(ge=2, description="Features m of a sample.")
+    n_features: Annotated[int, within(2)] = Field(description="Features m of a sample.")
     n_atoms: Count = Field(description="Atoms p.")
     sparsity: Count = Field(description="Non-zeros s of each true code.")
     signs: Signs = Field(description="One random sign per sample (as published) or per non-zero (as the theory assumes).")

@@ -1,18 +1,18 @@
 """Which settings the experiment has."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pudle.experiments._shared.section import Section
-from pudle.harness.settings import Count, Misfit, NonNegative, Positive, Several
+from pudle.harness.settings import Count, Misfit, NonNegative, Positive, Several, within
 
 
 class Settings(Section):
     """The section ``experiments.support`` of the configuration."""
 
     n_samples: Count = Field(description="Samples n.")
-    n_features: Count = Field(ge=2, description="Features m of a sample, a power of 2; there are p = 2 m atoms.")
+    n_features: Annotated[int, within(2)] = Field(description="Features m of a sample, a power of 2; there are p = 2 m atoms.")
     dictionaries: Several[Literal["gaussian", "two-bases"]] = Field(
         description="True dictionaries: Gaussian atoms, or the union of two orthonormal bases of coherence 1/√m; a cell each.",
     )
@@ -20,7 +20,7 @@ class Settings(Section):
     init_noise: Several[NonNegative] = Field(description="Distances of D from D*, as normalise(D* + δ N(0, 1)).")
     lams: Several[Positive] = Field(description="Sparsity levels λ.")
     step: Positive = Field(le=1, description="Step size α, at most 1 as the conditions ask.")
-    n_layers: Count = Field(ge=2, description="Layers T; supports are looked at after each of them.")
+    n_layers: Annotated[int, within(2)] = Field(description="Layers T; supports are looked at after each of them.")
     low: Positive = Field(description="Smallest size of a non-zero.")
     high: Positive = Field(description="Largest size of a non-zero.")
 
