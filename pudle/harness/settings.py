@@ -91,6 +91,7 @@ def within(least: int, most: int = LARGEST) -> Any:
 
 
 T = TypeVar("T")
+Null = Annotated[None, Field()]  # `X | Null` is the type `X | None`, but messages say "or null"
 Natural = Annotated[int, within(0)]
 Count = Annotated[int, within(1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -209,17 +210,20 @@ def first_complaint(failure: ValidationError, config: object) -> tuple[list, str
     message), and the exception of the validator that refused it, if it was one of ours."""
     errors = failure.errors(include_url=False)
     paths = [_inside(config, error["loc"]) for error in errors]
-    unknown = [isinstance(_raised(error), UnknownKey) for error in errors]
-    first = min(range(len(errors)), key=lambda i: (not unknown[i], len(paths[i])))
-    branches = [error for error, path in zip(errors, paths, strict=True) if path == paths[first]]  # of a union
+    found = [  # of a union with a branch that the value has the type of, the complaints of this branch
+        (error, path)
+        for error, path in zip(errors, paths, strict=True)
+        if not (_is_about_type(error) and any(other != path and other[: len(path)] == path for other in paths))
+    ]
+    first, keys = min(found, key=lambda pair: (not isinstance(_raised(pair[0]), UnknownKey), len(pair[1])))
+    branches = [error for error, path in found if path == keys]
     ranges = [error for error in branches if not _is_about_type(error)]
-    if ranges or errors[first]["type"] not in KINDS:
-        error = ranges[0] if ranges else errors[first]
+    if ranges or first["type"] not in KINDS:
+        error = ranges[0] if ranges else first
         others = [KINDS[other["type"]] for other in branches if other["type"] in KINDS and error["type"] == "literal_error"]
-        return paths[first], " Or a value of type ".join([_complaint(error), *others]), _raised(error)
+        return keys, " Or a value of type ".join([_complaint(error), *others]), _raised(error)
     kinds = " or ".join(KINDS.get(error["type"]) or error["ctx"]["expected"] for error in branches)
-    value = errors[first]["input"]
-    return paths[first], f" is {shown(value)}, not of type {kinds}{yaml_hint(value)}", None
+    return keys, f" is {shown(first['input'])}, not of type {kinds}{yaml_hint(first['input'])}", None
 
 
 KINDS = {
@@ -232,6 +236,7 @@ KINDS = {
     "tuple_type": "array",
     "dict_type": "object",
     "model_type": "object",
+    "none_required": "null",
 }
 
 
@@ -283,13 +288,13 @@ def _complaint(error: Mapping) -> str:
         case "missing":
             return f" lacks the key {error['loc'][-1]!r}"
         case "greater_than_equal":
-            return f" is {value}, below the least allowed value {limits['ge']}"
+            return f" is {value}, below the least allowed value {limits['ge']:.15g}"
         case "greater_than":
-            return f" is {value}; it must be above {limits['gt']}"
+            return f" is {value}; it must be above {limits['gt']:.15g}"
         case "less_than_equal":
-            return f" is {value}, above the largest allowed value {limits['le']}"
+            return f" is {value}, above the largest allowed value {limits['le']:.15g}"
         case "less_than":
-            return f" is {value}; it must be below {limits['lt']}"
+            return f" is {value}; it must be below {limits['lt']:.15g}"
         case "too_short":
             return f" is {value}: too few entries; at least {limits['min_length']}"
         case "string_too_short":

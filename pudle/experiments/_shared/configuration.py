@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, create_model
 
-from pudle.harness.settings import Count, Distinct, Misfit, Model, Seeds
+from pudle.harness.settings import Count, Distinct, Misfit, Model, Null, Seeds
 
 
 def _without_braces(folder: str) -> str:
@@ -56,7 +56,7 @@ class Configuration(Model):
             "Python files with methods or denoisers of your own, relative to the working directory. See docs/add-a-method.md."
         ),
     )
-    reference: Annotated[str, Field(min_length=1)] | None = Field(
+    reference: Annotated[str, Field(min_length=1)] | Null = Field(
         None,
         description=(
             "Folder of reference results, relative to the working directory, or to the checkout where there is none: a cell that "
@@ -69,6 +69,6 @@ class Configuration(Model):
 
 def configuration_of(experiments: tuple[str, ...]) -> type[Configuration]:
     """The model of a configuration with a section, of any keys, or null for each of ``experiments``."""
-    sections = create_model("Experiments", __base__=Model, **dict.fromkeys(experiments, (dict[str, Any] | None, None)))
+    sections = create_model("Experiments", __base__=Model, **dict.fromkeys(experiments, (dict[str, Any] | Null, None)))
     described = Field(description="One section per experiment; null switches an experiment off.")
     return create_model("Configuration", __base__=Configuration, experiments=(sections, described))

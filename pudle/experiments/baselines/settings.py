@@ -9,7 +9,7 @@ from pudle.errors import PudleError, one_of
 from pudle.experiments._shared import plugin_grid
 from pudle.experiments._shared.section import Section, Signs
 from pudle.experiments.baselines.grid import methods_at
-from pudle.harness.settings import Count, Misfit, Name, NonNegative, Positive, Several, within
+from pudle.harness.settings import Count, Misfit, Name, NonNegative, Null, Positive, Several, within
 
 
 class Settings(Section):
@@ -25,14 +25,14 @@ class Settings(Section):
     epochs: Count = Field(description="Passes over the samples.")
     evaluate_every: Count = Field(description="Updates between measurements of the error.")
     time_limit: Positive = Field(description="Seconds after which a seed of a method ends as stalled.")
-    methods: dict[Name, dict[str, Any] | None] = Field(
+    methods: dict[Name, dict[str, Any] | Null] = Field(
         min_length=1,
         description=(
             "Methods to compare, each with the settings that differ from its own defaults: `name: {}`, or `label: "
             "{method: name, …}` for a variant of one; null leaves one out. `pudle methods` lists the names."
         ),
     )
-    at_sparsity: dict[Annotated[str, Field(pattern="^[0-9]+$")], dict[str, dict[str, Any] | None]] = Field(
+    at_sparsity: dict[Annotated[str, Field(pattern="^[0-9]+$")], dict[str, dict[str, Any] | Null]] = Field(
         {},
         description=(
             'Settings of methods that are others at one sparsity: `"20": {noodl: {learning_rate: 1.0}}`; null leaves a method '

@@ -8,7 +8,7 @@ from pudle import denoisers
 from pudle.experiments._shared import plugin_grid
 from pudle.experiments._shared.data_sets import DataSet
 from pudle.experiments._shared.section import Estimator, Section
-from pudle.harness.settings import Count, Distinct, Misfit, Model, Natural, Positive, Several, within
+from pudle.harness.settings import Count, Distinct, Misfit, Model, Natural, Null, Positive, Several, within
 
 
 class Variant(Model):
@@ -78,7 +78,7 @@ class Settings(Section):
             "of `sum` divided by the pixels of a crop, but for the weight of ℓ1, and Adam's eps is large against it."
         ),
     )
-    variants: dict[str, Variant | None] = Field(
+    variants: dict[str, Variant | Null] = Field(
         description=(
             "Variants of ae-ls, or of `estimators`, at `lam` by their names, each with what it changes: `loss`, "
             "`learn_thresholds` (a soft threshold for each filter), `untied` (analysis filters and a decoder of their "
@@ -100,7 +100,7 @@ class Settings(Section):
         description="Learning rate over updates: constant, or lowered to nothing along a cosine.",
     )
     adam_eps: Positive = Field(description="Adam's eps. Where it is large against the gradients the scale of the loss matters.")
-    denoisers: dict[str, Compared | None] = Field(
+    denoisers: dict[str, Compared | Null] = Field(
         description=(
             "Denoisers to compare with, each with the settings that differ from its own defaults: `name: {}`, or "
             "`label: {denoiser: name, …}` for a variant of one; null leaves one out. `pudle denoisers` lists the "

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from pudle.experiments._shared.data_sets import DataSet
 from pudle.experiments._shared.section import Section
-from pudle.harness.settings import Count, Misfit, Model, Natural, Positive, within
+from pudle.harness.settings import Count, Misfit, Model, Natural, Null, Positive, within
 
 
 class TrainedNetwork(Model):
@@ -36,7 +36,7 @@ class Settings(Section):
     n_filters: Count = Field(description="Filters p.")
     kernel: Annotated[int, within(2)] = Field(description="Height and width k of a filter.")
     stride: Count = Field(description="Pixels between neighbouring codes.")
-    networks: dict[str, TrainedNetwork | None] = Field(
+    networks: dict[str, TrainedNetwork | Null] = Field(
         min_length=1,
         description=(
             "Each network and its training by a name. n_layers, step and lam as elsewhere; `untied`: analysis filters "

@@ -6,9 +6,9 @@ from pydantic import Field, model_validator
 
 from pudle.experiments._shared.data_sets import Digits
 from pudle.experiments._shared.section import Estimator, Section
-from pudle.harness.settings import Count, Distinct, Misfit, Model, NonNegative, Positive, Several, within
+from pudle.harness.settings import Count, Distinct, Misfit, Model, NonNegative, Null, Positive, Several, within
 
-Contributors = Annotated[int, within(20)] | None
+Contributors = Annotated[int, within(20)] | Null
 
 
 class OfDec(Model):
@@ -20,7 +20,7 @@ class OfDec(Model):
     lam: Positive = None
     step: Positive = None
     weight_decay: NonNegative = None
-    ridge: Positive | None = None
+    ridge: Positive | Null = None
     batch: Count = None
     epochs: Count = None
     learning_rate: Positive = None
@@ -52,7 +52,7 @@ class Settings(Section):
             "the relation."
         ),
     )
-    ridge: Positive | None = Field(
+    ridge: Positive | Null = Field(
         description="ω of the contributions; null: n w, for which a dictionary that has converged satisfies the relation.",
     )
     batch: Count = Field(description="Images of an update; more than there are: all of them.")

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pudle import methods
 from pudle.experiments._shared import plugin_grid
 from pudle.experiments._shared.section import Section, Signs
-from pudle.harness.settings import Count, Misfit, Model, Name, NonNegative, Positive, within
+from pudle.harness.settings import Count, Misfit, Model, Name, NonNegative, Null, Positive, within
 
 
 class Variant(Model):
@@ -52,7 +52,7 @@ class Settings(Section):
             "`method_settings` those of all methods."
         ),
     )
-    methods: dict[Name, dict[str, Any] | None] = Field(
+    methods: dict[Name, dict[str, Any] | Null] = Field(
         min_length=1,
         description="Methods to compare, each with the settings that differ from its own defaults: as in `baselines`.",
     )
