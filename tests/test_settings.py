@@ -214,7 +214,7 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ("seeds: 1.0", ["'seeds'", "1.0", "integer"]),
         ("seeds: 20000", ["'seeds'", "20000", "10000"]),
         ("experiments: {support: {seeds: 20000}}", ["'experiments.support.seeds'", "10000"]),
-        ("experiments: {learning: {lam: .nan}}", ["lam", "nan", "number"]),
+        ("experiments: {learning: {lam: .nan}}", ["lam", "nan", "finite number"]),
         (
             "experiments: {learning: {updates: 1000000000000000000}}",
             ["updates", "above the largest allowed value 1000000000000"],

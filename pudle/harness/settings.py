@@ -229,7 +229,6 @@ def first_complaint(failure: ValidationError, config: object) -> tuple[list, str
 KINDS = {
     "int_type": "integer",
     "float_type": "number",
-    "finite_number": "number",
     "bool_type": "boolean",
     "string_type": "string",
     "list_type": "array",
