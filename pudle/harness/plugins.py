@@ -32,7 +32,7 @@ _REGISTRIES: list[Registry] = []
 
 
 class Settings(Model):
-    """What a plug-in's ``Settings`` are made from: typed fields with a description; unknown keys are refused."""
+    """Base class of the ``Settings`` of a plug-in: typed fields, each with a description. Unknown keys are an error."""
 
 
 class SettingsError(PudleError):

@@ -1,6 +1,6 @@
-"""The configuration, checked: an error names the file, the line, the key, the value, and the nearest valid choice.
+"""Reading and checking the configuration. An error names the file, the line, the key, the value, and the nearest valid choice.
 
-Settings are pydantic models, derived from :class:`Model`; :func:`validate` turns the errors of pydantic into such messages.
+Settings are pydantic models derived from :class:`Model`; :func:`validate` turns the errors of pydantic into such messages.
 """
 
 import re
@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pudle.errors import PudleError, nearest, shown
 
-LARGEST = 10**12  # whole number that a setting may be
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML has it: planning reads a dozen files
+LARGEST = 10**12  # the largest integer that a setting may have
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast loader in C, if PyYAML has it: planning reads a dozen files
 
 
 def read(path: Path) -> Any:
@@ -36,11 +36,11 @@ def typed(value: object) -> object:
 
 
 class Misfit(ValueError):
-    """Settings that do not fit together. Validators of models raise it; :func:`validate` adds files, lines and values.
+    """Settings contradict each other. Validators of models raise this error, and :func:`validate` adds files, lines and values.
 
-    reason : why, without the values
-    places : the keys that lead from the model to each value to blame; none: the value that is validated
-    complete : whether ``reason`` tells the value, too
+    reason : the reason, without the values
+    places : for each value that is involved, the keys that lead to it from the model; the validated value itself unless given
+    complete : whether ``reason`` includes the value
     """
 
     def __init__(self, reason: str, *places: Sequence[object], complete: bool = False):
@@ -49,7 +49,7 @@ class Misfit(ValueError):
 
 
 class UnknownKey(ValueError):
-    """A key that a model does not have, and those that it has."""
+    """A key is unknown to a model; ``allowed`` are the keys of the model."""
 
     def __init__(self, key: str, allowed: Iterable[str]):
         super().__init__(f"unknown key {key!r}")
@@ -57,9 +57,9 @@ class UnknownKey(ValueError):
 
 
 class Model(BaseModel):
-    """What models of settings are made from: typed fields; unknown keys are refused, and so are numbers in quotes, NaN and infinity.
+    """Base class of models of settings, with typed fields. Unknown keys, numbers in quotes, NaN and infinity are errors.
 
-    A field with the default None may be left out, but null is refused unless its type has None.
+    A field with the default None may be left out. null is an error unless the type of the field includes None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -74,7 +74,7 @@ class Model(BaseModel):
         return values
 
     def changes(self) -> dict[str, Any]:
-        """The settings that were given; the others keep what they are elsewhere."""
+        """The settings that were given explicitly."""
         return {key: getattr(self, key) for key in self.model_fields_set}
 
 
@@ -86,7 +86,7 @@ def _distinct(values: list) -> list:
 
 
 def within(least: int, most: int = LARGEST) -> Any:
-    """The range of a type ``Annotated[int, within(least, most)]``. A type has one range: pydantic applies one of two, and says nothing."""
+    """The range of a type ``Annotated[int, within(least, most)]``. Give a type one range only: of two, pydantic silently ignores one."""
     return Field(ge=least, le=most)
 
 
@@ -183,10 +183,12 @@ def validate(
     prefix: Sequence[str] = (),
     context: Mapping[str, Any] = MappingProxyType({}),
 ) -> Model:
-    """``config`` as a ``model``. Raises a :class:`PudleError` for the first thing that it refuses: unknown keys come first, and
-    what stands higher in the tree before what stands lower.
+    """``config`` as an instance of ``model``. Raises a :class:`PudleError` for the first invalid value.
 
-    ``prefix`` are the keys that lead from the top of the files to ``config``; validators of the model read ``context``.
+    Unknown keys are reported first, and values higher in the tree before lower ones.
+
+    prefix : the keys that lead from the top of the files to ``config``
+    context : values that validators of the model read
     """
     _refuse_keys_that_are_no_text(config, sources, prefix)
     try:
@@ -211,11 +213,14 @@ def validate(
 
 
 def first_complaint(failure: ValidationError, config: object) -> tuple[list, str, Exception | None]:
-    """What to tell of a failed validation of ``config``: the keys that lead to the value, the complaint (what follows the key in a
-    message), and the exception of the validator that refused it, if it was one of ours."""
+    """The first error of a failed validation of ``config``.
+
+    Returns the keys that lead to the value, the complaint (the part of a message after the key), and the exception that a validator
+    of ours raised, if there is one.
+    """
     errors = failure.errors(include_url=False)
     paths = [_inside(config, error["loc"]) for error in errors]
-    found = [  # of a union with a branch that the value has the type of, the complaints of this branch
+    found = [  # for a union, the complaints of the branch whose type the value has
         (error, path)
         for error, path in zip(errors, paths, strict=True)
         if not (_is_about_type(error) and any(other != path and other[: len(path)] == path for other in paths))
@@ -249,12 +254,12 @@ def _is_about_type(error: Mapping) -> bool:
 
 
 def _raised(error: Mapping) -> Exception | None:
-    """The exception that a validator raised."""
+    """The exception that a validator raised; None if pydantic itself found the error."""
     return error.get("ctx", {}).get("error")
 
 
 def _inside(config: Any, location: Sequence[Any]) -> list:
-    """The keys of ``config`` among a location of pydantic, which names branches of unions, too, and keys that are missing."""
+    """The keys of ``config`` in a location of pydantic, which also contains branches of unions and missing keys."""
     path = []
     for key in location:
         if (isinstance(config, Mapping) and key in config) or (isinstance(config, list) and isinstance(key, int)):
@@ -284,7 +289,7 @@ def _dotted(keys: Sequence[object]) -> str:
 
 
 def _complaint(error: Mapping) -> str:
-    """What follows the key in a message."""
+    """The part of a message after the key."""
     value, limits = shown(error["input"]), error.get("ctx", {})
     match error["type"]:
         case "literal_error":
