@@ -154,10 +154,13 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ("data: ../mydata", ["mine.yaml, line 1", "'data' is '../mydata', not of type object"]),
         (
             "experiments:\n  baselines:\n    methods:\n      3: {method: mod}",
-            ["mine.yaml, line 4", "'experiments.baselines.methods' has the key 3", "in quotes"],
+            ["mine.yaml, line 4", "'experiments.baselines.methods' has the key 3", "not a string; quote it"],
         ),
-        ("experiments: {baselines: {methods:\n  {yes: {method: mod}}}}", ["mine.yaml, line 2", "the key True", "in quotes"]),
-        ("experiments: {denoising: {variants: {null: {}}}}", ["mine.yaml, line 1", "the key None", "in quotes"]),
+        (
+            "experiments: {baselines: {methods:\n  {yes: {method: mod}}}}",
+            ["mine.yaml, line 2", "the key True", "not a string; quote it"],
+        ),
+        ("experiments: {denoising: {variants: {null: {}}}}", ["mine.yaml, line 1", "the key None", "not a string; quote it"]),
         ("experiments: {baselines: {methods: {2001-01-01: {}}}}", ["mine.yaml, line 1", "datetime.date(2001, 1, 1)"]),
         ("experiments: {baselines: {methods: {mine: {method: mod, 1.5: 2}}}}", ["methods.mine' has the key 1.5"]),
         (

@@ -278,8 +278,7 @@ def _refuse_keys_that_are_no_text(value: object, sources: Sources, keys: Sequenc
     for key, inside in value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ():
         if isinstance(value, Mapping) and not isinstance(key, str):
             raise PudleError(
-                f"{sources.where([*keys, key])}: {_dotted(keys)!r} has the key {key!r}, which is not a string; "
-                "write it in quotes"
+                f"{sources.where([*keys, key])}: {_dotted(keys)!r} has the key {key!r}, which is not a string; quote it"
             )
         _refuse_keys_that_are_no_text(inside, sources, [*keys, key])
 
