@@ -21,20 +21,18 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from pudle.errors import PudleError, nearest, one_of, shown
+from pudle.errors import PudleError, nearest, one_of
 from pudle.harness import provenance
-from pudle.harness.settings import yaml_hint
+from pudle.harness.settings import Model, UnknownKey, first_complaint
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _REGISTRIES: list[Registry] = []
 
 
-class Settings(BaseModel):
+class Settings(Model):
     """What a plug-in's ``Settings`` are made from: typed fields with a description; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SettingsError(PudleError):
@@ -110,19 +108,20 @@ class Registry:
         try:
             return cls.Settings.model_validate(dict(settings))
         except ValidationError as failure:
-            error = failure.errors()[0]
-        what, place = f"{self.kind} {name!r}", [str(part) for part in error["loc"]]
-        key, value, fields = place[0] if place else None, error["input"], cls.Settings.model_fields
-        message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        if key is None:
-            raise SettingsError(f"{what}: {message}", key)
-        if error["type"] == "extra_forbidden" and len(place) == 1:
-            raise SettingsError(f"{what}: unknown setting {key!r}{nearest(key, fields)}", key)
-        if error["type"] == "missing" and len(place) == 1:
-            raise SettingsError(f"{what} needs the setting {key!r}: {fields[key].description}", key)
-        if error["type"] == "missing":
-            place, message = place[:-1], f"it lacks the entry {place[-1]}: {fields[key].description}"
-        raise SettingsError(f"{what}: {'.'.join(place)!r} is {shown(value)}: {message}{yaml_hint(value)}", key)
+            path, complaint, raised = first_complaint(failure, settings)
+            missing = [
+                str(error["loc"][0]) for error in failure.errors() if error["type"] == "missing" and len(error["loc"]) == 1
+            ]
+        what, key = f"{self.kind} {name!r}", str(path[0]) if path else None
+        if isinstance(raised, UnknownKey) and not path:
+            raise SettingsError(f"{what}: unknown setting {raised.key!r}{nearest(raised.key, raised.allowed)}", raised.key)
+        if missing and not path:
+            raise SettingsError(
+                f"{what} needs the setting {missing[0]!r}: {cls.Settings.model_fields[missing[0]].description}", missing[0]
+            )
+        if not path:
+            raise SettingsError(f"{what}: {raised}" if raised else f"{what}{complaint}", None)
+        raise SettingsError(f"{what}: {'.'.join(map(str, path))!r}{complaint}", key)
 
     def validate(self, name: str, settings: Mapping) -> dict:
         """The same as plain JSON values."""

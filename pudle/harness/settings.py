@@ -1,17 +1,20 @@
-"""The configuration, checked: an error names the file, the line, the key, the value, and the nearest valid choice."""
+"""The configuration, checked: an error names the file, the line, the key, the value, and the nearest valid choice.
 
-import math
+Settings are pydantic models, derived from :class:`Model`; :func:`validate` turns the errors of pydantic into such messages.
+"""
+
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-import jsonschema
 import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pudle.errors import PudleError, nearest, shown
 
-LARGEST = 10**12  # of a whole number
+LARGEST = 10**12  # whole number that a setting may be
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML has it: planning reads a dozen files
 
 
@@ -32,19 +35,71 @@ def typed(value: object) -> object:
         return value
 
 
-def _integer(checker: object, value: object) -> bool:
-    """1.0 is no count, whatever JSON Schema says."""
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+class Misfit(ValueError):
+    """Settings that do not fit together. Validators of models raise it; :func:`validate` adds files, lines and values.
+
+    reason : why, without the values
+    places : the keys that lead from the model to each value to blame; none: the value that is validated
+    complete : whether ``reason`` tells the value, too
+    """
+
+    def __init__(self, reason: str, *places: Sequence[object], complete: bool = False):
+        super().__init__(reason)
+        self.places, self.complete = places, complete
 
 
-def _number(checker: object, value: object) -> bool:
-    return _integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
+class UnknownKey(ValueError):
+    """A key that a model does not have, and those that it has."""
+
+    def __init__(self, key: str, allowed: Iterable[str]):
+        super().__init__(f"unknown key {key!r}")
+        self.key, self.allowed = key, allowed
 
 
-_Validator = jsonschema.validators.extend(
-    jsonschema.Draft202012Validator,
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _integer, "number": _number}),
-)
+class Model(BaseModel):
+    """What models of settings are made from: typed fields; unknown keys are refused, and so are numbers in quotes, NaN and infinity.
+
+    A field with the default None may be left out, but null is refused unless its type has None.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and cls.model_config["extra"] == "forbid":
+            for key in values:
+                if key not in cls.model_fields:
+                    raise UnknownKey(key, cls.model_fields)
+        return values
+
+    def changes(self) -> dict[str, Any]:
+        """The settings that were given; the others keep what they are elsewhere."""
+        return {key: getattr(self, key) for key in self.model_fields_set}
+
+
+def _distinct(values: list) -> list:
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise Misfit(f"has an entry twice: {shown(value)}", complete=True)
+    return values
+
+
+def within(least: int, most: int = LARGEST) -> Any:
+    """The range of a type ``Annotated[int, within(least, most)]``. A type has one range: pydantic applies one of two, and says nothing."""
+    return Field(ge=least, le=most)
+
+
+T = TypeVar("T")
+Null = Annotated[None, Field()]  # `X | Null` is the type `X | None`, but messages say "or null"
+Natural = Annotated[int, within(0)]
+Count = Annotated[int, within(1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Distinct = Annotated[list[T], AfterValidator(_distinct)]
+Several = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+()-]*$", max_length=60)]  # of a file, a column and in HTML
+Seeds = Annotated[int, within(1, 10_000)] | Several[Natural]
 
 
 class Sources:
@@ -116,82 +171,144 @@ def _same(name: yaml.Node, key: object) -> bool:
     return name.value == str(key) or (not isinstance(key, str) and typed(name.value) == key)
 
 
-def validate(config: Mapping, schema: Mapping, sources: Sources, prefix: Sequence[str] = ()) -> None:
-    """Raise a :class:`PudleError` for the first thing in ``config`` that breaks the JSON ``schema``.
+def validate(
+    model: type[Model],
+    config: object,
+    sources: Sources,
+    prefix: Sequence[str] = (),
+    context: Mapping[str, Any] = MappingProxyType({}),
+) -> Model:
+    """``config`` as a ``model``. Raises a :class:`PudleError` for the first thing that it refuses: unknown keys come first, and
+    what stands higher in the tree before what stands lower.
 
-    ``prefix`` are the keys that lead from the top of the files to ``config``.
+    ``prefix`` are the keys that lead from the top of the files to ``config``; validators of the model read ``context``.
     """
     _refuse_keys_that_are_no_text(config, sources, prefix)
-    errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: [str(k) for k in error.absolute_path])
-    if not errors:
-        return
-    error = jsonschema.exceptions.best_match(errors)
-    keys = [*prefix, *error.absolute_path]
-    if error.validator == "additionalProperties":
-        allowed = error.schema["properties"]
-        unknown = next(key for key in error.instance if key not in allowed)
-        keys.append(unknown)
-        raise PudleError(f"{sources.where(keys)}: unknown key {_dotted(keys)!r}{nearest(unknown, allowed)}")
-    raise PudleError(f"{sources.where(keys)}: {_dotted(keys)!r} {_complaint(error)}")
+    try:
+        return model.model_validate(config, context=dict(context))
+    except ValidationError as failure:
+        path, complaint, misfit = first_complaint(failure, config)
+    keys = [*prefix, *path]
+    if isinstance(misfit, UnknownKey):
+        keys.append(misfit.key)
+        raise PudleError(f"{sources.where(keys)}: unknown key {_dotted(keys)!r}{nearest(misfit.key, misfit.allowed)}")
+    if isinstance(misfit, Misfit) and len(misfit.places) > 1:
+        values = " and ".join(
+            f"{_dotted([*keys, *place])} = {_at(config, [*path, *place])} ({sources.where([*keys, *place])})"
+            for place in misfit.places
+        )
+        raise PudleError(f"{values} cannot work together: {misfit}")
+    if isinstance(misfit, Misfit) and misfit.places:
+        path = [*path, *misfit.places[0]]
+        keys = [*prefix, *path]
+        complaint = f": {misfit}" if misfit.complete else f" is {shown(_at(config, path))}: {misfit}"
+    raise PudleError(f"{sources.where(keys)}: {_dotted(keys)!r}{complaint}")
+
+
+def first_complaint(failure: ValidationError, config: object) -> tuple[list, str, Exception | None]:
+    """What to tell of a failed validation of ``config``: the keys that lead to the value, the complaint (what follows the key in a
+    message), and the exception of the validator that refused it, if it was one of ours."""
+    errors = failure.errors(include_url=False)
+    paths = [_inside(config, error["loc"]) for error in errors]
+    found = [  # of a union with a branch that the value has the type of, the complaints of this branch
+        (error, path)
+        for error, path in zip(errors, paths, strict=True)
+        if not (_is_about_type(error) and any(other != path and other[: len(path)] == path for other in paths))
+    ]
+    first, keys = min(found, key=lambda pair: (not isinstance(_raised(pair[0]), UnknownKey), len(pair[1])))
+    branches = [error for error, path in found if path == keys]
+    ranges = [error for error in branches if not _is_about_type(error)]
+    if ranges or first["type"] not in KINDS:
+        error = ranges[0] if ranges else first
+        others = [KINDS[other["type"]] for other in branches if other["type"] in KINDS and error["type"] == "literal_error"]
+        return keys, " Or a value of type ".join([_complaint(error), *others]), _raised(error)
+    kinds = " or ".join(KINDS.get(error["type"]) or error["ctx"]["expected"] for error in branches)
+    return keys, f" is {shown(first['input'])}, not of type {kinds}{yaml_hint(first['input'])}", None
+
+
+KINDS = {
+    "int_type": "integer",
+    "float_type": "number",
+    "bool_type": "boolean",
+    "string_type": "string",
+    "list_type": "array",
+    "tuple_type": "array",
+    "dict_type": "object",
+    "model_type": "object",
+    "none_required": "null",
+}
+
+
+def _is_about_type(error: Mapping) -> bool:
+    return error["type"] in KINDS or (error["type"] == "literal_error" and not isinstance(error["input"], str))
+
+
+def _raised(error: Mapping) -> Exception | None:
+    """The exception that a validator raised."""
+    return error.get("ctx", {}).get("error")
+
+
+def _inside(config: Any, location: Sequence[Any]) -> list:
+    """The keys of ``config`` among a location of pydantic, which names branches of unions, too, and keys that are missing."""
+    path = []
+    for key in location:
+        if (isinstance(config, Mapping) and key in config) or (isinstance(config, list) and isinstance(key, int)):
+            config = config[key]
+            path.append(key)
+    return path
+
+
+def _at(config: Any, path: Sequence[object]) -> object:
+    for key in path:
+        config = config[key]
+    return config
 
 
 def _refuse_keys_that_are_no_text(value: object, sources: Sources, keys: Sequence[object]) -> None:
     for key, inside in value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ():
         if isinstance(value, Mapping) and not isinstance(key, str):
             raise PudleError(
-                f"{sources.where([*keys, key])}: {_dotted(keys)!r} has the key {key!r}, which YAML reads as no text: "
-                "write it in quotes"
+                f"{sources.where([*keys, key])}: {_dotted(keys)!r} has the key {key!r}, which is not a string; quote it"
             )
         _refuse_keys_that_are_no_text(inside, sources, [*keys, key])
-
-
-def refuse(
-    sources: Sources,
-    prefix: Sequence[str],
-    first: str,
-    second: str,
-    settings: Mapping,
-    reason: str,
-    changes: Mapping = MappingProxyType({}),
-    place: Sequence[str] = (),
-) -> None:
-    """Raise a :class:`PudleError` for two values that cannot work together.
-
-    They stand at ``prefix``, but those of ``settings`` that ``changes`` has stand at ``place``.
-    """
-    keys = [[*(place if key in changes else prefix), key] for key in (first, second)]
-    values = " and ".join(f"{_dotted(k)} = {settings[k[-1]]} ({sources.where(k)})" for k in keys)
-    raise PudleError(f"{values} cannot work together: {reason}")
 
 
 def _dotted(keys: Sequence[object]) -> str:
     return ".".join(map(str, keys)) or "the configuration"
 
 
-def _complaint(error: jsonschema.ValidationError) -> str:
-    value = error.instance
-    if error.validator == "enum":
-        return f"is {shown(value)}{nearest(value, error.validator_value)}"
-    if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in value)
-        return f"lacks the key {missing!r}"
-    if error.validator == "type":
-        wanted = error.validator_value
-        if isinstance(value, int) and abs(value) > LARGEST:
-            return f"is {shown(value)}, more than can be run"
-        return f"is {shown(value)}, not of type {' or '.join(wanted) if isinstance(wanted, list) else wanted}{yaml_hint(value)}"
-    words = {
-        "minimum": "is {v}, below the least allowed value {w}",
-        "exclusiveMinimum": "is {v}; it must be above {w}",
-        "maximum": "is {v}, above the largest allowed value {w}",
-        "exclusiveMaximum": "is {v}; it must be below {w}",
-        "minItems": "has too few entries: at least {w}",
-        "uniqueItems": "has an entry twice: {v}",
-        "pattern": "is {v}, which does not match {w}",
-    }
-    if error.validator in words:
-        return words[error.validator].format(v=shown(value), w=error.validator_value)
-    return f"is {shown(value)}: {error.message[:200]}"
+def _complaint(error: Mapping) -> str:
+    """What follows the key in a message."""
+    value, limits = shown(error["input"]), error.get("ctx", {})
+    match error["type"]:
+        case "literal_error":
+            return f" is {value}{nearest(error['input'], re.findall(QUOTED, limits['expected']))}"
+        case "missing":
+            return f" lacks the key {error['loc'][-1]!r}"
+        case "greater_than_equal":
+            return f" is {value}, below the least allowed value {limits['ge']:.15g}"
+        case "greater_than":
+            return f" is {value}; it must be above {limits['gt']:.15g}"
+        case "less_than_equal":
+            return f" is {value}, above the largest allowed value {limits['le']:.15g}"
+        case "less_than":
+            return f" is {value}; it must be below {limits['lt']:.15g}"
+        case "too_short":
+            return f" is {value}: too few entries; at least {limits['min_length']}"
+        case "string_too_short":
+            return f" is {value}: too few characters; at least {limits['min_length']}"
+        case "string_too_long":
+            return f" is {value}: too many characters; at most {limits['max_length']}"
+        case "string_pattern_mismatch":
+            return f" is {value}, which does not match {limits['pattern']}"
+        case "value_error" if isinstance(raised := _raised(error), PudleError) or getattr(raised, "complete", False):
+            return f" {raised}" if isinstance(raised, Misfit) else f": {raised}"
+        case _:
+            message = " ".join(error["msg"].removeprefix("Value error, ").replace("Input should be", "must be").split())
+            return f" is {value}: {message[:200]}{yaml_hint(error['input'])}"
+
+
+QUOTED = r"'([^']*)'"
 
 
 def yaml_hint(value: object) -> str:
