@@ -1,6 +1,7 @@
 """How the benchmarks measure: two implementations in turn, in one process.
 
-Other work on the machine then slows both, and a ratio is the median over the pairs. Clocks are read when a GPU has nothing left to do.
+Other work on the machine then slows both, and a ratio is the median over the pairs. Clocks are read when a GPU has nothing left to do;
+``--clock processor`` counts the seconds of processors in place of those that pass, for a machine that does other work as well.
 Peak memory is what one call adds to what a child process holds (Linux with glibc only), or on a GPU to the memory of its tensors.
 The floor is the time of the multiplications of the dense layers alone, at the measured rate of a large matrix product: what skips zeros
 can be below it.
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 def compare(
@@ -44,6 +47,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="processor: seconds of all threads together")
     return parser
 
 
@@ -66,11 +70,11 @@ def _compare(
     operations: Callable,
     paths: tuple[str, str],
 ) -> None:
-    rate = matrix_rate(1024 if options.device == "cpu" else 8192)
+    rate = matrix_rate(1024 if options.device == "cpu" else 8192, options.clock)
     rows = []
     for number, case in enumerate(cases):
         if options.only in " ".join(map(str, case)):
-            times = _in_turn({path: call(path, *case) for path in paths}, options.repeats)
+            times = _in_turn({path: call(path, *case) for path in paths}, options)
             memory = {path: _child_memory(script, path, number, options) for path in paths}
             rows.append(
                 {
@@ -84,39 +88,40 @@ def _compare(
                 }
             )
     table = pd.DataFrame(rows)
-    print(f"{device_name()}, {options.threads} threads, {rate / 1e9:.0f} GFLOP/s\n")
+    print(f"{device_name()}, {options.threads} threads, {options.clock} clock, {rate / 1e9:.0f} GFLOP/s\n")
     print(table.to_markdown(index=False, floatfmt=".3g"))
     out = Path(script).parent / "out" / f"{Path(script).stem}.csv"
     out.parent.mkdir(exist_ok=True)
-    table.assign(device=device_name(), threads=options.threads).to_csv(out, index=False)
+    table.assign(device=device_name(), threads=options.threads, clock=options.clock).to_csv(out, index=False)
 
 
 def device_name() -> str:
     return torch.cuda.get_device_name() if _on_gpu() else "processor"
 
 
-def matrix_rate(size: int) -> float:
+def matrix_rate(size: int, clock: str) -> float:
     """Floating-point operations a second of a float32 product of ``size`` x ``size`` matrices."""
     a = torch.rand(size, size)
-    return 2 * size**3 / min(timed(lambda: a @ a) for _ in range(20))
+    return 2 * size**3 / min(timed(lambda: a @ a, clock) for _ in range(20))
 
 
-def _in_turn(calls: dict[str, Callable], repeats: int) -> pd.DataFrame:
+def _in_turn(calls: dict[str, Callable], options: argparse.Namespace) -> pd.DataFrame:
     """Seconds of each call: a row for each repeat, after one that warms up."""
-    return pd.DataFrame([{path: timed(run) for path, run in calls.items()} for _ in range(repeats + 1)][1:])
+    rows = [{path: timed(run, options.clock) for path, run in calls.items()} for _ in range(options.repeats + 1)]
+    return pd.DataFrame(rows[1:])
 
 
-def timed(run: Callable) -> float:
+def timed(run: Callable, clock: str = "wall") -> float:
     """Seconds that ``run()`` takes."""
-    start = _now()
+    start = _now(clock)
     run()
-    return _now() - start
+    return _now(clock) - start
 
 
-def _now() -> float:
+def _now(clock: str) -> float:
     if _on_gpu():
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return CLOCKS[clock]()
 
 
 def _on_gpu() -> bool:
