@@ -221,8 +221,9 @@ def one_thread():
 
 
 def _transfer(dictionary: Tensor, step: float, pool, size: int = 128) -> Tensor:
-    """W = I − αDᵀD in rows and columns of zeros up to a multiple of 16: products below the diagonal, as it is symmetric."""
+    """W = I − αDᵀD in rows and columns of zeros up to a multiple of 16. On a CPU products are those below the diagonal, as it is symmetric."""
     p = dictionary.shape[1]
+    size = size if dictionary.device.type == "cpu" else p
     transfer = dictionary.new_zeros(-(-p // 16) * 16, -(-p // 16) * 16)
 
     def add_rows(start):

@@ -23,7 +23,9 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
     if settings["batch"] > settings["n_samples"]:
         refuse(sources, where, "batch", "n_samples", settings, "there are not enough samples for one batch")
     plugin_grid.check(methods.REGISTRY, settings["methods"], sources, [*where, "methods"])
-    for sparsity, others in settings["at_sparsity"].items():  # a sparsity that does not run may be there: an overlay runs some
+    for sparsity, others in settings.get(
+        "at_sparsity", {}
+    ).items():  # a sparsity that does not run may be there: an overlay runs some
         place = [*where, "at_sparsity", sparsity]
         for name in others:
             try:
@@ -37,6 +39,6 @@ def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
 def _methods(settings: Mapping, sparsity: int) -> dict:
     """Methods and their settings at one sparsity."""
     found = dict(settings["methods"])
-    for name, others in settings["at_sparsity"].get(str(sparsity), {}).items():
+    for name, others in settings.get("at_sparsity", {}).get(str(sparsity), {}).items():
         found[name] = None if others is None or found[name] is None else {**found[name], **others}
     return found
