@@ -1,6 +1,7 @@
 """How the benchmarks measure: two implementations in turn, in one process.
 
-Other work on the machine then slows both, and a ratio is the median over the pairs. Clocks are read when a GPU has nothing left to do.
+Other work on the machine then slows both, and a ratio is the median over the pairs. Clocks are read when a GPU has nothing left to do;
+``--clock processor`` counts the seconds of processors in place of those that pass, for a machine that does other work as well.
 Peak memory is what one call adds to what a child process holds (Linux with glibc only), or on a GPU to the memory of its tensors.
 The floor is the time of the multiplications of the dense layers alone, at the measured rate of a large matrix product: what skips zeros
 can be below it.
@@ -18,12 +19,22 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
 
 def compare(
-    script: str, description: str, cases: Sequence[tuple], call: Callable, operations: Callable, plain: str = "autograd"
+    script: str,
+    description: str,
+    cases: Sequence[tuple],
+    call: Callable,
+    operations: Callable,
+    plain: str = "autograd",
+    *,
+    toy: Sequence[tuple],
 ) -> None:
     """The command line of a benchmark: measure all ``cases``, print a table, and write it to ``out/`` beside the script.
 
+    toy : cases in their place with ``--toy``, the memory of the first of them alone
     call : (path, *case) → a function of nothing to time, for both paths, ``plain`` and "fast"
     operations : (*case) → floating-point operations of the dense layers
     """
@@ -31,6 +42,7 @@ def compare(
     parser.add_argument("--only", default="", help="measure only cases whose name holds this")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    cases = toy if options.toy else cases
     with computing_on(options):
         if options.child:
             print(_peak_memory(call(options.child[0], *cases[int(options.child[1])])))
@@ -44,7 +56,18 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="processor: seconds of all threads together")
+    parser.add_argument(
+        "--toy", action=Toy, nargs=0, default=False, help="a run of seconds on one thread, which measures nothing"
+    )
     return parser
+
+
+class Toy(argparse.Action):
+    """Sizes that measure nothing need no second thread and no repeats."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        namespace.toy, namespace.threads, namespace.repeats = True, 1, 1
 
 
 def computing_on(options: argparse.Namespace) -> AbstractContextManager:
@@ -66,12 +89,13 @@ def _compare(
     operations: Callable,
     paths: tuple[str, str],
 ) -> None:
-    rate = matrix_rate(1024 if options.device == "cpu" else 8192)
+    rate = matrix_rate(1024 if options.device == "cpu" else 8192, options.clock)
     rows = []
     for number, case in enumerate(cases):
         if options.only in " ".join(map(str, case)):
-            times = _in_turn({path: call(path, *case) for path in paths}, options.repeats)
-            memory = {path: _child_memory(script, path, number, options) for path in paths}
+            times = _in_turn({path: call(path, *case) for path in paths}, options)
+            weighed = not (options.toy and rows)
+            memory = {path: _child_memory(script, path, number, options) if weighed else float("nan") for path in paths}
             rows.append(
                 {
                     "case": " ".join(map(str, case)),
@@ -84,39 +108,46 @@ def _compare(
                 }
             )
     table = pd.DataFrame(rows)
-    print(f"{device_name()}, {options.threads} threads, {rate / 1e9:.0f} GFLOP/s\n")
+    print(f"{device_name()}, {options.threads} threads, {options.clock} clock, {rate / 1e9:.0f} GFLOP/s\n")
     print(table.to_markdown(index=False, floatfmt=".3g"))
-    out = Path(script).parent / "out" / f"{Path(script).stem}.csv"
-    out.parent.mkdir(exist_ok=True)
-    table.assign(device=device_name(), threads=options.threads).to_csv(out, index=False)
+    table = table.assign(device=device_name(), threads=options.threads, clock=options.clock)
+    table.to_csv(output(script, options.toy, ".csv"), index=False)
+
+
+def output(script: str, toy: bool, suffix: str) -> Path:
+    """The file of a benchmark in ``out/`` beside the script; toys have files of their own."""
+    folder = Path(script).parent / "out"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{Path(script).stem}{'-toy' if toy else ''}{suffix}"
 
 
 def device_name() -> str:
     return torch.cuda.get_device_name() if _on_gpu() else "processor"
 
 
-def matrix_rate(size: int) -> float:
+def matrix_rate(size: int, clock: str) -> float:
     """Floating-point operations a second of a float32 product of ``size`` x ``size`` matrices."""
     a = torch.rand(size, size)
-    return 2 * size**3 / min(timed(lambda: a @ a) for _ in range(20))
+    return 2 * size**3 / min(timed(lambda: a @ a, clock) for _ in range(20))
 
 
-def _in_turn(calls: dict[str, Callable], repeats: int) -> pd.DataFrame:
+def _in_turn(calls: dict[str, Callable], options: argparse.Namespace) -> pd.DataFrame:
     """Seconds of each call: a row for each repeat, after one that warms up."""
-    return pd.DataFrame([{path: timed(run) for path, run in calls.items()} for _ in range(repeats + 1)][1:])
+    rows = [{path: timed(run, options.clock) for path, run in calls.items()} for _ in range(options.repeats + 1)]
+    return pd.DataFrame(rows[1:])
 
 
-def timed(run: Callable) -> float:
+def timed(run: Callable, clock: str = "wall") -> float:
     """Seconds that ``run()`` takes."""
-    start = _now()
+    start = _now(clock)
     run()
-    return _now() - start
+    return _now(clock) - start
 
 
-def _now() -> float:
+def _now(clock: str) -> float:
     if _on_gpu():
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return CLOCKS[clock]()
 
 
 def _on_gpu() -> bool:
@@ -131,6 +162,7 @@ def _child_memory(script: str, path: str, number: int, options: argparse.Namespa
         str(options.threads),
         "--device",
         options.device,
+        *(["--toy"] if options.toy else []),
         "--child",
         path,
         str(number),

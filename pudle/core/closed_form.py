@@ -203,11 +203,20 @@ def _workers(wanted: bool):
     if threads == 1 or not wanted:
         yield None
         return
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool, one_thread():
+        yield pool
+
+
+@contextmanager
+def one_thread():
+    """Torch has one thread meanwhile: where arrays are small, starting others and waiting for them takes longer than the work."""
+    threads = torch.get_num_threads()
+    if threads > 1:
         torch.set_num_threads(1)
-        try:
-            yield pool
-        finally:
+    try:
+        yield
+    finally:
+        if threads > 1:
             torch.set_num_threads(threads)
 
 

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pudle.core.closed_form import flushed_denormals
+from pudle.core.closed_form import Pullback, flushed_denormals
+from pudle.core.encoding import Paths, constants_and_levels, plain_layers
 from pudle.core.units import number
-from pudle.core.unrolling import Unrolling, check_types, iterate, runs_compiled
+from pudle.core.unrolling import Unrolling, check_types, runs_compiled
 from pudle.errors import PudleError
 
 
@@ -21,20 +22,26 @@ def encode(
     images: Tensor,
     filters: Tensor,
     *,
-    lam: float | None = None,
+    lam: float | Tensor | None = None,
     threshold: float | None = None,
-    step: float,
+    step: float | Tensor,
     n_layers: int,
     stride: int,
     decay: float = 1.0,
     nonnegative: bool = False,
     acceleration: str = "none",
 ) -> Tensor:
-    """Codes (n, p, h', w') after T unrolled layers; differentiable. Settings as :class:`pudle.core.unrolling.Unrolling` has them.
+    """Codes z_T (n, p, h', w') of ``images`` (n, 1, h, w) after T unrolled layers.
 
-    Compiled loops run on a CPU in float32 or float64, where no gradient is required and layers have no momentum; torch's convolutions
-    elsewhere.
+    They are differentiable in ``images``, ``filters`` (p, 1, k, k), ``lam`` and ``step``. Settings as in
+    :class:`pudle.core.unrolling.Unrolling`, whose :class:`PudleError` they raise. Source: PUDLE, Section 6.
+
+    On a CPU in float32 or float64, layers without momentum run in compiled loops, image by image, and ``backward()`` takes the closed
+    form of :mod:`pudle.core.networks`: it runs the layers once more, and holds the layers of one image for each thread. Plain layers,
+    torch's convolutions that it records, run with "fista", on other devices and in other types, under ``torch.func``,
+    ``torch.compile`` and forward-mode differentiation, and in a backward pass with ``create_graph``.
     """
+    lam, step, *levels = constants_and_levels(lam, step)
     unrolling = Unrolling(
         lam=lam,
         threshold=threshold,
@@ -45,19 +52,52 @@ def encode(
         acceleration=acceleration,
     )
     check_image_shapes(images, filters, stride)
-    differentiable = torch.is_grad_enabled() and (images.requires_grad or filters.requires_grad)
-    if runs_compiled(images, filters) and not differentiable and not unrolling.accelerated:
-        from pudle.kernels.image_layers import run_image_network  # numba is slow to import, and needed here only
+    paths = Paths(
+        fast=lambda *inputs: _fast_codes(*inputs, unrolling, stride),
+        back=lambda *inputs: _pull_back(*inputs, unrolling, stride),
+        plain=lambda *inputs: _plain_codes(*inputs, unrolling, stride),
+    )
+    return paths.run(images, filters, *levels, compiled=runs_compiled(images, filters) and not unrolling.accelerated)
 
-        network = (*[filters.detach()] * 3, None)
-        with flushed_denormals():
-            return run_image_network(
-                images.detach(), None, network, unrolling, stride=stride, stop=n_layers, penalty=0.0, inside=None
-            )[1]
+
+def _plain_codes(images, filters, lam, step, unrolling, stride) -> Tensor:
+    """Layers that torch records; ``lam`` and ``step`` are None, or what to differentiate with respect to."""
     dictionary = Dictionary(filters, stride)
     images = dictionary.pad(images)
     start = torch.zeros_like(dictionary.correlate(images))
-    return iterate(unrolling, start, lambda codes: dictionary.correlate(dictionary.synthesize(codes) - images))
+    return plain_layers(unrolling, start, lambda codes: dictionary.correlate(dictionary.synthesize(codes) - images), lam, step)
+
+
+def _fast_codes(images, filters, unrolling, stride) -> Tensor:
+    from pudle.kernels.image_layers import run_image_network  # numba is slow to import, and needed here only
+
+    network = (*[filters.detach()] * 3, None)
+    settings = {"stride": stride, "stop": unrolling.n_layers, "penalty": 0.0, "inside": None}
+    with flushed_denormals():
+        return run_image_network(images.detach(), None, network, unrolling, **settings)[1]
+
+
+def _pull_back(images, filters, given, wanted, unrolling, stride) -> Pullback:
+    """Derivatives from z̄_T = ``given``, with respect to what is ``wanted`` of images, filters, λ and α.
+
+    The level of layer t is αλν^t, so that λ has α times, and α has λ times, Σ_t ν^t θ̄_t; and the other part of ᾱ,
+    −Σ_t ⟨ū_t, Dᵀ r_t⟩, is the product of D with its derivative as Dᵀ, over α.
+    """
+    from pudle.kernels.image_layers import pull_back_image_layers
+
+    with flushed_denormals():
+        synthesis, analysis, slopes, of_images = pull_back_image_layers(
+            images.detach(),
+            filters.detach(),
+            unrolling,
+            given,
+            stride=stride,
+            of_arrays=wanted[1] or wanted[3],
+            of_images=wanted[0],
+        )
+    slope, step = (0.0 if unrolling.hard else float(slopes.sum())), unrolling.step
+    of_step = float((analysis * filters.detach()).sum()) / step + slope * (unrolling.lam or 0.0)
+    return Pullback(of_images, synthesis + analysis, step * slope, of_step)
 
 
 def decode(codes: Tensor, filters: Tensor, *, stride: int) -> Tensor:

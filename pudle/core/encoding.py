@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,64 +35,97 @@ def encode(
     Plain layers, which torch records, run on other devices and in other types, under ``torch.func``, ``torch.compile`` and
     forward-mode differentiation, and in a backward pass with ``create_graph``.
     """
-    levels = [value if isinstance(value, Tensor) and value.requires_grad else None for value in (lam, step)]
+    lam, step, *levels = constants_and_levels(lam, step)
     unrolling = Unrolling(
-        lam=lam if levels[0] is None else lam.detach(),
+        lam=lam,
         threshold=threshold,
-        step=step if levels[1] is None else step.detach(),
+        step=step,
         n_layers=n_layers,
         decay=decay,
         nonnegative=nonnegative,
         acceleration=acceleration,
     )
     check_shapes(x, dictionary)
-    if not runs_compiled(x, dictionary):
-        return _plain_codes(x, dictionary, *levels, unrolling)
-    if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in (x, dictionary, *levels)):
-        return _Codes.apply(x, dictionary, *levels, unrolling)
-    return unrolled_codes(x, dictionary, unrolling)
+
+    def back(x, dictionary, given, wanted):
+        return pull_back(x, dictionary, unrolling, given.contiguous(), weights=wanted[1], slopes=wanted[2] or wanted[3])
+
+    paths = Paths(
+        fast=lambda x, dictionary: unrolled_codes(x, dictionary, unrolling),
+        back=back,
+        plain=lambda *inputs: _plain_codes(*inputs, unrolling),
+    )
+    return paths.run(x, dictionary, *levels, compiled=runs_compiled(x, dictionary))
+
+
+def constants_and_levels(lam, step) -> list:
+    """λ and α as constants, and both once more as what to differentiate with respect to: None where they require no gradient."""
+    wanted = [isinstance(value, Tensor) and value.requires_grad for value in (lam, step)]
+    constants = [value.detach() if want else value for value, want in zip((lam, step), wanted, strict=True)]
+    return constants + [value if want else None for value, want in zip((lam, step), wanted, strict=True)]
+
+
+class Paths(NamedTuple):
+    """Three ways to the codes of data in a dictionary, or to derivatives through them, for layers of one setting.
+
+    fast : (x, D) → codes, which torch does not record
+    back : (x, D, z̄, wanted) → derivatives in x, D, λ and α from ``z̄`` in the codes; ``wanted``: four booleans
+    plain : (x, D, λ or None, α or None) → codes by operations that torch records
+    """
+
+    fast: Callable
+    back: Callable
+    plain: Callable
+
+    def run(self, x: Tensor, dictionary: Tensor, lam: Tensor | None, step: Tensor | None, *, compiled: bool) -> Tensor:
+        """Codes by the plain path unless loops are ``compiled`` for these; with a derivative by ``back`` where one is required."""
+        if not compiled:
+            return self.plain(x, dictionary, lam, step)
+        if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in (x, dictionary, lam, step)):
+            return _Codes.apply(x, dictionary, lam, step, self)
+        return self.fast(x, dictionary)
 
 
 def _plain_codes(x: Tensor, dictionary: Tensor, lam: Tensor | None, step: Tensor | None, unrolling: Unrolling) -> Tensor:
     """Layers that torch records; ``lam`` and ``step`` are None, or what to differentiate with respect to."""
+    start = x.new_zeros(x.shape[0], dictionary.shape[1])
+    return plain_layers(unrolling, start, lambda point: (point @ dictionary.T - x) @ dictionary, lam, step)
+
+
+def plain_layers(
+    unrolling: Unrolling, start: Tensor, correlate: Callable[[Tensor], Tensor], lam: Tensor | None, step: Tensor | None
+) -> Tensor:
+    """:func:`pudle.core.unrolling.iterate` with ``lam`` and ``step`` in place of its numbers, unless they are None."""
 
     def shrink(u: Tensor, layer: int) -> Tensor:
         level = (unrolling.step if step is None else step) * (unrolling.lam if lam is None else lam) * unrolling.decay**layer
         return F.relu(u - level) if unrolling.nonnegative else u - u.clamp(-level, level)
 
     plain = unrolling.hard or (lam is None and step is None)
-    return iterate(
-        unrolling,
-        x.new_zeros(x.shape[0], dictionary.shape[1]),
-        lambda point: (point @ dictionary.T - x) @ dictionary,
-        step=step,
-        shrink=None if plain else shrink,
-    )
+    return iterate(unrolling, start, correlate, step=step, shrink=None if plain else shrink)
 
 
 class _Codes(torch.autograd.Function):
-    """:func:`encode`, with derivatives in closed form."""
+    """The fast path, with derivatives in closed form."""
 
     @staticmethod
-    def forward(ctx, x, dictionary, lam, step, unrolling):
+    def forward(ctx, x, dictionary, lam, step, paths):
         ctx.save_for_backward(x, dictionary, lam, step)
-        ctx.unrolling = unrolling
-        return unrolled_codes(x, dictionary, unrolling)
+        ctx.paths = paths
+        return paths.fast(x, dictionary)
 
     @staticmethod
-    def backward(ctx, back):
+    def backward(ctx, given):
         inputs, wanted = ctx.saved_tensors, ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():  # somebody will differentiate the derivatives
-            codes = _plain_codes(*inputs, ctx.unrolling)
+            codes = ctx.paths.plain(*inputs)
             asked = [value for value, want in zip(inputs, wanted, strict=True) if want]
-            found = iter(torch.autograd.grad(codes, asked, back, create_graph=True))
+            found = iter(torch.autograd.grad(codes, asked, given, create_graph=True))
             return *(next(found) if want else None for want in wanted), None
         x, dictionary, lam, step = inputs
-        of_x, of_dictionary, *numbers = pull_back(
-            x, dictionary, ctx.unrolling, back.contiguous(), weights=wanted[1], slopes=wanted[2] or wanted[3]
-        )
+        of_x, of_dictionary, *numbers = ctx.paths.back(x, dictionary, given, wanted)
         of_levels = (
             torch.full_like(value, number) if want else None
             for value, number, want in zip((lam, step), numbers, wanted[2:], strict=True)
         )
-        return of_x if wanted[0] else None, of_dictionary, *of_levels, None
+        return of_x if wanted[0] else None, of_dictionary if wanted[1] else None, *of_levels, None

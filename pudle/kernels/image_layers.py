@@ -23,13 +23,14 @@ TASKS = 8  # parts of a batch at most, each with its own memory and its own part
 
 # Filters both ways: taps (k², P), a row for each pixel of them, and atoms (P, K), K = k² padded.
 Filters = namedtuple("Filters", "taps atoms")
-# D, A and C are Filters; levels (T, P); scored: whether estimates are compared with targets. places (positions,) are the pixels at which
-# filters start, across of them in a row of an image; under (k²,) the pixels under a filter, from there; starts (positions,) and entries (P,)
-# where in codes a row starts, and its entries.
+# D, A and C are Filters; levels (T, P), and fades (T,) their factors ν^t; scored: whether estimates are compared with targets; given: whether
+# z̄_T is an input in place of that; of_arrays, of_images: whether derivatives in the network's arrays and in the images are wanted.
+# places (positions,) are the pixels at which filters start, across of them in a row of an image; under (k²,) the pixels under a filter,
+# from there; starts (positions,) and entries (P,) where in codes a row starts, and its entries.
 ImageProblem = namedtuple(
     "ImageProblem",
-    "synthesis analysis decoder levels hard nonnegative step penalty stop scored places under starts entries across kernel width inside"
-    " infinity",
+    "synthesis analysis decoder levels fades hard nonnegative step penalty stop scored given of_arrays of_images places under starts entries"
+    " across kernel width inside infinity",
 )
 # codes (T − stop + 1, positions, P) and residuals (T − stop, pixels): z_t and r_t of the layers to go back through, and the last codes.
 Memory = namedtuple("Memory", "codes residuals bar image of_codes of_pixels of_filters")
@@ -105,8 +106,8 @@ def forward(x, problem, memory):
 
 
 @njit(**OPTIONS)
-def backward(problem, memory, sums):
-    """Back through the layers from z̄_T = memory.bar, which is overwritten."""
+def backward(problem, memory, sums, x_bar):
+    """Back through the layers from z̄_T = memory.bar, which is overwritten; to x_bar (pixels,) where that is wanted."""
     bar, image, zero = memory.bar, memory.image, problem.step * 0
     for t in range(problem.levels.shape[0] - 1, problem.stop - 1, -1):
         before, after, residual = (
@@ -118,25 +119,40 @@ def backward(problem, memory, sums):
             for f in range(bar.shape[1]):
                 z = after[j, f]
                 bar[j, f] = bar[j, f] if z != 0 else zero  # ū
-                sums.thresholds[f] -= bar[j, f] if z > 0 else -bar[j, f]
-        add_product(sums.analysis, residual, bar, problem, memory, -problem.step)
-        if t == 0:
+                sums.thresholds[f] -= problem.fades[t] * (bar[j, f] if z > 0 else -bar[j, f])
+        if problem.of_arrays:
+            add_product(sums.analysis, residual, bar, problem, memory, -problem.step)
+        if t == 0 and not problem.of_images:
             return
         clear(image[0])
         add_image(image, bar, problem.analysis, problem, memory)
-        add_product(sums.synthesis, image, before, problem, memory, -problem.step)
+        if problem.of_images:
+            for pixel in range(x_bar.shape[0]):
+                x_bar[pixel] += problem.step * image[0, pixel]
+        if t == 0:
+            return
+        if problem.of_arrays:
+            add_product(sums.synthesis, image, before, problem, memory, -problem.step)
         if t > problem.stop:
             for at in range(0, bar.shape[0], problem.across):
                 step_along(bar, bar, -problem.step, image, problem.synthesis, problem, memory, at)
 
 
 @njit(**OPTIONS)
-def run_images(x, targets, codes, losses, problem, memory, sums):
-    """All of x (n, pixels): z_T to codes (n, positions, P), and where scored losses (n,), and their parts of all gradients to ``sums``."""
+def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
+    """All of x (n, pixels): z_T to codes (n, positions, P), and where scored losses (n,), and their parts of all gradients to ``sums``.
+
+    Where z̄_T is given, codes hold it, and x̄ is added to x_bars (n, pixels).
+    """
     error, zero, learns = memory.image, problem.step * 0, problem.stop < problem.levels.shape[0]
     final = memory.codes[memory.codes.shape[0] - 1]
     for i in range(x.shape[0]):
         forward(x[i], problem, memory)
+        if problem.given:
+            for j in range(final.shape[0]):
+                copy(memory.bar[j], codes[i, j])
+            backward(problem, memory, sums, x_bars[i])
+            continue
         for j in range(final.shape[0]):
             copy(codes[i, j], final[j])
         if not problem.scored:
@@ -158,7 +174,7 @@ def run_images(x, targets, codes, losses, problem, memory, sums):
                     loss += problem.penalty * abs(z)
             for at in range(0, bar.shape[0], problem.across):
                 step_along(bar, bar, zero + 1, error, problem.decoder, problem, memory, at)
-            backward(problem, memory, sums)
+            backward(problem, memory, sums, x_bars[i])
         losses[i] = loss
 
 
@@ -174,18 +190,51 @@ def run_image_network(images, targets, network, unrolling, *, stride, stop, pena
     penalty : factor of ‖z‖₁ in the loss
     inside : (1, 1, h, w), 0 where the loss looks at no error; None if it looks at all of them
     """
+    problem, shape = _problem(
+        images, network, unrolling, stride, stop=stop, penalty=penalty, scored=targets is not None, inside=inside
+    )
+    codes = images.new_empty(len(images), len(problem.places), len(problem.entries))
+    parts, loss, _ = _run(images, images if targets is None else targets, codes, problem, len(network[0]))
+    return parts, codes.view(len(images), *shape, -1)[..., : len(network[0])].permute(0, 3, 1, 2), loss
+
+
+def pull_back_image_layers(images, filters, unrolling, given, *, stride, of_arrays, of_images):
+    """What z̄_T = ``given`` (n, p, h', w') becomes: the part of the derivative in D (p, 1, k, k) from its places as D, and that from those as
+    Dᵀ; Σ_t ν^t θ̄_t (p,); and x̄ (n, 1, h, w), None where it is not wanted. Of the others what is not wanted is 0.
+    """
+    problem, _ = _problem(
+        images, (*[filters] * 3, None), unrolling, stride, given=True, of_arrays=of_arrays, of_images=of_images
+    )
+    rows = given.new_zeros(len(images), len(problem.places), len(problem.entries))
+    rows[..., : len(filters)] = given.permute(0, 2, 3, 1).flatten(1, 2)
+    (synthesis, analysis, _, slopes), _, x_bar = _run(images, images, rows, problem, len(filters))
+    return synthesis, analysis, slopes, x_bar
+
+
+def _problem(
+    images,
+    network,
+    unrolling,
+    stride,
+    *,
+    stop=0,
+    penalty=0.0,
+    scored=False,
+    inside=None,
+    given=False,
+    of_arrays=True,
+    of_images=False,
+):
+    """The :class:`ImageProblem`, and h', w'."""
     *filters, thresholds = network
-    n, _, height, width = images.shape
-    kernel, n_layers = filters[0].shape[-1], unrolling.n_layers
+    height, width = images.shape[-2:]
+    kernel, layers = filters[0].shape[-1], range(unrolling.n_layers)
     down, across = ((size - kernel) // stride + 1 for size in (height, width))
-    new = images.new_empty
     packed = {id(array): _filters(array) for array in filters}
     synthesis, analysis, decoder = (packed[id(array)] for array in filters)
-    p, (n_pixels, n_atoms), n_patch = len(filters[0]), synthesis.taps.shape, synthesis.atoms.shape[1]
-    levels = images.new_zeros(n_layers, n_atoms)
-    levels[:, :p] = (
-        images.new_tensor([unrolling.level(t) for t in range(n_layers)])[:, None] if thresholds is None else thresholds
-    )
+    p, n_atoms = len(filters[0]), synthesis.taps.shape[1]
+    levels = images.new_zeros(len(layers), n_atoms)
+    levels[:, :p] = images.new_tensor([unrolling.level(t) for t in layers])[:, None] if thresholds is None else thresholds
     number = synthesis.taps.dtype.type
     pixel, place = np.arange(height * width).reshape(height, width), slice(None, None, stride)
     places = pixel[: height - kernel + 1, : width - kernel + 1][place, place].ravel()
@@ -194,12 +243,16 @@ def run_image_network(images, targets, network, unrolling, *, stride, stop, pena
         analysis=analysis,
         decoder=decoder,
         levels=levels.numpy(),
+        fades=images.new_tensor([unrolling.decay**t for t in layers]).numpy(),
         hard=unrolling.hard,
         nonnegative=unrolling.nonnegative,
         step=number(unrolling.step),
         penalty=number(penalty),
         stop=stop,
-        scored=targets is not None,
+        scored=scored,
+        given=given,
+        of_arrays=of_arrays,
+        of_images=of_images,
         places=places,
         under=pixel[:kernel, :kernel].ravel(),
         starts=np.arange(len(places)) * n_atoms,
@@ -210,8 +263,17 @@ def run_image_network(images, targets, network, unrolling, *, stride, stop, pena
         inside=np.ones(height * width, bool) if inside is None else inside.numpy().ravel() != 0,
         infinity=number(np.inf),
     )
-    x, wanted = (array.reshape(n, -1).numpy() for array in (images, images if targets is None else targets))
-    codes, losses = new(n, len(places), n_atoms), np.zeros(n)
+    return problem, (down, across)
+
+
+def _run(images, targets, codes, problem, p):
+    """:func:`run_images` in tasks: sums (p, 1, k, k) three times and (p,), the sum of the losses, and x̄ (n, 1, h, w)."""
+    n, _, height, width = images.shape
+    (n_pixels, n_atoms), n_patch = problem.synthesis.taps.shape, problem.synthesis.atoms.shape[1]
+    n_back, n_places = len(problem.levels) - problem.stop, len(problem.places)
+    new = images.new_empty
+    x, wanted = (array.reshape(n, -1).numpy() for array in (images, targets))
+    losses, x_bars = np.zeros(n), images.new_zeros(n, height * width if problem.of_images else 0)
     tasks = min(n, TASKS)
     sums = [images.new_zeros(tasks, *shape) for shape in 3 * [(n_pixels, n_atoms)] + [(n_atoms,)]]
     cuts = np.linspace(0, n, tasks + 1).astype(int)
@@ -219,17 +281,17 @@ def run_image_network(images, targets, network, unrolling, *, stride, stop, pena
     def run(task):
         torch.set_flush_denormal(True)
         memory = Memory(
-            codes=new(n_layers - stop + 1, len(places), n_atoms).numpy(),
-            residuals=new(max(1, n_layers - stop), 1, height * width).numpy(),
-            bar=new(len(places) if stop < n_layers else 0, n_atoms).numpy(),
+            codes=new(n_back + 1, n_places, n_atoms).numpy(),
+            residuals=new(max(1, n_back), 1, height * width).numpy(),
+            bar=new(n_places if n_back else 0, n_atoms).numpy(),
             image=new(1, height * width).numpy(),
-            of_codes=new(across, n_atoms).numpy(),
-            of_pixels=new(across, n_patch).numpy(),
+            of_codes=new(problem.across, n_atoms).numpy(),
+            of_pixels=new(problem.across, n_patch).numpy(),
             of_filters=new(n_pixels, n_atoms).numpy(),
         )
         some = slice(cuts[task], cuts[task + 1])
         total = Sums(*(array[task].numpy() for array in sums))
-        run_images(x[some], wanted[some], codes[some].numpy(), losses[some], problem, memory, total)
+        run_images(x[some], wanted[some], codes[some].numpy(), losses[some], x_bars[some].numpy(), problem, memory, total)
 
     if tasks == 1 or torch.get_num_threads() == 1:
         for task in range(tasks):
@@ -238,9 +300,8 @@ def run_image_network(images, targets, network, unrolling, *, stride, stop, pena
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(run, range(tasks)))
     *gradients, slopes = (array.sum(0) for array in sums)
-    gradients = [array[:, :p].T.reshape(p, 1, kernel, kernel) for array in gradients]
-    codes = codes.view(n, down, across, n_atoms)[..., :p].permute(0, 3, 1, 2)
-    return [*gradients, slopes[:p]], codes, float(losses.sum())
+    gradients = [array[:, :p].T.reshape(p, 1, problem.kernel, problem.kernel) for array in gradients]
+    return [*gradients, slopes[:p]], float(losses.sum()), x_bars.view(n, 1, height, width) if problem.of_images else None
 
 
 def _filters(array):
