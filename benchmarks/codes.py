@@ -1,6 +1,6 @@
 """Codes alone at the paper's size: hard-thresholded layers (NOODL's) against plain ones, and pursuit against scikit-learn's.
 
-    python benchmarks/codes.py [--threads 2] [--repeats 5] [--only pursuit]
+    python benchmarks/codes.py [--threads 2] [--repeats 5] [--only pursuit] [--toy]
 
 How it is measured: measuring.py. The table goes to benchmarks/out/codes.csv as well.
 """
@@ -16,19 +16,21 @@ from pudle.core.gradients import unrolled_codes
 from pudle.core.pursuit import pursue
 from pudle.core.unrolling import Unrolling, iterate
 
-N, M, P = 50, 1000, 1500
+SIZES = {"paper": (50, 1000, 1500), "toy": (10, 20, 30)}  # n, m, p
 HARD = Unrolling(threshold=0.1, step=0.2, n_layers=100)  # NOODL's
 CASES = [(name, sparsity) for name in ("hard layers", "pursuit") for sparsity in (10, 40)]
+TOY = [(name, 2, "toy") for name in ("hard layers", "pursuit")]
 
 warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended prematurely")
 
 
-def call(path: str, name: str, sparsity: int):
+def call(path: str, name: str, sparsity: int, size: str = "paper"):
     """A function of nothing to time. Pursuit is given the number of non-zeros."""
-    data = pudle.make_sparse_data(N, M, P, sparsity, seed=0)
+    n, m, p = SIZES[size]
+    data = pudle.make_sparse_data(n, m, p, sparsity, seed=0)
     x, D = data.x, pudle.perturb_dictionary(data.dictionary, 0.005, seed=0)
     calls = {
-        ("plain", "hard layers"): lambda: iterate(HARD, x.new_zeros(N, P), lambda z: (z @ D.T - x) @ D),
+        ("plain", "hard layers"): lambda: iterate(HARD, x.new_zeros(n, p), lambda z: (z @ D.T - x) @ D),
         ("plain", "pursuit"): lambda: orthogonal_mp_gram(
             (D.T @ D).numpy(force=True), (x @ D).T.numpy(force=True), n_nonzero_coefs=sparsity
         ),
@@ -39,11 +41,12 @@ def call(path: str, name: str, sparsity: int):
     return calls[path, name]
 
 
-def operations(name: str, sparsity: int) -> float:
+def operations(name: str, sparsity: int, size: str = "paper") -> float:
     """Floating-point operations of dense layers in Gram form; those of the others depend on the data."""
-    return HARD.n_layers * 2 * N * P**2 if name == "hard layers" else float("nan")
+    n, _, p = SIZES[size]
+    return HARD.n_layers * 2 * n * p**2 if name == "hard layers" else float("nan")
 
 
 if __name__ == "__main__":
     with torch.no_grad():
-        compare(__file__, __doc__, CASES, call, operations, plain="plain")
+        compare(__file__, __doc__, CASES, call, operations, plain="plain", toy=TOY)

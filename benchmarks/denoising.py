@@ -1,6 +1,6 @@
 """Filter gradients, codes, and back through them at the size of the denoising experiment: the fast paths against automatic differentiation.
 
-    python benchmarks/denoising.py [--threads 2] [--device cuda] [--repeats 5] [--only back]
+    python benchmarks/denoising.py [--threads 2] [--device cuda] [--repeats 5] [--only back] [--toy]
 
 "back" is ``loss.backward()`` of ½‖x − Dz‖² to the filters and the images, with z from pudle.convolution.encode, or from torch's convolutions.
 How it is measured: measuring.py. The table goes to benchmarks/out/denoising.csv as well.
@@ -18,6 +18,7 @@ N_FILTERS, KERNEL, STRIDE = 64, 9, 4
 UNROLLING = Unrolling(lam=0.16, step=0.1, n_layers=15)
 SIZES = [(1, 129, 129), (4, 129, 129), (8, 129, 129), (4, 65, 65)]
 CASES = [(name, *size) for name in ("dec", "ae-ls", "ae-lasso", "back") for size in SIZES] + [("encode", 1, 321, 481)]
+TOY = [(name, 1, 33, 33) for name in ("ae-ls", "back", "encode")]
 
 
 def call(path: str, name: str, n: int, height: int, width: int):
@@ -68,4 +69,4 @@ def operations(name: str, n: int, height: int, width: int) -> float:
 
 
 if __name__ == "__main__":
-    compare(__file__, __doc__, CASES, call, operations)
+    compare(__file__, __doc__, CASES, call, operations, toy=TOY)

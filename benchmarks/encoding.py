@@ -1,6 +1,6 @@
 """pudle.encode, and back through it to x and the dictionary: the fast paths against plain layers that torch records.
 
-    python benchmarks/encoding.py [--threads 2] [--device cuda] [--repeats 5] [--only learning]
+    python benchmarks/encoding.py [--threads 2] [--device cuda] [--repeats 5] [--only learning] [--toy]
 
 How it is measured: measuring.py. The table goes to benchmarks/out/encoding.csv as well.
 """
@@ -49,4 +49,4 @@ def operations(experiment: str, sparsity: int, what: str) -> float:
 
 
 if __name__ == "__main__":
-    compare(__file__, __doc__, CASES, call, operations, plain="plain")
+    compare(__file__, __doc__, CASES, call, operations, plain="plain", toy=[("toy", 2, "codes"), ("toy", 2, "backward")])

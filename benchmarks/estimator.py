@@ -1,6 +1,6 @@
 """How fast the estimator's three gradients and scikit-learn's MiniBatchDictionaryLearning lower the lasso objective.
 
-    python benchmarks/estimator.py [--seconds 15]
+    python benchmarks/estimator.py [--seconds 15] [--toy]
 
 The objective is mean ½‖x − Dz‖² + λ‖z‖₁ at the lasso's own codes, whatever loss a model descends on, of 1 000 of the samples. All begin at the
 same samples, take batches of 256 and have their defaults otherwise. Seconds are those that one thread computes for learning, without what is
@@ -14,12 +14,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import cycle
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from measuring import output
 from skimage import data
 from sklearn.datasets import load_digits
 from sklearn.decomposition import MiniBatchDictionaryLearning
@@ -84,18 +84,18 @@ def curves(x: np.ndarray, lam: float, n_atoms: int, seconds: float) -> pd.DataFr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--toy", action="store_true", help="300 samples of each set, for a moment")
     options = parser.parse_args()
+    n_samples, seconds = (300, 0.05) if options.toy else (None, options.seconds)
     warnings.simplefilter("ignore", RuntimeWarning)  # scikit-learn's, of ill-conditioned codes
     torch.set_num_threads(1)
     tables = []
     with threadpool_limits(1):
         for name, (x, lam, n_atoms) in data_sets().items():
             curves(x[:500], lam, n_atoms, 0)  # loads what is compiled
-            tables.append(curves(x, lam, n_atoms, options.seconds).assign(data=name))
+            tables.append(curves(x[:n_samples], lam, n_atoms, seconds).assign(data=name))
     table = pd.concat(tables, ignore_index=True)
-    out = Path(__file__).parent / "out"
-    out.mkdir(exist_ok=True)
-    table.to_csv(out / "estimator.csv", index=False)
+    table.to_csv(output(__file__, options.toy, ".csv"), index=False)
     last = table.groupby(["data", "model"], sort=False).last()
     least = last.objective.groupby("data").min()
     last["within 1 % after"] = [
@@ -110,7 +110,7 @@ def main() -> None:
             axis.plot(rows.seconds, rows.objective, "k--" if model == THEIRS else "-", label=model)
         axis.set(xscale="log", xlabel="seconds of learning", ylabel="lasso objective", title=name)
         axis.legend()
-    figure.savefig(out / "estimator.png", dpi=110)
+    figure.savefig(output(__file__, options.toy, ".png"), dpi=110)
 
 
 if __name__ == "__main__":

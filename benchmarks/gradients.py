@@ -1,6 +1,6 @@
 """Dictionary gradients at the paper's sizes: the fast path against automatic differentiation of the whole batch at once.
 
-    python benchmarks/gradients.py [--threads 2] [--device cuda] [--repeats 5] [--only learning]
+    python benchmarks/gradients.py [--threads 2] [--device cuda] [--repeats 5] [--only learning] [--toy]
 
 How it is measured: measuring.py. The table goes to benchmarks/out/gradients.csv as well.
 """
@@ -18,6 +18,7 @@ SIZES = {
     "unrolling": (10_000, 50, 100, 100, 0.02),
     "baselines": (50, 1000, 1500, 100, 0.005),
     "MNIST": (32, 784, 500, 15, 0.005),
+    "toy": (40, 10, 20, 5, 0.1),
 }
 KINDS = {
     "soft": {"lam": 0.2},
@@ -50,4 +51,4 @@ def operations(experiment: str, sparsity: int, estimator: str, kind: str) -> flo
 
 
 if __name__ == "__main__":
-    compare(__file__, __doc__, CASES, call, operations)
+    compare(__file__, __doc__, CASES, call, operations, toy=[("toy", 2, "ae-ls", "soft")])

@@ -23,10 +23,18 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 def compare(
-    script: str, description: str, cases: Sequence[tuple], call: Callable, operations: Callable, plain: str = "autograd"
+    script: str,
+    description: str,
+    cases: Sequence[tuple],
+    call: Callable,
+    operations: Callable,
+    plain: str = "autograd",
+    *,
+    toy: Sequence[tuple],
 ) -> None:
     """The command line of a benchmark: measure all ``cases``, print a table, and write it to ``out/`` beside the script.
 
+    toy : cases in their place with ``--toy``, the memory of the first of them alone
     call : (path, *case) → a function of nothing to time, for both paths, ``plain`` and "fast"
     operations : (*case) → floating-point operations of the dense layers
     """
@@ -34,6 +42,7 @@ def compare(
     parser.add_argument("--only", default="", help="measure only cases whose name holds this")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    cases = toy if options.toy else cases
     with computing_on(options):
         if options.child:
             print(_peak_memory(call(options.child[0], *cases[int(options.child[1])])))
@@ -48,7 +57,17 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="processor: seconds of all threads together")
+    parser.add_argument(
+        "--toy", action=Toy, nargs=0, default=False, help="a run of seconds on one thread, which measures nothing"
+    )
     return parser
+
+
+class Toy(argparse.Action):
+    """Sizes that measure nothing need no second thread and no repeats."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        namespace.toy, namespace.threads, namespace.repeats = True, 1, 1
 
 
 def computing_on(options: argparse.Namespace) -> AbstractContextManager:
@@ -75,7 +94,8 @@ def _compare(
     for number, case in enumerate(cases):
         if options.only in " ".join(map(str, case)):
             times = _in_turn({path: call(path, *case) for path in paths}, options)
-            memory = {path: _child_memory(script, path, number, options) for path in paths}
+            weighed = not (options.toy and rows)
+            memory = {path: _child_memory(script, path, number, options) if weighed else float("nan") for path in paths}
             rows.append(
                 {
                     "case": " ".join(map(str, case)),
@@ -90,9 +110,15 @@ def _compare(
     table = pd.DataFrame(rows)
     print(f"{device_name()}, {options.threads} threads, {options.clock} clock, {rate / 1e9:.0f} GFLOP/s\n")
     print(table.to_markdown(index=False, floatfmt=".3g"))
-    out = Path(script).parent / "out" / f"{Path(script).stem}.csv"
-    out.parent.mkdir(exist_ok=True)
-    table.assign(device=device_name(), threads=options.threads, clock=options.clock).to_csv(out, index=False)
+    table = table.assign(device=device_name(), threads=options.threads, clock=options.clock)
+    table.to_csv(output(script, options.toy, ".csv"), index=False)
+
+
+def output(script: str, toy: bool, suffix: str) -> Path:
+    """The file of a benchmark in ``out/`` beside the script; toys have files of their own."""
+    folder = Path(script).parent / "out"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{Path(script).stem}{'-toy' if toy else ''}{suffix}"
 
 
 def device_name() -> str:
@@ -136,6 +162,7 @@ def _child_memory(script: str, path: str, number: int, options: argparse.Namespa
         str(options.threads),
         "--device",
         options.device,
+        *(["--toy"] if options.toy else []),
         "--child",
         path,
         str(number),

@@ -1,19 +1,17 @@
 """How the time of an update grows with n, p, s and T: medians, and the exponents of power laws fitted to them.
 
-    python benchmarks/scaling.py [--threads 2] [--device cuda] [--repeats 5]
+    python benchmarks/scaling.py [--threads 2] [--device cuda] [--repeats 5] [--toy]
 
 One size varies at a time around the experiment `learning`; m is p / 2 throughout. The exponent is the slope of ln(time) on ln(size); the
 table also has the mean number of entries of a code that are not 0 (over layers and samples), as it is that which the work follows.
 Tables and the plot go to benchmarks/out/scaling.csv and scaling.png.
 """
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from measuring import arguments, computing_on, timed
+from measuring import arguments, computing_on, output, timed
 
 import pudle
 from pudle.core.gradients import ESTIMATORS, unrolled_gradient
@@ -21,9 +19,10 @@ from pudle.core.unrolling import Unrolling
 
 CENTRE = {"n": 4000, "p": 100, "s": 5, "T": 100}
 RANGES = {"n": [1000, 2000, 4000, 8000, 16000], "p": [50, 100, 200, 400, 800], "s": [2, 4, 8, 16], "T": [25, 50, 100, 200]}
+TOY = {"n": 40, "p": 20, "s": 2, "T": 5}, {"n": [40, 80], "p": [20, 40], "s": [2, 4], "T": [5, 10]}
 
 
-def measure(n: int, p: int, s: int, T: int, repeats: int) -> dict:
+def measure(n: int, p: int, s: int, T: int, repeats: int, clock: str) -> dict:
     """Median seconds of each estimator's update, and the mean number of non-zeros of the codes in all layers."""
     data = pudle.make_sparse_data(n, p // 2, p, s, seed=0)
     dictionary = pudle.perturb_dictionary(data.dictionary, 0.7 / np.sqrt(p // 2), seed=0)  # relative error 0.61 for every m
@@ -32,7 +31,7 @@ def measure(n: int, p: int, s: int, T: int, repeats: int) -> dict:
     for estimator in ESTIMATORS:
         unrolled_gradient(data.x[:2], dictionary, estimator, unrolling)  # loads the compiled loops
         times[estimator] = np.median(
-            [timed(lambda: unrolled_gradient(data.x, dictionary, estimator, unrolling)) for _ in range(repeats)]  # noqa: B023
+            [timed(lambda: unrolled_gradient(data.x, dictionary, estimator, unrolling), clock) for _ in range(repeats)]  # noqa: B023
         )
     codes, active = torch.zeros(min(n, 1000), p), []
     for t in range(T):
@@ -44,30 +43,29 @@ def measure(n: int, p: int, s: int, T: int, repeats: int) -> dict:
 
 def main() -> None:
     options = arguments(__doc__).parse_args()
+    centre, ranges = TOY if options.toy else (CENTRE, RANGES)
     with computing_on(options):
         rows = [
-            {"varies": name, "size": size} | measure(**CENTRE | {name: size}, repeats=options.repeats)
-            for name, sizes in RANGES.items()
+            {"varies": name, "size": size} | measure(**centre | {name: size}, repeats=options.repeats, clock=options.clock)
+            for name, sizes in ranges.items()
             for size in sizes
         ]
     table = pd.DataFrame(rows)
-    out = Path(__file__).parent / "out"
-    out.mkdir(exist_ok=True)
-    table.to_csv(out / "scaling.csv", index=False)
+    table.to_csv(output(__file__, options.toy, ".csv"), index=False)
     print(table.to_markdown(index=False, floatfmt=".3g"), "\n")
     exponents = {
         name: {what: np.polyfit(np.log(group["size"]), np.log(group[what]), 1)[0] for what in (*ESTIMATORS, "active")}
         for name, group in table.groupby("varies", sort=False)
     }
     print(pd.DataFrame(exponents).T.rename_axis("exponent in").to_markdown(floatfmt=".2f"))
-    figure, axes = plt.subplots(1, len(RANGES), figsize=(12, 3), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, len(ranges), figsize=(12, 3), sharey=True, layout="constrained")
     for axis, (name, group) in zip(axes, table.groupby("varies", sort=False), strict=True):
         for estimator in ESTIMATORS:
             axis.loglog(group["size"], 1e3 * group[estimator], "o-", label=f"{estimator}: {exponents[name][estimator]:.2f}")
         axis.set_xlabel(name)
         axis.legend(title="exponent", fontsize="small")
     axes[0].set_ylabel("time of an update (ms)")
-    figure.savefig(out / "scaling.png", dpi=150)
+    figure.savefig(output(__file__, options.toy, ".png"), dpi=150)
 
 
 if __name__ == "__main__":

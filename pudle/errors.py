@@ -5,11 +5,11 @@ from difflib import get_close_matches
 
 
 class PudleError(ValueError):
-    """The user can mend this: the message is one paragraph and is shown without a traceback."""
+    """An error that the user can correct. The message is one paragraph and is shown without a traceback."""
 
 
 def one_of(value: str, allowed: Iterable[str], what: str) -> str:
-    """Return ``value`` if it is among ``allowed``; otherwise raise, naming the nearest one.
+    """Return ``value`` if it is among ``allowed``; otherwise raise :class:`PudleError`, which names the nearest one.
 
     >>> one_of("ae-ls", ["dec", "ae-ls"], "estimator")
     'ae-ls'
@@ -29,6 +29,6 @@ def nearest(value: object, allowed: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """``value`` as Python writes it, cut where it is long."""
+    """The ``repr`` of ``value``, truncated after 200 characters."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}…"

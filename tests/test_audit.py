@@ -260,7 +260,7 @@ def test_cells_that_are_not_planned_or_not_there_are_named(copy):
     shutil.copytree(folder, folder.with_name("variant-batch-4__other"))
     name = folder.relative_to(copy).as_posix()
     found = {finding.file: finding.found for finding in checks.audit(copy, recompute=False)}  # the last one of each file
-    assert "no cell of the configuration" in found["cells/robustness/variant-batch-4__other/rows.csv"]
+    assert "its cell is not in the configuration" in found["cells/robustness/variant-batch-4__other/rows.csv"]
     shutil.rmtree(folder)
     found = {finding.file for finding in checks.audit(copy)}
     assert {f"{name}/rows.csv", f"{name}/cell.json", "cells/robustness"} <= found
@@ -347,14 +347,14 @@ def test_trace_of_whole_files_and_of_verdicts(small_run):
         (["trace", "{run}/tables/robustness.csv", "--row", "100000"], "has the rows 1 to"),
         (["trace", "{run}/tables/robustness.csv", "--row", "0"], "has the rows 1 to"),
         (["trace", "{run}/claims.md", "--row", "1"], "only CSV files have rows"),
-        (["trace", f"{ROOT}/README.md"], "in no folder of a finished run"),
+        (["trace", f"{ROOT}/README.md"], "is not in the folder of a finished run"),
         (["audit", "{tmp}/none"], "there is no such folder or file"),
-        (["audit", f"{ROOT}/README.md"], "no ZIP file"),
-        (["export", "{tmp}", "{tmp}/x.zip"], "config.json: not there"),
-        (["export", "{run}", "{run}/x.zip"], "lies in the folder that it is to hold"),
+        (["audit", f"{ROOT}/README.md"], "not a ZIP file"),
+        (["export", "{tmp}", "{tmp}/x.zip"], "config.json: not found"),
+        (["export", "{run}", "{run}/x.zip"], "lies in the folder of the run"),
         (["export", "{run}", "{tmp}/x.tar"], "ends with .zip"),
-        (["diff", "{run}", "{tmp}"], "config.json: not there"),
-        (["manifest", "--root", "{tmp}"], "config.json: not there"),
+        (["diff", "{run}", "{tmp}"], "config.json: not found"),
+        (["manifest", "--root", "{tmp}"], "config.json: not found"),
     ],
 )
 def test_wrong_words_are_errors_for_people(small_run, tmp_path, words, says, monkeypatch):

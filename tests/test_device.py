@@ -237,6 +237,17 @@ def test_gradients_and_codes_are_those_of_the_processor(gpu, estimator, dtype, k
 
 @pytest.mark.cuda
 @pytest.mark.parametrize(("estimator", "dtype"), TYPES)
+@pytest.mark.parametrize(("m", "p", "n"), [(200, 300, 50), (1000, 1500, 50)])
+def test_large_dictionaries_have_the_gradients_of_the_processor(gpu, estimator, dtype, m, p, n):
+    data = make_sparse_data(n, m, p, 5, seed=0, dtype=dtype)
+    start, unrolling = perturb_dictionary(data.dictionary, 0.005, 0), Unrolling(lam=0.2, step=0.2, n_layers=50)
+    here = unrolled_gradient(data.x.cpu(), start.cpu(), estimator, unrolling)
+    there = unrolled_gradient(data.x, start, estimator, unrolling)
+    assert _close(there.gradient, here.gradient) and _close(there.codes, here.codes)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("estimator", "dtype"), TYPES)
 def test_filter_gradients_are_those_of_the_processor(gpu, estimator, dtype):
     filters, unrolling = random_filters(16, 9, 0, dtype), Unrolling(lam=0.16, step=0.1, n_layers=15)
     images = torch.as_tensor(np.random.default_rng(0).random((4, 1, 65, 65))).to(dtype)

@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import pudle
+from pudle.estimator import _squared_norm
 
 FAST = {"n_layers": 5, "max_iter": 5, "random_state": 0}
 
@@ -227,3 +228,10 @@ def test_learning_goes_on_from_atoms_that_were_set_by_hand(learn):
     model.partial_fit(x)
     with pytest.raises(ValueError, match="codes must be"):
         model.inverse_transform(np.ones((2, 6)))
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (4, 4)])
+def test_the_squared_norm_is_that_of_the_largest_singular_value(shape):
+    D = torch.from_numpy(np.random.default_rng(0).standard_normal(shape))
+    assert _squared_norm(D) == pytest.approx(float(torch.linalg.matrix_norm(D, 2)) ** 2)
+    assert _squared_norm(0 * D) == 0

@@ -117,7 +117,7 @@ def test_two_plugins_with_a_helper_of_one_name_are_refused(tmp_path, monkeypatch
         (tmp_path / folder / f"{name}.py").write_text(text, encoding="utf-8")
         (tmp_path / folder / "helper_e.py").write_text("FACTOR = 1\n", encoding="utf-8")
     methods.load_plugins([tmp_path / "a" / "mine.py"])
-    with pytest.raises(PudleError, match=r"other.py: a module of the name of .*/b/helper_e.py is loaded from another folder"):
+    with pytest.raises(PudleError, match=r"other.py: a module with the name of .*/b/helper_e.py is loaded from another folder"):
         methods.load_plugins([tmp_path / "b" / "other.py"])
     assert "other" not in methods.names()
 
@@ -137,7 +137,7 @@ def test_fingerprints_of_built_in_methods_reach_what_they_use():
         ("x = 1\n", ["registers nothing", "@register"]),
         (MINE.replace('"mine"', '"noodl"'), ["mine.py, line", "already a method 'noodl'", "noodl.py, line"]),
         (MINE + MINE.replace("class Mine", "class Other"), ["mine.py, line", "already a method 'mine'"]),
-        (MINE.replace('"mine"', '"My Method"'), ["'My Method' is no name"]),
+        (MINE.replace('"mine"', '"My Method"'), ["invalid method name 'My Method'"]),
         (MINE.replace('    """A method of mine."""\n', ""), ["'mine' lacks a docstring"]),
         (MINE.replace('    source = "me"\n', ""), ["'mine' lacks `source"]),
         (MINE.replace('Field(0.1, description="How fast.")', "0.1"), ["setting 'rate' of method 'mine' lacks a description"]),
@@ -208,7 +208,7 @@ def test_new_method_works_as_generated(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["new-method", "My_Method"], "is no name for a method"),
+        (["new-method", "My_Method"], "invalid method name 'My_Method'"),
         (["new-method", "noodl"], "already a method 'noodl'"),
         (["new-method", "there"], "is there already and is not overwritten"),
         (["new-method", "fresh", "--folder", "nowhere"], "there is no such folder"),

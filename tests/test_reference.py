@@ -133,7 +133,7 @@ def test_two_results_of_the_same_cell_seed_and_commit_are_refused(tmp_path):
     kept = keep(tmp_path / "ref", compute(cell(0, 1), tmp_path / "one"))
     before = {path: path.read_bytes() for path in (tmp_path / "ref").rglob("*.*")}
     other, fine = compute(cell(1, 2), tmp_path / "two", shift=1e-9), compute(cell(0, lam=0.3), tmp_path / "three")
-    with pytest.raises(PudleError, match=r"another result of .* seed 1, by the same commit"):
+    with pytest.raises(PudleError, match=r"a different result of .* seed 1, from the same commit"):
         kept.update([(fine, None), (other, None)])
     assert {path: path.read_bytes() for path in (tmp_path / "ref").rglob("*.*")} == before
 
@@ -224,7 +224,9 @@ def test_update_takes_what_was_computed_and_is_planned(tmp_path):
     assert f"learning/{cell(0, lam=0.1).id}: not run, seeds 0" in said and ": 1 cells, " in said
     path = cell(0).folder(run) / "cell.json"
     files.write(path, path.read_text().replace('"lam": 0.2', '"lam": 0.4'))
-    assert "not that of its folder; nothing was added" in pudle("reference", "update", run, "--folder", kept.folder, status=2)
+    assert "differs from that of its folder; nothing was added" in pudle(
+        "reference", "update", run, "--folder", kept.folder, status=2
+    )
     kept.plan([cell(0, lam=0.1)])
     assert "removed, as it is no longer planned" in pudle("reference", "update", tmp_path, "--folder", kept.folder, "--prune")
     assert not list(kept.folder.rglob("*.zip"))
@@ -281,7 +283,7 @@ def test_a_run_from_a_reference_computes_what_differs_and_marks_the_rest(finishe
     assert "is not planned" in said and "1 finding" in said
     row = next((workflow.root / "cells" / "unrolling").glob("*/rows.csv"))
     row.write_text(row.read_text().replace("dec,0,1,", "dec,0,7,", 1))
-    assert f"is not what {kept} holds" in " ".join(pudle("audit", workflow.root, "--quick", status=1).split())
+    assert f"differs from the file in {kept}" in " ".join(pudle("audit", workflow.root, "--quick", status=1).split())
     workflow.configure(
         config | {"experiments": TOY["experiments"] | {"learning": TOY["experiments"]["learning"] | {"n_layers": [3, 5]}}}
     )

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import AfterValidator
 
-from pudle import experiments
+from pudle import denoisers, experiments, methods
 from pudle.data.catalogue import MNIST_FILES
 from pudle.errors import PudleError
+from pudle.experiments._shared.configuration import Configuration
 from pudle.harness import settings
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -152,10 +154,13 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ("data: ../mydata", ["mine.yaml, line 1", "'data' is '../mydata', not of type object"]),
         (
             "experiments:\n  baselines:\n    methods:\n      3: {method: mod}",
-            ["mine.yaml, line 4", "'experiments.baselines.methods' has the key 3", "in quotes"],
+            ["mine.yaml, line 4", "'experiments.baselines.methods' has the key 3", "not a string; quote it"],
         ),
-        ("experiments: {baselines: {methods:\n  {yes: {method: mod}}}}", ["mine.yaml, line 2", "the key True", "in quotes"]),
-        ("experiments: {denoising: {variants: {null: {}}}}", ["mine.yaml, line 1", "the key None", "in quotes"]),
+        (
+            "experiments: {baselines: {methods:\n  {yes: {method: mod}}}}",
+            ["mine.yaml, line 2", "the key True", "not a string; quote it"],
+        ),
+        ("experiments: {denoising: {variants: {null: {}}}}", ["mine.yaml, line 1", "the key None", "not a string; quote it"]),
         ("experiments: {baselines: {methods: {2001-01-01: {}}}}", ["mine.yaml, line 1", "datetime.date(2001, 1, 1)"]),
         ("experiments: {baselines: {methods: {mine: {method: mod, 1.5: 2}}}}", ["methods.mine' has the key 1.5"]),
         (
@@ -181,7 +186,10 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
                 "mine.yaml, line 4)",
             ],
         ),
-        ("experiments: {robustness: {batch: fulll}}", ["mine.yaml, line 1", "'experiments.robustness.batch'", "^full$"]),
+        (
+            "experiments: {robustness: {batch: fulll}}",
+            ["mine.yaml, line 1", "'experiments.robustness.batch'", "'fulll'", "did you mean 'full'", "integer"],
+        ),
         ("experiments: {robustness: {batch: 0}}", ["mine.yaml, line 1", "below the least allowed value 1"]),
         (
             "experiments:\n  robustness:\n    variants:\n      xx: {sparsity: 2000}",
@@ -209,9 +217,32 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ("seeds: 1.0", ["'seeds'", "1.0", "integer"]),
         ("seeds: 20000", ["'seeds'", "20000", "10000"]),
         ("experiments: {support: {seeds: 20000}}", ["'experiments.support.seeds'", "10000"]),
-        ("experiments: {learning: {lam: .nan}}", ["lam", "nan", "number"]),
-        ("experiments: {learning: {updates: 1000000000000000000}}", ["updates", "more than can be run"]),
+        ("experiments: {learning: {lam: .nan}}", ["lam", "nan", "finite number"]),
+        (
+            "experiments: {learning: {updates: 1000000000000000000}}",
+            ["updates", "above the largest allowed value 1000000000000"],
+        ),
         ("threads: two", ["threads", "'two'", "integer"]),
+        ("experiments: {learning: {updates: true}}", ["updates", "True", "integer"]),
+        ("experiments: {learning: {lam: true}}", ["lam", "True", "number"]),
+        ("experiments: {learning: {seeds: two}}", ["learning.seeds", "'two', not of type integer or array"]),
+        (
+            "experiments: {robustness: {variants: {mine: {n_samples: null}}}}",
+            ["robustness.variants.mine.n_samples", "None, not of type integer"],
+        ),
+        ("experiments: {interpretability: {n_contributors: 3}}", ["n_contributors", "3", "least allowed value 20"]),
+        ("experiments: {learning: {seeds: [0, 1.5]}}", ["learning.seeds.1", "1.5, not of type integer"]),
+        ("experiments: {learning: 3}", ["experiments.learning", "3, not of type object or null"]),
+        ("experiments: {interpretability: {ridge: wide}}", ["ridge", "'wide', not of type number or null"]),
+        ("experiments: {denoising: {variants: {mine: {updates: x}}}}", ["variants.mine.updates", "'x', not of type integer"]),
+        ("reference: 3", ["mine.yaml, line 1", "'reference'", "3, not of type string or null"]),
+        ("experiments: {learning: {lam: 0}}", ["lam", "is 0; it must be above 0"]),
+        ("experiments: {unrolling: {n_layers: 1}}", ["unrolling.n_layers", "1", "least allowed value 2"]),
+        ("experiments: {initialization: {n_features: 2}}", ["initialization.n_features", "2", "least allowed value 3"]),
+        ("experiments: {robustness: {variants: {mine: {n_features: 1}}}}", ["mine.n_features", "least allowed value 2"]),
+        ("experiments: {bias: {lams: [0.1, 0.2]}}", ["bias.lams", "too few entries", "3"]),
+        ("experiments: {baselines: {at_sparsity: null}}", ["baselines.at_sparsity", "None, not of type object"]),
+        ("experiments: {interpretability: {classes: [0, 10]}}", ["classes.1", "10", "largest allowed value 9"]),
     ],
 )
 def test_errors_name_file_key_value_and_choice(overlay, words, tmp_path, monkeypatch):
@@ -228,7 +259,7 @@ def test_errors_name_file_key_value_and_choice(overlay, words, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("empty", "words"),
     [
-        ("bsd68", ["'experiments.denoising.test'", "bsd68: no images in the folder", "Berkeley", "PUDLE_DATA"]),
+        ("bsd68", ["'experiments.denoising.test.0'", "bsd68: no images in the folder", "Berkeley", "PUDLE_DATA"]),
         ("mnist", ["'experiments.interpretability.data_set'", "train-images-idx3-ubyte: missing, with or without .gz"]),
     ],
 )
@@ -282,13 +313,13 @@ def test_a_file_that_is_no_yaml(tmp_path):
     [
         (
             "experiments:\n  baselines:\n    methods:\n      mine: {method: mod}\n      other: {}\n      mine: {method: noodl}",
-            "'experiments.baselines.methods.mine' stands there twice, in lines 4 and 6",
+            "'experiments.baselines.methods.mine' is defined twice, in lines 4 and 6",
         ),
         (
             "experiments: {bias: null}\nseeds: 3\nexperiments: {learning: {lam: 0.1}}",
-            "'experiments' stands there twice, in lines 1 and 3",
+            "'experiments' is defined twice, in lines 1 and 3",
         ),
-        ("plugins: [{a: 1, 'a': 2}]", "'plugins.0.a' stands there twice, in lines 1 and 1"),
+        ("plugins: [{a: 1, 'a': 2}]", "'plugins.0.a' is defined twice, in lines 1 and 1"),
     ],
 )
 def test_a_key_that_stands_there_twice_is_refused(overlay, says, tmp_path):
@@ -300,7 +331,7 @@ def test_a_mapping_that_two_places_share_is_no_key_twice_and_one_inside_itself_i
     _validate("experiments: {baselines: {methods: {a: &a {method: mod}, b: *a}}}", tmp_path)
     path = tmp_path / "loop.yaml"
     path.write_text("plugins: &x [1, *x]")
-    with pytest.raises(PudleError, match=r"loop\.yaml, line 1: 'plugins\.1' holds itself"):
+    with pytest.raises(PudleError, match=r"loop\.yaml, line 1: 'plugins\.1' contains itself"):
         experiments.validate({}, [path])
 
 
@@ -309,6 +340,33 @@ def test_a_section_of_null_switches_a_experiment_off():
     assert config["experiments"].pop("denoising_best", "missing") is None, "hours of training are not for the default scale"
     config["experiments"]["denoising"] = None
     assert {cell.experiment for cell in experiments.plan(config)} == set(config["experiments"]) - {"denoising"}
+
+
+def test_every_setting_has_a_description():
+    for model in (Configuration, *(experiments.get(experiment).settings for experiment in experiments.EXPERIMENTS)):
+        assert all(field.description for field in model.model_fields.values()), model
+
+
+def _models(base: type) -> set[type]:
+    return {base}.union(*map(_models, base.__subclasses__()))
+
+
+def test_no_setting_has_two_limits_of_a_kind():
+    """Pydantic would apply one of them, and not say so."""
+    assert [experiments.get(experiment).settings for experiment in experiments.EXPERIMENTS]
+    assert methods.REGISTRY.names() and denoisers.REGISTRY.names()
+    for model in _models(settings.Model):
+        for key, field in model.model_fields.items():
+            limits = [type(limit) for limit in field.metadata if not isinstance(limit, AfterValidator)]
+            assert len(limits) == len(set(limits)), f"{model}: {key}"
+
+
+def test_a_section_as_its_model_holds_the_values_of_the_file():
+    config = yaml.safe_load((CONFIG / "config.yaml").read_text())
+    for experiment, section in config["experiments"].items():
+        if section is not None:
+            kept = experiments.get(experiment).settings.model_validate(section).model_dump(exclude_unset=True)
+            assert kept == section, experiment
 
 
 def test_config_readme_describes_every_key():

@@ -61,8 +61,8 @@ class Workflow:
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def start(self, **options) -> subprocess.Popen:
-        return subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    def start(self, *words: str, **options) -> subprocess.Popen:
+        return subprocess.Popen(self.command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
 
     def jobs(self, *words: str) -> dict[str, int]:
         """What would run: job → count."""

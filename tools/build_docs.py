@@ -127,8 +127,8 @@ def command_page(text: str) -> str:
 
 
 def settings(experiment: str) -> Iterator[str]:
-    for key, entry in experiments.schema(experiment)["properties"].items():
-        yield f"| `{key}` | {' '.join(str(entry.get('description', '')).split())} |"
+    for key, field in experiments.get(experiment).settings.model_fields.items():
+        yield f"| `{key}` | {field.description} |"
 
 
 def api_pages() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A claim: an effect for each seed, estimated from the rows, and the side of a threshold on which it must lie.
+"""A claim: an effect per seed, estimated from the rows, and the side of a threshold on which it must lie.
 
 The verdict comes from the 95 % Student-t interval of the mean effect over seeds (:mod:`pudle.analysis.verdicts`).
 """
@@ -17,25 +17,25 @@ KINDS = {"paper": "of the paper", "theory": "of its theory", "ours": "ours"}
 
 
 class NotRun(Exception):
-    """The rows that a claim needs are not there; the message says which."""
+    """The rows that a claim needs are missing; the message names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement and how it is put to the test.
+    """One statement and its test.
 
     kind : whose statement it is: "paper" (stated in its text, or read off a figure), "theory" (follows from its theory, in a setting where
-        the assumptions hold) or "ours" (a question that we add); raises :class:`PudleError` for another
-    place : section, figure or theorem; the assumptions of a theory; of a question of ours, what the paper says instead
-    effect : what is estimated, in words
-    estimate : rows of the experiment → effect, indexed by seed; raises :class:`NotRun`
-    rows : from which rows: quantity, and the settings and steps that are read
-    figure : name of the experiment's figure that shows it
+        the assumptions hold) or "ours" (a question that we add); any other value raises :class:`PudleError`
+    place : section, figure or theorem; the assumptions of a theory; for a question of ours, what the paper says instead
+    effect : the estimated quantity, in words
+    estimate : rows of the experiment → effect, indexed by seed; raises :class:`NotRun` if rows are missing
+    rows : the rows that are used: quantity, settings and steps
+    figure : name of the experiment's figure that shows the effect
     above, below : the threshold; exactly one is given
-    why : where the threshold comes from
-    ratio : the effect is a ratio: its interval is computed on the log scale
-    min_seeds : with fewer the verdict is INCONCLUSIVE
-    uncontrolled : for a claim that no negative control names, why there cannot be one
+    why : the source of the threshold
+    ratio : whether the effect is a ratio, whose interval is computed on the log scale
+    min_seeds : with fewer seeds the verdict is INCONCLUSIVE
+    uncontrolled : the reason why a claim has no negative control
     """
 
     id: str
@@ -71,8 +71,8 @@ class Claim:
     def judge(self, rows: pd.DataFrame, whole: pd.DataFrame | None = None, unlike: str = "") -> dict:
         """The verdict as a row of the claims table.
 
-        whole : the rows without runs that ended early; None if none did
-        unlike : why the rows cannot speak for the paper, whose claims are not judged then; empty if they can
+        whole : the rows without runs that ended early; None if there are no such runs
+        unlike : the reason why claims of the paper cannot be judged from these rows; empty if they can
         """
         by_seed, reason = self._effects(rows)
         if unlike and self.kind == "paper":
@@ -117,7 +117,7 @@ class Claim:
         }
 
     def _effects(self, rows: pd.DataFrame, allowed: tuple = (NotRun,)) -> tuple[pd.Series, str]:
-        """The effect of each seed, and why there is none."""
+        """The effect of each seed, and the reason if there is none."""
         try:
             return self.estimate(rows), ""
         except allowed as missing:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 class Figure(NamedTuple):
     """A figure of an experiment: its file name, its caption, and ``draw(results) -> (matplotlib figure, plotted numbers)``.
 
-    timed : it shows seconds or memory, which no other run repeats
-    paper : what the paper shows with this figure, in one sentence; empty for figures that the paper does not have
+    timed : whether it shows seconds or memory, which another run cannot repeat
+    paper : what the paper shows with this figure, in one sentence; empty for figures that are not in the paper
     """
 
     name: str

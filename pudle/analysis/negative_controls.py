@@ -1,6 +1,6 @@
-"""Negative controls: an experiment is spoiled, and the claims that speak of what was spoiled must then be CONTRADICTED.
+"""Negative controls: a property of an experiment is broken, and the claims about this property must then be CONTRADICTED.
 
-A control that lets its claim stand shows that the claim tests nothing. Controls run at sizes of their own, the same at every scale.
+If a claim survives its control, its test has no power. Controls run at sizes of their own, which are the same at every scale.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,11 +15,11 @@ from pudle.harness.record import Record
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """One way to spoil an experiment.
+    """One way to break a property of an experiment.
 
-    claims : ids of the experiment's claims that it must turn CONTRADICTED
-    statement : what is spoiled, in words
-    rows : whether to spoil → rows of the experiment, as its claims take them; without spoiling no claim may be CONTRADICTED (tests)
+    claims : ids of the experiment's claims that must then be CONTRADICTED
+    statement : the property that is broken, in words
+    rows : whether to break the property → rows of the experiment, as its claims use them; if intact, no claim may be CONTRADICTED (tests)
     """
 
     id: str
@@ -29,7 +29,7 @@ class Control:
 
 
 def measure(run: Callable, cells: Iterable[Mapping], seeds: Sequence[int], varies: Sequence[str], **spoiled) -> pd.DataFrame:
-    """Rows of ``cells`` (settings) by ``run(settings, seeds, record, **spoiled)``, with the settings that vary as columns."""
+    """Rows of ``cells`` (settings) from ``run(settings, seeds, record, **spoiled)``, with varying settings as columns."""
     frames = []
     for settings in cells:
         record = Record()
@@ -60,7 +60,7 @@ def refuse_blind(experiment: str, table: pd.DataFrame) -> None:
     """Raise :class:`PudleError` if a control did not contradict its claim."""
     blind = table[~table.works]
     if len(blind):
-        told = "; ".join(f"{row.claim} is {row.verdict} with {row.control} ({row.spoiled})" for row in blind.itertuples())
+        failures = "; ".join(f"{row.claim} is {row.verdict} with {row.control} ({row.spoiled})" for row in blind.itertuples())
         raise PudleError(
-            f"{experiment}: negative controls that do not contradict their claims, which therefore test nothing: {told}"
+            f"{experiment}: these negative controls do not contradict their claims, whose tests therefore have no power: {failures}"
         )

@@ -1,17 +1,18 @@
 """Published values beside ours.
 
-``pudle/published/values.csv`` holds a value a line: where it stands among our rows (experiment, settings, quantity, at which update),
-the value, how far ours may be from it, its source and how it was read, and where the protocols differ.
-In ``where``, ``min:10`` is 10 at the paper scale, and
-the smallest value of the setting at others, which have other sizes; so are ``max`` the largest and ``first`` the one that comes
-first. ``at`` is the last update; the lowest or highest value over the second half of them; or over that half the rate, the fall of the
-value's logarithm for each layer or update.
+Each line of ``pudle/published/values.csv`` describes one published value: the rows of ours that it is compared with (experiment,
+settings, quantity and update), the value, its tolerance, its source and how it was read, and the differences of the protocols.
 
-What a comparison may say depends on the scale. Paper scale: *replicates*, if our mean is within the tolerance of the published value; else
-*cannot tell*, if the published value lies in the 95 % Student-t interval of ours over seeds; else *differs*. *Too few seeds* are less
-than three; where a run ended early, nothing else is said. The tolerance is 25 % (0.3 dB for
-PSNR), as published values are single runs without intervals. Every other scale: only whether the values of a group come in the
-published order. Means and intervals of what has a tolerance in per cent are of logarithms.
+- In ``where``, ``min:10`` is 10 at the paper scale, and the smallest value of the setting at other scales, which have other sizes.
+  ``max`` selects the largest value and ``first`` the first one.
+- ``at`` selects the last update, the lowest or highest value over the second half of the updates, or the rate over this half, which is
+  the decrease of the value's logarithm per layer or update.
+
+The result of a comparison depends on the scale. At the paper scale it is *replicates* if our mean is within the tolerance of the
+published value; otherwise *cannot tell* if the published value lies in the 95 % Student-t interval of ours over seeds; otherwise
+*differs*. With fewer than three seeds it is *too few seeds*, and if a run ended early it is *runs ended early*. The tolerance is 25 %
+(0.3 dB for PSNR), since published values are single runs without intervals. At every other scale only the order of the values in a
+group is compared. For values with a tolerance in per cent, means and intervals are computed from logarithms.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,9 +34,9 @@ _LATE = {
 }
 _PICK = {"min": pd.Series.min, "max": pd.Series.max, "first": lambda values: values.iloc[0]}
 RULE = (
-    "Paper scale: replicates if our mean is within 25 % (PSNR: 0.3 dB) of the published value; else cannot tell if that is in our "
-    "95 % Student-t interval over seeds; else differs; with less than three seeds none of these. "
-    "Other scales: whether the values of a group come in the published order. Ratio: ours over published."
+    "Paper scale: 'replicates' if our mean is within 25 % (PSNR: 0.3 dB) of the published value; otherwise 'cannot tell' if the "
+    "published value is in our 95 % Student-t interval over seeds; otherwise 'differs'. With fewer than three seeds there is no "
+    "verdict. Other scales: whether the values of a group have the published order. Ratio: ours over published."
 )
 
 
@@ -46,9 +47,10 @@ def values() -> pd.DataFrame:
 
 
 def compare(rows: Mapping[str, pd.DataFrame], scale: str, whole: Mapping[str, pd.DataFrame] | None = None) -> pd.DataFrame:
-    """A row for each published value: ours with its interval over seeds, the ratio (PSNR: the difference in dB), and what follows.
+    """A row for each published value: our value with its interval over seeds, the ratio (PSNR: the difference in dB), and the verdict.
 
-    rows : experiment → its rows, as claims take them; whole : the same without runs that ended early, if some did
+    rows : experiment → its rows, as claims use them
+    whole : the same without runs that ended early, if there are any
     """
     table = values()
     found, left = (
@@ -84,7 +86,7 @@ def compare(rows: Mapping[str, pd.DataFrame], scale: str, whole: Mapping[str, pd
 
 
 def markdown(table: pd.DataFrame, scale: str) -> str:
-    """The comparison for reading."""
+    """The comparison as a Markdown page."""
     shown = pd.DataFrame(
         {
             "value": table.id,
@@ -103,12 +105,12 @@ def markdown(table: pd.DataFrame, scale: str) -> str:
 
 
 def ratio(row) -> str:
-    """Ours over published, or their difference in dB, for reading."""
+    """The ratio of our value to the published one, or their difference in dB, as text."""
     return "" if np.isnan(row.ratio) else f"{row.ratio:.2f}" if row.tolerance.endswith("%") else f"{row.ratio:+.2f} dB"
 
 
 def _ours(rows: pd.DataFrame, value, scale: str) -> tuple[Interval, int]:
-    """The interval of our value over seeds, and how many there are."""
+    """The interval of our value over seeds, and the number of seeds."""
     chosen = rows[rows.quantity == value.quantity] if len(rows) else rows
     for key, _, wanted in (part.partition("=") for part in value.where.split(";") if part):
         if key not in chosen or not len(chosen):
@@ -131,7 +133,7 @@ def _ours(rows: pd.DataFrame, value, scale: str) -> tuple[Interval, int]:
 
 
 def _order(value, group: pd.DataFrame) -> str:
-    """Whether ours and the published values of the group lie on the same side of this one."""
+    """Whether our values of the group lie on the same side of this value as the published ones do, in words."""
     others = group[(group.id != value.id) & group.ours.notna()]
     if np.isnan(value.ours) or not len(others):
         return ""
@@ -152,11 +154,11 @@ def _verdict(value, scale: str) -> str:
 
 
 CURVE_RULE = (
-    "The largest factor (PSNR: difference in dB) between our curve and the published one, and the update at which it is "
-    "(unrolling: the layer). Ours is the mean over seeds, of logarithms but for PSNR, interpolated at the published updates. "
-    "Reduced scales have other sizes than the paper."
+    "The largest factor (PSNR: difference in dB) between our curve and the published one, and the update (unrolling: the layer) at "
+    "which it occurs. Our curve is the mean over seeds, computed from logarithms except for PSNR, and interpolated at the published "
+    "updates. The sizes of reduced scales differ from the paper's."
 )
-CAPTION = "Thin and dashed, where settings are the paper's but for sizes and how long they ran: the published curve."
+CAPTION = "Thin dashed lines show the published curves, where our settings differ from the paper's only in sizes and length of the run."
 
 
 def curves() -> pd.DataFrame:
@@ -171,9 +173,9 @@ def protocols() -> dict[str, dict]:
 
 
 def protocol(experiment: str, settings: Mapping) -> dict:
-    """The settings that a cell with ``settings`` ran with in the paper, by their keys; none where that is not known.
+    """The published settings that correspond to a cell with ``settings``, by key; empty if they are unknown.
 
-    An experiment whose protocol has ``variants`` has those of the cell's ``variant`` only.
+    If the protocol of the experiment has ``variants``, only that of the cell's ``variant`` is included.
     """
     common = {key: value for key, value in protocols().get(experiment, {}).items() if key != "sizes"}
     if "variants" not in common:
@@ -183,7 +185,7 @@ def protocol(experiment: str, settings: Mapping) -> dict:
 
 
 def departures(experiment: str, settings: Mapping) -> dict[str, object]:
-    """Those settings of a cell, by their keys, which are not the published ones. Settings of its method count as the cell's."""
+    """The settings of a cell that differ from the published ones, by key. Settings of its method count as those of the cell."""
     ours = {**settings.get("method_settings", {}), **settings}
     return {
         key: ours[key]
@@ -193,15 +195,15 @@ def departures(experiment: str, settings: Mapping) -> dict[str, object]:
 
 
 def beyond_sizes(experiment: str, settings: Mapping) -> dict[str, object]:
-    """Those of the :func:`departures` of a cell that are no sizes."""
+    """The :func:`departures` of a cell other than sizes."""
     sizes = protocols().get(experiment, {}).get("sizes", ())
     return {key: value for key, value in departures(experiment, settings).items() if key not in sizes}
 
 
 def not_as_published(experiment: str, cells: Iterable[Mapping]) -> str:
-    """Why claims of the paper cannot be judged from cells with these settings; empty where they can.
+    """The reason why claims of the paper cannot be judged from cells with these settings; empty if they can.
 
-    The reason names the settings that every cell which has them runs otherwise than the paper did, sizes aside.
+    The reason names the settings, other than sizes, whose values differ from the paper's in every cell that has them.
     """
     ours: dict[str, list] = {}
     for settings in cells:
@@ -213,9 +215,11 @@ def not_as_published(experiment: str, cells: Iterable[Mapping]) -> str:
 
 
 def compare_curves(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """A row for each published curve: how far ours is from it where that is farthest; empty where we have no rows.
+    """A row for each published curve with the largest distance of our curve from it; NaN if we have no rows.
 
-    rows : experiment → its rows, without runs that ended early. ``farthest`` : ours over published (PSNR: ours − published, dB), at ``update``
+    ``farthest`` is ours over published (PSNR: ours − published, in dB) at ``update``.
+
+    rows : experiment → its rows, without runs that ended early
     """
     table = []
     for name, points in curves().groupby("curve", sort=False):
@@ -231,7 +235,10 @@ def compare_curves(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def farthest(seeds, points: pd.DataFrame, decibel: bool) -> dict[str, float]:
-    """Where the mean over ``seeds`` (groups with step, value) is farthest from ``points`` (update, value) among updates of all seeds."""
+    """The largest distance between the mean over ``seeds`` (groups with step, value) and ``points`` (update, value).
+
+    Only updates that all seeds cover are compared.
+    """
     scale = (lambda values: values) if decibel else np.log
     start, end = seeds.step.min().max(), seeds.step.max().min()
     points = points[points["update"].between(start, end)]
@@ -247,7 +254,7 @@ def farthest(seeds, points: pd.DataFrame, decibel: bool) -> dict[str, float]:
 
 
 def curves_markdown(table: pd.DataFrame, scale: str) -> str:
-    """The comparison of curves for reading."""
+    """The comparison of curves as a Markdown page."""
     shown = table.assign(
         farthest=[farthest_text(row) for row in table.itertuples()],
         update=["" if np.isnan(update) else f"{update:.0f}" for update in table["update"]],
@@ -257,21 +264,21 @@ def curves_markdown(table: pd.DataFrame, scale: str) -> str:
 
 
 def farthest_text(row) -> str:
-    """The largest factor, or difference in dB, for reading."""
+    """The largest factor, or difference in dB, as text."""
     decibel = row.quantity.startswith("psnr")
     return "not run" if np.isnan(row.farthest) else f"{row.farthest:+.2f} dB" if decibel else f"× {row.farthest:.3g}"
 
 
 def distance(row) -> float:
-    """How far a curve is from the published one where that is farthest: the logarithm of the factor, or decibels, without sign."""
+    """The largest distance of a curve from the published one: the absolute logarithm of the factor, or the absolute number of decibels."""
     return abs(row.farthest if row.quantity.startswith("psnr") else np.log(row.farthest))
 
 
 def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataFrame:
-    """Draw the published curve beside ``line`` (rows of one line of ``results.summary``) thin and dashed in the colour of ``look``.
+    """Draw the published curve beside ``line`` (rows of one line of ``results.summary``), thin and dashed in the colour of ``look``.
 
-    Nothing is drawn where none is published, or where our settings differ from the published ones by more than sizes.
-    Returns what was drawn, as rows for the CSV of the figure: ``mean`` is the published value and ``curve`` its name.
+    Nothing is drawn if no curve is published, or if our settings differ from the published ones in more than sizes.
+    Returns the drawn points as rows for the CSV of the figure: ``mean`` is the published value and ``curve`` its name.
     """
     table = curves()
     table = table[(table.experiment == results.experiment) & table.quantity.isin(line.quantity.unique())]
@@ -293,7 +300,7 @@ def _where(curve) -> dict[str, str]:
 
 
 def _along(rows: pd.DataFrame, curve) -> pd.DataFrame:
-    """Our rows beside a published curve."""
+    """Our rows with the quantity and settings of a published curve."""
     chosen = rows[rows.quantity == curve.quantity] if len(rows) else rows
     for key, wanted in _where(curve).items():
         chosen = chosen[chosen[key].astype(str) == wanted] if key in chosen else chosen[:0]
@@ -301,7 +308,7 @@ def _along(rows: pd.DataFrame, curve) -> pd.DataFrame:
 
 
 def _as_published(results, where: Mapping[str, str]) -> bool:
-    """Whether the cells of a line were run with the published settings, but for sizes."""
+    """Whether the cells of a line were run with the published settings, except for sizes."""
     cells = [
         cell.settings
         for cell in results.cells

@@ -1,8 +1,8 @@
-"""Intervals over seeds. scipy does the statistics; here is which ones, and with what defaults.
+"""Intervals over seeds, computed by scipy.
 
 Two kinds of interval are used, and each table, figure and verdict names its own. *Bands* in figures and tables are percentile
-bootstrap intervals of the mean. *Verdicts* use Student's t on per-seed effects: with three to ten seeds a percentile bootstrap
-cannot reach beyond the seeds it saw, and would find three agreeing seeds conclusive.
+bootstrap intervals of the mean. *Verdicts* use Student's t on per-seed effects. With three to ten seeds a percentile bootstrap cannot
+extend beyond the observed seeds, and would call three agreeing seeds conclusive.
 """
 
 from typing import NamedTuple
@@ -11,13 +11,13 @@ import numpy as np
 import scipy  # loads scipy.stats when first used: planning must not wait for it
 
 LEVEL = 0.95
-MIN_SEEDS = 3  # with fewer nothing is concluded
+MIN_SEEDS = 3  # with fewer there is no conclusion
 BAND = "95 % bootstrap interval of the mean over seeds"
 RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
-    """A mean with the two ends of its interval; the ends are NaN where there are fewer than two values."""
+    """A mean with the two ends of its interval. The ends are NaN if there are fewer than two values."""
 
     mean: float
     low: float
@@ -48,24 +48,24 @@ def t_interval(values: np.ndarray) -> Interval:
     if len(values) < 2:
         return Interval(float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
     mean = float(values.mean())
-    if np.isfinite(mean) and not _vary(values):  # equal but for rounding: scipy warns, and gives no interval
+    if np.isfinite(mean) and not _vary(values):  # equal up to rounding: scipy would warn and return no interval
         return Interval(mean, mean, mean)
     interval = scipy.stats.ttest_1samp(values, mean).confidence_interval(LEVEL)
     return Interval(mean, float(interval.low), float(interval.high))
 
 
 def t_test(values: np.ndarray, threshold: float) -> float:
-    """Two-sided p of Student's t for the mean of ``values`` (n,) against ``threshold``; NaN with fewer than two, or if all are one value."""
+    """Two-sided p of Student's t for the mean of ``values`` (n,) against ``threshold``; NaN with fewer than two, or if all are equal."""
     return float(scipy.stats.ttest_1samp(values, threshold).pvalue) if _vary(values) else np.nan
 
 
 def effect_size(values: np.ndarray, threshold: float) -> float:
-    """Cohen's d: the mean of ``values`` (n,) less ``threshold``, in standard deviations; NaN where :func:`t_test` is."""
+    """Cohen's d: the mean of ``values`` (n,) minus ``threshold``, in standard deviations; NaN where :func:`t_test` is NaN."""
     return float((np.mean(values) - threshold) / np.std(values, ddof=1)) if _vary(values) else np.nan
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values (n,) after Holm's step-down correction; a NaN stays and does not count. Source: Holm (1979)."""
+    """p-values (n,) after Holm's step-down correction. NaN stays NaN and is not counted. Source: Holm (1979)."""
     p = np.asarray(p, dtype=float)
     corrected = np.full_like(p, np.nan)
     order = np.argsort(p)[: np.isfinite(p).sum()]

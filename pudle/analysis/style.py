@@ -1,4 +1,7 @@
-"""How figures look and how they are saved: PDF, PNG, SVG, and the CSV of exactly what is plotted. matplotlib is imported when first used."""
+"""The style of figures, and how they are saved: PDF, PNG, SVG, and a CSV of exactly the plotted numbers.
+
+matplotlib is imported when it is first used.
+"""
 
 import os
 import traceback
@@ -18,8 +21,8 @@ COLUMN = 3.3  # inches: the width of a column in a two-column paper
 
 
 def plain_matplotlib() -> None:
-    """matplotlib as it comes, drawing to files, whatever MPLBACKEND, a ``matplotlibrc`` or an earlier figure has set."""
-    os.environ.pop("MPLBACKEND", None)  # matplotlib cannot be imported with one that is not installed here
+    """Reset matplotlib to its defaults and to drawing into files, independent of MPLBACKEND, a ``matplotlibrc`` or earlier figures."""
+    os.environ.pop("MPLBACKEND", None)  # matplotlib fails on import if it names a backend that is not installed
     import matplotlib
 
     matplotlib.use("Agg")
@@ -27,7 +30,10 @@ def plain_matplotlib() -> None:
 
 
 def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int = 1, **options):
-    """A figure with ``n`` panels in ``rows`` rows in the house style; returns it with its axes, flat. Sizes are per panel, in inches."""
+    """A figure with ``n`` panels in ``rows`` rows in the common style; returns the figure and a flat array of axes.
+
+    ``width`` and ``height`` are those of a panel, in inches.
+    """
     plain_matplotlib()
     import matplotlib.pyplot as plt
     import seaborn
@@ -45,7 +51,7 @@ def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int 
             "axes.titlesize": "medium",
             "legend.frameon": False,
             "lines.linewidth": 1.6,
-            "figure.dpi": 72,  # that of PDF and SVG: what is laid out for them need not be measured again
+            "figure.dpi": 72,  # that of PDF and SVG, so that one layout serves all files
             "pdf.fonttype": 42,
             "svg.hashsalt": "pudle",
         },
@@ -58,8 +64,10 @@ def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int 
 
 
 def draw(figure: Figure, results) -> tuple:
-    """What ``figure`` draws. Where runs ended early or cells were not run, and it cannot do without them, an empty sheet says so: the rest of
-    the run goes on."""
+    """The matplotlib figure and the plotted numbers of ``figure``.
+
+    If it cannot be drawn because runs ended early or cells were not run, an empty figure says so, and the rest of the run continues.
+    """
     ended, not_run = results.rows.quantity.isin(ENDINGS), results.not_run
     if not ended.any() and not not_run:
         return figure.draw(results)
@@ -81,9 +89,9 @@ def draw(figure: Figure, results) -> tuple:
 
 
 def draw_band(axis, table: pd.DataFrame, x: str = "step", **line) -> None:
-    """One line of means over ``x`` with its band; seeds that ended early leave a cross where the line ends.
+    """Draw one line of means over ``x`` with its band. If seeds ended early, a cross marks the end of the line.
 
-    In the SVG all of them carry the line's label, so that the report can switch them on and off (:func:`curve_id`).
+    In the SVG all these elements have the id of the line's label, so that the report can show and hide them (:func:`curve_id`).
     """
     table = table.sort_values(x)
     (drawn,) = axis.plot(table[x], table["mean"], **line)
@@ -95,12 +103,12 @@ def draw_band(axis, table: pd.DataFrame, x: str = "step", **line) -> None:
 
 
 def curve_id(label: str) -> str:
-    """The id, in the SVG, of what belongs to the curve with this label."""
+    """The id in the SVG of the elements of the curve with this label."""
     return f"curve-{label.replace(' ', '_')}"
 
 
 def legend_below(figure, axes, columns: int) -> None:
-    """One legend for all panels, under them."""
+    """Draw one legend for all panels below them."""
     handles: dict = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -109,7 +117,7 @@ def legend_below(figure, axes, columns: int) -> None:
 
 
 def mosaic(images: np.ndarray, gap: int = 1) -> np.ndarray:
-    """Images (n, h, w), each scaled to its largest absolute value, as one picture, row by row on white (1)."""
+    """One picture of the images (n, h, w), row by row on white (1). Each image is scaled by its largest absolute value."""
     scaled = images / np.maximum(np.abs(images).max((1, 2), keepdims=True), 1e-30)
     columns = int(np.ceil(np.sqrt(len(scaled))))
     height, width = (size + gap for size in images.shape[1:])
@@ -121,14 +129,14 @@ def mosaic(images: np.ndarray, gap: int = 1) -> np.ndarray:
 
 
 def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
-    """Write ``stem``.pdf, .png, .svg and .csv; ``stamp`` (scale and seeds) goes above the top right corner.
+    """Write ``stem``.pdf, .png, .svg and .csv, with ``stamp`` (scale and seeds) above the top right corner.
 
     The same input gives the same bytes.
     """
     import matplotlib.pyplot as plt
 
     figure.text(1.0, 1.0, stamp, ha="right", va="bottom", fontsize=5, color="0.5")
-    figure.draw_without_rendering()  # lays it out: once for all three files, as that takes longer than drawing
+    figure.draw_without_rendering()  # computes the layout once for all three files, since this takes longer than drawing
     figure.set_layout_engine(None)
     box = figure.get_tightbbox().padded(0.1)
     stem = Path(stem)
@@ -144,6 +152,6 @@ def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
 
 
 def captions(figures: Sequence[Figure], scale: str, stamp: str) -> str:
-    """The captions of an experiment's figures, in Markdown; ``stamp`` tells the seeds (:attr:`pudle.analysis.tables.Results.stamp`)."""
+    """The captions of an experiment's figures, in Markdown. ``stamp`` names the seeds (:attr:`pudle.analysis.tables.Results.stamp`)."""
     seeds = f"Scale: {scale}; {stamp}; bands: {statistics.BAND}."
     return "\n".join(f"## {figure.name}\n\n{figure.caption} {seeds}\n" for figure in figures)

@@ -16,7 +16,7 @@ _BLOCK = 500  # points whose resamples fit the cache
 
 
 class Results:
-    """What an experiment's cells hold. ``varies`` are the settings of the grid: they become columns, empty where a cell lacks one."""
+    """The results of an experiment's cells. The settings of the grid, ``varies``, become columns, which are empty where a cell lacks one."""
 
     def __init__(self, experiment: str, planned: Iterable[cells.Cell], root: Path):
         self.experiment = experiment
@@ -30,17 +30,17 @@ class Results:
 
     @property
     def unlike(self) -> str:
-        """Why claims of the paper cannot be judged from these cells; empty if they follow its protocol."""
+        """The reason why claims of the paper cannot be judged from these cells; empty if they follow its protocol."""
         return published.not_as_published(self.experiment, [cell.settings for cell in self.cells])
 
     @cached_property
     def whole(self) -> pd.DataFrame:
-        """Those rows without the runs that ended early."""
+        """The rows without those of runs that ended early."""
         return self._gather("rows.csv", whole) if self.rows.quantity.isin(ENDINGS).any() else self.rows
 
     @cached_property
     def timings(self) -> pd.DataFrame:
-        """The same for the seconds that updates took, where the experiment keeps them."""
+        """Rows of the seconds that updates took, if the experiment records them."""
         return self._gather("timings.csv")
 
     @cached_property
@@ -52,8 +52,10 @@ class Results:
         return table.drop(columns="origin", errors="ignore")
 
     def summarise(self) -> pd.DataFrame:
-        """Mean, 95 % bootstrap band, number of seeds and of seeds that ended early for each point and quantity; and, where any cell was
-        taken from reference results, the ``origin`` of each point: "here", or the commits that computed it."""
+        """Mean, 95 % bootstrap band, number of seeds, and number of seeds that ended early, for each point and quantity.
+
+        If any cell was taken from reference results, a column ``origin`` is "here" or lists the commits that computed the point.
+        """
         rows = self.rows[~self.rows.quantity.isin(ENDINGS)]
         labels = [column for column in rows.columns if column not in KEYS]
         points = rows.pivot_table(index=[*labels, "quantity", "step"], columns="seed", values="value")
@@ -75,7 +77,7 @@ class Results:
         return table.sort_values([*labels, "quantity", "step"], ignore_index=True)
 
     def _n_ended(self, points: pd.DataFrame) -> pd.Series:
-        """How many seeds ended early in the run that each of ``points`` comes from."""
+        """The number of seeds that ended early in the run that each of ``points`` comes from."""
         varies = {key for cell in self.cells for key in cell.varies}
         ended: dict = {}
         for ending in self.rows[self.rows.quantity.isin(ENDINGS)].to_dict("records"):
@@ -99,23 +101,23 @@ class Results:
         return frame[labels + KEYS]
 
     def finished(self) -> list[cells.Cell]:
-        """Cells that are there and were run."""
+        """The existing cells that were run."""
         return [cell for cell, record in self._records if reference.was_run(record)]
 
     @property
     def not_run(self) -> list[cells.Cell]:
-        """Cells that are there as not run: reference results lack them."""
+        """The existing cells that are recorded as not run, since the reference results lack them."""
         return [cell for cell, record in self._records if not reference.was_run(record)]
 
     @property
     def commits(self) -> list[str]:
-        """By which the cells that were taken from reference results were computed."""
+        """The commits that computed the cells taken from reference results."""
         runs = [run for _, record in self._records if reference.is_taken(record) for run in record["taken_from"]["runs"]]
         return sorted({reference.short(run["commit"]) for run in runs})
 
     @property
     def stamp(self) -> str:
-        """How many seeds stand behind the results, and where they were computed if not here: for figures and captions."""
+        """The number of seeds, and the origin of results that were not computed here, as text for figures and captions."""
         counts = sorted({len(record["seeds"]) for _, record in self._records if reference.was_run(record)}) or [0]
         words = f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seed{'s' * (counts[-1] != 1)}"
         taken = sum(reference.is_taken(record) and reference.was_run(record) for _, record in self._records)
@@ -132,13 +134,13 @@ class Results:
         return cells.read(cell.folder(self.root))
 
     def arrays(self, cell: cells.Cell) -> dict[str, np.ndarray]:
-        """The arrays of one cell, by ``name/seed``; never unpickled."""
+        """The arrays of one cell, by ``name/seed``, loaded without running pickled code."""
         with np.load(cell.folder(self.root) / "arrays.npz", allow_pickle=False) as archive:
             return dict(archive)
 
 
 def origins(table: pd.DataFrame, records: Iterable[tuple[cells.Cell, dict]]) -> pd.Series:
-    """Where each row of ``table`` was computed, by the cells that it can come from."""
+    """The origin of each row of ``table``, from the cells that it can come from."""
     found = pd.Series("here", table.index, dtype=object)
     for cell, record in records:
         of_cell = pd.Series(True, table.index)
@@ -150,8 +152,10 @@ def origins(table: pd.DataFrame, records: Iterable[tuple[cells.Cell, dict]]) -> 
 
 
 def coverage(planned: Sequence[cells.Cell], root: Path) -> pd.DataFrame:
-    """Every planned cell with its status: done, diverged, stalled, failed, not run or missing; and where it was computed, "here" or by
-    which commit of the reference results. Maps cell ids to settings."""
+    """A row for each planned cell, with its status (done, diverged, stalled, failed, not run or missing), origin and settings.
+
+    The origin is "here", or the commits of the reference results that computed the cell.
+    """
     table = []
     for cell in planned:
         folder = cell.folder(root)

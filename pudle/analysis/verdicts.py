@@ -1,20 +1,20 @@
-"""Claims and how they are judged.
+"""Tables of claims and their verdicts.
 
-A claim estimates one effect per seed from the rows, and says on which side of a threshold it must lie. The verdict comes from the
+A claim estimates one effect per seed from the rows, and states on which side of a threshold it must lie. The verdict comes from the
 95 % Student-t interval of the mean effect over seeds:
 
-- SUPPORTED: the whole interval lies on the claimed side;
-- CONTRADICTED: the whole interval lies on the other side;
-- INCONCLUSIVE: the interval spans the threshold, there are too few seeds, or the effect rests on runs that ended early: what is left
-  of the seeds then are the survivors;
-- NOT RUN: the rows it needs are not there, or, of a claim of the paper, they come from another protocol than the paper's.
+- SUPPORTED: the entire interval lies on the claimed side;
+- CONTRADICTED: the entire interval lies on the other side;
+- INCONCLUSIVE: the interval spans the threshold, there are too few seeds, or the effect depends on runs that ended early, so that the
+  remaining seeds are a biased selection;
+- NOT RUN: the rows are missing or, for a claim of the paper, they come from a protocol other than the paper's.
 
-Each claim says whose statement it is: the paper's, one that follows from its theory, or ours. Only those of the paper and its theory make up
-the headline counts. A question of ours accuses nobody: it "holds here" or "does not hold here".
+Each claim records whose statement it is: the paper's, one that follows from its theory, or ours. Only claims of the paper and its theory
+are counted in the headline. The verdict on a question of ours reads "holds here" or "does not hold here".
 
-Beside each verdict stand the p-value of the same t-test against the threshold, after Holm's correction over the claims of its experiment,
-and the effect size: the mean distance to the threshold in standard deviations over seeds. The verdict itself is never corrected, so
-that a claim added later cannot change it; the column p_holm tells what survives the correction.
+Two numbers accompany each verdict: the p-value of the same t-test against the threshold, after Holm's correction over the claims of the
+experiment, and the effect size, which is the mean distance to the threshold in standard deviations over seeds. The verdict itself is
+not corrected, so that a claim added later cannot change it; the column p_holm shows which claims pass the correction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,17 +45,17 @@ def judge_all(claims: Iterable[tuple[str, Claim, Results]]) -> pd.DataFrame:
 
 
 def is_ours(table: pd.DataFrame) -> pd.Series:
-    """Whether each row of a claims table is a question of ours, which no headline counts."""
+    """Whether each row of a claims table is a question of ours, which the headline does not count."""
     return table.kind == "ours"
 
 
 def worded(kind: str, verdict: str) -> str:
-    """A verdict as a reader sees it: of a question of ours, in words that accuse nobody."""
+    """A verdict as the report shows it; for a question of ours, "holds here" or "does not hold here"."""
     return _HERE.get(verdict, verdict) if kind == "ours" else verdict
 
 
 def counted(table: pd.DataFrame) -> str:
-    """How often each verdict occurs in a claims table: ``3 SUPPORTED, …``; where all claims are ours, ``holds here: 3, …``."""
+    """The count of each verdict in a claims table: ``3 SUPPORTED, …``, or ``holds here: 3, …`` if all claims are ours."""
     counts = {verdict: (table.verdict == verdict).sum() for verdict in VERDICTS}
     if len(table) and is_ours(table).all():
         return ", ".join(f"{worded('ours', verdict)}: {count}" for verdict, count in counts.items())
@@ -63,7 +63,7 @@ def counted(table: pd.DataFrame) -> str:
 
 
 def side_by_side(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """The verdicts of two claims tables on the claims of the paper and its theory: experiment, claim, kind, both verdicts and effects.
+    """The verdicts of two claims tables on claims of the paper and its theory: experiment, claim, kind, both verdicts and effects.
 
     agree : "yes" or "no"; "not run" where a table lacks the claim or has no rows for it
     """
@@ -77,7 +77,7 @@ def side_by_side(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 
 def side_by_side_markdown(table: pd.DataFrame, names: Sequence[str]) -> str:
-    """The table of :func:`side_by_side` for reading; ``names`` of the two runs."""
+    """The table of :func:`side_by_side` as Markdown; ``names`` are those of the two runs."""
     shown = {"experiment": table.experiment, "claim": table.claim, "kind": table.kind}
     for name, place in zip(names, ("first", "second"), strict=True):
         effects = zip(*(table[f"{column}_{place}"] for column in ("verdict", "effect", "low", "high")), strict=True)
@@ -91,16 +91,16 @@ def side_by_side_markdown(table: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def markdown(table: pd.DataFrame, scale: str) -> str:
-    """The claims table for reading: one line a claim, ours under a heading of their own.
+    """The claims table as a Markdown page: one line per claim, with questions of ours under a separate heading.
 
-    It has one column more than :func:`judge_all` gives: ``controls``, in words.
+    ``table`` has one column more than the result of :func:`judge_all`: ``controls``, in words.
     """
     headline, ours = table[~is_ours(table)], table[is_ours(table)]
     return (
         f"# Claims at the scale '{scale}'\n\nOf the paper and its theory: {counted(headline)}. Intervals: 95 % Student-t over seeds of the "
         f"effect per seed (ratios on the log scale); p: the t-test against the threshold, two-sided, Holm-corrected over the claims of an "
-        f"experiment; effect size: distance of the mean to the threshold in standard deviations over seeds; negative control: what was "
-        f"spoiled to see that the claim can fail (docs/claims.md says more).\n\n{_lines(headline)}\n\n"
+        f"experiment; effect size: distance of the mean to the threshold in standard deviations over seeds; negative control: the property "
+        f"that was broken to show that the claim can fail (docs/claims.md has details).\n\n{_lines(headline)}\n\n"
         f"## {BEYOND}\n\nQuestions that we add; the paper states none of them. {counted(ours)}.\n\n{_lines(ours)}\n"
     )
 

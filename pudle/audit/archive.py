@@ -1,4 +1,4 @@
-"""One file of a whole run, to check elsewhere."""
+"""A run as one ZIP file, which can be audited on another machine."""
 
 import tempfile
 import zipfile
@@ -14,12 +14,15 @@ DATE = (1980, 1, 1, 0, 0, 0)  # the same run makes the same archive
 
 
 def export(run: Run, path: Path) -> int:
-    """Write the run and its manifest as a ZIP file; returns the number of files. Raises :class:`PudleError` if something is missing."""
+    """Write the run and its manifest as a ZIP file; returns the number of files.
+
+    Raises :class:`PudleError` if a file is missing, or if ``path`` has another suffix than .zip or lies in the folder of the run.
+    """
     path = Path(path)
     if path.suffix != ".zip":
-        raise PudleError(f"{path}: name a file that ends with .zip")
+        raise PudleError(f"{path}: choose a name that ends with .zip")
     if path.absolute().is_relative_to(run.root.absolute()):
-        raise PudleError(f"{path}: lies in the folder that it is to hold; name another place")
+        raise PudleError(f"{path}: lies in the folder of the run; choose a place outside of it")
     names = [*run.files, MANIFEST, CRATE]
     missing = [name for name in names if not (run.root / name).is_file()]
     if missing:
@@ -38,7 +41,10 @@ def export(run: Run, path: Path) -> int:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """The folder of a run: ``path`` itself, or what is in the ZIP file ``path``, for as long as the block lasts."""
+    """The folder of a run: ``path`` itself, or a temporary folder with the contents of the ZIP file ``path``.
+
+    Raises :class:`PudleError` if ``path`` does not exist or is neither of both.
+    """
     path = Path(path)
     if path.is_dir():
         yield path
@@ -50,5 +56,5 @@ def opened(path: Path) -> Iterator[Path]:
                 with zipfile.ZipFile(path) as archive:
                     archive.extractall(folder)
             except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-                raise PudleError(f"{path}: no ZIP file, or a damaged one: {error}") from None
+                raise PudleError(f"{path}: not a ZIP file, or damaged: {error}") from None
             yield Path(folder)

@@ -1,4 +1,4 @@
-"""Do the files agree with the manifest, the cells with the plan, and the cells' records with their files and with today's code?"""
+"""Do the files agree with the manifest, the cells with the plan, and the cells' records with their files and with the current code?"""
 
 import hashlib
 import json
@@ -22,9 +22,9 @@ LIMIT = 20  # findings about entries of the manifest that are listed one by one
 
 
 def audit(root: Path, plugins: Iterable[str] | None = None, *, recompute: bool = True) -> list[Finding]:
-    """Everything that is wrong with the run in the folder ``root``; an empty list if nothing is.
+    """The findings on the run in the folder ``root``; an empty list if all checks pass.
 
-    recompute : compute tables, figures' numbers, verdicts and the page again; else compare hashes, cells and plan only
+    recompute : whether to compute tables, figures' numbers, verdicts and the page again, besides comparing hashes, cells and plan
     """
     found = [*_files(Path(root))]
     try:
@@ -38,11 +38,11 @@ def audit(root: Path, plugins: Iterable[str] | None = None, *, recompute: bool =
 
 
 def _files(root: Path) -> Iterator[Finding]:
-    """Every file is the one that the manifest lists, none is missing, and none is there besides."""
+    """Every file agrees with the manifest, and none is missing or unlisted."""
     here = {path.relative_to(root).as_posix(): path for path in on_disk(root)}
     for name, path in here.items():
         if path.is_symlink():
-            yield Finding(name, "files", "is a symbolic link: a result is a file of its own")
+            yield Finding(name, "files", "is a symbolic link; every result must be a regular file")
     content, other = ((root / name).read_bytes() if (root / name).is_file() else b"" for name in (MANIFEST, CRATE))
     if content != other:
         yield Finding(CRATE, "manifest", f"is not the same as {MANIFEST}")
@@ -57,19 +57,22 @@ def _files(root: Path) -> Iterator[Finding]:
 
 
 def _manifest(run: Run, reported: set[str]) -> Iterator[Finding]:
-    """It lists what the run must have, and written anew from the folder it is the same; not for the files that are ``reported`` already."""
+    """The manifest lists all files of the run and no others, and equals one that is written again from the folder.
+
+    Files that are ``reported`` already are left out.
+    """
     here = {path.relative_to(run.root).as_posix() for path in on_disk(run.root)} - {MANIFEST, CRATE}
     for name in sorted(set(run.files) - here - reported):
         yield Finding(name, "files", "is missing")
     for name in sorted(here - set(run.files)):
-        yield Finding(name, "files", f"is no file of this run{_stray(run, name)}")
+        yield Finding(name, "files", f"does not belong to this run{_stray(run, name)}")
     if not (run.root / MANIFEST).is_file():
         yield Finding(MANIFEST, "manifest", "is missing")
         return
     try:
         anew = manifest.text(run, manifest.hashes(run.root, run.files))
     except Exception as error:  # whatever edited cells break
-        yield Finding(MANIFEST, "manifest", f"cannot be written anew: {type(error).__name__}: {error}")
+        yield Finding(MANIFEST, "manifest", f"cannot be written again: {type(error).__name__}: {error}")
         return
     if anew.encode() == (run.root / MANIFEST).read_bytes():
         return
@@ -79,21 +82,21 @@ def _manifest(run: Run, reported: set[str]) -> Iterator[Finding]:
     for name in names[:LIMIT]:
         entity, old = right.get(name), kept.get(name)
         if entity is None or old is None:
-            yield Finding(MANIFEST, "manifest", f"{'lacks' if old is None else 'has, without reason,'} the entry {name!r}")
+            yield Finding(MANIFEST, "manifest", f"{'lacks' if old is None else 'should not have'} the entry {name!r}")
         else:
             keys = sorted(key for key in {*entity, *old} if entity.get(key) != old.get(key))
-            yield Finding(MANIFEST, "manifest", f"entry {name!r}: {', '.join(keys)} not as the files say")
+            yield Finding(MANIFEST, "manifest", f"entry {name!r}: {', '.join(keys)} differ from the files")
     if len(names) > LIMIT:
         yield Finding(MANIFEST, "manifest", f"and {len(names) - LIMIT} more entries")
     if not names:
-        yield Finding(MANIFEST, "manifest", "is not, byte by byte, what the program writes")
+        yield Finding(MANIFEST, "manifest", "differs from the bytes that the program writes")
 
 
 def _stray(run: Run, name: str) -> str:
-    """Why a file is there that the run does not have."""
+    """The likely reason for a file that does not belong to the run; empty if unknown."""
     parts = name.split("/")
     if parts[0] == "cells" and len(parts) == 4 and "/".join(parts[1:3]) not in set(map(name_of, run.cells)):
-        return f": no cell of the configuration; if it is of an earlier one, remove {'/'.join(parts[:3])}"
+        return f": its cell is not in the configuration; if it is from an earlier one, remove {'/'.join(parts[:3])}"
     return ""
 
 
@@ -102,7 +105,7 @@ def _cells(run: Run) -> Iterator[Finding]:
     for cell in run.cells:
         name, record = run.path(cell, "cell.json"), run.records.get(name_of(cell))
         if record is None:
-            yield Finding(name, "cells", "is missing, or is no record of a cell, but the cell is planned")
+            yield Finding(name, "cells", "is missing or damaged, but the cell is planned")
             continue
         planned = {key: getattr(cell, key) for key in ("experiment", "id")} | {"settings": dict(cell.settings)}
         planned |= {key: list(getattr(cell, key)) for key in ("varies", "seeds")}
@@ -115,60 +118,66 @@ def _cells(run: Run) -> Iterator[Finding]:
                 yield Finding(name, "settings", f"{key} {_differing(value, record.get(key))}")
         if not reference.is_taken(record) and record["fingerprint"] != (now := experiments.fingerprint(cell)):
             changed = _changed(record["code"], experiments.code(cell))
-            yield Finding(name, "code", f"was run by other code ({record['fingerprint']}) than is here ({now}): {changed}")
+            yield Finding(
+                name,
+                "code",
+                f"was run by code with the fingerprint {record['fingerprint']}, and the code here has {now}: {changed}",
+            )
         for output, digest in record["outputs"].items():
             path = cell.folder(run.root) / output
             if path.is_file() and files.sha256(path) != digest:
-                yield Finding(run.path(cell, output), "hash", "is not the file that the cell wrote, says its cell.json")
+                yield Finding(run.path(cell, output), "hash", "is not the file that the cell wrote, according to its cell.json")
         for source in catalogue.differing(record["inputs"], experiments.data_sets(cell), data):
             if source in record["inputs"]:
-                yield Finding(name, "data", f"read another {source} than is here")
+                yield Finding(name, "data", f"read a {source} that differs from the one here")
             elif record["status"] != "failed" and reference.was_run(record):
-                yield Finding(name, "data", f"does not say that it read {source}, which is here")
+                yield Finding(name, "data", f"does not list {source}, which is here, among the files that it read")
         if reference.was_run(record):
             yield from _endings(run, cell, record)
     yield from _unplanned(run, kept)
 
 
 def _taken(run: Run, kept: reference.Reference | None, cell: Cell, record: dict) -> Iterator[Finding]:
-    """A cell that was taken, or left as not run, is what the reference has now; where that is not here, nothing is said."""
+    """A cell that was taken, or left as not run, agrees with the reference. Without the reference there are no findings."""
     if kept is None:
         return
     try:
         offer = kept.offer(cell)
         if offer is None and not reference.was_run(record) and not kept.kept.get(name_of(cell)):
-            return  # left out for want of data
+            return  # left out because its data set was missing
         if offer is None or not offer.stands(cell.folder(run.root)):
-            yield Finding(run.path(cell, "cell.json"), "reference", f"is not what {kept.name} holds now; run `snakemake` again")
+            yield Finding(
+                run.path(cell, "cell.json"),
+                "reference",
+                f"differs from the current contents of {kept.name}; run `snakemake` again",
+            )
             return
         contents = offer.contents()
         if record != offer.record({name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}):
-            yield Finding(run.path(cell, "cell.json"), "reference", f"does not say what {kept.name} says")
+            yield Finding(run.path(cell, "cell.json"), "reference", f"differs from the record in {kept.name}")
         for output, content in contents.items():
             path = cell.folder(run.root) / output
             if path.is_file() and path.read_bytes() != content:
-                yield Finding(run.path(cell, output), "reference", f"is not what {kept.name} holds")
+                yield Finding(run.path(cell, output), "reference", f"differs from the file in {kept.name}")
     except PudleError as error:
         yield Finding(run.path(cell, "cell.json"), "reference", str(error))
 
 
 def _unplanned(run: Run, kept: reference.Reference | None) -> Iterator[Finding]:
-    """Cells of the reference, in the experiments of this run, whose settings are not planned any more."""
+    """Cells of the reference, in the experiments of this run, whose settings are no longer planned."""
     if kept is None:
         return
     planned = set(map(name_of, run.cells))
     try:
         for name in kept.kept:
             if name.split("/")[0] in run.experiments and name not in planned:
-                yield Finding(
-                    f"cells/{name}", "reference", f"stands in {kept.name}, but is not planned: its settings have changed"
-                )
+                yield Finding(f"cells/{name}", "reference", f"is in {kept.name}, but is not planned: its settings have changed")
     except PudleError as error:
         yield Finding("config.json", "reference", str(error))
 
 
 def _endings(run: Run, cell, record: dict) -> Iterator[Finding]:
-    """Status, endings and rows tell the same, and every seed has rows."""
+    """Status, endings and rows agree, and every seed has rows."""
     name = run.path(cell, "cell.json")
     try:
         rows = pd.read_csv(cell.folder(run.root) / "rows.csv", keep_default_na=False)
@@ -183,7 +192,7 @@ def _endings(run: Run, cell, record: dict) -> Iterator[Finding]:
         yield Finding(
             name,
             "rows",
-            f"status {record['status']!r} and endings {said} do not fit the rows, where {ended or 'none'} ended early",
+            f"status {record['status']!r} and endings {said} contradict the rows, where {ended or 'none'} ended early",
         )
     wanted = [seed for seed in cell.seeds if seed not in record.get("not_run", ())]
     if set(seeds) != set(wanted):
@@ -196,9 +205,9 @@ def _differing(planned: object, found: object) -> str:
         keys = sorted(key for key in {*planned, *found} if planned.get(key) != found.get(key))
         differing = (f"{key} = {found.get(key)!r}, not {planned.get(key)!r}" for key in keys)
         return f"are not those of config.json: {'; '.join(differing)}"
-    return f"is {found!r}, and the plan says {planned!r}"
+    return f"is {found!r}, and the plan has {planned!r}"
 
 
 def _changed(then: dict[str, str], now: dict[str, str]) -> str:
     names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
-    return f"changed since: {', '.join(names)}" if names else "no module differs, so perhaps another Python reads them"
+    return f"changed since: {', '.join(names)}" if names else "no module differs; the versions of Python may differ"

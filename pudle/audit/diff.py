@@ -15,7 +15,7 @@ _NUMBERS = ("mean", "low", "high", "n_seeds", "n_ended", "origin")
 
 
 def diff(old: Run, new: Run) -> dict[str, list[dict]]:
-    """Rows of what is not the same, by section; sections without any are left out. Times and seconds do not count."""
+    """The differences as rows, by section; sections without differences are left out. Times and seconds are ignored."""
     sections = {
         "settings": _pairs(_flat(old.config), _flat(new.config), what="key"),
         "cells": _pairs(*(_statuses(run) for run in (old, new)), what="cell"),
@@ -50,7 +50,7 @@ def _statuses(run: Run) -> dict[str, str]:
 
 
 def _gathered(run: Run, what: Callable) -> dict[str, str]:
-    """All values that the cells of a run have for each key; of cells that were run."""
+    """All values of each key in the records of a run, from the cells that were run."""
     found: dict[str, set[str]] = {}
     for record in filter(reference.was_run, run.records.values()):
         for key, value in what(record):
@@ -72,7 +72,7 @@ def _column(run: Run, name: str, key: str, value: str) -> dict[str, str]:
 
 
 def _verdicts(run: Run) -> dict[str, str]:
-    """As a reader sees them; a run from before claims had kinds has none."""
+    """The verdicts in the words of the report. Older runs lack the kinds of their claims."""
     verdicts, kinds = _column(run, "claims.csv", "claim", "verdict"), {}
     if "kind" in files.read_csv(run.root / "claims.csv", ["claim"]):
         kinds = _column(run, "claims.csv", "claim", "kind")
@@ -80,7 +80,7 @@ def _verdicts(run: Run) -> dict[str, str]:
 
 
 def _damaged(runs: Mapping[str, Run]) -> Iterator[dict]:
-    """Files of cells that are not what their ``cell.json`` says: what is said of them may not be so."""
+    """Files of cells that differ from the hashes in their ``cell.json``, so that other differences may be misleading."""
     for which, run in runs.items():
         for cell in run.cells:
             for output, digest in run.records.get(name_of(cell), {"outputs": {}})["outputs"].items():
@@ -97,7 +97,10 @@ def _table(run: Run, experiment: str) -> pd.DataFrame:
 
 
 def _numbers(old: Run, new: Run) -> Iterator[dict]:
-    """For each table: how many rows changed, came and went, and the largest change of a mean as a share of its quantity's largest."""
+    """For each table the numbers of changed, added and removed rows, and the largest relative change of a mean.
+
+    Changes are relative to the largest absolute mean of the quantity.
+    """
     for experiment in sorted({*old.experiments, *new.experiments}):
         if experiment not in old.experiments or experiment not in new.experiments:
             yield {"table": experiment, "changed": f"only in the {'first' if experiment in old.experiments else 'second'}"}

@@ -1,10 +1,10 @@
-"""What an audit finds."""
+"""The findings of an audit."""
 
 from typing import NamedTuple
 
 
 class Finding(NamedTuple):
-    """Something that is not as it should be: in which file, what was checked, and what was found."""
+    """A failed check: the file, the name of the check, and a description."""
 
     file: str
     check: str

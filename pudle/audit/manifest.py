@@ -1,8 +1,8 @@
 """``manifest.json``: the run as a Workflow Run RO-Crate, with the SHA-256 of every file.
 
 The metadata follow RO-Crate 1.3 and the profiles Process, Workflow and Provenance Run Crate 0.6: each command of the workflow is a
-``CreateAction`` from files to files, each cell one with its settings, code and data. Nothing in it comes from anywhere but the
-folder, so that an audit can write it again and compare.
+``CreateAction`` from files to files, and each cell has one with its settings, code and data. All contents come from the folder, so that
+an audit can write the manifest again and compare.
 """
 
 import json
@@ -31,7 +31,7 @@ FORMATS = {
     ".png": "image/png",
     ".py": "text/x-python",
     ".svg": "image/svg+xml",
-}  # the system's own table differs from one to the next
+}  # the tables of systems differ
 PROFILES = {name: f"https://w3id.org/ro/wfrun/{name.split()[0].lower()}/0.6" for name in
             ("Process Run Crate", "Workflow Run Crate", "Provenance Run Crate")}  # fmt: skip
 
@@ -39,7 +39,7 @@ PROFILES = {name: f"https://w3id.org/ro/wfrun/{name.split()[0].lower()}/0.6" for
 def write(run: Run, snakefile: Path) -> None:
     """Copy the workflow's files and the user's methods into the run's folder, then write its manifest under both of its names.
 
-    Raises :class:`PudleError` if the run is not complete.
+    Raises :class:`PudleError` if the run is incomplete.
     """
     _copy_code(run, Path(snakefile))
     missing = [name for name in run.files if not (run.root / name).is_file()]
@@ -51,12 +51,12 @@ def write(run: Run, snakefile: Path) -> None:
 
 
 def hashes(root: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of those files that are there; links are not followed."""
+    """SHA-256 of each existing file in ``names``; links are not followed."""
     return {name: files.sha256(path) for name in names if (path := Path(root, name)).is_file() and not path.is_symlink()}
 
 
 def entries(root: Path) -> dict[str, dict]:
-    """The entries of the manifest by @id, or of its copy where it is damaged; nothing if both are."""
+    """The entries of the manifest by @id, or those of its copy if it is damaged; empty if both are damaged."""
     for name in (MANIFEST, CRATE):
         try:
             found = {entity["@id"]: entity for entity in read_json(root / name)["@graph"]}
@@ -68,19 +68,19 @@ def entries(root: Path) -> dict[str, dict]:
 
 
 def listed(entities: Iterable[Mapping]) -> dict[str, str]:
-    """The files among the entries of a manifest, with their SHA-256."""
+    """The files among the ``entities`` of a manifest, with their SHA-256."""
     return {
         entity["@id"]: entity.get("sha256", "") for entity in entities if "File" in entity["@type"] and entity["@id"] != CRATE
     }
 
 
 def text(run: Run, digests: Mapping[str, str]) -> str:
-    """The manifest of ``run``, whose files have the SHA-256 ``digests``."""
+    """The manifest of ``run`` as JSON text. ``digests`` are the SHA-256 of its files."""
     return json.dumps(build(run, digests), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def build(run: Run, digests: Mapping[str, str]) -> dict:
-    """The same as JSON values: RO-Crate metadata."""
+    """The manifest of ``run`` as JSON values: RO-Crate metadata. ``digests`` are the SHA-256 of its files."""
     records = {name: record for name, record in run.records.items() if reference.was_run(record)}
     ran = [records[name_of(cell)] for cell in run.cells if name_of(cell) in records]
     crate = ROCrate()
@@ -158,12 +158,12 @@ def _add(crate: ROCrate, identifier: str, kind: str | list[str], **properties: o
 
 
 def _data(name: str, digest: object) -> str:
-    """The @id of a file of data: two cells may have read different ones of a name."""
+    """The @id of a data file. It includes the hash, since two cells may have read different files of the same name."""
     return f"#data/{name}/{str(digest)[:8]}"
 
 
 def _versions(ran: Iterable[Mapping], package: str) -> str:
-    """The versions of a package that cells ran with."""
+    """The versions of ``package`` that the cells ran with."""
     return ", ".join(sorted({record["provenance"].get("packages", {}).get(package, "unknown") for record in ran}))
 
 
@@ -189,7 +189,7 @@ def _add_settings(add: Callable, cell: Cell, record: Mapping) -> None:
 
 
 def _add_code(crate: ROCrate, add: Callable, record: Mapping) -> None:
-    """The modules behind a fingerprint; cells that share it may differ in comments, hence a part for each content."""
+    """Add the modules behind a fingerprint. Cells that share it may differ in comments, so that each content has its own part."""
     parts = [f"#code/{module}/{digest[:8]}" for module, digest in record["code"].items()]
     for part, (module, digest) in zip(parts, record["code"].items(), strict=True):
         if part not in crate:

@@ -1,8 +1,8 @@
 """Tables, figures' numbers, verdicts, published values and the page, computed again from the rows and compared with the files.
 
-What can be computed on another path is: rows are gathered, averaged, resampled and judged here with pandas and scipy directly. The numbers of
-figures, the effect of a claim per seed and the choice of rows for published values are definitions: there the functions that define them are
-called again, on the rows that were gathered here. Images are not drawn again; their hashes hold them, and the page that shows them.
+The computations are independent where possible: rows are gathered, averaged, resampled and judged here with pandas and scipy directly. The
+numbers of figures, the effect of a claim per seed and the choice of rows for published values are definitions. The functions that define
+them are called again, on the rows that were gathered here. Images are not drawn again; they and the page are checked by their hashes.
 """
 
 import io
@@ -27,13 +27,13 @@ from pudle.audit.run import Run, name_of
 from pudle.harness import record, reference
 from pudle.harness.record import ENDINGS, KEYS
 
-RTOL = 1e-9  # what another order of summation may change of a number
-ATOL = 1e-14  # and of one that cancels, as a share of the largest of its column
+RTOL = 1e-9  # relative change that another order of summation may cause
+ATOL = 1e-14  # the same for numbers that cancel, relative to the largest of their column
 _BATCH = 200  # resamples that are drawn at a time
 
 
 def findings(run: Run) -> Iterator[Finding]:
-    """Every file that does not hold what the rows say. Figures, which take the longest, are computed on another core."""
+    """Findings on the files that do not follow from the rows. Figures, which take the longest, are computed on another core."""
     for experiment in run.experiments:
         experiments.get(experiment)  # imported once, before the fork
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), multiprocessing.get_context("fork")) as pool:
@@ -65,7 +65,7 @@ def _drawn(run: Run, experiment: str) -> list[Finding]:
 
 
 def _guarded(name: str, check: str, compare: Callable) -> list[Finding]:
-    """What ``compare`` finds; where it cannot go on, as a damaged file may hold anything, that is the finding."""
+    """The findings of ``compare``. If it raises an exception, for example because of a damaged file, this is the finding."""
     try:
         return list(compare() or ())
     except Exception as error:
@@ -80,7 +80,7 @@ def _gather_both(run: Run, experiment: str, rows: dict[str, pd.DataFrame], whole
 
 
 def gather(run: Run, experiment: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:
-    """The rows of all cells of an experiment, with the settings that vary and the labels as columns, empty where there is none."""
+    """The rows of all cells of an experiment, with varying settings and labels as columns, which are empty where a cell has none."""
     frames = []
     ran = [cell for cell in run.of(experiment) if reference.was_run(run.records.get(name_of(cell), {}))]
     for cell in ran or run.of(experiment):
@@ -94,12 +94,12 @@ def gather(run: Run, experiment: str, of_cell: Callable = lambda frame: frame) -
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A CSV file; what is empty stays empty text."""
+    """A CSV file; empty fields become empty strings."""
     return pd.read_csv(path, keep_default_na=False)
 
 
 def _table(run: Run, experiment: str, rows: pd.DataFrame) -> Iterator[Finding]:
-    """Means over seeds with their bootstrap intervals, how many seeds there are and how many ended early."""
+    """Compare means over seeds, their bootstrap intervals, the number of seeds, and the number of seeds that ended early."""
     name = f"tables/{experiment}.csv"
     ended = rows.quantity.isin(ENDINGS)
     labels = [column for column in rows if column not in KEYS]
@@ -132,7 +132,7 @@ def _table(run: Run, experiment: str, rows: pd.DataFrame) -> Iterator[Finding]:
 def _band(values: np.ndarray) -> np.ndarray:
     """Percentile bootstrap interval (n, 2) of the means of ``values`` (n, seeds).
 
-    A resample's mean depends only on how often it has each seed, and few such counts occur: each is computed once, with its weight.
+    The mean of a resample depends only on how often each seed occurs in it. Few such counts exist; each is computed once, with its weight.
     """
     seeds = values.shape[1]
     if seeds < 2:
@@ -153,14 +153,14 @@ def _band(values: np.ndarray) -> np.ndarray:
 
 @cache
 def _resamples(seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each seed is in a resample (n, seeds), for the n different ones that are drawn, and how often each is drawn."""
+    """The counts of each seed in the n distinct resamples that are drawn (n, seeds), and how often each resample is drawn (n,)."""
     draw = np.random.default_rng(0)
     drawn = np.concatenate([draw.integers(0, seeds, (_BATCH, seeds)) for _ in range(RESAMPLES // _BATCH)])
     return np.unique((drawn[:, :, None] == np.arange(seeds)).sum(1), axis=0, return_counts=True)
 
 
 def _figures(run: Run, experiment: str) -> Iterator[Finding]:
-    """The numbers of each figure, and the captions."""
+    """Compare the numbers of each figure, and the captions."""
     style.plain_matplotlib()
     from matplotlib import pyplot
 
@@ -178,7 +178,7 @@ def _figures(run: Run, experiment: str) -> Iterator[Finding]:
 
 
 def _controls(run: Run, experiment: str) -> Iterator[Finding]:
-    """Every control contradicts its claims, says the file. To see it again, run ``pudle controls``."""
+    """The file says that every control contradicts its claims. ``pudle controls`` runs the controls again."""
     name = f"controls/{experiment}.csv"
     table = read(run.root / name)
     claims = {claim.id: claim for claim in experiments.get(experiment).claims}
@@ -211,7 +211,7 @@ def _coverage(run: Run) -> Iterator[Finding]:
 
 
 def _claims(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> Iterator[Finding]:
-    """Student's t on each claim's effect per seed, the verdict from its interval, Holm's correction within each experiment."""
+    """Compare Student's t on each claim's effect per seed, the verdict from its interval, and Holm's correction within each experiment."""
     expected = []
     for experiment in experiments.EXPERIMENTS:
         claims = experiments.get(experiment).claims
@@ -298,7 +298,7 @@ def _judge(claim: Claim, rows: pd.DataFrame, whole: pd.DataFrame, unlike: str = 
 
 
 def _holm(p: Sequence[float]) -> list[float]:
-    """The largest of what each smaller p, and this one, asks for: p times the number of those not smaller."""
+    """p-values after Holm's step-down correction: the maximum, over this and all smaller p, of p times the number of p that are not smaller."""
     tested = sorted(value for value in p if np.isfinite(value))
     asked = [min(1.0, value * (len(tested) - rank)) for rank, value in enumerate(tested)]
     return [max(asked[: tested.index(value) + 1]) if np.isfinite(value) else np.nan for value in p]
@@ -326,18 +326,18 @@ def _page(run: Run) -> Iterator[Finding]:
 
 def _same(run: Run, name: str, check: str, expected: str) -> Iterator[Finding]:
     if expected.encode() != (run.root / name).read_bytes():
-        yield Finding(name, check, "is not what the files that it is made from give")
+        yield Finding(name, check, "does not follow from the files that it is made from")
 
 
 def read_text(text: str) -> pd.DataFrame:
-    """The same as :func:`read`, of what would be written."""
+    """The table that :func:`read` returns for a file with the contents ``text``."""
     return pd.read_csv(io.StringIO(text), keep_default_na=False) if text.strip() else pd.DataFrame()
 
 
 def differences(
     name: str, check: str, expected: pd.DataFrame, found: pd.DataFrame, keys: Sequence[str] = (), most: int = 3
 ) -> Iterator[Finding]:
-    """Where a table is not as expected; rows are found by ``keys``, or by their order if there are none."""
+    """The differences between a table and the expected one. Rows are matched by ``keys``, or by their order if there are none."""
     if set(expected) != set(found):
         yield Finding(name, check, f"has other columns: {', '.join(sorted(set(expected) ^ set(found)))}")
         return
@@ -360,7 +360,7 @@ def differences(
 
 
 def _unequal(expected: pd.Series, found: pd.Series) -> np.ndarray:
-    """Which values differ: numbers by more than the tolerance, anything else at all."""
+    """Which values differ: numbers by more than the tolerance, other values at all."""
     numbers = [pd.to_numeric(column.replace("", np.nan), errors="coerce").to_numpy(float) for column in (expected, found)]
     texts = [np.where(column.isna(), "", column.map(str)) for column in (expected, found)]
     scale: float = np.max(np.abs(numbers[0][np.isfinite(numbers[0])]), initial=0.0)

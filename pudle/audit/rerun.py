@@ -1,4 +1,4 @@
-"""Do cells, run again, give the same rows?"""
+"""Do cells give the same rows when they run again?"""
 
 import os
 import random
@@ -19,31 +19,31 @@ from pudle.audit.run import Run, name_of
 from pudle.data import catalogue
 from pudle.harness import cells, files, reference
 
-HOME = Path(pudle.__file__).resolve().parents[1]  # this package is run, whatever lies in the working folder
+HOME = Path(pudle.__file__).resolve().parents[1]  # run this package, even if the working folder contains another one
 TOLERANCE = 1e-3  # of a quantity's largest absolute value: for other machines or versions
 _SITES = (
     "PYTHONUSERBASE",
     "PYTHONNOUSERSITE",
-)  # say where packages are; other variables of Python's are no more read than by jobs
+)  # locations of packages; other variables of Python are ignored, as by jobs
 _SAME = ("python", "packages", "platform", "processor", "threads", "blas", "device", "dtype", "deterministic")
 
 
 def rerun(
     root: Path, count: int, seed: int, plugins: Iterable[str] | None = None, budget: float | None = None
 ) -> tuple[list[Finding], list[str]]:
-    """Run ``count`` cells, picked by ``seed``, in a folder for the purpose; returns what differs, and a line about each cell.
+    """Run ``count`` random cells, chosen by ``seed``, in a temporary folder; returns the findings and a line about each cell.
 
-    On the same machine with the same versions the outputs must have the same bytes, but for timings. Else the rows must agree within
-    the tolerance, and the line names what is not the same. Cells that met a time limit or ran out of memory are left out.
+    On the same machine with the same versions the outputs must be identical byte by byte, except for timings. Otherwise the rows must
+    agree within the tolerance, and the line names the differences. Cells that reached a time limit or ran out of memory are left out.
 
-    budget : seconds that the picked cells may have taken together when they were computed first; unlimited unless given
+    budget : largest number of seconds that the chosen cells took together when they were first computed; unlimited unless given
     """
     run = Run(root, plugins)
     found, lines = [], []
     chosen = pick(run, count, seed, budget)
     if len(chosen) < count:
         lines.append(
-            f"{len(chosen)} cells are run again, not {count}: no others can be here{'' if budget is None else ', or fit'}"
+            f"{len(chosen)} cells are run again instead of {count}: no others can be run here{'' if budget is None else ' within the budget'}"
         )
     for cell in tqdm(chosen, desc="cells run again", unit="cell", disable=None):  # on a terminal only
         with tempfile.TemporaryDirectory() as folder:
@@ -68,8 +68,10 @@ def rerun(
 
 
 def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[cells.Cell]:
-    """``count`` cells that can be run again, at random by ``seed``. With a ``budget`` in seconds a cell that does not fit in what is left of it
-    is passed over; and so is a taken cell whose data are not here."""
+    """At most ``count`` cells that can be run again, chosen at random by ``seed``.
+
+    Cells that do not fit into the rest of the ``budget`` (seconds) are skipped, and so are taken cells whose data sets are missing here.
+    """
     chosen: list[cells.Cell] = []
     left = float("inf") if budget is None else budget
     repeatable = [cell for cell in run.cells if run.records.get(name_of(cell), {}).get("status") in ("done", "diverged")]
@@ -87,7 +89,7 @@ def _lacks_data(run: Run, cell: cells.Cell) -> bool:
 
 
 def _plan(run: Run, cell: cells.Cell, folder: Path) -> Path:
-    """The folder of the run; or one in ``folder`` whose configuration asks for those seeds alone that a taken cell has."""
+    """The folder of the run; for a taken cell with some of its seeds, one in ``folder`` whose configuration has these seeds only."""
     seeds = run.records[name_of(cell)]["seeds"]
     if seeds == list(cell.seeds):
         return run.root
@@ -98,9 +100,9 @@ def _plan(run: Run, cell: cells.Cell, folder: Path) -> Path:
 
 
 def command(run: Run, cell: cells.Cell, output: str, root: Path | None = None) -> list[str]:
-    """What runs a cell again, into the folder ``output``; one of a GPU on a GPU, if there is one here.
+    """The command that runs a cell again and writes into the folder ``output``. A cell of a GPU runs on a GPU if there is one here.
 
-    root : whose configuration plans it, the run's unless given
+    root : the folder whose configuration plans the cell; that of the run unless given
     """
     used = run.records[name_of(cell)]["provenance"].get("device", "cpu")
     words = ["cell", str(root or run.root), name_of(cell), "--device", "cpu" if used == "cpu" else "auto", "--output", output]
@@ -117,7 +119,7 @@ def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], s
     taken = reference.is_taken(then)
     names = [
         name for name in then["outputs"] if name == "rows.csv" or not (taken or name == "timings.csv")
-    ]  # its pictures are small
+    ]  # the arrays of a taken cell are reduced
     changed = [name for name in names if now["outputs"].get(name) != then["outputs"][name]]
     if not changed:
         return [], f"{' and '.join(names)} again, byte by byte"
@@ -127,14 +129,14 @@ def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], s
     if not other:
         return [Finding(run.path(cell, name), "rerun", "another run here gives other bytes") for name in changed], "differs"
     apart = _apart(read(run.root / run.path(cell, "rows.csv")), read(folder / "rows.csv"))
-    line = f"not the same bytes, with other {', '.join(other)}; rows within {apart:.1e}"
+    line = f"other bytes, with a different {', '.join(other)}; rows within {apart:.1e}"
     if apart <= TOLERANCE:
         return [], line
     return [Finding(run.path(cell, "rows.csv"), "rerun", f"{line}, which is above {TOLERANCE}")], line
 
 
 def _apart(old: pd.DataFrame, new: pd.DataFrame) -> float:
-    """The largest distance of two values, as a share of the largest absolute value of their quantity; infinite if other rows are there."""
+    """The largest distance between two values, relative to the largest absolute value of their quantity; infinite if the rows differ."""
     keys = [column for column in old if column != "value"]
     if list(old) != list(new) or len(old) != len(new):
         return float("inf")
@@ -146,7 +148,7 @@ def _apart(old: pd.DataFrame, new: pd.DataFrame) -> float:
 
 
 def unlike(then: Mapping, now: Mapping) -> list[str]:
-    """What of machine, versions and threads is not the same, in words."""
+    """Descriptions of the differences in machine, versions and threads."""
     others = []
     for key in _SAME:
         old, new = then.get(key), now.get(key)
@@ -162,5 +164,5 @@ def unlike(then: Mapping, now: Mapping) -> list[str]:
 
 
 def _further_libraries(old: object, new: object) -> bool:
-    """Whether one process had merely loaded more libraries than the other."""
+    """Whether the only difference is that one process had loaded more libraries than the other."""
     return isinstance(old, list) and isinstance(new, list) and (set(old) <= set(new) or set(new) <= set(old))

@@ -1,4 +1,4 @@
-"""What a finished run consists of: its configuration, its cells, and the steps that made its files from one another."""
+"""The parts of a finished run: its configuration, its cells, and the steps that made its files from one another."""
 
 import contextlib
 import os
@@ -32,10 +32,11 @@ class Step:
 
 
 class Run:
-    """The run in the folder ``root``, planned anew from the configuration that it kept.
+    """The run in the folder ``root``, planned again from its own copy of the configuration.
 
     plugins : the user's files of methods; those of the configuration unless given
-    Raises :class:`PudleError` for a folder without a configuration, or one that cannot be planned.
+
+    Raises :class:`PudleError` if the folder has no configuration, or if the configuration cannot be planned.
     """
 
     def __init__(self, root: Path, plugins: Iterable[str] | None = None):
@@ -63,7 +64,7 @@ class Run:
 
     @cached_property
     def records(self) -> dict[str, dict]:
-        """What each ``cell.json`` holds, by experiment/id; nothing for a cell whose file is missing or is no such file."""
+        """The contents of each ``cell.json``, by experiment/id. Cells whose file is missing or damaged are left out."""
         found = {}
         for cell in self.cells:
             with contextlib.suppress(PudleError):
@@ -75,7 +76,7 @@ class Run:
 
     @cached_property
     def reference_results(self) -> reference.Reference | None:
-        """The reference results that the configuration names, where they are here."""
+        """The reference results that the configuration names; None if there are none, or if their folder is missing."""
         try:
             return reference.find(self.config.get("reference"), experiments.HOME)
         except PudleError:
@@ -98,7 +99,7 @@ class Run:
 
     @property
     def files(self) -> list[str]:
-        """Every file that the run must have, and no other, but for the manifest."""
+        """All files that the run must have, without the manifest."""
         return sorted({"config.json", *(name for step in self.steps for name in step.outputs), *self.kept_code})
 
     @property
@@ -144,7 +145,7 @@ class Run:
         yield f"figures/{experiment}/captions.md"
 
     def unrepeatable(self, name: str) -> bool:
-        """Whether a file holds seconds, memory or times of day, so that another run makes other bytes."""
+        """Whether a file contains seconds, memory or times of day, which another run cannot repeat."""
         parts = name.split("/")
         if parts[-1] in ("timings.csv", "cell.json", "index.html", MANIFEST, CRATE):
             return True
@@ -154,12 +155,12 @@ class Run:
 
 
 def name_of(cell: cells.Cell) -> str:
-    """``experiment/id``, as in its path and everywhere else."""
+    """The name of a cell, ``experiment/id``."""
     return f"{cell.experiment}/{cell.id}"
 
 
 def on_disk(root: Path) -> Iterator[Path]:
-    """All files and links under ``root`` that count: not logs, not the lock."""
+    """All files and links under ``root``, without logs and the lock."""
     for path in sorted(Path(root).rglob("*")):
         inside = path.relative_to(root)
         if (path.is_file() or path.is_symlink()) and inside.parts[0] not in APART and str(inside) != ".lock":

@@ -17,16 +17,16 @@ _MOST = 8  # cells or lines that are listed one by one
 
 
 def trace(path: Path, row: int | None = None) -> Iterator[str]:
-    """The chain behind ``path``, a file of a run, or behind its ``row``-th row (from 1), line by line.
+    """The chain behind ``path``, a file of a run, or behind its row number ``row`` (from 1), line by line.
 
-    Raises :class:`PudleError` for a file outside of a finished run, and for a row that is not there.
+    Raises :class:`PudleError` if the file is missing or outside of a finished run, or if there is no such row.
     """
     path = Path(path).absolute()
     if not path.is_file():
         raise PudleError(f"{path}: there is no such file")
     root = next((folder for folder in path.parents if (folder / MANIFEST).is_file()), None)
     if root is None:
-        raise PudleError(f"{path}: in no folder of a finished run, which holds {MANIFEST}; run `snakemake` first")
+        raise PudleError(f"{path}: is not in the folder of a finished run, which has a {MANIFEST}; run `snakemake` first")
     run, name = Run(root), path.relative_to(root).as_posix()
     digests = manifest.listed(manifest.entries(root).values())
     step = next((step for step in run.steps if name in step.outputs), None)
@@ -126,12 +126,12 @@ def _record(path: Path, row: int) -> dict[str, str]:
 
 
 def _lines(path: Path, record: Mapping[str, str]) -> Iterator[str]:
-    """The lines of a table that have the keys of ``record``."""
+    """The lines of a table whose keys have the values of ``record``."""
     table = files.read_csv(path, dtype=str, keep_default_na=False)
     keys = [key for key in table if key in record and key not in _RESULTS]
     found = table[(table[keys] == pd.Series(record)[keys]).all(axis=1)] if keys else table[:0]
     if "quantity" not in keys:
-        yield f"  the row names no quantity: it comes from {'all of its' if keys else 'the'} lines and arrays"
+        yield f"  the row has no quantity; it comes from {'all of its' if keys else 'the'} lines and arrays"
         return
     for line, values in list(found.to_dict("index").items())[:_MOST]:
         yield f"  line {line + 2}: {_told(values)}"

@@ -15,7 +15,9 @@ from pudle.cli import reference as _reference
 from pudle.cli import stages as _stages
 from pudle.cli.stages import ROOT
 from pudle.errors import PudleError
+from pudle.experiments._shared.configuration import Configuration
 from pudle.harness import files
+from pudle.harness.settings import Model
 
 SECTIONS = {
     "Results": ("claims", "audit", "trace", "diff", "export", "reference"),
@@ -175,20 +177,30 @@ def keys():
 
 
 def keys_table() -> str:
-    """The table that ``config/README.md`` shows, made from the schemas."""
+    """The table that ``config/README.md`` shows, made from the models of the settings."""
     rows = []
 
-    def walk(schema: dict, prefix: str) -> None:
+    def walk(schema: dict, definitions: dict, prefix: str) -> None:
         for key, entry in schema["properties"].items():
-            if "properties" in entry:
-                walk(entry, f"{prefix}{key}.")
+            inside = definitions.get(entry.get("$ref", "").rpartition("/")[2])
+            if inside and any("description" in part for part in inside["properties"].values()):
+                walk(inside, definitions, f"{prefix}{key}.")
             elif "description" in entry:
-                allowed = entry.get("enum") or entry.get("items", {}).get("enum")
-                types = [entry["type"]] if isinstance(entry.get("type"), str) else entry.get("type")
-                kind = ", ".join(f"`{value}`" for value in allowed) if allowed else " or ".join(types)
-                rows.append(f"| `{prefix}{key}` | {kind} | {' '.join(entry['description'].split())} |")
+                rows.append(f"| `{prefix}{key}` | {_kind(entry)} | {entry['description']} |")
 
-    walk(experiments.top_schema(), "")
-    for experiment in experiments.EXPERIMENTS:
-        walk(experiments.schema(experiment), f"experiments.{experiment}.")
+    models: dict[str, type[Model]] = {"": Configuration}
+    models |= {f"experiments.{name}.": experiments.get(name).settings for name in experiments.EXPERIMENTS}
+    for prefix, model in models.items():
+        schema = model.model_json_schema()
+        walk(schema, schema.get("$defs", {}), prefix)
     return "\n".join(["| key | type or values | meaning |", "| --- | --- | --- |", *rows])
+
+
+def _kind(entry: dict) -> str:
+    """The type of a setting, or its values, from its JSON schema."""
+    values = entry.get("enum") or entry.get("items", {}).get("enum") or ([entry["const"]] if "const" in entry else None)
+    if "$ref" in entry:
+        return "object"
+    if values:
+        return ", ".join(f"`{value}`" for value in values)
+    return entry["type"] if "type" in entry else " or ".join(map(_kind, entry["anyOf"]))

@@ -203,17 +203,27 @@ def _workers(wanted: bool):
     if threads == 1 or not wanted:
         yield None
         return
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool, one_thread():
+        yield pool
+
+
+@contextmanager
+def one_thread():
+    """Torch has one thread meanwhile: where arrays are small, starting others and waiting for them takes longer than the work."""
+    threads = torch.get_num_threads()
+    if threads > 1:
         torch.set_num_threads(1)
-        try:
-            yield pool
-        finally:
+    try:
+        yield
+    finally:
+        if threads > 1:
             torch.set_num_threads(threads)
 
 
 def _transfer(dictionary: Tensor, step: float, pool, size: int = 128) -> Tensor:
-    """W = I − αDᵀD in rows and columns of zeros up to a multiple of 16: products below the diagonal, as it is symmetric."""
+    """W = I − αDᵀD in rows and columns of zeros up to a multiple of 16. On a CPU products are those below the diagonal, as it is symmetric."""
     p = dictionary.shape[1]
+    size = size if dictionary.device.type == "cpu" else p
     transfer = dictionary.new_zeros(-(-p // 16) * 16, -(-p // 16) * 16)
 
     def add_rows(start):

@@ -76,8 +76,9 @@ def _start(x: Tensor, dictionary: Tensor, start: Tensor | None, scale: float) ->
     shape = (len(x), dictionary.shape[1])
     if start is None:
         return x.new_zeros(shape, dtype=torch.float64)
-    if start.shape != shape or not start.isfinite().all():
-        raise PudleError(f"start must be {shape} and finite, one row of codes for each sample, not {tuple(start.shape)}")
+    if not isinstance(start, Tensor) or start.shape != shape or not start.isfinite().all():
+        found = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
+        raise PudleError(f"start must be a tensor {shape} of finite numbers, one row of codes for each sample, not {found}")
     return start.detach().to(x.device, torch.float64) / scale
 
 

@@ -5,9 +5,7 @@ folder of images is one: ``folder:PATH``, relative to the working directory.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -190,27 +188,3 @@ def _digest_now(path: Path | None) -> str | None:
 def _digest_at(path: Path, modified: int, size: int) -> str:
     """Computed once for each time and size that a file has: many cells read the same."""
     return sha256(path)
-
-
-_MAY_LACK: ContextVar[bool] = ContextVar("may_lack", default=False)
-
-
-@contextmanager
-def missing_allowed(allowed: bool = True) -> Iterator[None]:
-    """Inside, :func:`refuse_missing` lets sets be missing that are not part of a package, but no unknown name."""
-    token = _MAY_LACK.set(allowed)
-    try:
-        yield
-    finally:
-        _MAY_LACK.reset(token)
-
-
-def refuse_missing(data_sets: Iterable[str], where: str, key: str, find: Callable[[str, Path], object] = find_folder) -> None:
-    """Raise :class:`PudleError` that names the place ``where`` and the ``key`` of the configuration for a data set that is not there."""
-    for name in data_sets:
-        if _MAY_LACK.get() and name in FOLDERS | DIGITS:
-            continue
-        try:
-            find(name, data_root())
-        except PudleError as error:
-            raise PudleError(f"{where}: {key!r}: {error}") from None

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pudle.data import catalogue
 from pudle.errors import PudleError, one_of
+from pudle.experiments._shared.configuration import configuration_of
+from pudle.experiments._shared.data_sets import MISSING_ALLOWED
 from pudle.experiments._shared.experiment import Experiment
 from pudle.harness import plugins, provenance, reference, settings
 from pudle.harness.cells import Cell
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pudle.analysis.negative_controls import Control
 
 HOME = Path(__file__).resolve().parents[2]  # the checkout
-MOST_SEEDS = 10_000
 EXPERIMENTS = tuple(
     sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg and not module.name.startswith("_"))
 )
@@ -54,30 +54,13 @@ def controls_of(experiment: str, claim: Claim, tell: str = "statement") -> str:
     return (", " if tell == "id" else " ").join(found) or ": ".join(filter(None, ("none", claim.uncontrolled)))
 
 
-def schema(experiment: str) -> dict:
-    """JSON schema of an experiment's section in the config."""
-    return settings.read(get(experiment).settings)
-
-
-def top_schema() -> dict:
-    """JSON schema of the configuration without the sections of the experiments."""
-    top = settings.read(Path(__file__).parent / "settings.yaml")
-    top["properties"]["experiments"]["properties"] = {experiment: {"type": ["object", "null"]} for experiment in EXPERIMENTS}
-    return top
-
-
 def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
-    """Check the whole configuration, and that the data it names are there; with a ``reference`` data may be missing.
+    """Check the whole configuration, and that the data it names are there; with a ``reference`` the data may be missing.
 
     ``files`` and ``options`` of the command line are what it was merged from, for error messages. Raises :class:`PudleError`.
     """
     sources = settings.Sources(files, options)
-    settings.validate(config, top_schema(), sources)
-    if set(config["results"]) & set("{}"):
-        place = sources.where(["results"])
-        raise PudleError(
-            f"{place}: 'results' is {config['results']!r}: braces are wildcards to Snakemake; name a folder without"
-        )
+    settings.validate(configuration_of(EXPERIMENTS), config, sources)
     try:
         reference.find(config.get("reference"), HOME)
     except PudleError as error:
@@ -86,13 +69,9 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
     sections = {experiment: section for experiment, section in config["experiments"].items() if section is not None}
     if not sections:
         raise PudleError(f"{sources.where(['experiments'])}: 'experiments' holds no experiment to run")
-    _refuse_many_seeds(config["seeds"], sources, ["seeds"])
+    context = {} if config.get("reference") is None else MISSING_ALLOWED
     for experiment, section in sections.items():
-        where = ("experiments", experiment)
-        settings.validate(section, schema(experiment), sources, where)
-        _refuse_many_seeds(section.get("seeds"), sources, [*where, "seeds"])
-        with catalogue.missing_allowed(config.get("reference") is not None):
-            get(experiment).check(section, sources, where)
+        settings.validate(get(experiment).settings, section, sources, ("experiments", experiment), context)
 
 
 def plan(config: Mapping) -> list[Cell]:
@@ -135,11 +114,6 @@ def code(cell: Cell) -> dict[str, str]:
     experiment = get(cell.experiment)
     plugin = experiment.plugin(cell.settings)
     return provenance.code(experiment.run.module, *([experiment.plugins.get(plugin).__module__] if plugin else []))
-
-
-def _refuse_many_seeds(seeds: int | list[int] | None, sources: settings.Sources, keys: list[str]) -> None:
-    if isinstance(seeds, int) and seeds > MOST_SEEDS:
-        raise PudleError(f"{sources.where(keys)}: {'.'.join(keys)!r} is {seeds}, above the largest allowed value {MOST_SEEDS}")
 
 
 def require_gpu(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:

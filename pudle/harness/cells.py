@@ -1,8 +1,9 @@
 """A cell is one point of an experiment's grid with all its seeds: one job, one folder.
 
 ``<results>/<scale>/cells/<experiment>/<cell id>/`` holds ``rows.csv``, ``cell.json`` (settings, status, provenance, hashes of the
-other files) and, where the experiment keeps any, ``timings.csv`` and ``arrays.npz``. ``cell.json`` is written last: a folder
-that has it is complete. Until then ``seed-<seed>.pt`` is a finished seed, and ``checkpoint-<seed>.pt`` the state of one that is not.
+other files) and, if the experiment records any, ``timings.csv`` and ``arrays.npz``. ``cell.json`` is written last, so that a folder
+with this file is complete. Until then ``seed-<seed>.pt`` holds a finished seed, and ``checkpoint-<seed>.pt`` the state of an
+unfinished one.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ class Cell:
         return "__".join(filter(None, [re.sub(r"[^\w.+-]+", "-", slug)[:80], digest]))
 
     def folder(self, root: Path) -> Path:
-        """Its place under ``root`` = ``<results>/<scale>``."""
+        """The cell's folder under ``root`` = ``<results>/<scale>``."""
         return Path(root, "cells", self.experiment, self.id)
 
 
@@ -65,15 +66,15 @@ def run(
     device: str = "cpu",
     computing: Callable[[], AbstractContextManager] = nullcontext,
 ) -> str:
-    """Compute what is missing of one cell and write its folder; returns its status.
+    """Compute the missing seeds of one cell and write its folder; returns the cell's status.
 
-    The status is "done" or the worst ending of a seed: "diverged", "stalled" or "failed", as where memory runs out. Errors for people
-    (:class:`pudle.errors.PudleError`) and bugs pass through, and nothing is written but the seeds that were finished and the states
-    that were kept: a run that was stopped goes on from there.
+    The status is "done" or the worst ending of a seed: "diverged", "stalled" or "failed" (for example, out of memory). User errors
+    (:class:`pudle.errors.PudleError`) and bugs are raised. Only finished seeds and saved states are then written, and the next run
+    continues from them.
 
-    code : SHA-256 of the source of each module that the cell depends on, kept in ``cell.json``
-    data : folders by name: of the files that are read from them, ``cell.json`` holds the SHA-256
-    device : where it was asked to compute, which ``computing()`` makes torch's default while it does
+    code : SHA-256 of the source of each module that the cell depends on, recorded in ``cell.json``
+    data : folders by name; ``cell.json`` records the SHA-256 of each file that is read from them
+    device : the device that was requested; ``computing()`` makes it torch's default during the computation
     """
     seeds = []
     for seed in cell.seeds:
@@ -90,9 +91,9 @@ def run(
 def compute(
     cell: Cell, seed: int, folder: Path, experiment: Run, fingerprint: str, data: Mapping[str, Path] | None = None
 ) -> dict:
-    """Compute one seed of a cell: what was recorded, and what :func:`merge` tells of it. Arguments as in :func:`run`.
+    """Compute one seed of a cell; returns its record and the metadata that :func:`merge` needs. Arguments as in :func:`run`.
 
-    The one place where rows are computed. It goes on from the state that the same seed kept in ``folder`` when it was stopped.
+    All rows are computed here. If the same seed was stopped before, the computation continues from its state in ``folder``.
     """
     started = _now()
     usage.reset_peak_memory()
@@ -115,18 +116,18 @@ def compute(
 
 
 def keep(cell: Cell, folder: Path, seed: int, computed: Mapping, fingerprint: str, device: str = "cpu") -> None:
-    """Keep a seed that :func:`compute` has finished, until the cell is merged."""
+    """Save a seed that :func:`compute` has finished, until the cell is merged."""
     save(_seed_file(folder, seed), _key(cell, fingerprint, device), computed)
     Path(folder, f"checkpoint-{seed}.pt").unlink(missing_ok=True)
 
 
 def finished(cell: Cell, folder: Path, seed: int, fingerprint: str, device: str = "cpu") -> dict | None:
-    """What was kept of a finished seed, with the same settings and code, and for the same device; None if there is no such thing."""
+    """The saved result of a finished seed with the same settings, code and device; None if there is none."""
     return load(_seed_file(folder, seed), _key(cell, fingerprint, device))
 
 
 def merge(cell: Cell, folder: Path, seeds: Sequence[Mapping], fingerprint: str, code: Mapping[str, str] | None = None) -> str:
-    """Write the folder of a cell of which all ``seeds`` are computed; returns its status. Arguments as in :func:`run`."""
+    """Write the folder of a cell from the results of all its ``seeds``; returns its status. Arguments as in :func:`run`."""
     folder, record = Path(folder), Record()
     for seed in seeds:
         record.extend(seed)
@@ -162,6 +163,7 @@ def merge(cell: Cell, folder: Path, seeds: Sequence[Mapping], fingerprint: str, 
     for pattern in ("checkpoint-*.pt", "seed-*.pt"):
         for path in folder.glob(pattern):
             path.unlink()
+    files.sweep(folder)  # what a job was writing that was killed and tried again
     return record.status
 
 
@@ -170,7 +172,7 @@ def _seed_file(folder: Path, seed: int) -> Path:
 
 
 def _key(cell: Cell, fingerprint: str, device: str) -> str:
-    """Changes with whatever makes a finished seed worthless."""
+    """A text that changes whenever a finished seed becomes invalid."""
     return files.canonical_json([dict(cell.settings), fingerprint, device, cell.seeds[0]])
 
 
@@ -179,11 +181,11 @@ def _now() -> str:
 
 
 def read(folder: Path) -> dict:
-    """The contents of a cell's ``cell.json``; a damaged one is a :class:`PudleError`."""
+    """The contents of a cell's ``cell.json``; raises :class:`PudleError` if it is damaged."""
     record = files.read_json(Path(folder, "cell.json"))
     lacking = [key for key in ("settings", "status", "endings", "started", "provenance") if key not in record]
     if lacking:
         raise PudleError(
-            f"{Path(folder, 'cell.json')}: no record of a cell: it lacks the key {lacking[0]!r}; remove its folder"
+            f"{Path(folder, 'cell.json')}: is not a record of a cell: it lacks the key {lacking[0]!r}; remove its folder"
         )
     return record

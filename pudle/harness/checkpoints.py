@@ -1,6 +1,6 @@
-"""A long run saves its state now and then, and a run that was stopped goes on from there, to the same result.
+"""A long run saves its state at intervals. A run that was stopped continues from its state and gives the same result.
 
-States are dictionaries of NumPy arrays, numbers and text, saved by torch and loaded without running pickled code.
+States are dictionaries of NumPy arrays, numbers and strings. torch saves them, and loads them without running pickled code.
 """
 
 import signal
@@ -19,7 +19,7 @@ EVERY = 120  # seconds
 
 
 class Checkpoints:
-    """Files ``checkpoint-<seed>.pt`` in a cell's ``folder``. ``key`` is a text that changes with whatever makes a state worthless."""
+    """Files ``checkpoint-<seed>.pt`` in a cell's ``folder``. ``key`` is a text that changes whenever a state becomes invalid."""
 
     def __init__(self, folder: Path, key: str):
         self.folder, self.key = Path(folder), key
@@ -29,7 +29,7 @@ class Checkpoints:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the start, with those of the runs that the state comes from."""
+        """Seconds since the start, including the earlier runs that the state comes from."""
         return self._before + time.monotonic() - self._started
 
     def due(self) -> bool:
@@ -38,14 +38,14 @@ class Checkpoints:
         return self._stopping or time.monotonic() - self._saved >= EVERY
 
     def save(self, seed: int, state: Mapping) -> None:
-        """Keep ``state``; ends the process, with status 143, if it has been asked to end."""
+        """Save ``state``; then end the process with status 143 if it has received SIGTERM."""
         save(self._path(seed), self.key, {"state": state, "seconds": self.seconds})
         self._saved = time.monotonic()
         if self._stopping:
             raise SystemExit(128 + signal.SIGTERM)
 
     def load(self, seed: int) -> dict | None:
-        """The state that ``seed`` saved last with the same key; None if there is none."""
+        """The last state that ``seed`` saved with the same key; None if there is none."""
         found = load(self._path(seed), self.key)
         if found is None:
             return None
@@ -54,7 +54,10 @@ class Checkpoints:
 
     @contextmanager
     def ending_on_request(self) -> Iterator[None]:
-        """SIGTERM, as schedulers send it at a deadline, ends the process inside: after its next state if it has asked for one, else now."""
+        """End the process inside on SIGTERM, which schedulers send at a deadline.
+
+        If the run saves states, it ends after the next one; otherwise it ends at once.
+        """
 
         def stop(*_):
             if not self._used:
@@ -82,7 +85,7 @@ def save(path: Path, key: str, state: Mapping) -> None:
 
 
 def load(path: Path, key: str) -> dict | None:
-    """What :func:`save` wrote to ``path`` with the same ``key``; None if there is no such thing."""
+    """The state that :func:`save` wrote to ``path`` with the same ``key``; None if there is none."""
     if not path.exists():
         return None
     import torch

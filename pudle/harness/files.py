@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: everything is written beside its place and then renamed. What is read and damaged is told."""
+"""Outputs appear completely or not at all: each file is written beside its place and then renamed. Damaged inputs raise a clear error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pudle.errors import PudleError
 if TYPE_CHECKING:
     import pandas as pd
 
-_MEND = "remove it and run `snakemake` again"
+_REMEDY = "remove it and run `snakemake` again"
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell of a spreadsheet that begins with one of them is computed
 
 
@@ -34,14 +34,14 @@ def replace(path: Path, save: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a full disk does not say what it had no room for
+            error.filename = str(path)  # the error of a full disk does not name the file
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def sweep(root: Path) -> None:
-    """Remove what killed processes left half-written under ``root``."""
+    """Remove incomplete files that killed processes left under ``root``."""
     for leftover in Path(root).rglob(".*.partial*"):
         leftover.unlink(missing_ok=True)
 
@@ -58,7 +58,7 @@ def sha256(path: Path) -> str:
 
 
 def holds(path: str | Path, content: str) -> bool:
-    """Whether the text file ``path`` is there with just this content."""
+    """Whether the text file ``path`` exists and has exactly this content."""
     try:
         return Path(path).read_text(encoding="utf-8") == content
     except (OSError, ValueError):
@@ -66,20 +66,20 @@ def holds(path: str | Path, content: str) -> bool:
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file; anything else is a :class:`PudleError`."""
+    """The object in a JSON file; raises :class:`PudleError` if there is none."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PudleError(f"{path}: not there; is this the folder of a finished run, as results/default?") from None
+        raise PudleError(f"{path}: not found; is this the folder of a finished run, such as results/default?") from None
     except (OSError, ValueError, RecursionError) as error:
         raise PudleError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
-        raise PudleError(f"{path}: holds no JSON object")
+        raise PudleError(f"{path}: does not contain a JSON object")
     return content
 
 
 def read_csv(path: Path, columns: Iterable[str] = (), **options) -> pd.DataFrame:
-    """A CSV file with at least these ``columns``, read by pandas with ``options``; anything else is a :class:`PudleError`."""
+    """A CSV file with at least these ``columns``, read by pandas with ``options``; raises :class:`PudleError` if it is missing or damaged."""
     import pandas as pd
 
     try:
@@ -87,8 +87,8 @@ def read_csv(path: Path, columns: Iterable[str] = (), **options) -> pd.DataFrame
     except FileNotFoundError:
         raise PudleError(f"{path}: missing; run `snakemake` first") from None
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors
-        raise PudleError(f"{path}: cannot be read as a table: {' '.join(str(error).split())[:200]}; {_MEND}") from None
+        raise PudleError(f"{path}: cannot be read as a table: {' '.join(str(error).split())[:200]}; {_REMEDY}") from None
     lacking = [column for column in columns if column not in table]
     if lacking:
-        raise PudleError(f"{path}: damaged, or no file of pudle: it lacks the column {lacking[0]!r}; {_MEND}")
+        raise PudleError(f"{path}: damaged, or not a file of pudle: it lacks the column {lacking[0]!r}; {_REMEDY}")
     return table

@@ -1,8 +1,8 @@
-"""Plug-ins by name: what methods and denoisers share. A plug-in is a class in a file of its kind's folder, in a file of the user's
-(:func:`load`), or in an installed package (an entry point whose group is the name of the kind's package).
+"""Plug-ins by name: the code that methods and denoisers share. A plug-in is a class in a file of its kind's folder, in a file of the
+user (:func:`load`), or in an installed package (an entry point whose group is the name of the kind's package).
 
-Planning a workflow imports every plug-in, so that names and settings can be checked, and must not wait for torch: a plug-in imports
-what is heavy inside the functions that need it.
+Planning a workflow imports every plug-in to check names and settings, and must not wait for torch. A plug-in therefore imports large
+packages inside the functions that need them.
 """
 
 from __future__ import annotations
@@ -21,24 +21,22 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from pudle.errors import PudleError, nearest, one_of, shown
+from pudle.errors import PudleError, nearest, one_of
 from pudle.harness import provenance
-from pudle.harness.settings import yaml_hint
+from pudle.harness.settings import Model, UnknownKey, first_complaint
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _REGISTRIES: list[Registry] = []
 
 
-class Settings(BaseModel):
-    """What a plug-in's ``Settings`` are made from: typed fields with a description; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+class Settings(Model):
+    """Base class of the ``Settings`` of a plug-in: typed fields, each with a description. Unknown keys are an error."""
 
 
 class SettingsError(PudleError):
-    """A plug-in's settings are wrong; ``key`` is the one to blame, None for all of them together."""
+    """The settings of a plug-in are invalid; ``key`` is the invalid one, or None if they contradict each other."""
 
     def __init__(self, message: str, key: str | None):
         super().__init__(message)
@@ -46,21 +44,21 @@ class SettingsError(PudleError):
 
 
 class Plugin(ABC):
-    """What every plug-in says of itself."""
+    """Base class of all plug-ins, with the attributes that describe them."""
 
     Settings: ClassVar[type[Settings]] = Settings
     name: ClassVar[str]  # set by `register`
     description: ClassVar[str]  # set by `register`: the first line of the docstring
     source: ClassVar[str]  # who published it, where
-    note: ClassVar[str] = ""  # what a user must know before a large run
+    note: ClassVar[str] = ""  # a warning that users need before a large run
 
 
 class Registry:
     """All plug-ins of one kind.
 
-    kind : the word for one of them, such as "method"; `pudle <kind>s` lists them
+    kind : the word for one plug-in, such as "method"; `pudle <kind>s` lists them
     base : the subclass of :class:`Plugin` that they derive from
-    package : the package whose modules hold the built-in ones
+    package : the package whose modules contain the built-in plug-ins
     """
 
     def __init__(self, kind: str, base: type[Plugin], package: str):
@@ -70,12 +68,18 @@ class Registry:
         _REGISTRIES.append(self)
 
     def register(self, name: str) -> Callable[[type], type]:
-        """Class decorator: makes a plug-in known by ``name`` (lower-case words with hyphens between them)."""
+        """Class decorator that registers a plug-in under ``name`` (lower-case words joined by hyphens).
+
+        Raises :class:`PudleError` if the name is invalid or taken, or if the class has a wrong base class or lacks its docstring,
+        its source or the description of a setting.
+        """
 
         def add(cls: type) -> type:
             place, kind = _place(cls), self.kind
             if not NAME.fullmatch(name):
-                raise PudleError(f"{place}: {name!r} is no name for a {kind}: lower-case words with hyphens between them are")
+                raise PudleError(
+                    f"{place}: invalid {kind} name {name!r}: use lower-case words joined by hyphens, for example 'my-{kind}'"
+                )
             if name in self.classes:
                 raise PudleError(
                     f"{place}: there is already a {kind} {name!r}, in {_place(self.classes[name])}: choose another name"
@@ -96,36 +100,37 @@ class Registry:
         return add
 
     def names(self) -> tuple[str, ...]:
-        """The names of all that are known here, sorted."""
+        """The sorted names of all known plug-ins."""
         self.discover()
         return tuple(sorted(self.classes))
 
     def get(self, name: str) -> type[Plugin]:
-        """The class registered as ``name``; an unknown one is a :class:`PudleError` with the nearest."""
+        """The class registered as ``name``; raises :class:`PudleError`, with the nearest name, if there is none."""
         return self.classes[one_of(name, self.names(), self.kind)]
 
     def settings(self, name: str, settings: Mapping) -> Settings:
-        """``settings`` of plug-in ``name``, checked and with all defaults filled in. Raises :class:`SettingsError`."""
+        """The ``settings`` of plug-in ``name``, checked and with all defaults filled in; raises :class:`SettingsError` if they are invalid."""
         cls = self.get(name)
         try:
             return cls.Settings.model_validate(dict(settings))
         except ValidationError as failure:
-            error = failure.errors()[0]
-        what, place = f"{self.kind} {name!r}", [str(part) for part in error["loc"]]
-        key, value, fields = place[0] if place else None, error["input"], cls.Settings.model_fields
-        message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        if key is None:
-            raise SettingsError(f"{what}: {message}", key)
-        if error["type"] == "extra_forbidden" and len(place) == 1:
-            raise SettingsError(f"{what}: unknown setting {key!r}{nearest(key, fields)}", key)
-        if error["type"] == "missing" and len(place) == 1:
-            raise SettingsError(f"{what} needs the setting {key!r}: {fields[key].description}", key)
-        if error["type"] == "missing":
-            place, message = place[:-1], f"it lacks the entry {place[-1]}: {fields[key].description}"
-        raise SettingsError(f"{what}: {'.'.join(place)!r} is {shown(value)}: {message}{yaml_hint(value)}", key)
+            path, complaint, raised = first_complaint(failure, settings)
+            missing = [
+                str(error["loc"][0]) for error in failure.errors() if error["type"] == "missing" and len(error["loc"]) == 1
+            ]
+        what, key = f"{self.kind} {name!r}", str(path[0]) if path else None
+        if isinstance(raised, UnknownKey) and not path:
+            raise SettingsError(f"{what}: unknown setting {raised.key!r}{nearest(raised.key, raised.allowed)}", raised.key)
+        if missing and not path:
+            raise SettingsError(
+                f"{what} needs the setting {missing[0]!r}: {cls.Settings.model_fields[missing[0]].description}", missing[0]
+            )
+        if not path:
+            raise SettingsError(f"{what}: {raised}" if raised else f"{what}{complaint}", None)
+        raise SettingsError(f"{what}: {'.'.join(map(str, path))!r}{complaint}", key)
 
     def validate(self, name: str, settings: Mapping) -> dict:
-        """The same as plain JSON values."""
+        """The checked settings of plug-in ``name`` as plain JSON values; raises :class:`SettingsError` if they are invalid."""
         return self.settings(name, settings).model_dump(mode="json")
 
     def source_file(self, name: str) -> Path:
@@ -133,7 +138,7 @@ class Registry:
         return Path(inspect.getfile(self.get(name)))
 
     def fingerprint(self, name: str) -> str:
-        """Changes with the code of plug-in ``name`` and of everything of pudle, or of its own package, that it imports."""
+        """The fingerprint of plug-in ``name``: of its code and of the modules that it imports from pudle or from its own package."""
         return provenance.fingerprint(self.get(name).__module__)
 
     def _discover(self) -> None:
@@ -148,15 +153,15 @@ class Registry:
                 package = point.dist.name if point.dist else "an installed package"
                 raise PudleError(
                     f"the {self.kind}s of {package} (entry point {point.name} = {point.value}) fail on import: "
-                    f"{type(error).__name__}: {' '.join(str(error).split())}; mend or uninstall it"
+                    f"{type(error).__name__}: {' '.join(str(error).split())}; correct or uninstall it"
                 ) from None
 
 
 def load(paths: Iterable[str | Path]) -> None:
-    """Import files of plug-ins, of any kind; a file that is already loaded is left as it is.
+    """Import files with plug-ins of any kind; files that are already loaded are skipped.
 
-    Relative paths start from the working directory. Raises :class:`PudleError` for a file that is missing, fails on import,
-    registers nothing, or takes a name that is taken.
+    Relative paths start from the working directory. Raises :class:`PudleError` if a file is missing, fails on import, registers
+    nothing, or registers a name that is already taken.
     """
     for registry in _REGISTRIES:
         registry.discover()
@@ -183,7 +188,7 @@ def _load(path: Path) -> None:
         if _registered() == before:
             raise PudleError(f'plugin {path} registers nothing: decorate its class with @register("a-name")')
         if other := provenance.hidden(module):
-            raise PudleError(f"plugin {path}: a module of the name of {other} is loaded from another folder: rename one")
+            raise PudleError(f"plugin {path}: a module with the name of {other} is loaded from another folder; rename one")
     except BaseException as error:
         del sys.modules[module]
         for registry, name in _registered() - before:
@@ -194,7 +199,7 @@ def _load(path: Path) -> None:
 
 
 def told(error: BaseException, file: Path) -> str:
-    """One line for people about ``error``: the line of ``file`` it came from, its type and message."""
+    """A one-line description of ``error``: the line of ``file`` that it comes from, its type and its message."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
     if isinstance(error, SyntaxError) and error.filename == str(file):
         lines.append(error.lineno)

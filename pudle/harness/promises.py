@@ -1,4 +1,4 @@
-"""What plug-ins promise, checked one promise after the other; each kind of plug-in has promises of its own."""
+"""Checks of the requirements ("promises") on plug-ins, one after the other; each kind of plug-in has its own."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from pudle.harness.plugins import Registry, told
 
 
 class Finding(NamedTuple):
-    """One promise, whether it is kept, and what was measured."""
+    """One promise, whether the plug-in keeps it, and the measured value."""
 
     promise: str
     kept: bool
@@ -16,15 +16,15 @@ class Finding(NamedTuple):
 
 
 class BrokenPromise(PudleError, AssertionError):
-    """A plug-in does not keep its contract."""
+    """A plug-in breaks its contract."""
 
 
 class Broken(Exception):
-    """What was measured, where a promise is not kept."""
+    """A promise is broken; the message is the measured value."""
 
 
 def examine(registry: Registry, name: str, trial: Any, promises: Mapping[str, Callable[[Any], str]]) -> Iterator[Finding]:
-    """The findings on plug-in ``name``: each promise is a function of ``trial`` that tells what it measured, or raises :class:`Broken`."""
+    """The findings on plug-in ``name``. Each promise is a function of ``trial`` that returns its measurement, or raises :class:`Broken`."""
     for promise, measure in promises.items():
         try:
             yield Finding(promise, True, measure(trial))
@@ -38,7 +38,7 @@ def examine(registry: Registry, name: str, trial: Any, promises: Mapping[str, Ca
 
 
 def demand(kind: str, name: str, findings: Iterable[Finding]) -> list[Finding]:
-    """The findings; raises :class:`BrokenPromise` with all that was found wrong."""
+    """The findings as a list; raises :class:`BrokenPromise`, which lists all broken promises, if there are any."""
     found = list(findings)
     broken = [f"{finding.promise}: {finding.measured}" for finding in found if not finding.kept]
     if broken:

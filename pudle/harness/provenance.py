@@ -1,4 +1,4 @@
-"""Which code, which data, which versions, which machine: what a cell depends on and what made it."""
+"""The provenance of a cell: the code and data that it depends on, and the versions and machine that computed it."""
 
 import ast
 import hashlib
@@ -21,10 +21,10 @@ PLUGIN = "pudle_plugin_"  # begins the name of a module that is a plug-in's file
 
 
 def fingerprint(*names: str) -> str:
-    """Sixteen hexadecimal digits over the code of the modules ``names`` and of all modules that they import (:func:`modules`).
+    """Sixteen hexadecimal digits of a hash over the code of the modules ``names`` and of all modules that they import (:func:`modules`).
 
-    Comments, layout and docstrings do not count, and the digits are the same on every version of Python (:func:`canonical`).
-    Passed as a ``params:`` value, the fingerprint makes Snakemake re-run exactly the jobs that a change of code affects.
+    The fingerprint ignores comments, layout and docstrings, and is the same on every version of Python (:func:`canonical`).
+    Passed as a ``params:`` value, it makes Snakemake re-run exactly the jobs that a change of code affects.
     """
     digest = hashlib.sha256()
     for code in sorted(_read(module)[0] for module in set().union(*map(modules, names))):
@@ -33,14 +33,15 @@ def fingerprint(*names: str) -> str:
 
 
 def code(*names: str) -> dict[str, str]:
-    """SHA-256 of the source of the modules that :func:`fingerprint` is over, by their names."""
+    """SHA-256 of the source of each module that :func:`fingerprint` covers, by module name."""
     return {module: files.sha256(Path(_source(module) or "")) for module in sorted(set().union(*map(modules, names)))}
 
 
 def modules(name: str) -> set[str]:
-    """The module ``name`` and all modules of its package and of this one that it imports, at any depth.
+    """The module ``name`` and all modules of its package and of pudle that it imports, at any depth.
 
-    To the file of a plug-in belongs what it imports from its own folder: ``helper`` is there ``pudle_plugin_mine.helper``.
+    Modules that the file of a plug-in imports from its own folder belong to the plug-in: ``helper`` becomes
+    ``pudle_plugin_mine.helper``.
     """
     seen: set[str] = set()
     waiting = [name]
@@ -53,7 +54,7 @@ def modules(name: str) -> set[str]:
 
 
 def _read(module: str) -> tuple[str, frozenset[str]]:
-    """SHA-256 of the canonical code of ``module``, and which modules of its package and of this one it imports."""
+    """SHA-256 of the canonical code of ``module``, and the modules that it imports from its package and from pudle."""
     path = _source(module)
     if not path:
         raise ModuleNotFoundError(f"there is no module {module!r}", name=module)
@@ -62,7 +63,7 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
 
 
 def _source(module: str) -> str | None:
-    """The file of a module; nothing is imported to find it, as planning must not wait for torch."""
+    """The file of a module, found without importing it, since planning must not wait for torch."""
     package, _, name = module.rpartition(".")
     if not package:
         spec = importlib.util.find_spec(name)
@@ -83,7 +84,7 @@ def _within(folder: str, name: str) -> str | None:
 
 
 def _beside(folder: str, name: str) -> str | None:
-    """The file of the module ``name`` if a plug-in in ``folder`` has it from there, or from a folder below."""
+    """The file of the module ``name`` if a plug-in in ``folder`` imports it from there, or from a folder below."""
     if name not in sys.modules:
         return _within(folder, name)
     file = getattr(sys.modules[name], "__file__", None)
@@ -96,7 +97,7 @@ def _installed(file: str) -> bool:
 
 
 def hidden(plugin: str) -> str | None:
-    """A file that the module ``plugin`` would import from its folder, had not another plug-in one of the same name."""
+    """A file that ``plugin`` would import from its own folder if another plug-in had not loaded a module of the same name."""
     home = _source(plugin) or ""
     tree = ast.parse(Path(home).read_text(encoding="utf-8"))
     for name in {name.split(".")[0] for name in _imports(tree, "")} - {__name__.split(".")[0]}:
@@ -108,7 +109,7 @@ def hidden(plugin: str) -> str | None:
 
 @cache
 def _parse(module: str, path: str, modified: int, size: int) -> tuple[str, frozenset[str]]:
-    """:func:`_read` of a file, once for each time and size that it has: planning asks thousands of times."""
+    """:func:`_read` of a file, cached by its time and size, since planning calls it thousands of times."""
     tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     own, package = module.split(".")[0], module if path.endswith("__init__.py") else module.rpartition(".")[0]
     names = set(_imports(tree, package))
@@ -120,10 +121,10 @@ def _parse(module: str, path: str, modified: int, size: int) -> tuple[str, froze
 
 
 def canonical(node: object) -> str:
-    """A syntax tree as text: without comments, layout, positions and docstrings, and the same from Python 3.11 to 3.14.
+    """A syntax tree as text, without comments, layout, positions and docstrings; the same from Python 3.11 to 3.14.
 
-    ``ast.unparse`` and ``ast.dump`` change between versions of Python; here fields that are empty are left out, as newer versions
-    add some, and the literal parts of an f-string are joined, as versions cut them differently.
+    The outputs of ``ast.unparse`` and ``ast.dump`` change between versions of Python. Here empty fields are left out, since newer
+    versions add some, and the literal parts of an f-string are joined, since versions divide them differently.
     """
     if isinstance(node, list):
         return f"[{','.join(map(canonical, node))}]"
@@ -155,7 +156,7 @@ def _joined(values: list[ast.expr]) -> list[ast.expr]:
 
 
 def _imports(statement: ast.AST, package: str) -> Iterator[str]:
-    """What is imported in ``statement`` or anywhere below it, in a module of ``package``."""
+    """The names that ``statement``, or any statement below it, imports in a module of ``package``."""
     if isinstance(statement, ast.Import):
         yield from (alias.name for alias in statement.names)
     elif isinstance(statement, ast.ImportFrom):
@@ -172,9 +173,10 @@ _READ: ContextVar[set[str] | None] = ContextVar("read", default=None)
 
 @contextmanager
 def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
-    """What Python code inside reads from the folders ``roots``: when it ends, ``name of the root/path`` → SHA-256 is in the dictionary.
+    """Record the files that Python code inside opens in the folders ``roots``.
 
-    It holds what was opened, not what was said to be used, so no loader of data has to tell. Modules are no data.
+    At the end of the block the dictionary maps ``name of the root/path`` to SHA-256. Loaders of data need not report their files.
+    Python modules do not count as data.
     """
     _listen()
     opened: set = set()
@@ -196,7 +198,7 @@ def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
 
 @cache
 def _listen() -> None:
-    """Once in a process, as a hook cannot be taken away."""
+    """Install the audit hook, once per process, since a hook cannot be removed."""
 
     def hear(event: str, arguments: tuple) -> None:
         opened = _READ.get() if event == "open" else None
@@ -207,8 +209,10 @@ def _listen() -> None:
 
 
 def describe() -> dict:
-    """Versions, git commit, device, threads, BLAS, determinism and processor of this process, for ``cell.json``. Names no host, user or
-    path."""
+    """Versions, git commit, device, threads, BLAS, determinism and processor of this process, for ``cell.json``.
+
+    The result contains no names of hosts, users or paths.
+    """
     torch = sys.modules.get("torch")
     return {
         "python": platform.python_version(),
@@ -226,7 +230,7 @@ def describe() -> dict:
 
 
 def device() -> str:
-    """What is computed on, torch's default device: "cpu", or the name of the GPU."""
+    """Torch's default device, on which cells compute: "cpu", or the name of the GPU."""
     torch = sys.modules.get("torch")
     used = torch and torch.get_default_device()
     if torch and used and used.type == "cuda":
@@ -242,7 +246,7 @@ def packages() -> dict[str, str]:
 
 
 def _blas() -> list[str]:
-    """The libraries that do linear algebra or start threads, each with its version, kernels and number of threads."""
+    """The libraries for linear algebra and threads, each with its version, kernels and number of threads."""
     from threadpoolctl import threadpool_info
 
     told = (("internal_api", ""), ("version", ""), ("architecture", ""), ("num_threads", " threads"))
@@ -250,7 +254,10 @@ def _blas() -> list[str]:
 
 
 def _git() -> dict | None:
-    """Commit and cleanliness of the checkout that holds this package; None outside of one, as in an archive, or in a repository of others."""
+    """The commit of the checkout that contains this package, and whether it has no changes.
+
+    None outside of a checkout, for example in an archive or in the repository of another project.
+    """
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", folder, *words], capture_output=True, env=environment, check=True)

@@ -1,7 +1,7 @@
-"""What an experiment hands back: tidy rows, timings, and arrays for the figures that show more than numbers.
+"""The output of an experiment: tidy rows, timings, and arrays for figures that show more than numbers.
 
-A row is (labels…, seed, step, quantity, value). A seed that cannot go on ends with a row that says so ("diverged", "failed" or
-"stalled"), after its rows up to there, and the other seeds go on: a failed run is a result, never a missing line.
+A row is (labels…, seed, step, quantity, value). If a seed cannot continue, its rows up to this point are kept and followed by a row
+with the quantity "diverged", "failed" or "stalled", and the other seeds continue. A failed run is thus recorded as a result.
 """
 
 import signal
@@ -30,9 +30,9 @@ class Stalled(Exception):
 
 
 class Record:
-    """Rows, timings and arrays of one cell, or of one of its seeds. Without ``checkpoints`` no state is ever kept or found.
+    """Rows, timings and arrays of one cell, or of one of its seeds. Without ``checkpoints`` no states are saved or loaded.
 
-    first : the first seed of the cell, for what is kept of that seed alone
+    first : the first seed of the cell; some outputs are recorded for this seed only
     """
 
     def __init__(self, checkpoints: Checkpoints | None = None, first: int | None = None):
@@ -48,11 +48,11 @@ class Record:
 
     @contextmanager
     def seed(self, seed: int, *, limit: float | None = None, guard: bool = False, **labels: object) -> Iterator[None]:
-        """Everything recorded inside belongs to ``seed`` (and has ``labels``). A value that is not finite ends the block, not the cell.
+        """Everything recorded inside belongs to ``seed`` and has ``labels``. A NaN or infinite value ends the block as "diverged".
 
-        limit : seconds after which the block ends as "stalled" (where the system has an alarm, and in the main thread only)
-        guard : let any other exception end the block as "failed", as for methods that are not ours; else it passes through, unless it
-            says that memory has run out
+        limit : seconds after which the block ends as "stalled" (only where the system has an alarm, and in the main thread)
+        guard : whether any other exception ends the block as "failed", as for methods of other authors; otherwise only lack of
+            memory does, and other exceptions are raised
         """
         self._seed, self._labels, self._step = seed, labels, 0
         self._first = len(self._rows), len(self._timings)
@@ -71,21 +71,21 @@ class Record:
             self._labels = {}
 
     def fail(self, seeds: Iterable[int], reason: str) -> None:
-        """End as failed those of ``seeds`` of which nothing is recorded."""
+        """End each of ``seeds`` that has no rows as failed."""
         for seed in set(seeds) - {row["seed"] for row in self._rows}:
             with self.seed(seed, guard=True):
                 raise PudleError(reason)
 
     def is_first(self, seed: int, seeds: Sequence[int]) -> bool:
-        """Whether ``seed`` is the first of its cell, of which this process computes ``seeds``."""
+        """Whether ``seed`` is the first seed of its cell; ``seeds`` are those that this process computes."""
         return seed == (seeds[0] if self._first_seed is None else self._first_seed)
 
     def state(self) -> dict:
-        """Everything recorded, for :meth:`extend`."""
+        """All recorded data, for :meth:`extend`."""
         return {"rows": self._rows, "timings": self._timings, "endings": self.endings, "arrays": self.arrays}
 
     def extend(self, state: Mapping) -> None:
-        """Add what another record has in its :meth:`state`, as that of another seed of the cell."""
+        """Add the :meth:`state` of another record, for example that of another seed of the cell."""
         self._rows += state["rows"]
         self._timings += state["timings"]
         self.endings += state["endings"]
@@ -111,17 +111,20 @@ class Record:
                 raise Diverged(f"{quantity} is {value} at step {step}")
 
     def time(self, step: int, seconds: float) -> None:
-        """Record the seconds spent up to ``step``. Kept apart from the rows, which are the same in every run."""
+        """Record the seconds spent up to ``step``. Timings are kept apart from the rows, which are the same in every run."""
         self._timings.append(self._row(step, "seconds", seconds, {}))
 
     def keep(self, state: Callable[[], Mapping]) -> None:
-        """If it is time to, keep ``state()`` of the current seed (arrays, and what JSON can say) with its rows and timings so far."""
+        """If a checkpoint is due, save ``state()`` of the current seed (arrays and JSON values) with its rows and timings so far."""
         if self._checkpoints and self._checkpoints.due():
             rows, timings = self._first
             self._checkpoints.save(self._current(), {**state(), "rows": self._rows[rows:], "timings": self._timings[timings:]})
 
     def resume(self) -> dict | None:
-        """What :meth:`keep` kept last of the current seed in a run of this cell that was stopped; its rows and timings are here again."""
+        """The last state that :meth:`keep` saved for the current seed, if a run of this cell was stopped; restores its rows and timings.
+
+        None if there is no saved state.
+        """
         kept = self._checkpoints and self._checkpoints.load(self._current())
         if not kept:
             return None
@@ -130,11 +133,11 @@ class Record:
         return kept
 
     def array(self, name: str, value) -> None:
-        """Keep an array of the current seed, or a tensor on any device, read back as ``<name>/<seed>``."""
+        """Record an array of the current seed, or a tensor on any device, under the name ``<name>/<seed>``."""
         self.arrays[f"{name}/{self._seed}"] = np.asarray(value.cpu() if hasattr(value, "cpu") else value)
 
     def rows(self) -> pd.DataFrame:
-        """All rows; labels that a row does not have are empty."""
+        """All rows; missing labels are empty."""
         return _frame(self._rows)
 
     def timings(self) -> pd.DataFrame:
@@ -152,7 +155,7 @@ class Record:
     def _row(self, step: int, quantity: str, value: float, labels: Mapping[str, object]) -> dict:
         for label in labels.values():
             if isinstance(label, str) and label.startswith(FORMULAS):
-                raise PudleError(f"the label {label!r} would be a formula in a spreadsheet: rename what it comes from")
+                raise PudleError(f"the label {label!r} would be a formula in a spreadsheet; rename its source")
         return {**self._labels, **labels, "seed": self._seed, "step": step, "quantity": quantity, "value": value}
 
     def _end(self, status: str, reason: object) -> None:
@@ -162,12 +165,12 @@ class Record:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether ``error`` is numpy's, numba's or torch's way to say that memory has run out."""
+    """Whether ``error`` is one by which numpy, numba or torch report lack of memory."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def whole(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of one cell's ``rows`` those of runs that did not end early: an ending ends what has its seed and its labels."""
+    """The ``rows`` of a cell without those of runs that ended early. An ending concerns the rows that have its seed and its labels."""
     kept = ~rows.quantity.isin(ENDINGS)
     for ending in rows[~kept].to_dict("records"):
         kept &= ~((rows.seed == ending["seed"]) & belong(rows, ending))
@@ -175,7 +178,7 @@ def whole(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def belong(rows: pd.DataFrame, ending: Mapping, varies: Iterable[str] = ()) -> pd.Series:
-    """Which of ``rows`` have the labels of ``ending``. One that is empty there has any value, but for those that vary over the grid."""
+    """Which of ``rows`` have the labels of ``ending``. An empty label of the ending matches any value, unless it varies over the grid."""
     found = pd.Series(True, rows.index)
     for label in [key for key in ending if key not in KEYS and (ending[key] != "" or key in varies)]:
         found &= rows[label] == ending[label]

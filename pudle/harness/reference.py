@@ -1,8 +1,8 @@
-"""Reference results: a folder of finished cells from which a run takes what it would else compute.
+"""Reference results: a folder of finished cells that a run takes instead of computing them.
 
-``<folder>/cells/<experiment>/<cell id>.<digits>.zip`` is one run of a cell (:mod:`pudle.harness.reference_files`). A cell may have several
-such files, of several machines and seeds: for each seed the run that ended last counts. ``<folder>/planned.json`` lists the cells and seeds
-that the reference is to hold: those of them that are not there are taken as *not run*, and not computed.
+``<folder>/cells/<experiment>/<cell id>.<digits>.zip`` is one run of a cell (:mod:`pudle.harness.reference_files`). A cell may have
+several such files, from several machines and seeds; for each seed the run that ended last counts. ``<folder>/planned.json`` lists the
+cells and seeds that the reference should contain. Planned cells that are missing are listed as *not run*, and are not computed.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ _KEPT = ("cell.json", "rows.csv", "timings.csv", "arrays.npz")
 
 
 def find(value: str | None, home: Path) -> Reference | None:
-    """The reference that the configuration's ``reference`` names: relative to the working directory, or to ``home``, the checkout, where
-    there is no such folder. None for None; a folder that is not there is a :class:`PudleError`."""
+    """The reference in the folder ``value``, the configuration's ``reference``; None for None.
+
+    The path is relative to the working directory or, if the folder does not exist there, to ``home``, the checkout. Raises
+    :class:`PudleError` if it exists in neither.
+    """
     if value is None:
         return None
     asked = Path(os.path.expanduser(value))
@@ -54,7 +57,7 @@ def find(value: str | None, home: Path) -> Reference | None:
 
 @dataclass(frozen=True)
 class Offer:
-    """What is written for a planned ``cell`` that is not computed: the seeds of each of ``parts``, and seeds that were ``not_run``."""
+    """The results that replace the computation of a planned ``cell``: the seeds of each of ``parts``, and the seeds ``not_run``."""
 
     cell: Cell
     parts: tuple[tuple[Kept, tuple[int, ...]], ...] = ()
@@ -63,7 +66,7 @@ class Offer:
     name: str = ""  # of the reference
 
     def origin(self) -> dict:
-        """``taken_from`` in the cell's record."""
+        """The value of ``taken_from`` in the cell's record."""
         runs = [
             {
                 "file": f"{kept.path.parent.name}/{kept.path.name}",
@@ -115,7 +118,7 @@ class Offer:
         }
 
     def contents(self) -> dict[str, bytes]:
-        """The cell's files but for ``cell.json``."""
+        """The cell's files, without ``cell.json``."""
         found = {"rows.csv": joined([(kept.read("rows.csv"), seeds, kept) for kept, seeds in self.parts])}
         timed = [
             (kept.read("timings.csv"), seeds, kept) for kept, seeds in self.parts if "timings.csv" in kept.record["outputs"]
@@ -130,7 +133,7 @@ class Offer:
         return found
 
     def stands(self, folder: Path) -> bool:
-        """Whether the cell in ``folder`` is this offer, written."""
+        """Whether the cell in ``folder`` was written from this offer."""
         try:
             found = files.read_json(Path(folder, "cell.json"))
         except PudleError:
@@ -152,23 +155,23 @@ class Offer:
 
 
 class Reference:
-    """The reference results in ``folder``; ``name`` is what the configuration calls it."""
+    """The reference results in ``folder``; ``name`` is its name in the configuration."""
 
     def __init__(self, folder: Path, name: str = ""):
         self.folder, self.name = Path(folder), name or str(folder)
 
     @cached_property
     def planned(self) -> dict[str, dict[str, list[int]]]:
-        """experiment → cell id → seeds of all that the reference is to hold."""
+        """experiment → cell id → seeds that the reference should contain; raises :class:`PudleError` if the file is damaged."""
         path = self.folder / PLANNED
         found = files.read_json(path) if path.exists() else {}
         if not all(isinstance(ids, dict) and all(isinstance(seeds, list) for seeds in ids.values()) for ids in found.values()):
-            raise PudleError(f"{path}: holds no cells with their seeds; write it anew with `pudle reference plan`")
+            raise PudleError(f"{path}: does not list cells with their seeds; write it again with `pudle reference plan`")
         return found
 
     @cached_property
     def kept(self) -> dict[str, list[Kept]]:
-        """experiment/id → its runs, the newest first."""
+        """experiment/id → the runs of the cell, newest first."""
         found: dict[str, list[Kept]] = {}
         for path in self._paths():
             kept = Kept(path, read_record(path))
@@ -176,8 +179,10 @@ class Reference:
         return {name: sorted(runs, key=lambda kept: kept.record["ended"], reverse=True) for name, runs in found.items()}
 
     def offer(self, cell: Cell) -> Offer | None:
-        """What can be taken for ``cell``: each of its seeds must be there with the same settings, or be planned for the reference and not be
-        there. None where it must be computed."""
+        """The offer for ``cell``; None if the cell must be computed.
+
+        Each seed must either be in the reference with the same settings, or be planned for the reference and missing.
+        """
         name = f"{cell.experiment}/{cell.id}"
         parts: list[tuple[Kept, tuple[int, ...]]] = []
         left = list(cell.seeds)
@@ -191,7 +196,7 @@ class Reference:
         return Offer(cell, tuple(parts), tuple(left), name=self.name)
 
     def not_run(self) -> Iterator[tuple[str, str, list[int]]]:
-        """Experiment, cell id and seeds of what is planned and not there."""
+        """Experiment, cell id and missing seeds of each planned cell that lacks some."""
         for experiment, ids in sorted(self.planned.items()):
             for cell, seeds in ids.items():
                 there = {seed for kept in self.kept.get(f"{experiment}/{cell}", []) for seed in kept.record["seeds"]}
@@ -199,14 +204,14 @@ class Reference:
                     yield experiment, cell, left
 
     def unplanned(self) -> list[str]:
-        """Those that are there and not planned, as experiment/id."""
+        """The cells of the reference that are not planned, as experiment/id."""
         return [name for name in self.kept if name.split("/", 1)[1] not in self.planned.get(name.split("/", 1)[0], {})]
 
     def update(self, found: Iterable[tuple[Path, Callable | None]]) -> list[str]:
-        """Add the finished cells in the folders ``found``, each with a function that makes its arrays small; returns a line for each.
+        """Add the finished cells in the folders ``found``, each with a function that reduces its arrays; returns a line for each cell.
 
-        A run replaces those seeds of older ones that it has too. Nothing is written unless all can be: two results of the same cell, seed
-        and commit that differ, a file that is not what its cell wrote, and too many bytes are errors.
+        For each seed a new run takes the place of older ones. Raises :class:`PudleError`, and writes nothing, if two results of the
+        same cell, seed and commit differ, if a file differs from what its cell wrote, or if the files are too large.
         """
         lines, new = [], {}
         for folder, small in found:
@@ -238,7 +243,7 @@ class Reference:
         return lines
 
     def prune(self) -> list[str]:
-        """Remove the cells that are not planned; returns them as experiment/id."""
+        """Remove all cells that are not planned; returns their names as experiment/id."""
         gone = self.unplanned()
         for name in gone:
             for kept in self.kept[name]:
@@ -248,7 +253,7 @@ class Reference:
         return gone
 
     def plan(self, cells: Iterable[Cell]) -> None:
-        """Write down which cells and seeds the reference is to hold."""
+        """Write the list of cells and seeds that the reference should contain."""
         planned: dict[str, dict[str, list[int]]] = {}
         for cell in cells:
             planned.setdefault(cell.experiment, {})[cell.id] = list(cell.seeds)
@@ -261,11 +266,14 @@ class Reference:
         files.write(self.folder / README, readme(self))
 
     def _paths(self) -> list[Path]:
-        """The files of cells; those that begin with a dot are being written."""
+        """The files of cells, without those that are being written, whose names begin with a dot."""
         return sorted(path for path in (self.folder / CELLS).glob("*/*.zip") if not path.name.startswith("."))
 
     def _is_there(self, name: str, record: Mapping, rows: bytes) -> bool:
-        """Whether all seeds of a new run are there already, with the same rows, from the same commit and code."""
+        """Whether the reference already has all seeds of a new run, with the same rows, from the same commit and code.
+
+        Raises :class:`PudleError` if the rows differ.
+        """
         same = set()
         for kept in self.kept.get(name, []):
             if (kept.commit, kept.record["fingerprint"]) != (commit(record), record["fingerprint"]):
@@ -273,14 +281,14 @@ class Reference:
             for seed in set(record["seeds"]) & set(kept.record["seeds"]):
                 if of_seeds(rows, [seed]) != of_seeds(kept.read("rows.csv"), [seed]):
                     raise PudleError(
-                        f"{kept.path}: holds another result of {name}, seed {seed}, by the same commit ({kept.commit}): one of them is "
-                        "wrong, or from another machine; remove the file if the new one is to stand. Nothing was added"
+                        f"{kept.path}: has a different result of {name}, seed {seed}, from the same commit ({kept.commit}): one of them is "
+                        "wrong, or from another machine; remove the file to use the new one. Nothing was added"
                     )
                 same.add(seed)
         return same >= set(record["seeds"])
 
     def _superseded(self) -> Iterator[Path]:
-        """Files of which every seed is in a newer one."""
+        """Files whose seeds are all in newer files."""
         for runs in self.kept.values():
             seen: set[int] = set()
             for kept in runs:
@@ -296,10 +304,10 @@ class Reference:
 def settle(
     cells: Iterable[Cell], reference: Reference | None, computed: Callable[[Cell], bool], missing: Callable[[Cell], str]
 ) -> dict[str, Offer]:
-    """By experiment/id, which of ``cells`` are written from the reference instead of being computed.
+    """The offers for those ``cells`` that are written from the reference instead of being computed, by experiment/id.
 
-    computed : whether a cell was computed here and agrees with the plan; such a one stays
-    missing : the data set that a cell needs and that is not here, or ""; with a reference such a cell is not run, and the rest goes on
+    computed : whether a cell was computed here and agrees with the plan; such a cell is kept
+    missing : the data set that a cell needs and that is missing here, or ""; with a reference, such a cell is left as not run
     """
     if reference is None:
         return {}
@@ -316,24 +324,26 @@ def settle(
 
 
 def finished(path: Path) -> dict | None:
-    """What the ``cell.json`` at ``path`` says of a cell that was computed; None for one that was taken or left as not run. One that is
-    incomplete or does not fit its settings is a :class:`PudleError`."""
+    """The ``cell.json`` at ``path`` of a computed cell; None for a cell that was taken or left as not run.
+
+    Raises :class:`PudleError` if the record is incomplete or contradicts its folder.
+    """
     record = files.read_json(path)
     if is_taken(record):
         return None
     lacking = next((key for key in RECORD if key not in record), None)
     if lacking:
-        raise PudleError(f"{path}: no record of a cell: it lacks the key {lacking!r}; nothing was added")
+        raise PudleError(f"{path}: is not a record of a cell: it lacks the key {lacking!r}; nothing was added")
     made = Cell(record["experiment"], record["settings"], tuple(record["seeds"]), tuple(record["varies"]))
     if (made.experiment, made.id) != (path.parents[1].name, path.parent.name) or made.id != record["id"]:
         raise PudleError(
-            f"{path}: its settings have the id {made.experiment}/{made.id}, not that of its folder; nothing was added"
+            f"{path}: its settings have the id {made.experiment}/{made.id}, which differs from that of its folder; nothing was added"
         )
     return record
 
 
 def is_taken(record: Mapping) -> bool:
-    """Whether a ``cell.json`` says that the cell was not computed where it lies."""
+    """Whether ``cell.json`` says that the cell was taken from a reference, or left as not run."""
     return "taken_from" in record
 
 
@@ -342,7 +352,7 @@ def was_run(record: Mapping) -> bool:
 
 
 def origin(record: Mapping) -> str:
-    """ "here", "not run", or the commits by which a taken cell was computed, eight digits each."""
+    """ "here", "not run", or the commits that computed a taken cell, eight digits each."""
     if not was_run(record):
         return NOT_RUN
     if not is_taken(record):
@@ -351,14 +361,14 @@ def origin(record: Mapping) -> str:
 
 
 def remark(record: Mapping) -> str:
-    """What was not run of a cell, for its line in a table; empty where all was."""
+    """The seeds of a cell that were not run, for its line in a table; empty if all seeds were run."""
     if not was_run(record):
         return f"{NOT_RUN}: {record['taken_from'].get('reason', '')}"
     return f"seeds {_seeds(record['not_run'])}: {NOT_RUN}" if record.get("not_run") else ""
 
 
 def readme(reference: Reference) -> str:
-    """What stands in the reference and what does not, cell by cell, in Markdown."""
+    """A Markdown page that lists the runs in the reference and the missing cells."""
     runs = [kept for name in sorted(reference.kept) for kept in reference.kept[name]]
     left = list(reference.not_run())
     planned = sum(map(len, reference.planned.values()))
@@ -398,7 +408,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def _checked(folder: Path, record: Mapping) -> dict[str, bytes]:
-    """The files of a cell, which must be those that it wrote."""
+    """The files of a cell; raises :class:`PudleError` if one differs from what the cell wrote."""
     contents = {}
     for name, digest in record["outputs"].items():
         try:
@@ -406,5 +416,7 @@ def _checked(folder: Path, record: Mapping) -> dict[str, bytes]:
         except OSError as error:
             raise PudleError(f"{folder / name}: cannot be read: {error.strerror}; nothing was added") from None
         if hashlib.sha256(contents[name]).hexdigest() != digest:
-            raise PudleError(f"{folder / name}: is not the file that the cell wrote, says its cell.json; nothing was added")
+            raise PudleError(
+                f"{folder / name}: is not the file that the cell wrote, according to its cell.json; nothing was added"
+            )
     return contents

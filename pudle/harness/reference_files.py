@@ -1,7 +1,7 @@
-"""One file of a reference: a run of one cell as a zip archive, of the same bytes for the same run.
+"""One file of a reference: a run of one cell as a zip archive. The same run gives the same bytes.
 
-It holds ``cell.json`` and ``rows.csv`` as the run wrote them, ``timings.csv``, and small ``arrays.npz`` for the figures. Its name is the
-cell's id and eight digits of the hash of ``cell.json``.
+The archive contains ``cell.json`` and ``rows.csv`` as the run wrote them, ``timings.csv``, and a reduced ``arrays.npz`` for the
+figures. Its name consists of the cell's id and eight digits of the hash of ``cell.json``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Kept:
 
     @property
     def commit(self) -> str:
-        """Of the code that ran: the commit, "… with changes", or "none" outside of a checkout."""
+        """The commit of the code that ran, "… with changes", or "none" outside of a checkout."""
         return commit(self.record)
 
     def read(self, name: str) -> bytes:
@@ -51,7 +51,7 @@ class Kept:
 
 
 def commit(record: Mapping) -> str:
-    """Of the code that a cell ran with: the commit, with a word where it had changes; "none" outside of a checkout."""
+    """The commit of the code that a cell ran with, followed by "with changes" if there were any; "none" outside of a checkout."""
     git = record["provenance"].get("git") or {"commit": "none", "clean": True}
     return f"{git['commit']}{'' if git['clean'] else ' with changes'}"
 
@@ -63,7 +63,7 @@ def short(name: str) -> str:
 
 
 def smaller(content: bytes, seed: int, small: Callable | None) -> bytes:
-    """Of ``arrays.npz`` the arrays of the cell's first ``seed``, which are those that figures show, made smaller by ``small``."""
+    """The arrays of the cell's first ``seed`` in ``arrays.npz``, which figures show, reduced by ``small``."""
     import numpy as np
 
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
@@ -74,7 +74,7 @@ def smaller(content: bytes, seed: int, small: Callable | None) -> bytes:
 
 
 def as_picture(array, crop: int | None = None):
-    """An array whose last two axes are pixels, for the eye: the middle ``crop`` x ``crop`` pixels, rounded to 1/255 of the largest value."""
+    """The middle ``crop`` x ``crop`` pixels of an array whose last two axes are pixels, rounded to 1/255 of the largest value."""
     import numpy as np
 
     height, width = array.shape[-2:]
@@ -96,11 +96,11 @@ def read_record(path: Path) -> dict:
     content = read_member(path, "cell.json")
     try:
         record = json.loads(content)
-        whole = set(RECORD) <= set(record)
+        complete = set(RECORD) <= set(record)
     except (ValueError, TypeError):
-        whole = False
-    if not whole or f"{record['id']}.{digits(as_text(record))}" != path.stem or record["experiment"] != path.parent.name:
-        raise PudleError(f"{path}: its cell.json is no record of a cell, or not of this one; take the file from git again")
+        complete = False
+    if not complete or f"{record['id']}.{digits(as_text(record))}" != path.stem or record["experiment"] != path.parent.name:
+        raise PudleError(f"{path}: its cell.json is damaged or belongs to another cell; restore the file from git")
     return record
 
 
@@ -109,7 +109,7 @@ def read_member(path: Path, name: str) -> bytes:
         with zipfile.ZipFile(path) as archive:
             return archive.read(name)
     except (zipfile.BadZipFile, OSError, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise PudleError(f"{path}: cannot be read: {error}; take the file from git again") from None
+        raise PudleError(f"{path}: cannot be read: {error}; restore the file from git") from None
 
 
 def zipped(contents: Mapping[str, bytes]) -> bytes:
@@ -123,7 +123,7 @@ def zipped(contents: Mapping[str, bytes]) -> bytes:
 
 
 def joined(parts: Sequence[tuple[bytes, tuple[int, ...], Kept]]) -> bytes:
-    """The lines of the given seeds of several CSV files under one header; a single file with all of its seeds as it is."""
+    """The lines of the given seeds of several CSV files under one header. A single file with all of its seeds stays unchanged."""
     if len(parts) == 1 and set(parts[0][1]) == set(parts[0][2].record["seeds"]):
         return parts[0][0]
     chosen = [of_seeds(content, seeds) for content, seeds, _ in parts]

@@ -1,6 +1,6 @@
-"""Does a cell that is there still agree with the plan?
+"""Does an existing cell still agree with the plan?
 
-``cell.json`` carries what a cell was made from, so this holds for results that were copied, moved or exported, too.
+``cell.json`` records the inputs of a cell, so that the comparison also works for results that were copied, moved or exported.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,12 +13,13 @@ from pudle.harness.reference import is_taken
 
 
 def reason(cell: Cell, folder: Path, fingerprint: str, device: str, differing: Callable[[Mapping[str, str]], object]) -> str:
-    """Why the cell in ``folder`` must be computed again, as a noun; empty where it agrees with the plan, or is not there. One that was taken
-    from reference results was not computed here: its reason is "origin".
+    """The part that changed, as a noun, if the cell in ``folder`` must be computed again; empty if it agrees with the plan or is missing.
 
-    fingerprint : of the code that would compute it now
-    device : "cpu", "cuda", or "auto", which takes a result of either
-    differing : which of the inputs in ``cell.json`` are others now, or were not read
+    A cell that was taken from reference results was not computed here, and has the reason "origin".
+
+    fingerprint : that of the code that would compute the cell now
+    device : "cpu", "cuda", or "auto", which accepts a result of either
+    differing : returns the inputs in ``cell.json`` that have changed or were not read
     """
     if not (folder / "cell.json").exists():
         return ""
@@ -36,4 +37,4 @@ def _comparisons(cell: Cell, found: Mapping, fingerprint: str, device: str, diff
     yield "seeds", found["seeds"] == list(cell.seeds)
     yield "code", found["fingerprint"] == fingerprint
     yield "device", device == "auto" or (found["provenance"]["device"] == "cpu") == (device == "cpu")
-    yield "inputs", found["status"] == "failed" or not differing(found["inputs"])  # one that failed may have read but some
+    yield "inputs", found["status"] == "failed" or not differing(found["inputs"])  # a failed cell may have read only some

@@ -1,4 +1,4 @@
-"""The memory of a process that may be a fork of another one."""
+"""The peak memory of a process that may be a fork of another process."""
 
 import sys
 from contextlib import suppress
@@ -8,17 +8,17 @@ _PROCESS = Path("/proc/self")
 
 
 def reset_peak_memory() -> None:
-    """Let :func:`peak_memory_mb` count from now on, where the system can (Linux)."""
+    """Let :func:`peak_memory_mb` count from now on, if the system supports this (Linux)."""
     with suppress(OSError):
         (_PROCESS / "clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory_mb() -> int | None:
-    """The largest resident memory of this process, in MiB, since :func:`reset_peak_memory`; where that cannot be known, since its start.
+    """The largest resident memory of this process in MiB since :func:`reset_peak_memory` or, if unknown, since its start.
 
-    None where the system does not tell, as on Windows.
+    None if the system does not report it, for example on Windows.
 
-    A fork starts with the peak of its parent by getrusage(2); the system's VmHWM, once reset, is its own.
+    With getrusage(2) a fork starts with the peak of its parent. The VmHWM of Linux, once reset, is the peak of the fork itself.
     """
     with suppress(OSError, ValueError, StopIteration):
         lines = (_PROCESS / "status").read_text(encoding="ascii", errors="replace").splitlines()

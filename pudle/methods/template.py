@@ -10,10 +10,10 @@ from pudle.errors import PudleError
 def write(name: str, folder: Path) -> tuple[Path, Path]:
     """Write a working method ``name`` and its test into ``folder``; returns both paths.
 
-    Raises :class:`PudleError` for a name that is none or is taken, a folder that is not there, and files that are.
+    Raises :class:`PudleError` if the name is invalid or taken, the folder is missing, or a file already exists.
     """
     if not methods.NAME.fullmatch(name):
-        raise PudleError(f"{name!r} is no name for a method: use lower-case letters, digits and hyphens, such as my-method")
+        raise PudleError(f"invalid method name {name!r}: use lower-case words joined by hyphens, for example 'my-method'")
     if name in methods.names():
         raise PudleError(f"there is already a method {name!r}, in {methods.source_file(name)}: choose another name")
     if not folder.is_dir():

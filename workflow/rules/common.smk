@@ -44,6 +44,11 @@ if not workflow.is_main_process:
 PREFIX += f'; pudle() {{ python -SE {HERE}/workflow/job_server.py "$@"; }}; '
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # a prefix is a format
 
+if workflow.storage_settings.default_storage_provider:
+    raise WorkflowError(
+        f"default-storage-provider is {workflow.storage_settings.default_storage_provider!r}: results are written and read by their paths, "
+        "which a storage provider would change. Leave it out, and set 'results' to a folder on a file system that all nodes share"
+    )
 OPTIONS = settings.typed(dict(workflow.config_settings.config))
 KEPT = Path(os.environ.get("PUDLE_RUN", os.devnull), "config.json")
 if not workflow.is_main_process and KEPT.is_file():  # a job goes by what its run has kept, whatever became of the overlay

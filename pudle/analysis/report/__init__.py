@@ -1,8 +1,8 @@
-"""One page that answers "does the paper hold?", and shows on what the answer rests. It opens from a file and needs no network.
+"""One page that answers "does the paper hold?" and shows the evidence. It opens from a file and needs no network.
 
-The figures of the paper come first, each with the verdicts that rest on it and its distance from the published curves; then
-published values, claims, all figures, coverage, settings and environment. :func:`page` fills ``page.html`` (Jinja2, everything
-escaped) with what lies under a scale's folder; ``page.css`` and ``page.js`` go inside.
+The figures of the paper come first, each with the verdicts that it supports and its distance from the published curves. Published
+values, claims, all figures, coverage, settings and environment follow. :func:`page` fills ``page.html`` (Jinja2, with all values
+escaped) with the results in a scale's folder, and includes ``page.css`` and ``page.js``.
 """
 
 import base64
@@ -48,8 +48,8 @@ class Picture(NamedTuple):
     """A figure as the page shows it: ``image`` is a ``data:`` address, ``size`` its pixels, ``numbers`` an address or a link to the file.
 
     paper : what the paper shows with it, in a sentence; empty for other figures
-    distance : the largest distance to a published curve, in words; empty where none is drawn
-    claims : rows of the claims table that rest on it, without ours
+    distance : the largest distance to a published curve, in words; empty if none is drawn
+    claims : rows of the claims table that refer to it, without questions of ours
     """
 
     experiment: str
@@ -64,9 +64,9 @@ class Picture(NamedTuple):
 
 
 def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping[str, Sequence[Figure]]) -> str:
-    """The report on the results under ``root`` as HTML; ``planned`` cells that are not there are listed as missing.
+    """The report on the results under ``root`` as HTML. ``planned`` cells without results are listed as missing.
 
-    figures : those of each experiment
+    figures : experiment → its figures
     """
     text = dict.fromkeys(("note", "controls", "order", "endings"), str)
     claims, values, coverage = (
@@ -157,9 +157,9 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
 
 
 def _image(stem: Path) -> tuple[str, tuple[int, int]]:
-    """The address of the drawing, and its size in pixels.
+    """The ``data:`` address of a figure, and its size in pixels.
 
-    Vectors; a picture of at most :data:`_WIDEST` pixels where vectors take too much room, as photographs do.
+    The figure is embedded as SVG or, if this is too large, as for photographs, as a picture of at most :data:`_WIDEST` pixels.
     """
     drawn = stem.with_suffix(".svg").read_bytes()
     with Image.open(stem.with_suffix(".png")) as picture:
@@ -176,7 +176,7 @@ def _address(content: bytes, kind: str) -> str:
 
 
 def _environments(ran: list[dict]) -> list[dict]:
-    """Each machine and set of versions that cells ran with, and how many did."""
+    """Each machine and set of versions, with the number of cells that ran with it."""
     counts: dict[tuple[str, bool], int] = {}
     for record in ran:
         key = json.dumps(record["provenance"], sort_keys=True), reference.is_taken(record)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pudle.analysis.claim import Claim
 from pudle.analysis.figure import Figure
+from pudle.experiments._shared.section import Section
 from pudle.harness.plugins import Registry
-from pudle.harness.settings import Sources
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,7 @@ def no_data(settings: Mapping) -> list[str]:
 class Experiment:
     """An experiment: from a section of the configuration to cells, from cells to rows, from rows to figures and verdicts.
 
-    settings : the JSON schema (YAML) of its section
-    check : ``check(section, sources, keys that lead to it)`` raises :class:`pudle.errors.PudleError` for settings that contradict each
-        other and for data that are missing
+    settings : the model of its section: types, ranges, what fits together, and descriptions
     plan : section, without its seeds → the settings of each cell
     varies : settings that differ between cells; they are columns of the tables
     run : where ``run(settings, seeds, record)`` is, which computes one cell
@@ -55,8 +52,7 @@ class Experiment:
     small_arrays : a cell's arrays → what reference results keep of them; None: all
     """
 
-    settings: Path
-    check: Callable[[Mapping, Sources, Sequence[str]], None]
+    settings: type[Section]
     plan: Callable[[Mapping], Iterable[dict]]
     varies: tuple[str, ...]
     run: Later

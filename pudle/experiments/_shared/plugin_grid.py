@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pudle.errors import PudleError
 from pudle.harness.plugins import Registry
-from pudle.harness.settings import Sources
+from pudle.harness.settings import Misfit
 
 
 def chosen(plugins: Mapping[str, Mapping | None]) -> dict[str, dict]:
@@ -23,10 +23,10 @@ def cell(registry: Registry, label: str, settings: Mapping) -> dict:
     return {f"{kind}_name": label, kind: name, f"{kind}_settings": registry.validate(name, settings)}
 
 
-def check(registry: Registry, plugins: Mapping, sources: Sources, where: Sequence[str], shared: Mapping | None = None) -> None:
-    """Raise :class:`PudleError` with the place of the first plug-in or setting that does not exist.
+def check(registry: Registry, plugins: Mapping, place: Sequence[str], shared: Mapping | None = None) -> None:
+    """Raise :class:`Misfit` with the place of the first plug-in or setting that does not exist.
 
-    ``where`` leads to ``plugins``, or, if they were checked before, to the settings ``shared`` that were then given to all of them.
+    ``place`` leads to ``plugins``, or, if they were checked before, to the settings ``shared`` that were then given to all of them.
     """
     for label, settings in chosen(plugins).items():
         name, settings = _split(registry, label, settings)
@@ -34,9 +34,8 @@ def check(registry: Registry, plugins: Mapping, sources: Sources, where: Sequenc
             registry.validate(name, settings)
         except PudleError as error:
             key = getattr(error, "key", None)
-            place, given = ([*where, label], settings) if shared is None else (where, shared)
-            keys = [*place, key] if key in given else [*place]
-            raise PudleError(f"{sources.where(keys)}: {'.'.join(keys)!r}: {error}") from None
+            above, given = ([*place, label], settings) if shared is None else (place, shared)
+            raise Misfit(str(error), [*above, key] if key in given else above, complete=True) from None
 
 
 def _split(registry: Registry, label: str, chosen: Mapping) -> tuple[str, dict]:

@@ -134,13 +134,20 @@ def with_noise(images: Mapping[str, Tensor], sigma: float, seed: int) -> dict[st
 
 
 def score(
-    clean: Mapping[str, Tensor], estimates: Mapping[str, Tensor], step: int, record: Record, prefix: str = "", **labels: object
+    clean: Mapping[str, Tensor],
+    estimates: Mapping[str, Tensor],
+    step: int,
+    record: Record,
+    *,
+    each: bool = True,
+    prefix: str = "",
+    **labels: object,
 ) -> None:
-    """Every metric for each image, and its mean over the images (the rows without an image)."""
+    """The mean of every metric over the images (rows without an image), and the metric of ``each`` image."""
     scores = {
         name: {prefix + metric: measure(clean[name], estimates[name]) for metric, measure in METRICS.items()} for name in clean
     }
-    for name, values in scores.items():
+    for name, values in scores.items() if each else ():
         record.add(step, values, image=name, **labels)
     table = [list(values.values()) for values in scores.values()]
     record.add(step, dict(zip(next(iter(scores.values())), np.mean(table, 0), strict=True)), **labels)

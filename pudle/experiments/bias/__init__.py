@@ -1,15 +1,13 @@
 """How far are codes, and the dictionary learned from them, from the truth, and which forward pass cures it? (PUDLE, Section 4)"""
 
-from pathlib import Path
-
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.bias.claims import CLAIMS
 from pudle.experiments.bias.figures import FIGURES
-from pudle.experiments.bias.grid import VARIES, check, plan
+from pudle.experiments.bias.grid import VARIES, plan
+from pudle.experiments.bias.settings import Settings
 
 EXPERIMENT = Experiment(
-    settings=Path(__file__).with_name("settings.yaml"),
-    check=check,
+    settings=Settings,
     plan=plan,
     varies=VARIES,
     run=Later("pudle.experiments.bias.run:run"),

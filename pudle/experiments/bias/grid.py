@@ -3,9 +3,7 @@
 ae-lasso learns with fixed λ only: its loss has one λ.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-
-from pudle.harness.settings import Sources, refuse
+from collections.abc import Iterator, Mapping
 
 VARIES = ("forward", "learner")
 
@@ -16,8 +14,3 @@ def plan(settings: Mapping) -> Iterator[dict]:
         for learner in ("codes", *settings["estimators"]):
             if forward == "fixed" or learner != "ae-lasso":
                 yield rest | {"forward": forward, "learner": learner}
-
-
-def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
-    if settings["sparsity"] > settings["n_atoms"]:
-        refuse(sources, where, "sparsity", "n_atoms", settings, "a code cannot have more non-zeros than atoms")

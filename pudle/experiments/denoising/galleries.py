@@ -14,7 +14,7 @@ from pudle.harness.reference_files import as_picture
 
 ZOOM = 32  # pixels of the inset
 COLUMNS = 6
-SMALL = 48  # pixels of a picture in reference results
+SMALL = 32  # pixels of a picture in reference results
 
 
 def small_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,13 +6,10 @@
 - at each noise: every denoiser of ``denoisers``.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping
 
 from pudle import denoisers
-from pudle.data import catalogue
 from pudle.experiments._shared import plugin_grid
-from pudle.harness.settings import Sources, refuse
 
 VARIES = ("sigma", "estimator", "lam", "threshold", "variant", "denoiser_name")
 LISTS = ("estimators", "lams", "thresholds", "sigmas", "variants", "denoisers")
@@ -47,30 +44,6 @@ def _trained(settings: Mapping) -> Iterator[dict]:
 def data_sets(settings: Mapping) -> list[str]:
     """Those that a cell reads."""
     return [settings["train"], *settings["test"]]
-
-
-def check(settings: Mapping, sources: Sources, where: Sequence[str]) -> None:
-    for key, names in (("train", [settings["train"]]), ("test", settings["test"])):
-        catalogue.refuse_missing(names, sources.where([*where, key]), ".".join([*where, key]))
-    if settings["train"] in settings["test"]:
-        refuse(sources, where, "train", "test", settings, "the test images must not be those trained on")
-    if settings["lam"] not in settings["lams"]:
-        refuse(sources, where, "lam", "lams", settings, "λ of what is compared at one λ must be one of the grid")
-    for name, changes in {"": {}, **_variants(settings)}.items():
-        _check_sizes(
-            dict(settings) | changes, partial(refuse, sources, where, changes=changes, place=[*where, "variants", name])
-        )
-    chosen = {label: _without_sigmas(own) for label, own in plugin_grid.chosen(settings["denoisers"]).items()}
-    plugin_grid.check(denoisers.REGISTRY, chosen, sources, [*where, "denoisers"])
-
-
-def _check_sizes(settings: Mapping, refuse: Callable) -> None:
-    if settings["crop"] < settings["kernel"]:
-        refuse("crop", "kernel", settings, "the crops are smaller than the filters")
-    if (settings["crop"] - settings["kernel"]) % settings["stride"]:
-        refuse("crop", "stride", settings, f"crop must be kernel = {settings['kernel']} plus a multiple of stride")
-    if settings["stride"] > settings["kernel"]:
-        refuse("stride", "kernel", settings, "pixels between the filters would not be covered")
 
 
 def _sigmas(settings: Mapping) -> list[float]:

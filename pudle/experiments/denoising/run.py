@@ -63,7 +63,7 @@ def _train(
     def evaluate(denoiser: training.Denoiser, update: int) -> None:
         for name, images in noisy.items():
             denoised[name] = {key: denoiser(image) for key, image in images.items()}
-            training.score(test[name], denoised[name], update, record, data_set=name)
+            training.score(test[name], denoised[name], update, record, each=update == settings["updates"], data_set=name)
         if denoiser.network.analysis is None:
             squared = float(convolution.operator_norm(denoiser.network.filters, stride=denoiser.stride)) ** 2
             record.add(update, {"step_times_squared_norm": settings["step"] * squared})  # α‖D‖₂²; layers may diverge beyond 2

@@ -1,15 +1,13 @@
 """How well does the paper's dictionary denoise with a training of our choosing, and how well with what CSCNet adds?"""
 
-from pathlib import Path
-
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.denoising_best.claims import CLAIMS
 from pudle.experiments.denoising_best.figures import FIGURES
-from pudle.experiments.denoising_best.grid import VARIES, check, data_sets, plan
+from pudle.experiments.denoising_best.grid import VARIES, data_sets, plan
+from pudle.experiments.denoising_best.settings import Settings
 
 EXPERIMENT = Experiment(
-    settings=Path(__file__).with_name("settings.yaml"),
-    check=check,
+    settings=Settings,
     plan=plan,
     varies=VARIES,
     run=Later("pudle.experiments.denoising_best.run:run"),

@@ -1,15 +1,13 @@
 """Interpretability: what atoms and outputs owe to the training images."""
 
-from pathlib import Path
-
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.interpretability.claims import CLAIMS
 from pudle.experiments.interpretability.figures import FIGURES, small_arrays
-from pudle.experiments.interpretability.grid import VARIES, check, data_sets, plan
+from pudle.experiments.interpretability.grid import VARIES, data_sets, plan
+from pudle.experiments.interpretability.settings import Settings
 
 EXPERIMENT = Experiment(
-    settings=Path(__file__).with_name("settings.yaml"),
-    check=check,
+    settings=Settings,
     plan=plan,
     varies=VARIES,
     run=Later("pudle.experiments.interpretability.run:run"),

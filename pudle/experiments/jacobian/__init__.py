@@ -1,15 +1,13 @@
 """When does the derivative of the codes with respect to the dictionary converge to that of the lasso? (PUDLE, Section 4)"""
 
-from pathlib import Path
-
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.jacobian.claims import CLAIMS
 from pudle.experiments.jacobian.figures import FIGURES
-from pudle.experiments.jacobian.grid import VARIES, check, plan
+from pudle.experiments.jacobian.grid import VARIES, plan
+from pudle.experiments.jacobian.settings import Settings
 
 EXPERIMENT = Experiment(
-    settings=Path(__file__).with_name("settings.yaml"),
-    check=check,
+    settings=Settings,
     plan=plan,
     varies=VARIES,
     run=Later("pudle.experiments.jacobian.run:run"),

@@ -1,16 +1,14 @@
 """Do the orderings hold under noise, minibatches, other learning rates, other codes and independent signs? (PUDLE, Appendix)"""
 
-from pathlib import Path
-
 from pudle import methods
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.robustness.claims import CLAIMS
 from pudle.experiments.robustness.figures import FIGURES
-from pudle.experiments.robustness.grid import VARIES, check, plan
+from pudle.experiments.robustness.grid import VARIES, plan
+from pudle.experiments.robustness.settings import Settings
 
 EXPERIMENT = Experiment(
-    settings=Path(__file__).with_name("settings.yaml"),
-    check=check,
+    settings=Settings,
     plan=plan,
     varies=VARIES,
     run=Later("pudle.experiments.robustness.run:run"),

@@ -1,15 +1,13 @@
 """Where do gradients through the layers explode, and what cures it: another loss, step, depth, truncation? (PUDLE, Section 4)"""
 
-from pathlib import Path
-
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.stability.claims import CLAIMS
 from pudle.experiments.stability.figures import FIGURES
-from pudle.experiments.stability.grid import VARIES, check, plan
+from pudle.experiments.stability.grid import VARIES, plan
+from pudle.experiments.stability.settings import Settings
 
 EXPERIMENT = Experiment(
-    settings=Path(__file__).with_name("settings.yaml"),
-    check=check,
+    settings=Settings,
     plan=plan,
     varies=VARIES,
     run=Later("pudle.experiments.stability.run:run"),

@@ -1,15 +1,13 @@
 """How do the codes and the three gradients converge as layers are added, at a fixed dictionary near the truth? (PUDLE, Section 5)"""
 
-from pathlib import Path
-
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.unrolling.claims import CLAIMS
 from pudle.experiments.unrolling.figures import FIGURES
-from pudle.experiments.unrolling.grid import VARIES, check, plan
+from pudle.experiments.unrolling.grid import VARIES, plan
+from pudle.experiments.unrolling.settings import Settings
 
 EXPERIMENT = Experiment(
-    settings=Path(__file__).with_name("settings.yaml"),
-    check=check,
+    settings=Settings,
     plan=plan,
     varies=VARIES,
     run=Later("pudle.experiments.unrolling.run:run"),

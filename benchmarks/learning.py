@@ -1,0 +1,186 @@
+"""Lasso objective over seconds of learning: the estimator's three gradients, scikit-learn's MiniBatchDictionaryLearning, and SPAMS's trainDL.
+
+    python benchmarks/learning.py [--seconds 10] [--threads 2] [--clock processor] [--only digits] [--toy]
+
+SPAMS is measured where it can be imported (pip install spams-bin). The objective is mean ½‖x − Dz‖² + λ‖z‖₁ at the lasso's own codes, of
+1 000 of the samples or a few more, whatever loss a model descends on. All begin at the same atoms, take batches of 256 samples in an
+order of their own, and have their defaults otherwise. They take turns, the one next that has spent least, so that other work on the
+machine slows all alike. Seconds are those of learning, without what is compiled or loaded once. SPAMS begins anew for each point of its
+curve, with 1, 2, 3, 4, 6, 8, … iterations. The data are scikit-learn's digits, centred; 20 000 patches of 8 x 8 pixels of scikit-image's
+camera without their means, in units of their standard deviation; and synthetic samples, with the distance of the dictionary from the true
+one. The table goes to benchmarks/out/learning.csv, with seconds by the clock and of processors, and the curves to learning.png.
+"""
+
+import argparse
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count, cycle
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from estimator import THEIRS, objective
+from measuring import CLOCKS, Toy, output
+from skimage import data
+from sklearn.datasets import load_digits
+from sklearn.decomposition import MiniBatchDictionaryLearning
+from sklearn.feature_extraction.image import extract_patches_2d
+from threadpoolctl import threadpool_limits
+
+import pudle
+from pudle.core.gradients import ESTIMATORS
+
+try:
+    import spams
+except ImportError:
+    spams = None
+
+BATCH = 256
+AT = (1, 2, 5, 10)  # seconds at which the table has the objective
+
+
+class Problem(NamedTuple):
+    """Samples x (n, m), λ, atoms to start from (p, m) and, where they are known, the true ones (p, m)."""
+
+    x: np.ndarray
+    lam: float
+    start: np.ndarray
+    truth: np.ndarray | None = None
+
+
+def problems(toy: bool) -> dict[str, Problem]:
+    """Each set by its name; with one sample in 40 where it is a toy."""
+    share = 40 if toy else 1
+    digits = load_digits().data / 16
+    n_patches = 20_000 // share
+    patches = extract_patches_2d(data.camera() / 255, (8, 8), max_patches=n_patches, random_state=0).reshape(n_patches, -1)
+    patches -= patches.mean(axis=1, keepdims=True)
+    made = pudle.make_sparse_data(10_000 // share, 50, 100, 5, seed=0, noise=0.01, dtype=torch.float64)
+    near = pudle.perturb_dictionary(made.dictionary, 0.1, seed=0)
+    return {
+        "digits": _drawn((digits - digits.mean(axis=0))[::share], 0.2, 64 if not toy else 16),
+        "patches, 100 atoms": _drawn(patches / patches.std(), 0.36, 100),
+        "patches, 256 atoms": _drawn(patches / patches.std(), 0.36, 256),
+        "synthetic": Problem(made.x.numpy(), 0.2, near.T.numpy(), made.dictionary.T.numpy()),
+    }
+
+
+def _drawn(x: np.ndarray, lam: float, n_atoms: int) -> Problem:
+    """Atoms are samples, a little away from where they could be 0."""
+    draw = np.random.default_rng(0)
+    x = draw.permutation(x)
+    start = x[draw.choice(len(x), n_atoms, replace=False)] + 1e-3 * x.std() * draw.standard_normal((n_atoms, x.shape[1]))
+    return Problem(x, lam, start / np.linalg.norm(start, axis=1, keepdims=True))
+
+
+def learners(problem: Problem, threads: int) -> dict[str, Iterator[Callable[[], tuple[np.ndarray, bool]]]]:
+    """Of each model, what to call next: it learns, and returns its atoms, and whether it has begun anew."""
+    x, lam, start, _ = problem
+    ours = {
+        name: pudle.UnrolledDictionaryLearning(
+            len(start), estimator=name, lam=lam, batch_size=BATCH, dict_init=start, random_state=0
+        )
+        for name in ESTIMATORS
+    }
+    theirs = MiniBatchDictionaryLearning(len(start), alpha=lam, batch_size=BATCH, dict_init=start, random_state=0)
+    found = {name: _in_parts(model, x, 4 * BATCH) for name, model in ours.items()} | {THEIRS: _in_parts(theirs, x, BATCH)}
+    if spams:
+        samples, atoms = np.asfortranarray(x.T), np.asfortranarray(start.T)
+        settings = {"lambda1": lam, "batchsize": BATCH, "numThreads": threads, "verbose": False}
+
+        def train(n_iter: int) -> tuple[np.ndarray, bool]:
+            return spams.trainDL(samples, D=atoms.copy(order="F"), iter=n_iter, **settings).T, True
+
+        found["SPAMS"] = (partial(train, round(2 ** (k / 2))) for k in count() if k != 1)
+    return found
+
+
+def _in_parts(model, x: np.ndarray, size: int) -> Iterator[Callable]:
+    for part in cycle(np.array_split(x, -(-len(x) // size))):
+        yield partial(lambda part: (model.partial_fit(part).components_, False), part)
+
+
+def curves(problem: Problem, seconds: float, threads: int, clock: str) -> pd.DataFrame:
+    """Rows of model, seconds by each clock, objective and error, whenever a model has spent a fifth more, until it has spent ``seconds``."""
+    rows, calls = [], learners(problem, threads)
+    spent = {name: dict.fromkeys(CLOCKS, 0.0) for name in calls}  # on the dictionary that there is
+    used, due = dict.fromkeys(calls, 0.0), dict.fromkeys(calls, 0.0)  # altogether, and when to look next
+    while calls:
+        name = min(calls, key=used.get)
+        call = next(calls[name])
+        before = {kind: now() for kind, now in CLOCKS.items()}
+        atoms, anew = call()
+        passed = {kind: now() - before[kind] for kind, now in CLOCKS.items()}
+        spent[name] = passed if anew else {kind: spent[name][kind] + passed[kind] for kind in CLOCKS}
+        used[name] += passed[clock]
+        here = spent[name][clock]
+        if here >= min(due[name], seconds):
+            due[name] = 1.2 * here
+            error = np.nan
+            if problem.truth is not None:
+                error = pudle.dictionary_error(*(torch.from_numpy(a.T.copy()) for a in (atoms, problem.truth)))
+            # samples from everywhere: the first are those of the first batches, on which models are best just after these
+            some = problem.x[:: max(1, len(problem.x) // 1000)]
+            row = {"objective": objective(some, atoms, problem.lam), "error": float(error)}
+            rows.append({"model": name, **{f"{kind} s": spent[name][kind] for kind in CLOCKS}, **row})
+        if here >= seconds:
+            del calls[name]
+    order = {name: place for place, name in enumerate(used)}
+    return pd.DataFrame(rows).sort_values("model", key=lambda names: names.map(order), kind="stable")
+
+
+def table_of(curves: pd.DataFrame, at: tuple[float, ...], clock: str) -> pd.DataFrame:
+    """The objective of each model at the seconds ``at``: that of its last dictionary by then, and none before its first."""
+    rows = []
+    for (name, model), group in curves.groupby(["data", "model"], sort=False):
+        by_then = {f"{s:g} s": group[group[f"{clock} s"] <= s].objective for s in at}
+        last = group.iloc[-1]
+        values = {when: values.iloc[-1] if len(values) else np.nan for when, values in by_then.items()}
+        rows.append({"data": name, "model": model, **values, "error of D at the end": last.error})
+    return pd.DataFrame(rows)
+
+
+def draw(curves: pd.DataFrame, clock: str, path: Path) -> None:
+    sets = list(curves.groupby("data", sort=False))
+    figure, axes = plt.subplots(1, len(sets), figsize=(4 * len(sets), 3.5), layout="constrained", squeeze=False)
+    for axis, (name, group) in zip(axes[0], sets, strict=True):
+        for model, rows in group.groupby("model", sort=False):
+            axis.plot(rows[f"{clock} s"], rows.objective, {THEIRS: "k--", "SPAMS": "k:"}.get(model, "-"), label=model)
+        axis.set(xscale="log", xlabel=f"seconds of learning ({clock} clock)", title=name)
+    axes[0, 0].set_ylabel("lasso objective")
+    axes[0, 0].legend()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=max(AT))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="processor: seconds of all threads together")
+    parser.add_argument("--toy", action=Toy, nargs=0, default=False, help="a fortieth of the samples, for a moment")
+    parser.add_argument("--only", default="", help="learn only from data whose name holds this")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", RuntimeWarning)  # scikit-learn's, of ill-conditioned codes
+    seconds = 0.05 if options.toy else options.seconds
+    found = []
+    torch.set_num_threads(options.threads)
+    with threadpool_limits(options.threads):
+        for name, problem in problems(options.toy).items():
+            if options.only in name:
+                if not options.toy:  # load what is compiled
+                    curves(problem._replace(x=problem.x[:500]), 0, options.threads, options.clock)
+                found.append(curves(problem, seconds, options.threads, options.clock).assign(data=name))
+    table = pd.concat(found, ignore_index=True)
+    table.to_csv(output(__file__, options.toy, ".csv"), index=False)
+    at = [s * seconds / max(AT) for s in AT]
+    print(f"{options.threads} threads, {options.clock} clock\n")
+    print(table_of(table, at, options.clock).to_markdown(index=False, floatfmt=".4g"))
+    draw(table, options.clock, output(__file__, options.toy, ".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Which settings the experiment has."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from pudle import methods
+from pudle.errors import PudleError, one_of
+from pudle.experiments._shared import plugin_grid
+from pudle.experiments._shared.section import Section, Signs
+from pudle.experiments.baselines.grid import methods_at
+from pudle.harness.settings import Count, Misfit, Name, NonNegative, Null, Positive, Several, within
+
+
+class Settings(Section):
+    """The section ``experiments.baselines`` of the configuration."""
+
+    n_samples: Count = Field(description="Samples n.")
+    n_features: Annotated[int, within(2)] = Field(description="Features m of a sample.")
+    n_atoms: Count = Field(description="Atoms p.")
+    sparsity: Several[Count] = Field(description="Non-zeros s of each true code; a cell each.")
+    signs: Signs = Field(description="One random sign per sample (as published) or per non-zero (as the theory assumes).")
+    init_noise: NonNegative = Field(description="δ. The initial dictionary is normalise(D* + δ N(0, 1)).")
+    batch: Count = Field(description="Samples of an update.")
+    epochs: Count = Field(description="Passes over the samples.")
+    evaluate_every: Count = Field(description="Updates between measurements of the error.")
+    time_limit: Positive = Field(description="Seconds after which a seed of a method ends as stalled.")
+    methods: dict[Name, dict[str, Any] | Null] = Field(
+        min_length=1,
+        description=(
+            "Methods to compare, each with the settings that differ from its own defaults: `name: {}`, or `label: "
+            "{method: name, …}` for a variant of one; null leaves one out. `pudle methods` lists the names."
+        ),
+    )
+    at_sparsity: dict[Annotated[str, Field(pattern="^[0-9]+$")], dict[str, dict[str, Any] | Null]] = Field(
+        {},
+        description=(
+            'Settings of methods that are others at one sparsity: `"20": {noodl: {learning_rate: 1.0}}`; null leaves a method '
+            "out there."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def fits(self) -> Self:
+        if max(self.sparsity) > self.n_atoms:
+            raise Misfit("a code cannot have more non-zeros than atoms", ["sparsity"], ["n_atoms"])
+        if self.batch > self.n_samples:
+            raise Misfit("there are not enough samples for one batch", ["batch"], ["n_samples"])
+        plugin_grid.check(methods.REGISTRY, self.methods, ["methods"])
+        for sparsity, others in self.at_sparsity.items():  # one that does not run may be there: an overlay may run some of them
+            place = ["at_sparsity", sparsity]
+            for name in others:
+                try:
+                    one_of(name, self.methods, "method of this experiment")
+                except PudleError as error:
+                    raise Misfit(str(error), [*place, name], complete=True) from None
+            chosen = methods_at(dict(self), sparsity)
+            plugin_grid.check(methods.REGISTRY, {name: chosen[name] for name in others}, place)
+        return self

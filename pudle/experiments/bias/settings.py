@@ -1,0 +1,41 @@
+"""Which settings the experiment has."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pudle.experiments._shared.section import Estimator, Section, Signs
+from pudle.harness.settings import Count, Distinct, Misfit, NonNegative, Positive, Several, within
+
+
+class Settings(Section):
+    """The section ``experiments.bias`` of the configuration."""
+
+    n_samples: Count = Field(description="Samples n.")
+    n_features: Annotated[int, within(2)] = Field(description="Features m of a sample.")
+    n_atoms: Count = Field(description="Atoms p.")
+    sparsity: Count = Field(description="Non-zeros s of each true code.")
+    signs: Signs = Field(description="One random sign per sample (as published) or per non-zero (as the theory assumes).")
+    init_noise: NonNegative = Field(description="δ of the start of learning, normalise(D* + δ N(0, 1)).")
+    lams: Distinct[Positive] = Field(
+        min_length=3,
+        description="Sparsity levels λ; the hard threshold is α λ, which cuts the first layer at the same place.",
+    )
+    step: Positive = Field(description="Step size α.")
+    n_layers: Count = Field(description="Layers T for the codes at D*.")
+    decay: Positive = Field(le=1, description="ν of the decayed forward pass, λ_t = λ ν^t over layers.")
+    forward: Several[Literal["fixed", "decayed", "hard"]] = Field(description="Forward passes to compare.")
+    estimators: Distinct[Estimator] = Field(
+        description="Gradients to learn with; ae-lasso with fixed λ only, as its loss has one λ.",
+    )
+    updates: Count = Field(description="Full-batch Adam steps of learning.")
+    learning_layers: Count = Field(description="Layers T in learning.")
+    learning_rate: NonNegative = Field(
+        description="Adam's learning rate, lowered to nothing along a cosine so that the floor is reached.",
+    )
+
+    @model_validator(mode="after")
+    def fits(self) -> Self:
+        if self.sparsity > self.n_atoms:
+            raise Misfit("a code cannot have more non-zeros than atoms", ["sparsity"], ["n_atoms"])
+        return self
