@@ -20,27 +20,25 @@ from numba import njit
 from pudle.kernels import matmul, simd
 from pudle.kernels.cache import forget_stale_code
 from pudle.kernels.matmul import multiply
-from pudle.kernels.simd import LANES, OPTIONS, add_strips, clear, copy, padded, pick
+from pudle.kernels.simd import LANES, OPTIONS, add_dots, add_outer, add_strips, clear, copy, padded, pick
 
-# The share of codes that are not 0 from which on dense products are faster, measured by benchmarks/denoising.py: of sums of atoms, of patches
-# added to atoms, and of the products for z̄_t.
-SUMS, ADDED, PICKED = 0.5, 0.35, 0.35
+FEW = 0.85  # the share of codes that are not 0 from which on dense products are faster, measured with 64 filters of 9 x 9
 TASKS = 8  # parts of a batch at most, each with its own memory and its own part of the sums: threads do not change the results
 
 # Filters both ways: taps (k², P), a row for each pixel of them, and atoms (P, K), K = k² padded.
 Filters = namedtuple("Filters", "taps atoms")
 # D, A and C are Filters; levels (T, P), and fades (T,) their factors ν^t; scored: whether estimates are compared with targets; given: whether
-# z̄_T is an input in place of that; of_arrays, of_images: whether derivatives in the network's arrays and in the images are wanted.
+# z̄_T is an input in place of that; of_arrays, of_levels, of_images: whether derivatives in filters, thresholds and images are wanted.
 # places (positions,) are the pixels at which filters start, across of them in a row of an image; under (k²,) the pixels under a filter,
 # from there; starts (positions,) and entries (P,) where in codes a row starts, and its entries.
 ImageProblem = namedtuple(
     "ImageProblem",
-    "synthesis analysis decoder levels fades hard nonnegative step penalty stop scored given of_arrays of_images places under starts entries"
-    " across kernel width inside infinity n_filters",
+    "synthesis analysis decoder levels fades hard nonnegative step penalty stop scored given of_arrays of_levels of_images n_filters places"
+    " under starts entries across kernel width inside infinity",
 )
 # codes (T − stop + 1, positions, P) and residuals (T − stop, pixels): z_t and r_t of the layers to go back through, and the last codes.
-# active (T − stop + 1, positions, P + 16) and counts (T − stop + 1, positions): which filters have a code that is not 0, in rising order, and how
-# many; shares (T − stop + 1,) of all codes. by_atom: what is added to the sums at the end, with a row for each atom.
+# active (T − stop + 1, positions, P + 16) and counts (T − stop + 1, positions): the filters whose code is not 0, in rising order, and their
+# number; shares (T − stop + 1,) of all codes. by_atom: what is added to the sums at the end, with a row for each atom.
 Memory = namedtuple(
     "Memory", "codes active counts shares identity residuals bar image of_codes of_pixels of_filters patch nothing by_atom"
 )
@@ -73,7 +71,7 @@ def gather(patch, image, place, problem):
 def add_image(image, codes, t, filters, problem, memory):
     """image (1, pixels) += Dz, for codes z that are 0 where codes ``t`` are."""
     patches, across, kernel = memory.of_pixels, problem.across, problem.kernel
-    if memory.shares[t] < SUMS:
+    if memory.shares[t] < FEW:
         patch = patches[0]
         for j in range(codes.shape[0]):
             add_strips(patch, memory.nothing, filters.atoms, memory.active[t, j], codes[j], memory.counts[t, j])
@@ -120,18 +118,13 @@ def step_along_active(out, codes, t, factor, image, filters, problem, memory):
     patch = memory.patch
     for j in range(codes.shape[0]):
         gather(patch, image, problem.places[j], problem)
-        for i in range(memory.counts[t, j]):
-            f = memory.active[t, j, i]
-            atom, product = filters.atoms[f], factor * 0
-            for k in range(patch.shape[0]):
-                product += atom[k] * patch[k]
-            out[j, f] = codes[j, f] + factor * product
+        add_dots(out[j], codes[j], factor, filters.atoms, memory.active[t, j], memory.counts[t, j], patch)
 
 
 @njit(**OPTIONS)
 def step_back(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image, at least where codes ``t`` are not 0."""
-    if memory.shares[t] < PICKED:
+    if memory.shares[t] < FEW:
         step_along_active(out, codes, t, factor, image, filters, problem, memory)
     else:
         for at in range(0, codes.shape[0], problem.across):
@@ -141,15 +134,11 @@ def step_back(out, codes, t, factor, image, filters, problem, memory):
 @njit(**OPTIONS)
 def add_product(total, by_atom, image, codes, t, problem, memory, factor):
     """total (k², P) += factor ⟨image, codes⟩, for codes that are 0 where codes ``t`` are; or that to by_atom (P, K)."""
-    if memory.shares[t] < ADDED:
+    if memory.shares[t] < FEW:
         patch = memory.patch
         for j in range(codes.shape[0]):
             gather(patch, image, problem.places[j], problem)
-            for i in range(memory.counts[t, j]):
-                f = memory.active[t, j, i]
-                row, weight = by_atom[f], factor * codes[j, f]
-                for k in range(patch.shape[0]):
-                    row[k] += weight * patch[k]
+            add_outer(by_atom, memory.active[t, j], codes[j], factor, memory.counts[t, j], patch)
         return
     product = memory.of_filters
     multiply(product, image, problem.under, problem.places, codes)
@@ -192,9 +181,12 @@ def backward(problem, memory, sums, x_bar):
         before, after, residual = memory.codes[slot], memory.codes[slot + 1], memory.residuals[slot]
         for j in range(bar.shape[0]):
             for f in range(bar.shape[1]):
-                z = after[j, f]
-                bar[j, f] = bar[j, f] if z != 0 else zero  # ū
-                sums.thresholds[f] -= problem.fades[t] * (bar[j, f] if z > 0 else -bar[j, f])
+                bar[j, f] = bar[j, f] if after[j, f] != 0 else zero  # ū
+        if problem.of_levels:
+            for j in range(bar.shape[0]):
+                for i in range(memory.counts[slot + 1, j]):
+                    f = memory.active[slot + 1, j, i]
+                    sums.thresholds[f] -= problem.fades[t] * (bar[j, f] if after[j, f] > 0 else -bar[j, f])
         if problem.of_arrays:
             add_product(sums.analysis, extra.analysis, residual, bar, slot + 1, problem, memory, -problem.step)
         if t == 0 and not problem.of_images:
@@ -337,6 +329,7 @@ def _problem(
         scored=scored,
         given=given,
         of_arrays=of_arrays,
+        of_levels=given or thresholds is not None,
         of_images=of_images,
         places=places,
         under=pixel[:kernel, :kernel].ravel(),
