@@ -7,10 +7,12 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
 import pudle
 from pudle.core import closed_form
@@ -363,3 +365,35 @@ def test_a_folder_that_cannot_be_written_to_is_left_as_it_is(tmp_path):
     loops = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path / "file")))
     with pytest.warns(UserWarning, match="cannot be kept"):
         forget_stale_code(loops, simd)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [16, 48, 96, 128, 208])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_sums_over_chosen_rows_are_those_of_numpy(dtype, width, count):
+    draw = np.random.default_rng(0)
+    matrix, row, values = (draw.standard_normal(shape).astype(dtype) for shape in ((7, width), width, 7))
+    index = draw.permutation(7).astype(np.uint32)
+    chosen, tolerance = index[:count], 100 * np.finfo(dtype).eps
+
+    added = matrix.copy()
+    _outer(added, index, values, -0.5, count, row)
+    expected = matrix.copy()
+    expected[chosen] += -0.5 * values[chosen, None] * row
+    np.testing.assert_allclose(added, expected, rtol=tolerance, atol=tolerance)
+
+    out = np.zeros(7, dtype)
+    _dots(out, values, -0.5, matrix, index, count, row)
+    expected = np.zeros(7, dtype)
+    expected[chosen] = values[chosen] - 0.5 * matrix[chosen] @ row
+    np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
+
+
+@njit
+def _outer(matrix, index, values, factor, count, row):
+    simd.add_outer(matrix, index, values, factor, count, row)
+
+
+@njit
+def _dots(out, base, factor, matrix, index, count, row):
+    simd.add_dots(out, base, factor, matrix, index, count, row)

@@ -115,6 +115,25 @@ def test_any_number_of_filters_in_both_precisions(p):
         assert relative(fast.gradient, plain.gradient) < limit and relative(fast.codes, plain.codes) < limit
 
 
+@pytest.mark.parametrize("kernel", [5, 9, 13])
+@pytest.mark.parametrize(("lam", "few"), [(2.0, 0.3), (0.5, 0.8), (0.001, 1.0)])
+def test_codes_of_every_density_have_the_gradient_of_automatic_differentiation(kernel, lam, few):
+    """Products from few codes and dense ones, for filters of one vector of pixels and of several."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 1, 29, 29, dtype=torch.float64, generator=generator)
+    filters = torch.randn(20, 1, kernel, kernel, dtype=torch.float64, generator=generator)
+    filters /= filters.flatten(1).norm(dim=1)[:, None, None, None]
+    unrolling = Unrolling(lam=lam, step=0.05, n_layers=6)
+    for estimator in ESTIMATORS:
+        fast, plain = (
+            gradient(images, filters, estimator, unrolling, stride=4)
+            for gradient in (filter_gradient, autograd_filter_gradient)
+        )
+        torch.testing.assert_close(fast.gradient, plain.gradient, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(fast.codes, plain.codes, rtol=1e-10, atol=1e-12)
+    assert few - 0.3 < float((fast.codes != 0).double().mean()) <= few
+
+
 def test_threads_do_not_change_the_gradient():
     images, filters = make(n=10)
     before, found = torch.get_num_threads(), []

@@ -4,6 +4,9 @@ where the formulas are.
 Codes are (positions, P), a row for each place of the filters and P filters (padded with zeros to a multiple of 16), so that Dᵀx, Dz and
 ⟨x, z⟩ are products as :mod:`pudle.kernels.matmul` has them. They are worked out for one row of positions after the other, which stays in the
 first-level cache while P_t is applied, or while patches are added up to an image.
+
+Where few codes are not 0, products are worked out from these alone, one position after the other: Dz and Aū as sums of the atoms that are used,
+⟨x, z⟩ as patches of the image added to the atoms that are used, and z̄_t = ū_t − α Dᵀq_t at the codes that are not 0, as no others count.
 """
 
 import sys
@@ -17,31 +20,66 @@ from numba import njit
 from pudle.kernels import matmul, simd
 from pudle.kernels.cache import forget_stale_code
 from pudle.kernels.matmul import multiply
-from pudle.kernels.simd import OPTIONS, clear, copy, padded
+from pudle.kernels.simd import LANES, OPTIONS, add_dots, add_outer, add_strips, clear, copy, padded, pick
 
+FEW = 0.85  # the share of codes that are not 0 from which on dense products are faster, measured with 64 filters of 9 x 9
 TASKS = 8  # parts of a batch at most, each with its own memory and its own part of the sums: threads do not change the results
 
 # Filters both ways: taps (k², P), a row for each pixel of them, and atoms (P, K), K = k² padded.
 Filters = namedtuple("Filters", "taps atoms")
 # D, A and C are Filters; levels (T, P), and fades (T,) their factors ν^t; scored: whether estimates are compared with targets; given: whether
-# z̄_T is an input in place of that; of_arrays, of_images: whether derivatives in the network's arrays and in the images are wanted.
+# z̄_T is an input in place of that; of_arrays, of_levels, of_images: whether derivatives in filters, thresholds and images are wanted.
 # places (positions,) are the pixels at which filters start, across of them in a row of an image; under (k²,) the pixels under a filter,
 # from there; starts (positions,) and entries (P,) where in codes a row starts, and its entries.
 ImageProblem = namedtuple(
     "ImageProblem",
-    "synthesis analysis decoder levels fades hard nonnegative step penalty stop scored given of_arrays of_images places under starts entries"
-    " across kernel width inside infinity",
+    "synthesis analysis decoder levels fades hard nonnegative step penalty stop scored given of_arrays of_levels of_images n_filters places"
+    " under starts entries across kernel width inside infinity",
 )
 # codes (T − stop + 1, positions, P) and residuals (T − stop, pixels): z_t and r_t of the layers to go back through, and the last codes.
-Memory = namedtuple("Memory", "codes residuals bar image of_codes of_pixels of_filters")
+# active (T − stop + 1, positions, P + 16) and counts (T − stop + 1, positions): the filters whose code is not 0, in rising order, and their
+# number; shares (T − stop + 1,) of all codes. by_atom: what is added to the sums at the end, with a row for each atom.
+Memory = namedtuple(
+    "Memory", "codes active counts shares identity residuals bar image of_codes of_pixels of_filters patch nothing by_atom"
+)
 # Sums over the images of a task: (k², P) each, and (P,).
 Sums = namedtuple("Sums", "synthesis analysis decoder thresholds")
+ByAtom = namedtuple("ByAtom", "synthesis analysis decoder")  # (P, K) each
 
 
 @njit(**OPTIONS)
-def add_image(image, codes, filters, problem, memory):
-    """image (1, pixels) += Dz"""
+def find_active(t, problem, memory):
+    """Fill memory.active, counts and shares of codes ``t``."""
+    codes, total = memory.codes[t], 0
+    for j in range(codes.shape[0]):
+        count = pick(memory.active[t, j], memory.identity, codes[j])
+        memory.counts[t, j] = count
+        total += count
+    memory.shares[t] = total / (codes.shape[0] * problem.n_filters)
+
+
+@njit(forceinline=True, **OPTIONS)
+def gather(patch, image, place, problem):
+    """patch (K,) = the pixels of image (1, pixels) under the filter at ``place``."""
+    kernel = problem.kernel
+    for a in range(kernel):
+        for b in range(kernel):
+            patch[a * kernel + b] = image[0, place + a * problem.width + b]
+
+
+@njit(**OPTIONS)
+def add_image(image, codes, t, filters, problem, memory):
+    """image (1, pixels) += Dz, for codes z that are 0 where codes ``t`` are."""
     patches, across, kernel = memory.of_pixels, problem.across, problem.kernel
+    if memory.shares[t] < FEW:
+        patch = patches[0]
+        for j in range(codes.shape[0]):
+            add_strips(patch, memory.nothing, filters.atoms, memory.active[t, j], codes[j], memory.counts[t, j])
+            place = problem.places[j]
+            for a in range(kernel):
+                for b in range(kernel):
+                    image[0, place + a * problem.width + b] += patch[a * kernel + b]
+        return
     for at in range(0, codes.shape[0], across):
         multiply(patches, codes, problem.starts[at : at + across], problem.entries, filters.atoms)
         for j in range(across):
@@ -75,8 +113,33 @@ def shrink_row(codes, levels, problem, at):
 
 
 @njit(**OPTIONS)
-def add_product(total, image, codes, problem, memory, factor):
-    """total (k², P) += factor ⟨image, codes⟩"""
+def step_along_active(out, codes, t, factor, image, filters, problem, memory):
+    """out = codes + factor Dᵀ image, at all positions, where codes ``t`` are not 0."""
+    patch = memory.patch
+    for j in range(codes.shape[0]):
+        gather(patch, image, problem.places[j], problem)
+        add_dots(out[j], codes[j], factor, filters.atoms, memory.active[t, j], memory.counts[t, j], patch)
+
+
+@njit(**OPTIONS)
+def step_back(out, codes, t, factor, image, filters, problem, memory):
+    """out = codes + factor Dᵀ image, at least where codes ``t`` are not 0."""
+    if memory.shares[t] < FEW:
+        step_along_active(out, codes, t, factor, image, filters, problem, memory)
+    else:
+        for at in range(0, codes.shape[0], problem.across):
+            step_along(out, codes, factor, image, filters, problem, memory, at)
+
+
+@njit(**OPTIONS)
+def add_product(total, by_atom, image, codes, t, problem, memory, factor):
+    """total (k², P) += factor ⟨image, codes⟩, for codes that are 0 where codes ``t`` are; or that to by_atom (P, K)."""
+    if memory.shares[t] < FEW:
+        patch = memory.patch
+        for j in range(codes.shape[0]):
+            gather(patch, image, problem.places[j], problem)
+            add_outer(by_atom, memory.active[t, j], codes[j], factor, memory.counts[t, j], patch)
+        return
     product = memory.of_filters
     multiply(product, image, problem.under, problem.places, codes)
     for k in range(total.shape[0]):
@@ -91,51 +154,54 @@ def forward(x, problem, memory):
     codes = memory.codes[0]
     for j in range(codes.shape[0]):
         clear(codes[j])
+        memory.counts[0, j] = 0
+    memory.shares[0], slot = 0, 0
     for t in range(n_layers):
         kept = max(0, t - problem.stop)
         residual = memory.residuals[min(kept, memory.residuals.shape[0] - 1)]
         for pixel in range(x.shape[0]):
             residual[0, pixel] = -x[pixel]
         if t > 0:
-            add_image(residual, codes, problem.synthesis, problem, memory)
-        after = memory.codes[min(max(0, t + 1 - problem.stop), last)]
+            add_image(residual, codes, slot, problem.synthesis, problem, memory)
+        slot = min(max(0, t + 1 - problem.stop), last)
+        after = memory.codes[slot]
         for at in range(0, codes.shape[0], problem.across):
             step_along(after, codes, -problem.step, residual, problem.analysis, problem, memory, at)
             shrink_row(after, problem.levels[t], problem, at)
+        find_active(slot, problem, memory)
         codes = after
 
 
 @njit(**OPTIONS)
 def backward(problem, memory, sums, x_bar):
     """Back through the layers from z̄_T = memory.bar, which is overwritten; to x_bar (pixels,) where that is wanted."""
-    bar, image, zero = memory.bar, memory.image, problem.step * 0
+    bar, image, zero, extra = memory.bar, memory.image, problem.step * 0, memory.by_atom
     for t in range(problem.levels.shape[0] - 1, problem.stop - 1, -1):
-        before, after, residual = (
-            memory.codes[t - problem.stop],
-            memory.codes[t + 1 - problem.stop],
-            memory.residuals[t - problem.stop],
-        )
+        slot = t - problem.stop
+        before, after, residual = memory.codes[slot], memory.codes[slot + 1], memory.residuals[slot]
         for j in range(bar.shape[0]):
             for f in range(bar.shape[1]):
-                z = after[j, f]
-                bar[j, f] = bar[j, f] if z != 0 else zero  # ū
-                sums.thresholds[f] -= problem.fades[t] * (bar[j, f] if z > 0 else -bar[j, f])
+                bar[j, f] = bar[j, f] if after[j, f] != 0 else zero  # ū
+        if problem.of_levels:
+            for j in range(bar.shape[0]):
+                for i in range(memory.counts[slot + 1, j]):
+                    f = memory.active[slot + 1, j, i]
+                    sums.thresholds[f] -= problem.fades[t] * (bar[j, f] if after[j, f] > 0 else -bar[j, f])
         if problem.of_arrays:
-            add_product(sums.analysis, residual, bar, problem, memory, -problem.step)
+            add_product(sums.analysis, extra.analysis, residual, bar, slot + 1, problem, memory, -problem.step)
         if t == 0 and not problem.of_images:
             return
         clear(image[0])
-        add_image(image, bar, problem.analysis, problem, memory)
+        add_image(image, bar, slot + 1, problem.analysis, problem, memory)
         if problem.of_images:
             for pixel in range(x_bar.shape[0]):
                 x_bar[pixel] += problem.step * image[0, pixel]
         if t == 0:
             return
         if problem.of_arrays:
-            add_product(sums.synthesis, image, before, problem, memory, -problem.step)
+            add_product(sums.synthesis, extra.synthesis, image, before, slot, problem, memory, -problem.step)
         if t > problem.stop:
-            for at in range(0, bar.shape[0], problem.across):
-                step_along(bar, bar, -problem.step, image, problem.synthesis, problem, memory, at)
+            step_back(bar, bar, slot, -problem.step, image, problem.synthesis, problem, memory)
 
 
 @njit(**OPTIONS)
@@ -145,7 +211,8 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
     Where z̄_T is given, codes hold it, and x̄ is added to x_bars (n, pixels).
     """
     error, zero, learns = memory.image, problem.step * 0, problem.stop < problem.levels.shape[0]
-    final = memory.codes[memory.codes.shape[0] - 1]
+    last = memory.codes.shape[0] - 1
+    final = memory.codes[last]
     for i in range(x.shape[0]):
         forward(x[i], problem, memory)
         if problem.given:
@@ -159,12 +226,12 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
             continue
         for pixel in range(error.shape[1]):
             error[0, pixel] = -targets[i, pixel]
-        add_image(error, final, problem.decoder, problem, memory)
+        add_image(error, final, last, problem.decoder, problem, memory)
         loss = 0.0
         for pixel in range(error.shape[1]):
             error[0, pixel] = error[0, pixel] if problem.inside[pixel] else zero
             loss += error[0, pixel] * error[0, pixel] / 2
-        add_product(sums.decoder, error, final, problem, memory, zero + 1)
+        add_product(sums.decoder, memory.by_atom.decoder, error, final, last, problem, memory, zero + 1)
         if learns:
             bar = memory.bar
             for j in range(bar.shape[0]):
@@ -172,10 +239,20 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
                     z = final[j, f]
                     bar[j, f] = problem.penalty * (zero + (z > 0) - (z < 0))
                     loss += problem.penalty * abs(z)
-            for at in range(0, bar.shape[0], problem.across):
-                step_along(bar, bar, zero + 1, error, problem.decoder, problem, memory, at)
+            step_back(bar, bar, last, zero + 1, error, problem.decoder, problem, memory)
             backward(problem, memory, sums, x_bars[i])
         losses[i] = loss
+    add_transposed(sums.synthesis, memory.by_atom.synthesis)
+    add_transposed(sums.analysis, memory.by_atom.analysis)
+    add_transposed(sums.decoder, memory.by_atom.decoder)
+
+
+@njit(**OPTIONS)
+def add_transposed(total, by_atom):
+    """total (k², P) += what is in by_atom (P, K)."""
+    for k in range(total.shape[0]):
+        for f in range(total.shape[1]):
+            total[k, f] += by_atom[f, k]
 
 
 forget_stale_code(run_images, simd, matmul, sys.modules[__name__])
@@ -252,6 +329,7 @@ def _problem(
         scored=scored,
         given=given,
         of_arrays=of_arrays,
+        of_levels=given or thresholds is not None,
         of_images=of_images,
         places=places,
         under=pixel[:kernel, :kernel].ravel(),
@@ -262,6 +340,7 @@ def _problem(
         width=width,
         inside=np.ones(height * width, bool) if inside is None else inside.numpy().ravel() != 0,
         infinity=number(np.inf),
+        n_filters=p,
     )
     return problem, (down, across)
 
@@ -282,12 +361,19 @@ def _run(images, targets, codes, problem, p):
         torch.set_flush_denormal(True)
         memory = Memory(
             codes=new(n_back + 1, n_places, n_atoms).numpy(),
+            active=np.empty((n_back + 1, n_places, n_atoms + LANES), np.uint32),
+            counts=np.empty((n_back + 1, n_places), np.int64),
+            shares=np.empty(n_back + 1),
+            identity=np.arange(n_atoms, dtype=np.uint32),
             residuals=new(max(1, n_back), 1, height * width).numpy(),
             bar=new(n_places if n_back else 0, n_atoms).numpy(),
             image=new(1, height * width).numpy(),
             of_codes=new(problem.across, n_atoms).numpy(),
             of_pixels=new(problem.across, n_patch).numpy(),
             of_filters=new(n_pixels, n_atoms).numpy(),
+            patch=images.new_zeros(n_patch).numpy(),
+            nothing=images.new_zeros(n_patch).numpy(),
+            by_atom=ByAtom(*images.new_zeros(3, n_atoms, n_patch).numpy()),
         )
         some = slice(cuts[task], cuts[task + 1])
         total = Sums(*(array[task].numpy() for array in sums))

@@ -107,6 +107,110 @@ def add_strips(out, base, matrix, index, values, count):
         add_strip(out, base, at, matrix, index, values, count, 16)
 
 
+def _vectors(context, builder, array, kind, row, at, n_vectors):
+    """Pointers to array[row, at : at + 16 n_vectors], as vectors; those of array[at : at + 16 n_vectors] for row None."""
+    number, word, byte = context.get_value_type(kind.dtype), ir.IntType(64), ir.IntType(8)
+    size, vector = context.get_abi_sizeof(number), ir.VectorType(number, LANES)
+    offset = builder.mul(at, word(size))
+    if row is not None:
+        offset = builder.add(offset, builder.mul(row, builder.extract_value(array.strides, 0)))
+    start = builder.gep(builder.bitcast(array.data, byte.as_pointer()), [offset])
+    parts = (builder.gep(start, [word(size * LANES * v)]) for v in range(n_vectors))
+    return [builder.bitcast(part, vector.as_pointer()) for part in parts]
+
+
+@intrinsic(prefer_literal=True)
+def add_outer_strip(typing_context, matrix, at, index, values, factor, count, row, width):
+    """matrix[i] += factor values[i] row for i in index[:count], from column ``at`` to ``at + width``, a literal: ``row`` stays in registers."""
+    if not isinstance(width, types.IntegerLiteral):
+        return None
+    n_vectors = width.literal_value // LANES
+
+    def codegen(context, builder, signature, arguments):
+        number, word = context.get_value_type(matrix.dtype), ir.IntType(64)
+        size, vector = context.get_abi_sizeof(number), ir.VectorType(number, LANES)
+        column, n_terms = arguments[1], arguments[5]
+        scale = context.cast(builder, arguments[4], factor, matrix.dtype)
+        target, rows, weights, right = (
+            context.make_array(kind)(context, builder, arguments[k])
+            for k, kind in ((0, matrix), (2, index), (3, values), (6, row))
+        )
+        held = [builder.load(part, align=size) for part in _vectors(context, builder, right, row, None, column, n_vectors)]
+        with cgutils.for_range(builder, n_terms) as loop:
+            i = builder.zext(builder.load(builder.gep(rows.data, [loop.index])), word)
+            weight = builder.fmul(scale, builder.load(builder.gep(weights.data, [i])))
+            single = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, ir.IntType(32)(0))
+            weight = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
+            for entries, part in zip(held, _vectors(context, builder, target, matrix, i, column, n_vectors), strict=True):
+                product = builder.fmul(weight, entries, flags=("contract",))
+                builder.store(builder.fadd(builder.load(part, align=size), product, flags=("contract",)), part, align=size)
+        return context.get_dummy_value()
+
+    return types.void(matrix, types.intp, index, values, factor, types.intp, row, width), codegen
+
+
+@intrinsic(prefer_literal=True)
+def dot_strip(typing_context, out, base, factor, matrix, at, index, count, row, width):
+    """out[i] = base[i] + factor ⟨matrix[i], row⟩ for i in index[:count], from column ``at`` to ``at + width``, a literal."""
+    if not isinstance(width, types.IntegerLiteral):
+        return None
+    n_vectors = width.literal_value // LANES
+
+    def codegen(context, builder, signature, arguments):
+        number, word = context.get_value_type(out.dtype), ir.IntType(64)
+        size, vector = context.get_abi_sizeof(number), ir.VectorType(number, LANES)
+        column, n_terms = arguments[4], arguments[6]
+        scale = context.cast(builder, arguments[2], factor, out.dtype)
+        target, start, left, rows, right = (
+            context.make_array(kind)(context, builder, arguments[k])
+            for k, kind in ((0, out), (1, base), (3, matrix), (5, index), (7, row))
+        )
+        kind = ir.FunctionType(number, [number, vector])
+        add_up = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f{8 * size}")
+        held = [builder.load(part, align=size) for part in _vectors(context, builder, right, row, None, column, n_vectors)]
+        with cgutils.for_range(builder, n_terms) as loop:
+            i = builder.zext(builder.load(builder.gep(rows.data, [loop.index])), word)
+            total = ir.Constant(vector, None)
+            for entries, part in zip(held, _vectors(context, builder, left, matrix, i, column, n_vectors), strict=True):
+                product = builder.fmul(builder.load(part, align=size), entries, flags=("contract",))
+                total = builder.fadd(total, product, flags=("contract",))
+            product = builder.fmul(scale, builder.call(add_up, [ir.Constant(number, 0.0), total], fastmath=("reassoc",)))
+            builder.store(builder.fadd(builder.load(builder.gep(start.data, [i])), product), builder.gep(target.data, [i]))
+        return context.get_dummy_value()
+
+    return types.void(out, base, factor, matrix, types.intp, index, types.intp, row, width), codegen
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_outer(matrix, index, values, factor, count, row):
+    """matrix[i] (w,) += factor values[i] row (w,) for i in index[:count]."""
+    at, width = 0, row.shape[0]
+    while at + 96 <= width:
+        add_outer_strip(matrix, at, index, values, factor, count, row, 96)
+        at += 96
+    while at < width:
+        add_outer_strip(matrix, at, index, values, factor, count, row, 16)
+        at += 16
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_dots(out, base, factor, matrix, index, count, row):
+    """out[i] = base[i] + factor ⟨matrix[i], row⟩ for i in index[:count]; out may be base."""
+    at, width = 0, row.shape[0]
+    if width >= 96:
+        dot_strip(out, base, factor, matrix, 0, index, count, row, 96)
+        at = 96
+    else:
+        dot_strip(out, base, factor, matrix, 0, index, count, row, 16)
+        at = 16
+    while at + 96 <= width:
+        dot_strip(out, out, factor, matrix, at, index, count, row, 96)
+        at += 96
+    while at < width:
+        dot_strip(out, out, factor, matrix, at, index, count, row, 16)
+        at += 16
+
+
 def _registers(context, builder, kind, flags, at, size):
     """Which of flags[at : at + 16] are not 0, in parts that fill a register of 64 bytes with numbers of ``size``: (offset, bits, number)."""
     number, lanes = context.get_value_type(kind.dtype), 64 // size
