@@ -262,7 +262,9 @@ def _inside(config: Any, location: Sequence[Any]) -> list:
     """The keys of ``config`` in a location of pydantic, which also contains branches of unions and missing keys."""
     path = []
     for key in location:
-        if (isinstance(config, Mapping) and key in config) or (isinstance(config, list) and isinstance(key, int)):
+        if (isinstance(config, Mapping) and key in config) or (
+            isinstance(config, list) and isinstance(key, int) and key < len(config)
+        ):
             config = config[key]
             path.append(key)
     return path
@@ -293,6 +295,8 @@ def _complaint(error: Mapping) -> str:
     match error["type"]:
         case "literal_error":
             return f" is {value}{nearest(error['input'], re.findall(QUOTED, limits['expected']))}"
+        case "missing" if isinstance(error["loc"][-1], int):
+            return f" is {value}: too few entries; it lacks the entry {error['loc'][-1]}"
         case "missing":
             return f" lacks the key {error['loc'][-1]!r}"
         case "greater_than_equal":
