@@ -237,9 +237,25 @@ def test_cells_to_run_again_fit_the_budget_and_have_their_data(small_run, tmp_pa
     costs = {name: record["seconds"] for name, record in run.records.items()}
     for budget in (0, min(costs.values()), sum(costs.values()) / 2, sum(costs.values())):
         picked = [name_of(one) for one in rerun.pick(run, 9, seed=1, budget=budget)]
-        assert sum(costs[name] for name in picked) <= budget and len(set(picked)) == len(picked)
-        assert all(costs[name] > budget - sum(costs[one] for one in picked) for name in set(costs) - set(picked))
+        assert sum(costs[name] for name in picked) <= budget + 1e-9 and len(set(picked)) == len(picked)
+        assert all(costs[name] > budget - 1e-9 - sum(costs[one] for one in picked) for name in set(costs) - set(picked))
     assert len(rerun.pick(run, 2, seed=1)) == 2
+
+
+def test_taken_cells_of_a_gpu_are_run_again_where_there_is_one(tmp_path, monkeypatch):
+    root, config = tmp_path / "toy", merged(PAPER) | {"experiments": {"learning": merged(PAPER)["experiments"]["learning"]}}
+    files.write(root / "config.json", json.dumps(config))
+    (one, other), kept = Run(root).cells[:2], Reference(tmp_path / "ref")
+    kept.plan(Run(root).cells)
+    for chosen, device in ((one, "cpu"), (other, "Some GPU")):
+        folder = compute(chosen, tmp_path / chosen.id)
+        record = files.read_json(folder / "cell.json")
+        files.write(folder / "cell.json", json.dumps(record | {"provenance": record["provenance"] | {"device": device}}))
+        kept.update([(folder, None)])
+        kept.offer(chosen).write(chosen.folder(root))
+    for there, names in ((False, {one.id}), (True, {one.id, other.id})):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        assert {cell.id for cell in rerun.pick(Run(root), 9, seed=0)} == names
 
 
 def test_a_cell_that_lacks_seeds_is_run_again_with_those_it_has(tmp_path):
@@ -345,5 +361,5 @@ def test_two_cheap_cells_of_the_reference_come_out_again(tmp_path):
     for one in Run(root).cells:
         if f"{one.experiment}/{one.id}" in kept.kept:
             kept.offer(one).write(one.folder(root))
-    found, told = rerun.rerun(root, 2, seed=0, budget=float(os.environ.get("PUDLE_RERUN_SECONDS", "120")))
+    found, told = rerun.rerun(root, 2, seed=0, budget=float(os.environ.get("PUDLE_RERUN_SECONDS", "60")))
     assert not found, (found, told)

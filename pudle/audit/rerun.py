@@ -70,7 +70,8 @@ def rerun(
 def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[cells.Cell]:
     """At most ``count`` cells that can be run again, chosen at random by ``seed``.
 
-    Cells that do not fit into the rest of the ``budget`` (seconds) are skipped, and so are taken cells whose data sets are missing here.
+    Cells that do not fit into the rest of the ``budget`` (seconds) are skipped, and so are taken cells whose data sets are missing here, and
+    those that were computed on a GPU if there is none here: a processor takes much longer.
     """
     chosen: list[cells.Cell] = []
     left = float("inf") if budget is None else budget
@@ -78,10 +79,20 @@ def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[c
     for cell in random.Random(seed).sample(repeatable, len(repeatable)):
         record = run.records[name_of(cell)]
         seconds = 0 if budget is None else record.get("seconds", 0)
-        if len(chosen) < count and seconds <= left and not (reference.is_taken(record) and _lacks_data(run, cell)):
+        if (
+            len(chosen) < count
+            and seconds <= left
+            and not (reference.is_taken(record) and (_lacks_data(run, cell) or _lacks_gpu(record)))
+        ):
             chosen.append(cell)
             left -= seconds
     return chosen
+
+
+def _lacks_gpu(record: dict) -> bool:
+    import torch
+
+    return record["provenance"].get("device", "cpu") != "cpu" and not torch.cuda.is_available()
 
 
 def _lacks_data(run: Run, cell: cells.Cell) -> bool:
