@@ -299,7 +299,7 @@ def test_a_run_from_a_reference_computes_what_differs_and_marks_the_rest(finishe
     assert "is not planned" in said and "1 finding" in said
     row = next((workflow.root / "cells" / "unrolling").glob("*/rows.csv"))
     row.write_text(row.read_text().replace("dec,0,1,", "dec,0,7,", 1))
-    assert f"differs from the file in {kept}" in " ".join(pudle("audit", workflow.root, "--quick", status=1).split())
+    assert "differs from the file in" in " ".join(pudle("audit", workflow.root, "--quick", status=1).split())
     workflow.configure(
         config | {"experiments": TOY["experiments"] | {"learning": TOY["experiments"]["learning"] | {"n_layers": [3, 5]}}}
     )
