@@ -90,9 +90,11 @@ def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[c
 
 
 def _lacks_gpu(record: dict) -> bool:
+    if record["provenance"].get("device", "cpu") == "cpu":
+        return False
     import torch
 
-    return record["provenance"].get("device", "cpu") != "cpu" and not torch.cuda.is_available()
+    return not torch.cuda.is_available()
 
 
 def _lacks_data(run: Run, cell: cells.Cell) -> bool:

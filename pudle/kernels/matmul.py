@@ -12,7 +12,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pudle.kernels.simd import LANES, OPTIONS
+from pudle.kernels.simd import LANES, OPTIONS, broadcast, vectors
 
 # Of a tile: as many as fit the registers with four vectors each.
 ROWS = 6 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 2
@@ -26,7 +26,7 @@ def multiply_tile(typing_context, out, source, rows, columns, matrix, first, at,
     n, n_vectors = n_rows.literal_value, width.literal_value // LANES
 
     def codegen(context, builder, signature, arguments):
-        number, word, byte = context.get_value_type(out.dtype), ir.IntType(64), ir.IntType(8)
+        number, word = context.get_value_type(out.dtype), ir.IntType(64)
         size = context.get_abi_sizeof(number)
         vector = ir.VectorType(number, LANES)
         first, at = arguments[5:7]
@@ -36,14 +36,6 @@ def multiply_tile(typing_context, out, source, rows, columns, matrix, first, at,
         )
         n_terms = builder.extract_value(column_offsets.shape, 0)
 
-        def vectors(array, row):
-            """Pointers to array[row, at : at + width]."""
-            offset = builder.mul(row, builder.extract_value(array.strides, 0))
-            offset = builder.add(offset, builder.mul(at, word(size)))
-            start = builder.gep(builder.bitcast(array.data, byte.as_pointer()), [offset])
-            parts = (builder.gep(start, [word(size * LANES * v)]) for v in range(n_vectors))
-            return [builder.bitcast(part, vector.as_pointer()) for part in parts]
-
         starts = [
             builder.gep(looked_up.data, [builder.load(builder.gep(row_offsets.data, [builder.add(first, word(r))]))])
             for r in range(n)
@@ -51,16 +43,17 @@ def multiply_tile(typing_context, out, source, rows, columns, matrix, first, at,
         sums = [[cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(n_vectors)] for _ in range(n)]
         with cgutils.for_range(builder, n_terms) as loop:
             column = builder.load(builder.gep(column_offsets.data, [loop.index]))
-            entries = [builder.load(part, align=size) for part in vectors(right, loop.index)]
+            parts = vectors(context, builder, right, matrix, loop.index, at, n_vectors)
+            entries = [builder.load(part, align=size) for part in parts]
             for start, row in zip(starts, sums, strict=True):
-                value = builder.load(builder.gep(start, [column]))
-                single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
-                weight = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
+                weight = broadcast(builder, builder.load(builder.gep(start, [column])))
                 for held, entry in zip(row, entries, strict=True):
                     product = builder.fmul(weight, entry, flags=("contract",))
                     builder.store(builder.fadd(builder.load(held), product, flags=("contract",)), held)
         for r, row in enumerate(sums):
-            for held, part in zip(row, vectors(target, builder.add(first, word(r))), strict=True):
+            for held, part in zip(
+                row, vectors(context, builder, target, out, builder.add(first, word(r)), at, n_vectors), strict=True
+            ):
                 builder.store(builder.load(held), part, align=size)
         return context.get_dummy_value()
 

@@ -26,6 +26,25 @@ def padded(width):
     return (width + LANES - 1) // LANES * LANES
 
 
+def vectors(context, builder, array, kind, row, at, n_vectors):
+    """Pointers to array[row, at : at + 16 n_vectors], as vectors; those of array[at : at + 16 n_vectors] for row None."""
+    number, word, byte = context.get_value_type(kind.dtype), ir.IntType(64), ir.IntType(8)
+    size, vector = context.get_abi_sizeof(number), ir.VectorType(number, LANES)
+    offset = builder.mul(at, word(size))
+    if row is not None:
+        offset = builder.add(offset, builder.mul(row, builder.extract_value(array.strides, 0)))
+    start = builder.gep(builder.bitcast(array.data, byte.as_pointer()), [offset])
+    parts = (builder.gep(start, [word(size * LANES * v)]) for v in range(n_vectors))
+    return [builder.bitcast(part, vector.as_pointer()) for part in parts]
+
+
+def broadcast(builder, number):
+    """A vector of which every entry is ``number``."""
+    index = ir.IntType(32)
+    single = builder.insert_element(ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined), number, index(0))
+    return builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(index, LANES), None))
+
+
 @intrinsic(prefer_literal=True)
 def add_strip(typing_context, out, base, at, matrix, index, values, count, width):
     """out = base + Σ_i values[i] matrix[i] over i in index[:count], from column ``at`` to ``at + width``, a literal."""
@@ -47,24 +66,18 @@ def add_strip(typing_context, out, base, at, matrix, index, values, count, width
         def pointer(base, offset, kind):
             return builder.bitcast(builder.gep(builder.bitcast(base, byte.as_pointer()), [offset]), kind.as_pointer())
 
-        def vectors(base, offset):
-            offset = builder.add(offset, builder.mul(column, word(size)))
-            return [pointer(base, builder.add(offset, word(size * LANES * v)), vector) for v in range(n_vectors)]
-
         def add_row(k, sums):
             """sums += values[i] matrix[i] for i = index[k]"""
             row = builder.load(pointer(rows.data, builder.mul(k, builder.extract_value(rows.strides, 0)), ir.IntType(32)))
             row = builder.sext(row, word)
             weight = builder.load(pointer(weights.data, builder.mul(row, builder.extract_value(weights.strides, 0)), number))
-            single = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, ir.IntType(32)(0))
-            weight = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
-            offset = builder.mul(row, builder.extract_value(source.strides, 0))
-            for held, entries in zip(sums, vectors(source.data, offset), strict=True):
+            weight = broadcast(builder, weight)
+            for held, entries in zip(sums, vectors(context, builder, source, matrix, row, column, n_vectors), strict=True):
                 product = builder.fmul(weight, builder.load(entries, align=size), flags=("contract",))
                 builder.store(builder.fadd(builder.load(held), product, flags=("contract",)), held)
 
         sums = [[cgutils.alloca_once(builder, vector) for _ in range(n_vectors)] for _ in range(n_rows)]
-        for v, entries in enumerate(vectors(start.data, word(0))):
+        for v, entries in enumerate(vectors(context, builder, start, base, None, column, n_vectors)):
             for r in range(n_rows):
                 builder.store(ir.Constant(vector, None) if r else builder.load(entries, align=size), sums[r][v])
         whole = builder.sub(n_terms, builder.srem(n_terms, word(n_rows)))
@@ -73,7 +86,7 @@ def add_strip(typing_context, out, base, at, matrix, index, values, count, width
                 add_row(builder.add(k, word(r)), sums[r])
         with cgutils.for_range_slice(builder, whole, n_terms, word(1)) as (k, _):
             add_row(k, sums[0])
-        for v, entries in enumerate(vectors(target.data, word(0))):
+        for v, entries in enumerate(vectors(context, builder, target, out, None, column, n_vectors)):
             total = builder.load(sums[0][v])
             for row in sums[1:]:
                 total = builder.fadd(total, builder.load(row[v]))
@@ -107,18 +120,6 @@ def add_strips(out, base, matrix, index, values, count):
         add_strip(out, base, at, matrix, index, values, count, 16)
 
 
-def _vectors(context, builder, array, kind, row, at, n_vectors):
-    """Pointers to array[row, at : at + 16 n_vectors], as vectors; those of array[at : at + 16 n_vectors] for row None."""
-    number, word, byte = context.get_value_type(kind.dtype), ir.IntType(64), ir.IntType(8)
-    size, vector = context.get_abi_sizeof(number), ir.VectorType(number, LANES)
-    offset = builder.mul(at, word(size))
-    if row is not None:
-        offset = builder.add(offset, builder.mul(row, builder.extract_value(array.strides, 0)))
-    start = builder.gep(builder.bitcast(array.data, byte.as_pointer()), [offset])
-    parts = (builder.gep(start, [word(size * LANES * v)]) for v in range(n_vectors))
-    return [builder.bitcast(part, vector.as_pointer()) for part in parts]
-
-
 @intrinsic(prefer_literal=True)
 def add_outer_strip(typing_context, matrix, at, index, values, factor, count, row, width):
     """matrix[i] += factor values[i] row for i in index[:count], from column ``at`` to ``at + width``, a literal: ``row`` stays in registers."""
@@ -127,21 +128,19 @@ def add_outer_strip(typing_context, matrix, at, index, values, factor, count, ro
     n_vectors = width.literal_value // LANES
 
     def codegen(context, builder, signature, arguments):
-        number, word = context.get_value_type(matrix.dtype), ir.IntType(64)
-        size, vector = context.get_abi_sizeof(number), ir.VectorType(number, LANES)
+        word, size = ir.IntType(64), context.get_abi_sizeof(context.get_value_type(matrix.dtype))
         column, n_terms = arguments[1], arguments[5]
         scale = context.cast(builder, arguments[4], factor, matrix.dtype)
         target, rows, weights, right = (
             context.make_array(kind)(context, builder, arguments[k])
             for k, kind in ((0, matrix), (2, index), (3, values), (6, row))
         )
-        held = [builder.load(part, align=size) for part in _vectors(context, builder, right, row, None, column, n_vectors)]
+        held = [builder.load(part, align=size) for part in vectors(context, builder, right, row, None, column, n_vectors)]
         with cgutils.for_range(builder, n_terms) as loop:
             i = builder.zext(builder.load(builder.gep(rows.data, [loop.index])), word)
             weight = builder.fmul(scale, builder.load(builder.gep(weights.data, [i])))
-            single = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, ir.IntType(32)(0))
-            weight = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
-            for entries, part in zip(held, _vectors(context, builder, target, matrix, i, column, n_vectors), strict=True):
+            weight = broadcast(builder, weight)
+            for entries, part in zip(held, vectors(context, builder, target, matrix, i, column, n_vectors), strict=True):
                 product = builder.fmul(weight, entries, flags=("contract",))
                 builder.store(builder.fadd(builder.load(part, align=size), product, flags=("contract",)), part, align=size)
         return context.get_dummy_value()
@@ -167,11 +166,11 @@ def dot_strip(typing_context, out, base, factor, matrix, at, index, count, row, 
         )
         kind = ir.FunctionType(number, [number, vector])
         add_up = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f{8 * size}")
-        held = [builder.load(part, align=size) for part in _vectors(context, builder, right, row, None, column, n_vectors)]
+        held = [builder.load(part, align=size) for part in vectors(context, builder, right, row, None, column, n_vectors)]
         with cgutils.for_range(builder, n_terms) as loop:
             i = builder.zext(builder.load(builder.gep(rows.data, [loop.index])), word)
             total = ir.Constant(vector, None)
-            for entries, part in zip(held, _vectors(context, builder, left, matrix, i, column, n_vectors), strict=True):
+            for entries, part in zip(held, vectors(context, builder, left, matrix, i, column, n_vectors), strict=True):
                 product = builder.fmul(builder.load(part, align=size), entries, flags=("contract",))
                 total = builder.fadd(total, product, flags=("contract",))
             product = builder.fmul(scale, builder.call(add_up, [ir.Constant(number, 0.0), total], fastmath=("reassoc",)))

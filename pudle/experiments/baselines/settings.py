@@ -7,19 +7,15 @@ from pydantic import Field, model_validator
 from pudle import methods
 from pudle.errors import PudleError, one_of
 from pudle.experiments._shared import plugin_grid
-from pudle.experiments._shared.section import Section, Signs
+from pudle.experiments._shared.section import SparseProblem
 from pudle.experiments.baselines.grid import methods_at
-from pudle.harness.settings import Count, Misfit, Name, NonNegative, Null, Positive, Several, within
+from pudle.harness.settings import Count, Misfit, Name, NonNegative, Null, Positive, Several
 
 
-class Settings(Section):
+class Settings(SparseProblem):
     """The section ``experiments.baselines`` of the configuration."""
 
-    n_samples: Count = Field(description="Samples n.")
-    n_features: Annotated[int, within(2)] = Field(description="Features m of a sample.")
-    n_atoms: Count = Field(description="Atoms p.")
     sparsity: Several[Count] = Field(description="Non-zeros s of each true code; a cell each.")
-    signs: Signs = Field(description="One random sign per sample (as published) or per non-zero (as the theory assumes).")
     init_noise: NonNegative = Field(description="δ. The initial dictionary is normalise(D* + δ N(0, 1)).")
     batch: Count = Field(description="Samples of an update.")
     epochs: Count = Field(description="Passes over the samples.")
@@ -42,8 +38,6 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def fits(self) -> Self:
-        if max(self.sparsity) > self.n_atoms:
-            raise Misfit("a code cannot have more non-zeros than atoms", ["sparsity"], ["n_atoms"])
         if self.batch > self.n_samples:
             raise Misfit("there are not enough samples for one batch", ["batch"], ["n_samples"])
         plugin_grid.check(methods.REGISTRY, self.methods, ["methods"])
