@@ -5,7 +5,7 @@
 SPAMS is measured where it can be imported (pip install spams-bin). The objective is mean ½‖x − Dz‖² + λ‖z‖₁ at the lasso's own codes, of
 1 000 of the samples or a few more, whatever loss a model descends on. All begin at the same atoms, take batches of 256 samples in an
 order of their own, and have their defaults otherwise. They take turns, the one next that has spent least, so that other work on the
-machine slows all alike. Seconds are those of learning, without what is compiled or loaded once. SPAMS begins anew for each point of its
+machine slows all alike. Seconds are those of learning, without what is compiled or loaded once. SPAMS starts again for each point of its
 curve, with 1, 2, 3, 4, 6, 8, … iterations. The data are scikit-learn's digits, centred; 20 000 patches of 8 x 8 pixels of scikit-image's
 camera without their means, in units of their standard deviation; and synthetic samples, with the distance of the dictionary from the true
 one. The table goes to benchmarks/out/learning.csv, with seconds by the clock and of processors, and the curves to learning.png.
@@ -78,7 +78,7 @@ def _drawn(x: np.ndarray, lam: float, n_atoms: int) -> Problem:
 
 
 def learners(problem: Problem, threads: int) -> dict[str, Iterator[Callable[[], tuple[np.ndarray, bool]]]]:
-    """Of each model, what to call next: it learns, and returns its atoms, and whether it has begun anew."""
+    """Of each model, what to call next: it learns, and returns its atoms, and whether it started again."""
     x, lam, start, _ = problem
     ours = {
         name: pudle.UnrolledDictionaryLearning(
@@ -113,9 +113,9 @@ def curves(problem: Problem, seconds: float, threads: int, clock: str) -> pd.Dat
         name = min(calls, key=used.get)
         call = next(calls[name])
         before = {kind: now() for kind, now in CLOCKS.items()}
-        atoms, anew = call()
+        atoms, restarted = call()
         passed = {kind: now() - before[kind] for kind, now in CLOCKS.items()}
-        spent[name] = passed if anew else {kind: spent[name][kind] + passed[kind] for kind in CLOCKS}
+        spent[name] = passed if restarted else {kind: spent[name][kind] + passed[kind] for kind in CLOCKS}
         used[name] += passed[clock]
         here = spent[name][clock]
         if here >= min(due[name], seconds):

@@ -1,4 +1,4 @@
-"""Wrong gradients and spoiled data make claims fail; and the statistics behind the verdicts."""
+"""Wrong gradients and corrupted data make claims fail; and the statistics behind the verdicts."""
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,10 @@ CONTROLS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "control"), CONTROLS)
-def test_a_control_contradicts_its_claims_and_only_because_it_is_spoiled(experiment, control):
+def test_a_control_contradicts_its_claims_and_only_because_it_is_corrupted(experiment, control):
     claims = experiments.get(experiment).claims
     assert {row["verdict"] for row in verdicts(control, claims)} == {"CONTRADICTED"}
-    assert "CONTRADICTED" not in {row["verdict"] for row in verdicts(control, claims, spoil=False)}
+    assert "CONTRADICTED" not in {row["verdict"] for row in verdicts(control, claims, corrupt=False)}
 
 
 def test_unrolling_claims_hold_for_the_right_gradients():
@@ -56,11 +56,11 @@ def test_a_control_that_lets_its_claim_stand_is_an_error():
     blind = Control(
         id="blind",
         claims=("codes-converge",),
-        statement="Nothing is spoiled.",
+        statement="Nothing is corrupted.",
         rows=experiments.controls("unrolling")[0].rows,
     )
-    table = pd.DataFrame(verdicts(blind, UNROLLING, spoil=False))
-    with pytest.raises(PudleError, match=r"codes-converge is SUPPORTED with blind \(Nothing is spoiled"):
+    table = pd.DataFrame(verdicts(blind, UNROLLING, corrupt=False))
+    with pytest.raises(PudleError, match=r"codes-converge is SUPPORTED with blind \(Nothing is corrupted"):
         refuse_blind("unrolling", table)
 
 

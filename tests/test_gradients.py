@@ -229,8 +229,8 @@ def test_what_a_call_leaves_in_memory_does_not_matter(lifted):
     x, D = _problem(n=30, m=50, p=100, s=3)
     unrolling = Unrolling(lam=0.2, step=0.2, n_layers=50)
     before, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
-    for spoiled in (x * float("nan"), x * float("inf"), x * 1e30):
-        gradient_in_closed_form(spoiled, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
+    for corrupted in (x * float("nan"), x * float("inf"), x * 1e30):
+        gradient_in_closed_form(corrupted, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
         after, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
         assert after.gradient.equal(before.gradient) and after.codes.equal(before.codes)
 

@@ -361,5 +361,5 @@ def test_two_cheap_cells_of_the_reference_come_out_again(tmp_path):
     for one in Run(root).cells:
         if f"{one.experiment}/{one.id}" in kept.kept:
             kept.offer(one).write(one.folder(root))
-    found, told = rerun.rerun(root, 2, seed=0, budget=float(os.environ.get("PUDLE_RERUN_SECONDS", "60")))
-    assert not found, (found, told)
+    found, lines = rerun.rerun(root, 2, seed=0, budget=float(os.environ.get("PUDLE_RERUN_SECONDS", "60")))
+    assert not found, (found, lines)

@@ -28,19 +28,19 @@ class Control:
     rows: Callable[[bool], pd.DataFrame]
 
 
-def measure(run: Callable, cells: Iterable[Mapping], seeds: Sequence[int], varies: Sequence[str], **spoiled) -> pd.DataFrame:
-    """Rows of ``cells`` (settings) from ``run(settings, seeds, record, **spoiled)``, with varying settings as columns."""
+def measure(run: Callable, cells: Iterable[Mapping], seeds: Sequence[int], varies: Sequence[str], **corrupted) -> pd.DataFrame:
+    """Rows of ``cells`` (settings) from ``run(settings, seeds, record, **corrupted)``, with varying settings as columns."""
     frames = []
     for settings in cells:
         record = Record()
-        run(settings, seeds, record, **spoiled)
+        run(settings, seeds, record, **corrupted)
         frames.append(record.rows().assign(**{key: settings.get(key, "") for key in varies}))
     return pd.concat(frames, ignore_index=True)
 
 
-def verdicts(control: Control, claims: Iterable[Claim], *, spoil: bool = True) -> list[dict]:
-    """A row (control, claim, verdict, effect, threshold, works, spoiled) for each claim of ``control``."""
-    rows = control.rows(spoil)
+def verdicts(control: Control, claims: Iterable[Claim], *, corrupt: bool = True) -> list[dict]:
+    """A row (control, claim, verdict, effect, threshold, works, corrupted) for each claim of ``control``."""
+    rows = control.rows(corrupt)
     judged = {claim.id: claim.judge(rows) for claim in claims if claim.id in control.claims}
     return [
         {
@@ -50,7 +50,7 @@ def verdicts(control: Control, claims: Iterable[Claim], *, spoil: bool = True) -
             "effect": judged[name]["effect"],
             "threshold": judged[name]["threshold"],
             "works": judged[name]["verdict"] == "CONTRADICTED",
-            "spoiled": control.statement,
+            "corrupted": control.statement,
         }
         for name in control.claims
     ]
@@ -60,7 +60,7 @@ def refuse_blind(experiment: str, table: pd.DataFrame) -> None:
     """Raise :class:`PudleError` if a control did not contradict its claim."""
     blind = table[~table.works]
     if len(blind):
-        failures = "; ".join(f"{row.claim} is {row.verdict} with {row.control} ({row.spoiled})" for row in blind.itertuples())
+        failures = "; ".join(f"{row.claim} is {row.verdict} with {row.control} ({row.corrupted})" for row in blind.itertuples())
         raise PudleError(
             f"{experiment}: these negative controls do not contradict their claims, whose tests therefore have no power: {failures}"
         )

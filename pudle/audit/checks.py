@@ -70,14 +70,14 @@ def _manifest(run: Run, reported: set[str]) -> Iterator[Finding]:
         yield Finding(MANIFEST, "manifest", "is missing")
         return
     try:
-        anew = manifest.text(run, manifest.hashes(run.root, run.files))
+        made = manifest.text(run, manifest.hashes(run.root, run.files))
     except Exception as error:  # whatever edited cells break
         yield Finding(MANIFEST, "manifest", f"cannot be written again: {type(error).__name__}: {error}")
         return
-    if anew.encode() == (run.root / MANIFEST).read_bytes():
+    if made.encode() == (run.root / MANIFEST).read_bytes():
         return
     kept = manifest.entries(run.root)
-    right = {entity["@id"]: entity for entity in json.loads(anew)["@graph"]}
+    right = {entity["@id"]: entity for entity in json.loads(made)["@graph"]}
     names = [name for name in sorted({*right, *kept}, key=str) if right.get(name) != kept.get(name) and name not in reported]
     for name in names[:LIMIT]:
         entity, old = right.get(name), kept.get(name)

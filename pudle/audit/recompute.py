@@ -170,9 +170,9 @@ def _figures(run: Run, experiment: str) -> Iterator[Finding]:
         name = f"figures/{experiment}/{figure.name}.csv"
         _, plotted = style.draw(figure, results)
         pyplot.close("all")
-        anew = plotted.to_csv(index=False)
-        if anew.encode() != (run.root / name).read_bytes():
-            yield from differences(name, "figure", read_text(anew), read(run.root / name))
+        made = plotted.to_csv(index=False)
+        if made.encode() != (run.root / name).read_bytes():
+            yield from differences(name, "figure", read_text(made), read(run.root / name))
     captions = style.captions(drawn, run.scale, results.stamp)
     yield from _same(run, f"figures/{experiment}/captions.md", "figure", captions)
 
@@ -184,7 +184,7 @@ def _controls(run: Run, experiment: str) -> Iterator[Finding]:
     claims = {claim.id: claim for claim in experiments.get(experiment).claims}
     planned = [(control.id, claim, claims[claim].side, control.statement)
                for control in experiments.controls(experiment) for claim in control.claims]  # fmt: skip
-    if list(table[["control", "claim", "threshold", "spoiled"]].itertuples(index=False, name=None)) != planned:
+    if list(table[["control", "claim", "threshold", "corrupted"]].itertuples(index=False, name=None)) != planned:
         yield Finding(name, "controls", "does not list the controls of this experiment's claims")
     for row in table.itertuples():
         side, threshold = row.threshold.split()
@@ -305,8 +305,8 @@ def _holm(p: Sequence[float]) -> list[float]:
 
 
 def _published(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> Iterator[Finding]:
-    anew = published.compare(rows, run.scale, whole).to_csv(index=False)
-    yield from differences("published.csv", "published", read_text(anew), read(run.root / "published.csv"), ["id"])
+    made = published.compare(rows, run.scale, whole).to_csv(index=False)
+    yield from differences("published.csv", "published", read_text(made), read(run.root / "published.csv"), ["id"])
     table = pd.read_csv(
         run.root / "published.csv", keep_default_na=False, na_values=dict.fromkeys(("ours", "low", "high", "ratio"), "")
     )

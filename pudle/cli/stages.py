@@ -150,10 +150,10 @@ def controls(experiment: str, root: Path):
 
     _limit_threads(1)
     controlled = list(filter(experiments.has_controls, experiments.EXPERIMENTS))
-    spoiled = experiments.controls(one_of(experiment, controlled, "experiment with negative controls"))
+    chosen = experiments.controls(one_of(experiment, controlled, "experiment with negative controls"))
     judged = experiments.get(experiment).claims
     table = pd.DataFrame(
-        [row for control in _progress(spoiled, f"controls of {experiment}") for row in verdicts(control, judged)]
+        [row for control in _progress(chosen, f"controls of {experiment}") for row in verdicts(control, judged)]
     )
     click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
     refuse_blind(experiment, table)

@@ -23,7 +23,7 @@ def keeps_code() -> bool:
 def forget_stale_code(loops, *modules):
     """Remove the compiled loops of ``modules`` where they are older than the source of any of these; ``loops`` is one of them.
 
-    numba compiles a function anew when its own file changes, but not when that of a function which it calls does. Where nothing is
+    numba compiles a function again when its own file changes, but not when that of a function which it calls does. Where nothing is
     kept, nothing is removed; a folder that cannot be written to is left as it is, with a warning.
     """
     if loops.stats.cache_path is None:

@@ -277,7 +277,7 @@ def run_image_network(images, targets, network, unrolling, *, stride, stop, pena
 
 def pull_back_image_layers(images, filters, unrolling, given, *, stride, of_arrays, of_images):
     """What z̄_T = ``given`` (n, p, h', w') becomes: the part of the derivative in D (p, 1, k, k) from its places as D, and that from those as
-    Dᵀ; Σ_t ν^t θ̄_t (p,); and x̄ (n, 1, h, w), None where it is not wanted. Of the others what is not wanted is 0.
+    Dᵀ; Σ_t ν^t θ̄_t (p,); and x̄ (n, 1, h, w), None unless it is wanted. Other derivatives are 0 unless they are wanted.
     """
     problem, _ = _problem(
         images, (*[filters] * 3, None), unrolling, stride, given=True, of_arrays=of_arrays, of_images=of_images

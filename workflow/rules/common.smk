@@ -120,13 +120,13 @@ def why_stale(name):
     return stale.reason(chosen, folder_of(chosen), experiments.fingerprint(chosen), config["device"], differing)
 
 
-# The kept configuration is to be written anew. Snakemake 9 does not look for the reasons that a job has itself where an input of it is
-# made anew, be it `ancient`. So where it is, `ancient` is for what needs nothing; the others run.
+# The kept configuration is to be written again. Snakemake 9 does not look for the reasons that a job has itself where an input of it is
+# made again, be it `ancient`. So where it is, `ancient` is for what needs nothing; the others run.
 CHANGED = workflow.is_main_process and not files.holds(f"{ROOT}/config.json", CONFIGURATION)
 
 
 def configuration(again=True):
-    """The kept configuration as an input, which makes a job run if it is written anew, and the job is to run ``again`` then."""
+    """The kept configuration as an input, which makes a job run if it is written again, and the job is to run ``again`` then."""
     return f"{ROOT}/config.json" if CHANGED and again else ancient(f"{ROOT}/config.json")
 
 
@@ -140,7 +140,7 @@ def kept_configuration():
 
 
 def concerns(experiment):
-    """Whether the configuration is written anew with a difference in what concerns an experiment."""
+    """Whether the configuration is written again with a difference in what concerns an experiment."""
     parts = (
         {**each, "experiments": (each.get("experiments") or {}).get(experiment)} for each in (kept_configuration(), config)
     )

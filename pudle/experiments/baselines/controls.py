@@ -32,24 +32,24 @@ def _rows(n_batches: int, methods: dict, **changes) -> pd.DataFrame:
     return measure(run, plan(sizes | changes | {"methods": methods}), range(3), VARIES)
 
 
-def _gone_at_once(spoil: bool) -> pd.DataFrame:
+def _gone_at_once(corrupt: bool) -> pd.DataFrame:
     chosen = {name: METHODS[name] for name in ("pudle-ae-ls", "pudle-ae-ls-decay")}
-    spoiled = {"pudle-ae-ls-decay": METHODS["pudle-ae-ls-decay"] | {"decay_every": 1, "decay_drop": 0.5}} if spoil else {}
-    return _rows(160, chosen | spoiled)
+    corrupted = {"pudle-ae-ls-decay": METHODS["pudle-ae-ls-decay"] | {"decay_every": 1, "decay_drop": 0.5}} if corrupt else {}
+    return _rows(160, chosen | corrupted)
 
 
-def _without_codes(spoil: bool) -> pd.DataFrame:
-    spoiled = {"pudle-ae-ls-ht": METHODS["pudle-ae-ls-ht"] | {"threshold": 100.0}} if spoil else {}
-    return _rows(40, METHODS | spoiled)
+def _without_codes(corrupt: bool) -> pd.DataFrame:
+    corrupted = {"pudle-ae-ls-ht": METHODS["pudle-ae-ls-ht"] | {"threshold": 100.0}} if corrupt else {}
+    return _rows(40, METHODS | corrupted)
 
 
-def _unbiased(spoil: bool) -> pd.DataFrame:
-    spoiled = METHODS["pudle-ae-ls-ht"] | {"method": "pudle-ae-ls-ht"}
-    return _rows(80, {"pudle-ae-ls": spoiled if spoil else METHODS["pudle-ae-ls"]})
+def _unbiased(corrupt: bool) -> pd.DataFrame:
+    corrupted = METHODS["pudle-ae-ls-ht"] | {"method": "pudle-ae-ls-ht"}
+    return _rows(80, {"pudle-ae-ls": corrupted if corrupt else METHODS["pudle-ae-ls"]})
 
 
-def _still(spoil: bool) -> pd.DataFrame:
-    return _rows(80, {"pudle-ae-ls": METHODS["pudle-ae-ls"] | ({"learning_rate": 1e-9} if spoil else {})})
+def _still(corrupt: bool) -> pd.DataFrame:
+    return _rows(80, {"pudle-ae-ls": METHODS["pudle-ae-ls"] | ({"learning_rate": 1e-9} if corrupt else {})})
 
 
 CONTROLS = (

@@ -31,9 +31,9 @@ CODES = SETTINGS | {"n_features": 64, "n_atoms": 64, "lams": [0.2, 0.3, 0.4]}
 FORWARD = ("fixed", "decayed", "hard")
 
 
-def _codes(spoil: bool) -> pd.DataFrame:
+def _codes(corrupt: bool) -> pd.DataFrame:
     cells = [CODES | {"forward": forward, "learner": "codes"} for forward in FORWARD]
-    return measure(run, cells, range(3), VARIES, encoder=_shuffled if spoil else encode)
+    return measure(run, cells, range(3), VARIES, encoder=_shuffled if corrupt else encode)
 
 
 def _shuffled(*arguments, **options):
@@ -46,9 +46,9 @@ def _floors(gradient: Callable = unrolled_gradient, **changes) -> pd.DataFrame:
     return measure(run, cells, range(3), VARIES, gradient=gradient)
 
 
-def _reversed(spoil: bool) -> pd.DataFrame:
+def _reversed(corrupt: bool) -> pd.DataFrame:
     rows = _floors()
-    return rows.assign(lam=rows.lam.map(dict(zip(SETTINGS["lams"], SETTINGS["lams"][::-1], strict=True)))) if spoil else rows
+    return rows.assign(lam=rows.lam.map(dict(zip(SETTINGS["lams"], SETTINGS["lams"][::-1], strict=True)))) if corrupt else rows
 
 
 CONTROLS = (
@@ -65,7 +65,7 @@ CONTROLS = (
         id="no-learning",
         claims=("floor-falls-decayed",),
         statement="The learning rate is zero.",
-        rows=lambda spoil: _floors(learning_rate=0, updates=1) if spoil else _floors(),
+        rows=lambda corrupt: _floors(learning_rate=0, updates=1) if corrupt else _floors(),
     ),
     Control(
         id="lambdas-swapped",
@@ -77,12 +77,12 @@ CONTROLS = (
         id="decay-at-once",
         claims=("floor-falls-decayed-every-lambda",),
         statement="λ falls to a tenth from each layer to the next: codes are those of least squares.",
-        rows=lambda spoil: _floors(**{"decay": 0.1} if spoil else {}),
+        rows=lambda corrupt: _floors(**{"decay": 0.1} if corrupt else {}),
     ),
     Control(
         id="wrong-sign-ae-ls",
         claims=("floor-lower-ae-ls",),
         statement="ae-ls has the wrong sign.",
-        rows=lambda spoil: _floors(wrong_sign(unrolled_gradient, "ae-ls") if spoil else unrolled_gradient),
+        rows=lambda corrupt: _floors(wrong_sign(unrolled_gradient, "ae-ls") if corrupt else unrolled_gradient),
     ),
 )

@@ -44,25 +44,25 @@ def _ae_ls() -> pd.DataFrame:
     return _measure([SETTINGS | WATCHED | {"estimator": "ae-ls"}])
 
 
-def _orderings(spoil: bool) -> pd.DataFrame:
+def _orderings(corrupt: bool) -> pd.DataFrame:
     cells = [SETTINGS | noise | {"estimator": estimator} for noise in NOISES for estimator in ("dec", "ae-ls")]
-    return _measure(cells, wrong_sign(network_gradient, "ae-ls") if spoil else network_gradient)
+    return _measure(cells, wrong_sign(network_gradient, "ae-ls") if corrupt else network_gradient)
 
 
-def _thresholds(spoil: bool) -> pd.DataFrame:
-    hard = _measure([HARD | {"estimator": "ae-ls"}], wrong_sign(network_gradient, "ae-ls") if spoil else network_gradient)
+def _thresholds(corrupt: bool) -> pd.DataFrame:
+    hard = _measure([HARD | {"estimator": "ae-ls"}], wrong_sign(network_gradient, "ae-ls") if corrupt else network_gradient)
     return pd.concat([_ae_ls(), hard], ignore_index=True)
 
 
-def _lams(spoil: bool) -> pd.DataFrame:
+def _lams(corrupt: bool) -> pd.DataFrame:
     """After so few updates a small λ is best."""
-    lams = (2.0, 4.0, 8.0) if spoil else (0.001, 0.02, 8.0)
+    lams = (2.0, 4.0, 8.0) if corrupt else (0.001, 0.02, 8.0)
     return _measure(SETTINGS | {"estimator": "ae-ls", "lam": lam} for lam in lams)
 
 
-def _ae_lasso(spoil: bool) -> pd.DataFrame:
+def _ae_lasso(corrupt: bool) -> pd.DataFrame:
     cell = SETTINGS | WATCHED | {"estimator": "ae-lasso"}
-    ae_lasso = _measure([cell], _renamed(network_gradient) if spoil else network_gradient)
+    ae_lasso = _measure([cell], _renamed(network_gradient) if corrupt else network_gradient)
     return pd.concat([_ae_ls(), ae_lasso], ignore_index=True)
 
 

@@ -3,7 +3,8 @@
 from pudle.analysis.claim import Claim, NotRun, final
 
 _UNCONTROLLED = (
-    "its bar is a number on BSD68 that only a long training reaches: any run of a control's size would miss it, spoiled or not"
+    "its threshold is a number on BSD68 that only a long training reaches: any run of the size of a control would miss it, "
+    "corrupted or not"
 )
 
 

@@ -49,12 +49,12 @@ CONTROLS = (
         id="sparsities-swapped",
         claims=("basin-shrinks",),
         statement=f"Samples have {FEW} non-zeros where the cell says {MANY}, and {MANY} where it says {FEW}.",
-        rows=lambda spoil: measure(run, plan(BASIN), range(3), VARIES, make=_swapped if spoil else make_sparse_data),
+        rows=lambda corrupt: measure(run, plan(BASIN), range(3), VARIES, make=_swapped if corrupt else make_sparse_data),
     ),
     Control(
         id="another-truth",
         claims=("arora-lands-near", "arora-lands-near-every-atom", "arora-then-converges"),
         statement="Distances are to a dictionary that has not made the samples.",
-        rows=lambda spoil: measure(run, plan(PAIRS), range(3), VARIES, make=_another_truth if spoil else make_sparse_data),
+        rows=lambda corrupt: measure(run, plan(PAIRS), range(3), VARIES, make=_another_truth if corrupt else make_sparse_data),
     ),
 )

@@ -145,7 +145,7 @@ CLAIMS = (
         why="most is more than half; a few per cent are five",
         rows="mass of raw codes, smallest T",
         figure="beta_histogram",
-        uncontrolled="it does not hold with nothing spoiled, and shuffled codes change little; it held at no size that was tried",
+        uncontrolled="it does not hold in the uncorrupted experiment, and shuffled codes change little; it held at no size that was tried",
     ),
     Claim(
         id="top-contributors-matter",

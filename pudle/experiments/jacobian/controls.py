@@ -27,46 +27,46 @@ CONTROLS = (
         id="wrong-sign",
         claims=("jacobian-converges-after-settling",),
         statement="The lasso's Jacobian has the wrong sign.",
-        rows=lambda spoil: measure(
+        rows=lambda corrupt: measure(
             run,
             plan(SETTINGS),
             range(3),
             VARIES,
-            target=(lambda *sample: -theory.lasso_jacobian(*sample)) if spoil else theory.lasso_jacobian,
+            target=(lambda *sample: -theory.lasso_jacobian(*sample)) if corrupt else theory.lasso_jacobian,
         ),
     ),
     Control(
         id="wrong-sign-rate",
         claims=("jacobian-rate-as-predicted",),
         statement="The lasso's Jacobian has the wrong sign; few layers, so that the rate can be seen.",
-        rows=lambda spoil: measure(
+        rows=lambda corrupt: measure(
             run,
             plan(SETTINGS | {"n_layers": 120}),
             range(6),
             VARIES,
-            target=(lambda *sample: -theory.lasso_jacobian(*sample)) if spoil else theory.lasso_jacobian,
+            target=(lambda *sample: -theory.lasso_jacobian(*sample)) if corrupt else theory.lasso_jacobian,
         ),
     ),
     Control(
         id="rate-of-twice-the-step",
         claims=("code-rate-as-predicted",),
         statement="The rate is predicted for twice the step that the layers take.",
-        rows=lambda spoil: measure(
-            run, plan(SETTINGS | {"n_layers": 120}), range(6), VARIES, rate_of=_hasty if spoil else theory.contraction_rate
+        rows=lambda corrupt: measure(
+            run, plan(SETTINGS | {"n_layers": 120}), range(6), VARIES, rate_of=_hasty if corrupt else theory.contraction_rate
         ),
     ),
     Control(
         id="truncated-to-all-layers",
         claims=("truncated-jacobian-stays-off",),
         statement="Back-propagation is truncated to all layers, which is not at all.",
-        rows=lambda spoil: measure(
-            run, plan(SETTINGS | {"truncations": [SETTINGS["n_layers"]]} if spoil else SETTINGS), range(3), VARIES
+        rows=lambda corrupt: measure(
+            run, plan(SETTINGS | {"truncations": [SETTINGS["n_layers"]]} if corrupt else SETTINGS), range(3), VARIES
         ),
     ),
     Control(
         id="settled-at-the-end",
         claims=("jacobian-not-before",),
         statement="Supports are taken to settle at the last layer.",
-        rows=lambda spoil: measure(run, plan(SETTINGS), range(3), VARIES, settled=SETTINGS["n_layers"] if spoil else None),
+        rows=lambda corrupt: measure(run, plan(SETTINGS), range(3), VARIES, settled=SETTINGS["n_layers"] if corrupt else None),
     ),
 )

@@ -42,18 +42,18 @@ CONTROLS = (
         id="wrong-sign-ae-ls",
         claims=("order-ae-ls-ae-lasso", "ae-ls-best"),
         statement="ae-ls has the wrong sign.",
-        rows=lambda spoil: _rows(25, 100, wrong=[(25, "ae-ls"), (100, "ae-ls")] if spoil else []),
+        rows=lambda corrupt: _rows(25, 100, wrong=[(25, "ae-ls"), (100, "ae-ls")] if corrupt else []),
     ),
     Control(
         id="wrong-sign-ae-lasso",
         claims=("order-ae-lasso-dec",),
         statement="ae-lasso has the wrong sign at T = 25.",
-        rows=lambda spoil: _rows(25, wrong=[(25, "ae-lasso")] if spoil else []),
+        rows=lambda corrupt: _rows(25, wrong=[(25, "ae-lasso")] if corrupt else []),
     ),
     Control(
         id="wrong-sign-deep",
         claims=tuple(f"more-layers-help-{name}" for name in ESTIMATORS),
         statement="All three gradients have the wrong sign at T = 100.",
-        rows=lambda spoil: _rows(25, 100, wrong=[(100, name) for name in ESTIMATORS] if spoil else []),
+        rows=lambda corrupt: _rows(25, 100, wrong=[(100, name) for name in ESTIMATORS] if corrupt else []),
     ),
 )

@@ -50,6 +50,6 @@ CONTROLS = (
         id="wrong-sign",
         claims=tuple(claim.id for claim in CLAIMS),
         statement="ae-lasso and ae-ls have the wrong sign.",
-        rows=lambda spoil: measure(run, plan(SETTINGS), range(3), VARIES, create=_wrong_sign if spoil else methods.create),
+        rows=lambda corrupt: measure(run, plan(SETTINGS), range(3), VARIES, create=_wrong_sign if corrupt else methods.create),
     ),
 )

@@ -77,7 +77,7 @@ CLAIMS = (
         why="bounded as above",
         rows="norm of truncated ae-ls, soft, no acceleration, all T and steps where that of ae-ls is above 100",
         figure="stability",
-        uncontrolled="it does not hold with nothing spoiled, at no size: where soft ISTA's gradient explodes, its codes do too",
+        uncontrolled="it does not hold in the uncorrupted experiment, at any size: where soft ISTA's gradient explodes, its codes do too",
     ),
     Claim(
         id="trainings-converge-below-the-bound",

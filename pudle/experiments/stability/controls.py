@@ -42,26 +42,28 @@ CONTROLS = (
         id="step-four-times-as-large",
         claims=("stable-below-the-bound",),
         statement="Layers have four times the step that they are said to have.",
-        rows=lambda spoil: measure(
-            run, plan(SETTINGS), range(3), VARIES, gradient=_larger_step if spoil else unrolled_gradient
+        rows=lambda corrupt: measure(
+            run, plan(SETTINGS), range(3), VARIES, gradient=_larger_step if corrupt else unrolled_gradient
         ),
     ),
     Control(
         id="wrong-sign-ae-ls",
         claims=("trainings-converge-below-the-bound",),
         statement="ae-ls has the wrong sign.",
-        rows=lambda spoil: measure(
+        rows=lambda corrupt: measure(
             run,
             plan(SETTINGS),
             range(3),
             VARIES,
-            gradient=wrong_sign(unrolled_gradient, "ae-ls") if spoil else unrolled_gradient,
+            gradient=wrong_sign(unrolled_gradient, "ae-ls") if corrupt else unrolled_gradient,
         ),
     ),
     Control(
         id="normalised-gradient",
         claims=("explodes-beyond-the-bound",),
         statement="Every gradient has norm 1.",
-        rows=lambda spoil: measure(run, plan(SETTINGS), range(3), VARIES, gradient=_normalised if spoil else unrolled_gradient),
+        rows=lambda corrupt: measure(
+            run, plan(SETTINGS), range(3), VARIES, gradient=_normalised if corrupt else unrolled_gradient
+        ),
     ),
 )

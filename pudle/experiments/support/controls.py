@@ -22,6 +22,6 @@ CONTROLS = (
         id="hidden-non-zeros",
         claims=("condition-implies-recovery", "condition-implies-preservation"),
         statement="Samples have eight times the non-zeros that theory is told.",
-        rows=lambda spoil: measure(run, plan(SETTINGS), range(3), VARIES, hidden=8 if spoil else 1),
+        rows=lambda corrupt: measure(run, plan(SETTINGS), range(3), VARIES, hidden=8 if corrupt else 1),
     ),
 )

@@ -26,8 +26,8 @@ SETTINGS = {
 
 
 @cache
-def _rows(spoiled_gradient: Callable | None = None, lam: float = SETTINGS["lam"]) -> pd.DataFrame:
-    gradient = spoiled_gradient(unrolled_gradient) if spoiled_gradient else unrolled_gradient
+def _rows(corrupted_gradient: Callable | None = None, lam: float = SETTINGS["lam"]) -> pd.DataFrame:
+    gradient = corrupted_gradient(unrolled_gradient) if corrupted_gradient else unrolled_gradient
     return measure(run, [SETTINGS | {"lam": lam}], range(3), (), gradient=gradient)
 
 
@@ -44,7 +44,7 @@ CONTROLS = (
         id="wrong-sign-dec",
         claims=("dec-converges-to-local",),
         statement="dec has the wrong sign.",
-        rows=lambda spoil: _rows(_wrong_dec if spoil else None),
+        rows=lambda corrupt: _rows(_wrong_dec if corrupt else None),
     ),
     Control(
         id="wrong-sign",
@@ -55,24 +55,24 @@ CONTROLS = (
             "ae-ls-closer-to-global",
         ),
         statement="ae-lasso and ae-ls have the wrong sign.",
-        rows=lambda spoil: _rows(_wrong_back_propagated if spoil else None),
+        rows=lambda corrupt: _rows(_wrong_back_propagated if corrupt else None),
     ),
     Control(
         id="shuffled-codes",
         claims=("codes-converge", "codes-converge-geometrically"),
         statement="Each sample has the codes of another.",
-        rows=lambda spoil: _rows(shuffled_codes if spoil else None),
+        rows=lambda corrupt: _rows(shuffled_codes if corrupt else None),
     ),
     Control(
         id="detached",
         claims=("ae-ls-stays-away-from-local",),
         statement="dec is taken for ae-ls, as if its codes had been detached.",
-        rows=lambda spoil: _rows(detached if spoil else None),
+        rows=lambda corrupt: _rows(detached if corrupt else None),
     ),
     Control(
         id="lambda-of-zero",
         claims=("ae-ls-stays-away-from-local",),
         statement="λ is zero, and ae-ls the same as ae-lasso.",
-        rows=lambda spoil: _rows(lam=0.0) if spoil else _rows(),
+        rows=lambda corrupt: _rows(lam=0.0) if corrupt else _rows(),
     ),
 )
