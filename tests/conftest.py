@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,9 @@ def smoke(checkout, tmp_path_factory) -> Workflow:
 def small_run(tmp_path_factory) -> Path:
     """A finished run of four cells; only to be read."""
     return make_small_run(tmp_path_factory.mktemp("small") / "small")
+
+
+@pytest.fixture
+def copy(small_run, tmp_path) -> Path:
+    """A run to tamper with."""
+    return shutil.copytree(small_run, tmp_path / "small")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +19,12 @@ from pudle.harness import files
 from pudle.harness.cells import Cell
 from pudle.harness.record import ENDINGS
 from pudle.harness.reference_files import (
+    NOT_RUN,
     RECORD,
     Kept,
+    as_seeds,
     as_text,
+    checked,
     commit,
     digits,
     joined,
@@ -31,9 +34,9 @@ from pudle.harness.reference_files import (
     smaller,
     zipped,
 )
+from pudle.harness.reference_readme import readme
 
 PLANNED, README, CELLS = "planned.json", "README.md", "cells"
-NOT_RUN = "not run"  # the status of a cell that was planned for the reference and is not there
 LARGEST, LARGEST_SUM = 1_000_000, 8_000_000  # bytes of one file, and of all
 _KEPT = ("cell.json", "rows.csv", "timings.csv", "arrays.npz")
 
@@ -217,7 +220,7 @@ class Reference:
         for folder, small in found:
             record = files.read_json(folder / "cell.json")
             name = f"{record['experiment']}/{record['id']}"
-            contents = _checked(folder, record)
+            contents = checked(folder, record)
             if self._is_there(name, record, contents["rows.csv"]):
                 lines.append(f"{name}: is there already")
                 continue
@@ -228,7 +231,7 @@ class Reference:
             new[path] = zipped({"cell.json": text.encode()} | contents)
             if len(new[path]) > LARGEST:
                 raise PudleError(f"{folder}: takes {len(new[path])} bytes in the reference, more than {LARGEST}")
-            lines.append(f"{name}: seeds {_seeds(record['seeds'])}, {record['status']}, {len(new[path])} bytes")
+            lines.append(f"{name}: seeds {as_seeds(record['seeds'])}, {record['status']}, {len(new[path])} bytes")
         stay = [path for path in self._paths() if path not in new]
         total = sum(path.stat().st_size for path in stay) + sum(map(len, new.values()))
         if total > LARGEST_SUM:
@@ -364,59 +367,4 @@ def remark(record: Mapping) -> str:
     """The seeds of a cell that were not run, for its line in a table; empty if all seeds were run."""
     if not was_run(record):
         return f"{NOT_RUN}: {record['taken_from'].get('reason', '')}"
-    return f"seeds {_seeds(record['not_run'])}: {NOT_RUN}" if record.get("not_run") else ""
-
-
-def readme(reference: Reference) -> str:
-    """A Markdown page that lists the runs in the reference and the missing cells."""
-    runs = [kept for name in sorted(reference.kept) for kept in reference.kept[name]]
-    left = list(reference.not_run())
-    planned = sum(map(len, reference.planned.values()))
-    untouched = sum(f"{experiment}/{cell}" not in reference.kept for experiment, cell, _ in left)
-    hours = sum(kept.record.get("seconds", 0) for kept in runs) / 3600
-    lines = [
-        "# Reference results",
-        "",
-        "Written by `pudle reference update` from the files beside it; do not edit. `docs/reference.md` says what they are for.",
-        "",
-        f"{planned} cells are planned. {planned - untouched} of them are here, {untouched} were not run, and "
-        f"{len(left) - untouched} more lack seeds. Computing took {hours:.1f} hours.",
-        "",
-    ]
-    notes = reference.folder / "notes.md"
-    if notes.exists():
-        lines += [notes.read_text(encoding="utf-8").strip(), ""]
-    experiments = sorted({*reference.planned, *(kept.record["experiment"] for kept in runs)})
-    for experiment in experiments:
-        lines += [f"## {experiment}", "", "| cell | status | seeds | seconds | commit | machine | torch | ended |"]
-        lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
-        for kept in (kept for kept in runs if kept.record["experiment"] == experiment):
-            record, made = kept.record, kept.record["provenance"]
-            machine = (
-                f"{made.get('processor')}, {made.get('device')}, {made.get('threads')} thread{'s' * (made.get('threads') != 1)}"
-            )
-            cells = [f"`{record['id']}`", record["status"], _seeds(record["seeds"]), f"{record.get('seconds', 0):.0f}"]
-            cells += [short(kept.commit), machine, str(made.get("packages", {}).get("torch")), record["ended"][:10]]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += [f"| `{cell}` | {NOT_RUN} | {_seeds(seeds)} | | | | | |" for of, cell, seeds in left if of == experiment]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))
-
-
-def _checked(folder: Path, record: Mapping) -> dict[str, bytes]:
-    """The files of a cell; raises :class:`PudleError` if one differs from what the cell wrote."""
-    contents = {}
-    for name, digest in record["outputs"].items():
-        try:
-            contents[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise PudleError(f"{folder / name}: cannot be read: {error.strerror}; nothing was added") from None
-        if hashlib.sha256(contents[name]).hexdigest() != digest:
-            raise PudleError(
-                f"{folder / name}: is not the file that the cell wrote, according to its cell.json; nothing was added"
-            )
-    return contents
+    return f"seeds {as_seeds(record['not_run'])}: {NOT_RUN}" if record.get("not_run") else ""

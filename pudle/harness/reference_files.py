@@ -18,6 +18,7 @@ from pathlib import Path
 from pudle.errors import PudleError
 from pudle.harness.record import KEYS
 
+NOT_RUN = "not run"  # the status of a cell that was planned for the reference and is missing there
 DATE = (1980, 1, 1, 0, 0, 0)  # the same run makes the same file
 RECORD = (
     "experiment",
@@ -139,3 +140,22 @@ def joined(parts: Sequence[tuple[bytes, tuple[int, ...], Kept]]) -> bytes:
 def of_seeds(content: bytes, seeds: Iterable[int]) -> list[dict[str, str]]:
     wanted = set(map(str, seeds))
     return [line for line in csv.DictReader(io.StringIO(content.decode())) if line["seed"] in wanted]
+
+
+def checked(folder: Path, record: Mapping) -> dict[str, bytes]:
+    """The files of a cell; raises :class:`PudleError` if one differs from what the cell wrote."""
+    contents = {}
+    for name, digest in record["outputs"].items():
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise PudleError(f"{folder / name}: cannot be read: {error.strerror}; nothing was added") from None
+        if hashlib.sha256(contents[name]).hexdigest() != digest:
+            raise PudleError(
+                f"{folder / name}: is not the file that the cell wrote, according to its cell.json; nothing was added"
+            )
+    return contents
+
+
+def as_seeds(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, seeds))
