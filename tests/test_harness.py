@@ -149,6 +149,40 @@ def test_a_figure_that_lacks_what_ended_early_is_a_sheet_that_says_so_and_a_faul
     pyplot.close(image)
 
 
+def test_a_figure_without_results_is_a_sheet_and_a_panel_without_results_says_so(tmp_path):
+    def results():
+        found = Results("toy", [], tmp_path)
+        found.rows = pd.DataFrame([(0, 0, "error", 1.0), (1, 1, "failed", 1.0)], columns=KEYS)
+        found.summary = found.summarise()
+        return found
+
+    def draw(plotted):
+        image, axes = style.panels(2)
+        axes[0].plot([0, 1], [0, 1])
+        axes[1].axhline(np.nan)
+        return image, plotted
+
+    table = pd.DataFrame({"x": [0, 1]})
+    image, plotted = style.draw(Figure("f", "Caption.", lambda _: draw(table)), results())
+    assert plotted is table and [[text.get_text() for text in axis.texts] for axis in image.axes] == [[], ["no results"]]
+    image, plotted = style.draw(Figure("f", "Caption.", lambda _: draw(table[:0])), results())
+    assert [text.get_text() for text in image.texts] == ["not drawn: what it shows ended early"] and not len(plotted)
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [(1e-3, 2.0, ["0.001", "0.01", "0.1", "1"]), (1.5e-2, 0.7, ["0.02", "0.05", "0.1", "0.2", "0.5"])],
+)
+def test_labels_of_logarithmic_axes_do_not_run_into_each_other(low, high, labels, tmp_path):
+    image, (axis,) = style.panels()
+    axis.set(yscale="log", ylim=(low, high))
+    style.save(image, pd.DataFrame(), tmp_path / "figure", "")
+    drawn = [*axis.get_yticklabels(), *axis.get_yticklabels(minor=True)]
+    shown = {f"{label.get_position()[1]:.3g}" for label in drawn if label.get_text() and low <= label.get_position()[1] <= high}
+    assert sorted(shown, key=float) == labels
+
+
 def test_a_failure_leaves_nothing_behind(tmp_path):
     def broken(settings, seeds, record):
         _toy(settings, seeds, record)

@@ -4,6 +4,7 @@ import json
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -348,6 +349,20 @@ def test_a_users_plugin_at_the_papers_size_computes_its_own_cells_alone(checkout
     jobs = Workflow(checkout, tmp_path, overlay | {"plugins": [str(tmp_path / "mine.py")]}).jobs()
     assert {job.removeprefix("cell_"): count for job, count in jobs.items() if job.startswith("cell_")} == cells
     assert sum(job.startswith("take_") for job in jobs) == len(experiments.EXPERIMENTS) - 1  # denoising_best has no paper scale
+
+
+@pytest.mark.slow
+def test_the_readme_counts_the_verdicts_of_the_reference(tmp_path):
+    kept, root = Reference(ROOT / "results" / "reference"), tmp_path / "paper"
+    files.write(root / "config.json", json.dumps(merged(PAPER)))
+    for one in Run(root).cells:
+        kept.offer(one).write(one.folder(root))
+    pudle("verdicts", "--root", root)
+    claims = pd.read_csv(root / "claims.csv")
+    counts = claims[claims.kind != "ours"].verdict.value_counts()
+    found = [counts.get(verdict, 0) for verdict in ("SUPPORTED", "CONTRADICTED", "INCONCLUSIVE", "NOT RUN")]
+    words = "{} are supported, {} are contradicted, {} lack seeds, and {} have not been run".format(*found)
+    assert words in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
 @pytest.mark.slow

@@ -66,26 +66,40 @@ def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int 
 def draw(figure: Figure, results) -> tuple:
     """The matplotlib figure and the plotted numbers of ``figure``.
 
-    If it cannot be drawn because runs ended early or cells were not run, an empty figure says so, and the rest of the run continues.
+    If it cannot be drawn, or shows nothing, because runs ended early or cells were not run, an empty figure says so, and the rest of the
+    run continues. A panel without results says so, too.
     """
     ended, not_run = results.rows.quantity.isin(ENDINGS), results.not_run
     if not ended.any() and not not_run:
         return figure.draw(results)
+    import matplotlib.pyplot as plt
+
     lacking = f"was not run ({len(not_run)} of {len(results.cells)} cells)" if not_run else "ended early"
     reason = "not run" if not len(results.rows) else "no rows: every run ended early"
     if not ended.all():
         try:
-            return figure.draw(results)
+            image, plotted = figure.draw(results)
+            if len(plotted):
+                for axis in filter(_is_blank, image.axes):
+                    axis.set_xticks([])
+                    axis.text(0.5, 0.5, "no results", ha="center", va="center", fontsize=7, transform=axis.transAxes)
+                return image, plotted
+            reason = f"not drawn: what it shows {lacking}"
         except Exception as error:
-            import matplotlib.pyplot as plt
-
-            plt.close("all")
             traceback.print_exc()  # for the log: it may be a bug
             reason = f"not drawn: what it needs {lacking} ({type(error).__name__})"
+        plt.close("all")
     sheet, (axis,) = panels()
     axis.axis("off")
     sheet.text(0.5, 0.5, reason, ha="center", va="center", fontsize=7)
     return sheet, results.summary[:0]
+
+
+def _is_blank(axis) -> bool:
+    """Whether the axis is shown and no point, line, bar or image is on it."""
+    drawn = axis.images or axis.collections or axis.patches or axis.texts
+    lines = any(np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any() for line in axis.lines)
+    return axis.axison and not drawn and not lines
 
 
 def draw_band(axis, table: pd.DataFrame, x: str = "step", **line) -> None:
@@ -135,6 +149,9 @@ def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
     """
     import matplotlib.pyplot as plt
 
+    for axis in figure.axes:
+        _label_logarithms(axis.xaxis)
+        _label_logarithms(axis.yaxis)
     figure.text(1.0, 1.0, stamp, ha="right", va="bottom", fontsize=5, color="0.5")
     figure.draw_without_rendering()  # computes the layout once for all three files, since this takes longer than drawing
     figure.set_layout_engine(None)
@@ -149,6 +166,20 @@ def save(figure, plotted: pd.DataFrame, stem: Path, stamp: str) -> None:
         files.replace(stem.with_suffix(suffix), save)
     files.replace(stem.with_suffix(".csv"), lambda path: plotted.to_csv(path, index=False))
     plt.close(figure)
+
+
+def _label_logarithms(axis) -> None:
+    """Label 1, 2 and 5 times each power of 10 where a logarithmic axis has one or two: more labels would run into each other."""
+    import matplotlib.ticker as ticker
+
+    low, high = sorted(axis.get_view_interval())
+    if (
+        axis.get_scale() == "log"
+        and 10 <= high / low < 100
+        and isinstance(axis.get_minor_formatter(), ticker.LogFormatterSciNotation)
+    ):
+        axis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
+        axis.set_minor_formatter(ticker.LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
 
 
 def captions(figures: Sequence[Figure], scale: str, stamp: str) -> str:

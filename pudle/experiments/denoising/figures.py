@@ -145,7 +145,7 @@ def methods(results: Results):
     here = slices.first_set(table)
     here = here[here.sigma == slices.main_sigma(slices.columns(results.rows))].iloc[::-1]
     places = np.arange(len(here))
-    figure, axes = style.panels(2, width=3.0, height=0.8 + 0.2 * len(here), sharey=True)
+    figure, axes = style.panels(2, width=3.0, height=max(1.6, 0.8 + 0.2 * len(here)), sharey=True)
     for axis, (value, low, high) in zip(
         axes, (("psnr", "low", "high"), ("difference", "difference_low", "difference_high")), strict=True
     ):
