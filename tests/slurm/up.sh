@@ -2,12 +2,29 @@
 # A private SLURM of one node on the loopback interface, for tests: up.sh FOLDER CPUS starts munged, slurmctld and slurmd as root,
 # with all state in FOLDER; down.sh FOLDER ends them. Needs the Debian packages slurmctld, slurmd, slurm-client and munge; no
 # service of theirs has to run. There is no accounting, so sacct does not answer. FOLDER/slurm.conf is for SLURM_CONF, and is
-# linked as /etc/slurm/slurm.conf if there is none: the plug-in slurm-jobstep hides SLURM_CONF from the srun that it starts.
+# linked as /etc/slurm/slurm.conf: the plug-in slurm-jobstep hides SLURM_CONF from the srun that it starts. A link left by a process
+# that was killed is replaced, and its daemons are ended; a link in use and a file of the machine's own SLURM are refused.
 set -euo pipefail
-folder="$1" cpus="$2" host="$(hostname -s)" port="${SLURM_TEST_PORT:-16917}"
+folder="$1" cpus="$2" host="$(hostname -s)" port="${SLURM_TEST_PORT:-16917}" system=/etc/slurm/slurm.conf
 PATH="$PATH:/usr/sbin"
 umask 022
-mkdir -p "$folder"/{state,spool,munge}
+if [ -L "$system" ]; then
+    left="$(dirname "$(readlink "$system")")"
+    if [ -d "$left/munge" ]; then # it is one of ours
+        if kill -0 "$(cat "$left/owner" 2>/dev/null)" 2>/dev/null; then
+            echo "another process uses the SLURM in $left" >&2
+            exit 1
+        fi
+        "$(dirname "$0")/down.sh" "$left"
+    fi
+    [ -e "$system" ] || rm -f "$system"
+fi
+if [ -e "$system" ]; then
+    echo "this machine has a SLURM of its own: $system" >&2
+    exit 1
+fi
+mkdir -p "$folder"/{state,spool,munge} /etc/slurm
+echo "$PPID" >"$folder/owner"
 chmod 0711 "$folder/munge"
 (umask 077; head -c 1024 /dev/urandom >"$folder/munge/key")
 cat >"$folder/slurm.conf" <<CONF
@@ -46,7 +63,7 @@ NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=64000 State=UNKNOWN
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=60 State=UP
 CONF
 export SLURM_CONF="$folder/slurm.conf"
-[ -e /etc/slurm/slurm.conf ] || { mkdir -p /etc/slurm && ln -sfn "$SLURM_CONF" /etc/slurm/slurm.conf; }
+ln -s "$SLURM_CONF" "$system"
 munged --key-file "$folder/munge/key" --socket "$folder/munge/socket" --pid-file "$folder/munge/pid" \
     --log-file "$folder/munge/log" --seed-file "$folder/munge/seed" --num-threads 1 --force >&2
 slurmctld -c >&2
