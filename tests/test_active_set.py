@@ -12,6 +12,7 @@ from pudle.core import lasso as module
 from pudle.core import theory
 from pudle.core.lasso import kkt_residual
 from pudle.errors import PudleError
+from pudle.kernels import active_set, memory
 
 KINDS = ("gaussian", "ties", "repeated", "coherent", "low rank", "norms apart", "zeros")
 
@@ -150,3 +151,133 @@ def test_the_derivative_is_the_lasso_jacobian(problem):
     for i in codes.nonzero()[:, 0].tolist():
         (row,) = torch.autograd.grad(codes[i], D, retain_graph=True)
         np.testing.assert_allclose(row, wanted[i], atol=1e-9)
+
+
+# Plain NumPy versions of the compiled steps of active_set.py.
+
+
+def _set(k=5, p=32, m=12, seed=0):
+    """Scratch with a set of k of p atoms, and DᵀD, Dᵀx, the set S and λ."""
+    draw = np.random.default_rng(seed)
+    D, x = draw.standard_normal((m, p)), draw.standard_normal(m)
+    D /= np.linalg.norm(D, axis=0)
+    D[:, -1] = D[:, 0] - 2 * D[:, 1]
+    gram, scratch, S = D.T @ D, memory.set_memory(p, p), draw.permutation(p - 1)[:k]
+    for count, atom in enumerate(S):
+        assert active_set.add_atom(scratch, gram, atom, float(np.sign(draw.standard_normal())), count)
+    scratch.codes[:k] = scratch.signs[:k] * draw.random(k)
+    return scratch, gram, D.T @ x, S, 0.1
+
+
+def _z(scratch, k):
+    z = np.zeros(len(scratch.free))
+    z[scratch.index[:k]] = scratch.codes[:k]
+    return z
+
+
+def test_the_inverse_follows_the_set():
+    scratch, gram, _, S, _ = _set()
+    free = np.ones(32)
+    free[S] = 0
+    np.testing.assert_allclose(scratch.inverse[:5, :5], np.linalg.inv(gram[np.ix_(S, S)]), atol=1e-10)
+    np.testing.assert_array_equal(scratch.free, free)
+    vector = np.arange(32.0)
+    active_set.times_inverse(scratch.step, scratch, vector, 5)
+    np.testing.assert_allclose(scratch.step[:5], np.linalg.solve(gram[np.ix_(S, S)], vector[:5]), atol=1e-10)
+    active_set.remove_atom(scratch, 1, 5)
+    left = S[[0, 4, 2, 3]]  # the last takes its place
+    np.testing.assert_array_equal(scratch.index[:4], left)
+    np.testing.assert_allclose(scratch.inverse[:4, :4], np.linalg.inv(gram[np.ix_(left, left)]), atol=1e-10)
+    assert not scratch.inverse[4:].any() and not scratch.inverse[:, 4:].any() and scratch.free[S[1]] == 1
+    scratch.inverse[:4, :4] += 1e-3  # rounding errors
+    codes = _z(scratch, 4)
+    assert active_set.restart(scratch, gram, 4) == 4
+    np.testing.assert_allclose(scratch.inverse[:4, :4], np.linalg.inv(gram[np.ix_(left, left)]), atol=1e-10)
+    np.testing.assert_array_equal(_z(scratch, 4), codes)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_descent_and_scores_are_those_of_numpy(nonnegative):
+    scratch, gram, correlation, S, lam = _set()
+    descent = correlation - gram @ _z(scratch, 5)
+    gap = descent[S] - lam * scratch.signs[:5]
+    assert active_set.find_descent(scratch, correlation, gram, lam, 5) == pytest.approx(abs(gap).max())
+    np.testing.assert_allclose(scratch.descent, descent, atol=1e-12)
+    np.testing.assert_allclose(scratch.gap[:5], gap, atol=1e-12)
+    score = np.where(scratch.free == 1, np.maximum(descent, 0) if nonnegative else abs(descent), 0)
+    assert active_set.largest_outside(scratch, nonnegative) == pytest.approx(score.max())
+    np.testing.assert_allclose(scratch.score, score, atol=1e-12)
+    top, atoms = score.max(), (score >= lam + active_set.NEAR * (score.max() - lam)).nonzero()[0]
+    count, joined = active_set.join(scratch, gram, lam, top, 5, active_set.JOIN)
+    assert joined and set(scratch.index[5:count]) <= set(atoms[: active_set.JOIN]) and count <= 12
+    S = scratch.index[:count]
+    np.testing.assert_allclose(scratch.inverse[:count, :count], np.linalg.inv(gram[np.ix_(S, S)]), atol=1e-6)
+    np.testing.assert_array_equal(scratch.signs[5:count], np.sign(descent[S[5:]]))
+    np.testing.assert_allclose(scratch.gap[5:count], descent[S[5:]] - lam * scratch.signs[5:count], atol=1e-12)
+
+
+def _moved(z, signs, S, gram, correlation, lam):
+    """Codes (p,) at the minimiser over S, or over what is left of it."""
+    S = list(S)
+    while S:
+        wanted = np.linalg.solve(gram[np.ix_(S, S)], correlation[S] - lam * signs[S])
+        step = wanted - z[S]
+        reach = np.array([2.0 if w * signs[i] > 0 else -z[i] / d for i, w, d in zip(S, wanted, step, strict=True)])
+        share = min(1, reach.min())
+        z[S] += share * step
+        if not (reach <= share).any():
+            return z
+        z[np.array(S)[reach <= share]] = 0
+        S = [i for i, r in zip(S, reach, strict=True) if r > share]
+    return z
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_codes_move_as_by_numpy_and_lower_the_objective(seed):
+    scratch, gram, correlation, S, lam = _set(k=8, seed=seed)
+    signs, z = np.zeros(32), _z(scratch, 8)
+    signs[S] = scratch.signs[:8]
+    active_set.find_descent(scratch, correlation, gram, lam, 8)
+    count = active_set.move(scratch, 8)
+    moved = _moved(z.copy(), signs, S, gram, correlation, lam)
+    np.testing.assert_allclose(_z(scratch, count), moved, atol=1e-10)
+    assert count == (moved != 0).sum()
+
+    def objective(z):
+        return 0.5 * z @ gram @ z - correlation @ z + lam * abs(z).sum()
+
+    assert objective(moved) < objective(z)
+
+
+def test_an_atom_that_depends_on_the_set_is_exchanged_and_dz_stays():
+    _, gram, *_ = _set()
+    scratch, G = memory.set_memory(32, 32), gram
+    for count, (atom, sign, code) in enumerate([(0, 1.0, 0.5), (1, -1.0, -0.4), (7, 1.0, 0.3)]):
+        assert active_set.add_atom(scratch, G, atom, sign, count)
+        scratch.codes[count] = code
+    before = _z(scratch, 3)
+    assert not active_set.add_atom(scratch, G, 31, 1.0, 3)  # D_31 = D_0 − 2 D_1
+    np.testing.assert_allclose(scratch.product[:3], [1, -2, 0], atol=1e-8)
+    count, done = active_set.exchange(scratch, G, 31, 1.0, 0.0, 3)
+    after = _z(scratch, count)
+    assert done and count == 3
+    np.testing.assert_allclose(after[[0, 1, 7, 31]], [0.3, 0, 0.3, 0.2], atol=1e-8)
+    np.testing.assert_allclose(G @ after, G @ before, atol=1e-8)
+    assert abs(after).sum() < abs(before).sum()
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_one_sample_is_solved_as_by_coordinate_descent(nonnegative):
+    scratch, gram, correlation, _, lam = _set(k=0)
+    plain = np.zeros(32)
+    for _ in range(3000):
+        for i in range(32):
+            u = correlation[i] - gram[i] @ plain + gram[i, i] * plain[i]
+            plain[i] = (max(u - lam, 0) if nonnegative else np.sign(u) * max(abs(u) - lam, 0)) / gram[i, i]
+    out = np.linspace(-1, 1, 32)
+    residual = active_set.solve_sample(out, correlation, gram, lam, nonnegative, 1e-10, 500, scratch)
+    assert residual <= 1e-10
+    np.testing.assert_allclose(out, plain, atol=1e-5)
+    clean = memory.set_memory(32, 32)
+    for name in ("inverse", "weights", "free"):
+        np.testing.assert_array_equal(getattr(scratch, name), getattr(clean, name))

@@ -27,8 +27,9 @@ from pudle.core.gradients import (
 from pudle.core.pursuit import pursue
 from pudle.core.unrolling import Unrolling, iterate
 from pudle.errors import PudleError
-from pudle.kernels import simd
+from pudle.kernels import backward, forward, simd
 from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.sparse_layers import SparseLayers
 
 SETTINGS = {
     "soft": {"lam": 0.2},
@@ -105,16 +106,16 @@ def test_the_dense_and_the_compiled_path_agree_with_autograd(name, path):
     ours, layers = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=share, lifted=path == "lifted")
     assert (layers["dense"] == 0) == (path != "dense")
     if path != "dense" and name != "decay":
-        assert layers["narrow"] > layers["wide"]
+        assert layers["restricted"] > layers["full"]
     _same(ours, autograd_gradient(x, D, "ae-ls", unrolling), torch.float64)
 
 
 def test_entries_that_wake_late_are_found():
-    """With decay, entries outside of a working set wake as the level falls: wide layers return, and the result is still exact."""
+    """With decay, entries outside of a working set wake as the level falls: full layers return, and the result is still exact."""
     x, D = _problem(n=40, m=50, p=100, s=5, init_noise=0.1, noise=0.05)
     unrolling = Unrolling(lam=0.4, step=0.2, n_layers=120, decay=0.97)
     ours, layers = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=0.8)
-    assert layers["wide"] > 0
+    assert layers["full"] > 0
     _same(ours, autograd_gradient(x, D, "ae-ls", unrolling), torch.float64)
 
 
@@ -129,7 +130,7 @@ def test_codes_that_a_low_level_crowds_end_in_dense_layers(backward_layers, lift
         at = 120 if estimator == "dec" else stop
         parts = x, D, estimator, unrolling, at
         ours, layers = gradient_in_closed_form(*parts, sparse_share=0.3, lifted=lifted, crowds=True)
-        assert 80 * 100 < layers["dense"] < 110 * 100 and 20 * 100 < layers["wide"] < 2 * 40 * 100
+        assert 80 * 100 < layers["dense"] < 110 * 100 and 20 * 100 < layers["full"] < 2 * 40 * 100
         _same(ours, autograd_gradient(x, D, estimator, unrolling, backward_layers=backward_layers), torch.float64)
 
 
@@ -332,7 +333,7 @@ def test_compiled_loops_follow_the_source_of_all_their_modules(tmp_path):
 def test_kernels_compile_for_processors_with_and_without_avx_512(processor, tmp_path):
     program = """
 import numpy as np
-from pudle.kernels import simd
+from pudle.kernels import backward, forward, simd
 for number in (np.float32, np.float64):
     arguments = np.ones(48, number), np.ones(32, number), np.ones(32, number)
     simd.pick.compile(tuple(map(simd.pick.typeof_pyval, arguments)))
@@ -397,3 +398,189 @@ def _outer(matrix, index, values, factor, count, row):
 @njit
 def _dots(out, base, factor, matrix, index, count, row):
     simd.add_dots(out, base, factor, matrix, index, count, row)
+
+
+# Plain NumPy versions of the compiled loops: of simd.py, and of the steps of forward.py and backward.py.
+
+
+def _draw(dtype, *shapes, seed=0, zeros=0.5):
+    """Normal numbers, of which a share is 0."""
+    draw = np.random.default_rng(seed)
+    return [(draw.standard_normal(shape) * (draw.random(shape) >= zeros)).astype(dtype) for shape in shapes]
+
+
+def _close(found, expected):
+    tolerance = 100 * np.finfo(expected.dtype).eps
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def _shrink(u, level, *, hard, nonnegative):
+    if hard:
+        return np.where((u < level) & (nonnegative | (u > -level)), 0, u)
+    return np.maximum(u - level, 0) if nonnegative else np.sign(u) * np.maximum(abs(u) - level, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [16, 32, 48, 64, 80, 112, 128, 272])
+@pytest.mark.parametrize("count", [0, 1, 6])
+def test_weighted_sums_of_rows_are_those_of_numpy(dtype, width, count):
+    base, matrix, values = _draw(dtype, width, (7, width), 7)
+    index = np.random.default_rng(1).permutation(7).astype(np.uint32)
+    expected = base + values[index[:count]] @ matrix[index[:count]]
+    for add in (simd.add_rows, simd.add_strips) + ((simd.add_few_rows,) if width <= 64 else ()):
+        out = np.full(width, np.nan, dtype)
+        add(out, base, matrix, index, values, count)
+        _close(out, expected)
+    total, used, factors = _draw(dtype, (5, width), 5, (7, 5), seed=2)
+    expected = total + (used != 0)[:, None] * (factors[index[:count]].T @ matrix[index[:count]])
+    simd.add_products(total, used, matrix, index, factors, count)
+    _close(total, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("zeros", [0.0, 0.7, 1.0])
+def test_entries_that_are_not_0_are_packed_and_unpacked_as_by_numpy(dtype, zeros):
+    width = 48
+    values, flags, total = _draw(dtype, width, width, width, zeros=zeros)
+    flags[5] = np.nan  # not 0
+    kept = flags != 0
+    for source in (values, np.arange(width, dtype=np.uint32)):
+        out = np.full(width + 16, 7, source.dtype)
+        assert simd.pick(out, source, flags) == kept.sum() == simd.n_nonzero(flags)
+        np.testing.assert_array_equal(out[: kept.sum()], source[kept])
+        simd.pick_padded(out, source, flags)
+        np.testing.assert_array_equal(out[: simd.padded(kept.sum())], np.pad(source[kept], (0, -kept.sum() % 16)))
+    expected = total.copy()
+    expected[kept] += values[: kept.sum()]
+    simd.add_spread(total, values, flags)
+    np.testing.assert_array_equal(total, expected)
+    assert simd.n_outside(flags, dtype(-0.5), dtype(0.5)) == width - ((flags > -0.5) & (flags < 0.5)).sum()
+    simd.copy(total, values)
+    np.testing.assert_array_equal(total, values)
+    simd.clear(total)
+    assert not total.any() and [simd.padded(n) for n in (0, 1, 16, 17)] == [0, 16, 16, 32]
+
+
+KINDS = [{"hard": hard, "nonnegative": nonnegative} for hard in (False, True) for nonnegative in (False, True)]
+
+
+def _layers(m=24, p=40, n_layers=12, decay=0.98, lam=0.2, hard=False, nonnegative=False, noise=0.0):
+    """A dictionary and its layers in NumPy, in float64: W, thresholds, :class:`SparseLayers` and the dictionary."""
+    x, D = _problem(n=6, m=m, p=p, s=2, noise=noise)
+    level = {"threshold": lam} if hard else {"lam": lam, "decay": decay}
+    unrolling = Unrolling(**level, nonnegative=nonnegative, step=0.2, n_layers=n_layers)
+    transfer = torch.zeros(48, 48, dtype=torch.float64)
+    transfer[:p, :p] = torch.eye(p) - 0.2 * D.T @ D
+    return x, D, unrolling, SparseLayers(D, transfer, unrolling, lam=0.3, stop=0, tasks=1)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_steps_of_sparse_layers_are_those_of_numpy(kind):
+    p, level = 40, 0.3
+    *_, layers = _layers(**kind)
+    problem, (history, scratch) = layers._problem._replace(backward=True), layers._memory[0]
+    W, norms = problem.transfer, problem.norms
+    (u,) = _draw(np.float64, 48, zeros=0.2)
+    u[p:] = 0
+    z = np.full(48, np.nan)
+    forward.shrink(z, u, level, problem)
+    np.testing.assert_allclose(z, _shrink(u, level, **kind), atol=1e-15)
+    assert forward.below(level, problem) == (-np.inf if kind["nonnegative"] else -level)
+
+    history.count[0] = 48
+    assert forward.keep(problem, history, scratch.identity, 1, z, 0) == (z != 0).sum() == history.count[1]
+    np.testing.assert_array_equal(history.index[1, : history.count[1]], z.nonzero()[0])
+    np.testing.assert_array_equal(history.values[1], z)
+    spread = np.full(48, np.nan)
+    backward.spread(spread, history, 1)
+    np.testing.assert_array_equal(spread, z)
+
+    few, width = _draw(np.float64, 48, zeros=0.9)[0], 32  # a working set holds the largest entries
+    few[p:] = 0
+    score = few + u / 100 if not kind["nonnegative"] else abs(few + u / 100)
+    assert forward.choose(problem, history, scratch, score, 2, width, level)
+    chosen, rest = history.index[2, : history.count[2]], np.setdiff1d(np.arange(48), history.index[2, : history.count[2]])
+    assert len(chosen) <= width and abs(score[rest]).max() <= abs(score[chosen]).min() and (abs(score[rest]) < level).all()
+    np.testing.assert_array_equal(scratch.members, np.isin(np.arange(48), chosen))
+    assert forward.keep_shared(history, 2, 2, few) == (few[chosen] != 0).sum()
+    np.testing.assert_array_equal(history.values[2, : len(chosen)], few[chosen])
+    assert forward.holds(history, 2, few) == np.isin(few.nonzero()[0], chosen).all()
+    backward.spread(spread, history, 2)
+    np.testing.assert_array_equal(spread, np.where(np.isin(np.arange(48), chosen), few, 0))
+    for members in (scratch.members, np.ones(1000)):  # picked from a row, and looked up
+        scratch.gram[:] = np.nan
+        forward.gather(W, history.index[2], len(chosen), members, scratch.gram)
+        np.testing.assert_array_equal(scratch.gram[: len(chosen), : len(chosen)], W[np.ix_(chosen, chosen)])
+        assert not scratch.gram[: len(chosen), len(chosen) : simd.padded(len(chosen))].any()
+
+    margin = level - (score if kind["nonnegative"] else abs(score))[rest]
+    with np.errstate(divide="ignore"):
+        expected = forward.SAFETY * (margin**2 / norms[rest]).min()
+    assert forward.squared_radius(problem, history, scratch, score, 2, level) == pytest.approx(expected)
+    change = 0.2 * (problem.atoms.T @ (z - few)) @ (problem.atoms.T @ (z - few))
+    error = 1e-3 * np.linalg.norm(z - few)
+    assert forward.squared_change(z, few, z @ W, few @ W, 1e-3) == pytest.approx(change + error)
+    assert forward.size(u) == pytest.approx(np.linalg.norm(u))
+    out = np.full(48, np.nan)
+    forward.full_input(out, problem, history, scratch, 2, few)
+    held = np.where(np.isin(np.arange(48), chosen), few, 0)
+    np.testing.assert_allclose(out, held @ W + scratch.drive, atol=1e-14)
+    decays = problem.levels[-1] < problem.levels[0]
+    assert forward.last_layer(problem, 1) == (min(12, 1 + forward.HORIZON) if decays else 12)
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+def test_the_steps_of_back_propagation_are_those_of_numpy(lifted):
+    *_, layers = _layers()
+    problem, (_, scratch) = layers._problem._replace(lifted=lifted), layers._memory[0]
+    atoms, held = problem.atoms, 5
+    codes, errors = _draw(np.float64, (held, 48), (held, 48), zeros=0.8)
+    codes[:, 40:] = errors[:, 40:] = 0
+    scratch.ring_codes[:held], scratch.ring_errors[:held], scratch.ring_held[0] = codes, errors, held
+    S = codes.T @ errors
+    total = np.ones((48, atoms.shape[1] if lifted else 48))
+    expected = total + ((S + S.T) @ atoms if lifted else S)
+    backward.flush(total, problem, scratch)
+    np.testing.assert_allclose(total, expected, atol=1e-12)
+    assert scratch.ring_held[0] == 0
+    np.testing.assert_array_equal(backward.support(scratch.ratio, codes, held) != 0, codes.any(0))
+    backward.lift(scratch.ring_lifted, problem, scratch, codes, held)
+    np.testing.assert_allclose(scratch.ring_lifted[:held], codes @ atoms, atol=1e-12)
+    scratch.slopes[:] = 1, 2
+    before, after = codes[0], np.where(errors[1] != 0, codes[1], 0)
+    u = np.where(after != 0, errors[1], 0)
+    backward.add_slopes(scratch, u, after, before, 0.7)
+    np.testing.assert_allclose(scratch.slopes, [1 - 0.7 * u @ np.sign(after), 2 + u @ (after - before)])
+    bar, error = np.full(48, np.nan), _draw(np.float64, atoms.shape[1])[0]
+    index = np.pad(codes[0].nonzero()[0], (0, 16)).astype(np.uint32)
+    backward.loss_error(bar, error, problem, index, codes[0], (codes[0] != 0).sum())
+    np.testing.assert_allclose(bar, np.where(codes[0] != 0, atoms @ error + 0.3 * np.sign(codes[0]), 0), atol=1e-14)
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+@pytest.mark.parametrize("kind", [*KINDS, {"decay": 1.0, "n_layers": 60}], ids=str)
+def test_sparse_layers_and_back_are_those_of_numpy(kind, lifted):
+    """Samples through full and restricted layers, and from the loss back to z_0, with S, Σ ū and the slopes."""
+    x, D, unrolling, layers = _layers(**kind, noise=0.02)
+    sums, codes = layers.sums(lifted, slopes=True), torch.zeros(6, 40, dtype=torch.float64)
+    residual, _, errors = layers.run(x, 0.2 * x @ D, codes, 0, None)
+    x, D, shape = x.numpy(), D.numpy(), {"hard": unrolling.hard, "nonnegative": unrolling.nonnegative}
+    W, history = np.eye(40) - 0.2 * D.T @ D, [np.zeros((6, 40))]
+    for level in unrolling.levels():
+        history.append(_shrink(history[-1] @ W + 0.2 * x @ D, level, **shape))
+    z = history[-1]
+    np.testing.assert_allclose(codes, z, atol=1e-12)
+    np.testing.assert_allclose(residual, z @ D.T - x, atol=1e-12)
+    back = (z @ D.T - x) @ D + 0.3 * np.sign(z)
+    S, total, slopes = np.zeros((40, 40)), 0, np.zeros(2)
+    for t in reversed(range(unrolling.n_layers)):
+        before, after = history[t : t + 2]
+        u = back * (after != 0)
+        S, total, back = S + before.T @ u, total + u, u @ W
+        rate = 0 if unrolling.hard else 0.2 * unrolling.decay**t
+        slopes += -rate * (u * np.sign(after)).sum(), (u * (after - before)).sum()
+    np.testing.assert_allclose(errors, total, atol=1e-10)
+    np.testing.assert_allclose(sum(sums), (S + S.T) @ D.T if lifted else S, atol=1e-10)
+    np.testing.assert_allclose(layers.slopes(), slopes, atol=1e-10)
+    counts = layers.counts
+    assert counts["full"] + counts["restricted"] == 6 * unrolling.n_layers and (counts["restricted"] > 0 or "decay" not in kind)

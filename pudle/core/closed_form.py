@@ -21,6 +21,22 @@ from torch import Tensor
 from pudle.core.unrolling import Unrolling
 from pudle.kernels.dense_layers import DenseLayers, share_active
 
+# What follows was measured, and changes the time and the memory only.
+CACHE = 500_000  # bytes of W up to which it stays in the second-level cache
+SHARE_CACHED, SHARE_FAR = 0.8, 0.4  # of non-zeros in codes up to which loops over them are faster, with W in that cache or not
+PROBE, SAMPLES = (
+    64,
+    4,
+)  # samples that show whether the first codes are sparse, and through whose layers it is estimated how many are active
+SPARSE_BLOCKS = 10  # blocks in one where no layer is dense, and none needs memory for a block
+BLOCK_CPU, BLOCK_GPU = (
+    100_000,
+    10_000_000,
+)  # codes of a block: 400 kB a layer in float32 on a CPU, so that one layer stays in the cache
+TASKS = 8  # parts of a block at most, each with sums of its own
+TASK_CODES = 8_000  # codes of all samples that are worth a task
+TASK_SUMS = 4_000_000  # entries of the sums (p, p) of all tasks together, about
+
 
 class Gradient(NamedTuple):
     """A dictionary gradient (m, p) with what was computed on the way: codes z_T (n, p) and the estimator's loss."""
@@ -60,7 +76,7 @@ def gradient_in_closed_form(
     weights: bool = True,
     slopes: bool = False,
 ):
-    """The gradient, or the :class:`Pullback` of ``given`` z̄_T (n, p), and how many layers of samples ran dense, wide and narrow.
+    """The gradient, or the :class:`Pullback` of ``given`` z̄_T (n, p), and how many layers of samples ran dense, full and restricted.
 
     sparse_share, lifted : None for what :func:`_sparse_share` and, unless layers end dense, :func:`_lifting_pays` find
     crowds : whether the last layers may be dense again where decay lowers the level; None: where W does not stay in the cache.
@@ -78,66 +94,85 @@ def gradient_in_closed_form(
         codes, loss, done = x.new_zeros(n, p) if start is None else start.clone(), 0.0, 0
         drive, end = _add_product(x.new_zeros(n, p), x, dictionary, step, pool), n_layers
         if sparse and unrolling.decay < 1 and (not _cached(dictionary) if crowds is None else crowds):
-            end = sparse.crowded(x[:4], drive[:4], share, pool)
-        if stop == n_layers:
-            sums, lifted = [], False
-        elif sparse:
-            if lifted is None:  # with W in the cache it makes no difference, and small calls would spend their time on it
-                lifted = (
-                    weights
-                    and not _cached(dictionary)
-                    and end == n_layers
-                    and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
-                )
-            sums = sparse.sums(lifted, weights, slopes)
-        else:
-            sums, lifted = [x.new_zeros(p, p)] if weights else [], False
+            end = sparse.crowded(x[:SAMPLES], drive[:SAMPLES], share, pool)
+        sums, lifted = _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, lifted, weights, slopes, pool)
         dense.slopes, lasting = [0.0, 0.0] if slopes else None, None if given is None else x.new_empty(n, p)
         total = sums[0].T if lifted else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ transposed, and the other terms of −D̄ / α
         while done < n:
-            few = slice(done, done + 64)
-            at_once = share > 0 and share_active(unrolling.shrink(drive[few], 0) if start is None else codes[few]) <= share
-            some = slice(done, done + dense.size * (10 if at_once and end == n_layers else 1))
+            few = slice(done, done + PROBE)
+            first_codes = unrolling.shrink(drive[few], 0) if start is None else codes[few]
+            at_once = share > 0 and share_active(first_codes) <= share
+            some = slice(done, done + dense.size * (SPARSE_BLOCKS if at_once and end == n_layers else 1))
             block, last, bar = x[some], codes[some], None if given is None else given[some]
             first = 0 if at_once else dense.forward(drive[some], last)
-            if first < n_layers and end < n_layers:
-                dense.count += len(block) * (n_layers - max(first, end))
-                residual, back, errors = _sparse_then_dense(
-                    sparse, dense, max(first, end), block, drive[some], last, dictionary, first, sums, lam, lifted, pool, bar
-                )
-            elif first < n_layers:
-                residual, back, errors = sparse.run(block, drive[some], last, first, pool, given=bar)
-            elif given is not None:
-                back, errors = bar.clone(), 0.0
-            else:
-                residual, errors = last @ dictionary.T - block, 0.0
-                back = residual @ dictionary + lam * last.sign() if stop < n_layers else None
+            residual, back, errors = _run_block(
+                sparse, dense, end, block, drive[some], last, dictionary, first, sums, lam, lifted, pool, bar
+            )
             if given is None:
                 loss += float(residual.square().sum()) / 2 + (lam * float(last.abs().sum()) if lam else 0.0)
-                _add_product(total, residual.T, last, -1 / step, pool)
+                _add_product(total, residual.T, last, -1 / step, pool)  # the direct term
             if stop < n_layers:
                 if stop < first:
                     errors = errors + dense.backward(back, first, sums[0] if sums else None, dictionary if lifted else None)
                 if weights:
-                    _add_product(total, block.T, errors, -1, pool)
+                    _add_product(total, block.T, errors, -1, pool)  # −xᵀ Σ ū
                 if given is not None:
                     lasting[some] = errors
             done += len(block)
         counts = {"dense": dense.count, **(sparse.counts if sparse else {})}
-        slope = (
-            [sum(pair) for pair in zip(dense.slopes, sparse.slopes() if sparse else [0, 0], strict=True)] if slopes else [0, 0]
-        )
+        slope = _slopes(dense, sparse) if slopes else [0, 0]
         del transfer, dense, sparse  # what follows needs their memory
         for part in sums[1:]:
             sums[0] += part
         if sums and not lifted:
-            _add_product(total, dictionary, sums[0] + sums[0].T, 1, pool)
+            _add_product(total, dictionary, sums[0] + sums[0].T, 1, pool)  # D (S + Sᵀ)
         gradient = torch.mul(total, -step / n if given is None else -step, out=x.new_empty(m, p))
         if given is not None:
             back = x.new_zeros(n, m)
             _add_product(back, lasting, dictionary.T, step, pool)
             return Pullback(back, gradient if weights else None, slope[0], slope[1] / step), counts
     return Gradient(gradient, codes, loss / n), counts
+
+
+def _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, lifted, weights, slopes, pool):
+    """Zeros that S is added up in, (p, p), or where it is lifted (S + Sᵀ)Dᵀ, (p, m), for each task; and whether it is lifted.
+
+    lifted : None for whichever takes fewer operations
+    """
+    if stop == n_layers:
+        return [], False
+    if not sparse:
+        return ([x.new_zeros(drive.shape[1], drive.shape[1])] if weights else []), False
+    if lifted is None:  # with W in the cache it makes no difference, and small calls would spend their time on it
+        lifted = (
+            weights and not _cached(dictionary) and end == n_layers and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
+        )
+    return sparse.sums(lifted, weights, slopes), lifted
+
+
+def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, lifted, pool, bar):
+    """Layers from ``first`` on of a block whose dense layers up to there have run, and back to ``first``.
+
+    Returns the residual D z_T − x (n, m), z̄ at ``first`` and Σ ū from there on (n, p); ``codes`` become z_T. The residual is not defined where
+    ``bar``, z̄_T (n, p), is given.
+    """
+    n_layers = dense.n_layers
+    if first < n_layers and end < n_layers:
+        dense.count += len(x) * (n_layers - max(first, end))
+        return _sparse_then_dense(
+            sparse, dense, max(first, end), x, drive, codes, dictionary, first, sums, lam, lifted, pool, bar
+        )
+    if first < n_layers:
+        return sparse.run(x, drive, codes, first, pool, given=bar)
+    if bar is not None:
+        return None, bar.clone(), 0.0
+    residual = codes @ dictionary.T - x
+    return residual, residual @ dictionary + lam * codes.sign() if dense.stop < n_layers else None, 0.0
+
+
+def _slopes(dense, sparse):
+    """The derivatives with respect to λ, and to α times α, of dense and sparse layers together."""
+    return [sum(pair) for pair in zip(dense.slopes, sparse.slopes() if sparse else [0, 0], strict=True)]
 
 
 def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, lifted, pool, bar):
@@ -174,23 +209,20 @@ def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, s
 
 
 def _block(n_atoms: int, device: torch.device) -> int:
-    """Samples a block: about 400 kB of codes a layer on a CPU, so that one layer stays in the cache; more on a GPU."""
-    return max(1, (100_000 if device.type == "cpu" else 10_000_000) // n_atoms)
+    """Samples of a block."""
+    return max(1, (BLOCK_CPU if device.type == "cpu" else BLOCK_GPU) // n_atoms)
 
 
 def _sparse_share(dictionary: Tensor) -> float:
-    """The share of non-zeros in codes from which on compiled loops over them are faster than dense products; 0 where never.
-
-    They are nearly always where W is in the second-level cache, and below two fifths where its rows come from further away.
-    """
+    """The share of non-zeros in codes up to which compiled loops over them are faster than dense products; 0 where never."""
     if dictionary.device.type != "cpu" or dictionary.dtype not in (torch.float32, torch.float64):
         return 0.0
-    return 0.8 if _cached(dictionary) else 0.4
+    return SHARE_CACHED if _cached(dictionary) else SHARE_FAR
 
 
 def _cached(dictionary: Tensor) -> bool:
     """Whether W stays in the second-level cache."""
-    return dictionary.shape[1] ** 2 * dictionary.element_size() < 500_000
+    return dictionary.shape[1] ** 2 * dictionary.element_size() < CACHE
 
 
 @contextmanager
@@ -256,7 +288,7 @@ def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unro
     from pudle.kernels.sparse_layers import SparseLayers  # numba is slow to import, and needed here only
 
     n_atoms = dictionary.shape[1]
-    tasks = min(8, max(1, n * n_atoms // 8_000), max(2, 4_000_000 // n_atoms**2))
+    tasks = min(TASKS, max(1, n * n_atoms // TASK_CODES), max(2, TASK_SUMS // n_atoms**2))
     return SparseLayers(dictionary, transfer, unrolling, lam=lam, stop=stop, tasks=tasks)
 
 
@@ -270,7 +302,7 @@ def _lifting_pays(x: Tensor, drive: Tensor, sparse, n_layers: int, pool) -> bool
     at_the_end = m * p**2 / max(n, 1)
     if 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry a layer
         return False
-    rows = sparse.rows(x[:4], drive[:4], pool)
+    rows = sparse.rows(x[:SAMPLES], drive[:SAMPLES], pool)
     return m * rows < p * rows / 4 + at_the_end
 
 

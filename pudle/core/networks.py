@@ -181,14 +181,8 @@ def run_network(images, targets, network, unrolling, *, stride, stop, penalty, i
     loss, codes = 0.0, []
     size = _block(images, arrays[0], stride)
     for start in range(0, len(images), size):
-        block, z, history = synthesis.pad(images[start : start + size]), None, []
-        for t in range(unrolling.n_layers):
-            residual = -block if z is None else synthesis.synthesize(z).sub_(block)
-            if t >= stop:
-                history.append((z, residual))
-            u = analysis.correlate(residual)
-            u = u.mul_(-unrolling.step) if z is None else torch.add(z, u, alpha=-unrolling.step, out=u)
-            z = shrink_in_place(u, unrolling, t) if thresholds is None else _shrink(u, thresholds[:, None, None], unrolling)
+        block = synthesis.pad(images[start : start + size])
+        z, history = _layers(block, synthesis, analysis, thresholds, unrolling, stop)
         codes.append(z)
         if targets is None:
             continue
@@ -200,6 +194,19 @@ def run_network(images, targets, network, unrolling, *, stride, stop, penalty, i
             back = decoder.correlate(error).add_(z.sign(), alpha=penalty)
             _back_propagate(back, z, history, synthesis, analysis, unrolling.step, parts)
     return parts, torch.cat(codes), loss
+
+
+def _layers(block, synthesis, analysis, thresholds, unrolling, stop):
+    """z_T of padded images, and (z_t, r_t) of the layers from ``stop`` on: r_t = D z_t − x, z_{t+1} = P_t(z_t − α Aᵀ r_t); z_0 = 0 is None."""
+    z, history = None, []
+    for t in range(unrolling.n_layers):
+        residual = -block if z is None else synthesis.synthesize(z).sub_(block)
+        if t >= stop:
+            history.append((z, residual))
+        u = analysis.correlate(residual)
+        u = u.mul_(-unrolling.step) if z is None else torch.add(z, u, alpha=-unrolling.step, out=u)
+        z = shrink_in_place(u, unrolling, t) if thresholds is None else _shrink(u, thresholds[:, None, None], unrolling)
+    return z, history
 
 
 def _shrink(u: Tensor, levels: Tensor, unrolling: Unrolling) -> Tensor:

@@ -14,28 +14,27 @@ from Dᵀ(x − Dz) itself, which is what the KKT residual of the result is take
 """
 
 import sys
-from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numba import njit
 
-from pudle.kernels import simd
+from pudle.kernels import memory, simd
 from pudle.kernels.cache import forget_stale_code
-from pudle.kernels.simd import LANES, OPTIONS, add_rows, clear, padded
+from pudle.kernels.memory import JOIN, set_memory
+from pudle.kernels.simd import OPTIONS, add_rows, clear, padded
 
-JOIN = 8  # atoms that join at a time, at most
-NEAR = 0.7  # those with this share of the largest |D_iᵀ(x − Dz)| − λ, at least
-DEPENDENT = 1e-10  # share of an atom's squared norm outside the span of others up to which it depends on them
-UNSETTLED = 0.1  # share of the largest violation outside the set up to which codes need not be optimal on it
-TRIES = 6  # steps in turn that only correct rounding errors, every other with a new inverse
-
-# inverse (K, K), zero outside the set. Of its k atoms: index, and signs, codes, gap Dᵀ(x − Dz) − λs and step (K,). column and
-# product (K,): G_Si and G_SS^{-1} G_Si. Of all atoms (P,): descent Dᵀ(x − Dz), weights −z, free (1 outside the set), score (and its bits).
-Scratch = namedtuple(
-    "Scratch",
-    "inverse index signs codes gap step column product nothing identity descent weights free score score_bits joining",
+NEAR = 0.7  # atoms join that have this share of the largest |D_iᵀ(x − Dz)| − λ, at least: others would mostly leave again
+DEPENDENT = (
+    1e-10  # share of an atom's squared norm outside the span of others up to which it depends on them: above rounding errors
 )
+UNSETTLED = 0.1  # share of the largest violation outside the set up to which codes need not be optimal on it
+TRIES = 6  # steps in turn that only correct rounding errors, every other with a new inverse, until the codes are as good as they get
+SETS, SETS_PER_ATOM = (
+    100,
+    10,
+)  # sets after which the method gives up: far more than it takes but for rounding errors that go in circles
+ONE_BY_ONE = 4  # after one in so many of these sets, atoms join one at a time: what the proof of termination is about
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -249,16 +248,10 @@ def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scr
     atoms join; or they are *unsettled*, by rounding errors alone, as every move ends at the minimiser over S. Then, and where no atom can
     join, the next move corrects the errors, every second time with a new inverse, ``TRIES`` times at most.
 
-    correlation : Dᵀx (P,); gram : DᵀD (P, P); tolerance : of the KKT residual. Before and after it, the scratch is as ``new_scratch`` gives it,
+    correlation : Dᵀx (P,); gram : DᵀD (P, P); tolerance : of the KKT residual. Before and after it, the scratch is as ``set_memory`` gives it,
     but for arrays that any sample overwrites.
     """
-    count, tries, residual = 0, 0, np.inf
-    for j in range(out.shape[0]):
-        sign = np.sign(out[j])
-        if sign != 0 and not (nonnegative and sign < 0) and count < scratch.signs.shape[0]:
-            scratch.index[count], scratch.codes[count], scratch.signs[count] = j, out[j], sign
-            count += 1
-        out[j] = 0
+    tries, residual, count = 0, np.inf, load_start(out, nonnegative, scratch)
     if count:
         count = restart(scratch, gram, count)
         find_descent(scratch, correlation, gram, lam, count)
@@ -266,24 +259,46 @@ def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scr
     for k in range(limit):
         gap = find_descent(scratch, correlation, gram, lam, count)
         violation = largest_outside(scratch, nonnegative) - lam
-        if max(gap, violation) <= tolerance or tries == TRIES:
+        if max(gap, violation) <= tolerance or tries == TRIES:  # optimal
             residual = max(gap, violation, 0.0)
             break
-        if gap <= max(tolerance, UNSETTLED * violation):
-            count, joined = join(scratch, gram, lam, lam + violation, count, JOIN if k < limit // 4 else 1)
+        if gap <= max(tolerance, UNSETTLED * violation):  # settled
+            count, joined = join(scratch, gram, lam, lam + violation, count, JOIN if k < limit // ONE_BY_ONE else 1)
             tries = 0 if joined else tries + 1
-        else:
+        else:  # unsettled
             tries += 1
-        if tries % 2 == 0 and tries:  # rounding errors
+        if tries % 2 == 0 and tries:
             count = restart(scratch, gram, count)
             find_descent(scratch, correlation, gram, lam, count)
         count = move(scratch, count)
+    store_codes(out, scratch, count)
+    return residual
+
+
+@njit(forceinline=True, **OPTIONS)
+def load_start(out, nonnegative, scratch):
+    """S, its codes and signs = the entries of ``out`` (p,) that are not 0 and have an allowed sign; out = 0. Returns how many.
+
+    The inverse is computed by :func:`restart`.
+    """
+    count = 0
+    for j in range(out.shape[0]):
+        sign = np.sign(out[j])
+        if sign != 0 and not (nonnegative and sign < 0) and count < scratch.signs.shape[0]:
+            scratch.index[count], scratch.codes[count], scratch.signs[count] = j, out[j], sign
+            count += 1
+        out[j] = 0
+    return count
+
+
+@njit(forceinline=True, **OPTIONS)
+def store_codes(out, scratch, count):
+    """out (p,) = z, which it is 0 before, and the scratch as it was before the sample."""
     for a in range(count):
         out[scratch.index[a]] = scratch.codes[a]
         scratch.free[scratch.index[a]] = 1
         scratch.weights[scratch.index[a]] = 0
         clear(scratch.inverse[a][: padded(count)])
-    return residual
 
 
 @njit(**OPTIONS)
@@ -299,13 +314,13 @@ def solve_samples(codes, residuals, correlation, grams, lam, nonnegative, tolera
 
 def solve_in_threads(codes, residuals, correlation, grams, goals, lam, nonnegative, n_threads):
     """:func:`solve_samples` in parts of the samples, one for each thread; no result depends on the parts. goals : ``tolerances`` (n,)"""
-    n, limit = len(codes), 100 + 10 * codes.shape[1]
-    most = codes.shape[1]
+    (n, most), n_atoms = codes.shape, correlation.shape[1]
+    limit = SETS + SETS_PER_ATOM * most
 
     def run(some):
         gram = grams if len(grams) == 1 else grams[some]
         parts = (array[some] for array in (codes, residuals, correlation))
-        solve_samples(*parts, gram, lam, nonnegative, goals[some], limit, new_scratch(correlation.shape[1], most))
+        solve_samples(*parts, gram, lam, nonnegative, goals[some], limit, set_memory(n_atoms, most))
 
     tasks = min(n_threads, n)
     edges = np.linspace(0, n, tasks + 1).astype(int).tolist()
@@ -317,21 +332,4 @@ def solve_in_threads(codes, residuals, correlation, grams, goals, lam, nonnegati
             list(pool.map(run, parts))
 
 
-def new_scratch(n_atoms, most):
-    """Memory for sets of up to ``most`` of ``n_atoms`` atoms, a multiple of 16."""
-    width = padded.py_func(most)
-    score = np.zeros((n_atoms,), float)
-    return Scratch(
-        inverse=np.zeros((width, width + LANES), float),  # not a power of 2 apart
-        index=np.zeros((width,), np.uint32),
-        **{name: np.zeros((width,), float) for name in ("signs", "codes", "gap", "step", "column", "product", "nothing")},
-        identity=np.arange(width, dtype=np.uint32),
-        **{name: np.zeros((n_atoms,), float) for name in ("descent", "weights")},
-        free=np.ones(n_atoms),
-        score=score,
-        score_bits=score.view(np.int64),
-        joining=np.zeros((JOIN,), np.uint32),
-    )
-
-
-forget_stale_code(solve_samples, simd, sys.modules[__name__])
+forget_stale_code(solve_samples, simd, memory, sys.modules[__name__])

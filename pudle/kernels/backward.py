@@ -14,10 +14,9 @@ import math
 
 from numba import njit
 
-from pudle.kernels.forward import forward, gather, keep
+from pudle.kernels.forward import N_LAYERS, forward, gather, keep
+from pudle.kernels.memory import RING
 from pudle.kernels.simd import OPTIONS, add_few_rows, add_products, add_rows, add_spread, clear, copy, padded, pick, pick_padded
-
-RING = 16  # layers held back
 
 
 @njit(**OPTIONS)
@@ -91,19 +90,19 @@ def backward(bar, problem, history, scratch, products, total_error):
     t = problem.levels.shape[0]
     while t > problem.stop:
         r = history.row[t]
-        if t - 1 >= problem.stop and history.row[t - 1] == r:
-            t = backward_narrow(bar, problem, history, scratch, products, total_error, t)
+        if t - 1 >= problem.stop and history.row[t - 1] == r:  # z_{t-1} and z_t are in one working set
+            t = backward_restricted(bar, problem, history, scratch, products, total_error, t)
             continue
         index, count, z = history.index[r], history.count[r], scratch.inputs[0]
         spread(z, history, t)
         slot = scratch.ring_held[0]
         u = scratch.ring_errors[slot]
         zero = problem.levels[0] * 0
-        for j in range(bar.shape[0]):
+        for j in range(bar.shape[0]):  # ū_{t-1} = z̄_t ⊙ 1[z_t ≠ 0]
             u[j] = bar[j] if z[j] != 0 else zero
         for j in range(bar.shape[0]):
             total_error[j] += u[j]
-        add_rows(bar, scratch.nothing, problem.transfer, index, u, count)
+        add_rows(bar, scratch.nothing, problem.transfer, index, u, count)  # z̄_{t-1} = ū_{t-1} W
         t -= 1
         spread(scratch.ring_codes[slot], history, t)
         if problem.slopes:
@@ -116,46 +115,68 @@ def backward(bar, problem, history, scratch, products, total_error):
 
 
 @njit(**OPTIONS)
-def backward_narrow(bar, problem, history, scratch, products, total_error, t):
+def backward_restricted(bar, problem, history, scratch, products, total_error, t):
     """:func:`backward` from z_t through the layers before it that share its working set B; returns the index of the codes it ends at.
 
     z̄ is needed on B alone, since ū is 0 elsewhere; at the end bar (P,) is 0 outside of B.
     """
     r, end, gram, errors = history.row[t], t, scratch.gram, scratch.errors
-    index, count, members, places = history.index[r], history.count[r], scratch.members, scratch.places
+    count, members, places = history.count[r], scratch.members, scratch.places
     width, zero = padded(count), problem.levels[0] * 0
-    back, total, row, used = scratch.back[:width], scratch.anchor[:width], scratch.row[:width], scratch.used[:width]
-    if scratch.gathered[0] != r:
-        scratch.gathered[0] = r
-        clear(members)
-        for k in range(count):
-            members[index[k]] = 1
-        gather(problem.transfer, index, count, members, gram)
+    back, total, used = scratch.back[:width], scratch.anchor[:width], scratch.used[:width]
+    gather_again(problem, history, scratch, r)
     clear(used)
     clear(total)
-    pick_padded(scratch.back, bar, members)
+    pick_padded(scratch.back, bar, members)  # z̄_t on B
     while t - 1 >= problem.stop and history.row[t - 1] == r:
         u, z, before = errors[t - 1][:width], history.values[t], history.values[t - 1]
-        for k in range(width):
+        for k in range(width):  # ū_{t-1} = z̄_t ⊙ 1[z_t ≠ 0] on B
             u[k] = back[k] if z[k] != 0 else zero  # also where back is infinite
             total[k] += u[k]
             used[k] += abs(before[k]) + abs(u[k])
         if problem.slopes:
             add_slopes(scratch, u, z, before, problem.rates[t - 1])
-        add_few_rows(back, scratch.nothing, gram, places, u, pick(places, scratch.identity, z[:width]))
+        add_few_rows(
+            back, scratch.nothing, gram, places, u, pick(places, scratch.identity, z[:width])
+        )  # z̄_{t-1} = ū_{t-1} W_BB
         t -= 1
-    for a in range(count if problem.weights else 0):
-        if used[a] != 0:
-            out = scratch.sums[a][:width] if problem.lifted else row
-            add_few_rows(out, scratch.nothing, errors, scratch.identity[t:], history.values[:, a], end - t)
-            if not problem.lifted:
-                add_spread(products[index[a]], scratch.row, members)
-    if problem.weights and problem.lifted:
-        add_lifted(products, problem, scratch, index, used, width)
+    if problem.weights:
+        add_restricted_products(products, problem, history, scratch, r, t, end)
     add_spread(total_error, total, members)
     clear(bar)
     add_spread(bar, scratch.back, members)
     return t
+
+
+@njit(forceinline=True, **OPTIONS)
+def gather_again(problem, history, scratch, r):
+    """gram = W_BB, members = 1 on B, for the working set B of row r, unless they are."""
+    if scratch.gathered[0] == r:
+        return
+    index, count, members = history.index[r], history.count[r], scratch.members
+    scratch.gathered[0] = r
+    clear(members)
+    for k in range(count):
+        members[index[k]] = 1
+    gather(problem.transfer, index, count, members, scratch.gram)
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_restricted_products(products, problem, history, scratch, r, t, end):
+    """``products`` += S, or the lifted sums, of layers t to ``end`` on the working set B of row r: S_BB[a] = Σ_s z_{s,B_a} ū_s.
+
+    Before it, errors[s] is ū_s on B, and used[a] is not 0 where row or column a of S_BB is not 0.
+    """
+    index, count, used = history.index[r], history.count[r], scratch.used
+    width = padded(count)
+    for a in range(count):
+        if used[a] != 0:
+            out = scratch.sums[a][:width] if problem.lifted else scratch.row[:width]
+            add_few_rows(out, scratch.nothing, scratch.errors, scratch.identity[t:], history.values[:, a], end - t)
+            if not problem.lifted:
+                add_spread(products[index[a]], scratch.row, scratch.members)
+    if problem.lifted:
+        add_lifted(products, problem, scratch, index, used[:width], width)
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -199,35 +220,49 @@ def run_samples(x, drive, codes, residual, back, errors, problem, history, scrat
     back : z̄_stop (n, p) at the end, and z̄_T before it if that is given; (0, p) if not wanted
     errors : (n, P), to which Σ ū is added; tally : (5,) int64, increased
     """
-    n_layers, n, first = problem.levels.shape[0], problem.n_atoms, problem.first
-    z, error, bar = scratch.codes[first % 2], scratch.residual, scratch.bar
+    n_layers, first = problem.levels.shape[0], problem.first
+    z, bar = scratch.codes[first % 2], scratch.bar
     for i in range(x.shape[0]):
-        copy(scratch.drive[:n], drive[i])
-        clear(z[n:])
-        copy(z[:n], codes[i])
-        scratch.gathered[0] = -1
-        history.count[first] = n  # no row to look in first
-        keep(problem, history, scratch.identity, first, z, first)
+        load_sample(z, drive[i], codes[i], problem, history, scratch)
         end = forward(problem, history, scratch, tally)
-        tally[4] += end
-        if end < n_layers:  # given up
+        tally[N_LAYERS] += end
+        if end < n_layers:  # too many entries are active: the caller runs dense layers
             continue
-        row, final = history.row[n_layers], scratch.codes[n_layers % 2]
-        index, count = history.index[row], history.count[row]
+        final = scratch.codes[n_layers % 2]
         copy(codes[i], final)
         if problem.given:
-            clear(bar[n:])
-            copy(bar[:n], back[i])
+            clear(bar[problem.n_atoms :])
+            copy(bar[: problem.n_atoms], back[i])
         else:
-            add_rows(error, scratch.nothing, problem.atoms, index, final, count)
-            for j in range(x.shape[1]):
-                error[j] -= x[i, j]
-            copy(residual[i], error)
-            if problem.backward:
-                loss_error(bar, error, problem, index, final, count)
+            end_at_loss(x[i], residual[i], final, problem, history, scratch)
         if problem.backward:
             backward(bar, problem, history, scratch, products, errors[i])
             if back.shape[0]:
                 copy(back[i], bar)
     if problem.backward and problem.weights:
         flush(products, problem, scratch)
+
+
+@njit(forceinline=True, **OPTIONS)
+def load_sample(z, drive, codes, problem, history, scratch):
+    """z (P,) and row ``first`` of the history = ``codes`` (p,), scratch.drive = ``drive`` (p,); no working set is gathered."""
+    n, first = problem.n_atoms, problem.first
+    copy(scratch.drive[:n], drive)
+    clear(z[n:])
+    copy(z[:n], codes)
+    scratch.gathered[0] = -1
+    history.count[first] = n  # no row to look in first
+    keep(problem, history, scratch.identity, first, z, first)
+
+
+@njit(forceinline=True, **OPTIONS)
+def end_at_loss(x, residual, final, problem, history, scratch):
+    """residual (m,) = D z_T − x for ``final`` z_T (P,), and scratch.bar = z̄_T of the loss where back-propagation follows."""
+    row, error = history.row[problem.levels.shape[0]], scratch.residual
+    index, count = history.index[row], history.count[row]
+    add_rows(error, scratch.nothing, problem.atoms, index, final, count)
+    for j in range(x.shape[0]):
+        error[j] -= x[j]
+    copy(residual, error)
+    if problem.backward:
+        loss_error(scratch.bar, error, problem, index, final, count)

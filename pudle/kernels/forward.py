@@ -13,14 +13,21 @@ so that z_{s+1,i} is 0 while :math:`α ‖D (z_s − z_t)‖_2^2 < \min_{i ∉ B
 of a ball around z_t. The left side is :math:`(z_s − z_t) · (z_s − z_t − u_s + u_t)`, which a restricted layer knows before it computes
 z_{s+1}. The first layer outside of the ball runs as a full layer; layers before it are valid. The level is the lowest of the
 layers to come, since decay lowers it, less rounding errors. If any value is NaN, no comparison with the radius holds, and all layers are
-full ones. In names, ``wide`` is a full layer and ``narrow`` a restricted one.
+full ones.
+
+The loop of :func:`forward` is a state machine. Its state is the kind of the layer before, ``START``, ``FULL`` or ``RESTRICTED``; after each
+full layer :func:`find_working_set` says whether restricted layers follow: ``NO_SET``, ``SAME_SET`` or ``NEW_SET``.
+
+Constants below change the time only, except ROUNDING and SAFETY, which the bound needs.
 """
 
 import math
-from collections import namedtuple
+from typing import NamedTuple
 
+import numpy as np
 from numba import njit
 
+from pudle.kernels.memory import WIDTH
 from pudle.kernels.simd import (
     LANES,
     OPTIONS,
@@ -35,37 +42,58 @@ from pudle.kernels.simd import (
     pick_padded,
 )
 
-WIDTH = 64  # entries of the largest working set: its K × K matrix stays in the first-level cache
-SPARE = 24  # entries of a working set beyond the active ones, where there is room
+START, FULL, RESTRICTED = range(3)  # the layer before
+NO_SET, SAME_SET, NEW_SET = range(3)  # the working set after a full layer
+
+SPARE = 24  # entries of a working set beyond the active ones, where there is room: others become active in layers to come
 LEAST = 4  # and at least
+PART, OF = 3, 5  # a working set has at most 3 of 5 entries: a larger one costs as much as full layers
 COMPRESS = 8  # columns of W for each entry of a working set up to which these are picked from a row, beyond which looked up
-PAY = 3  # narrow layers that a working set must promise to be used again
+PAY = 3  # restricted layers that a working set must promise to be used again
 CHOICE = 6  # and to be chosen: more where layers are cheap beside gathering W_BB, as they are with few columns
+TYPICAL = 0.3  # a squared radius is at most this share of level² / α‖d‖² as a rule: a guess, made before the radius is computed
+BISECTIONS = 8  # steps to find the cut above which a working set has few enough entries, to 1/256 of the level
 HORIZON = 16  # layers that a ball may hold for where decay lowers the level
-ROUNDING = 32  # rounding errors of an entry of u, in epsilons of ‖u‖
+FEW = 16  # entries of z_t are looked up among those of z_{t-1} if these are fewer than one in 16; else all are compared with 0
+ROUNDING = 32  # bound of the rounding errors of an entry of u, in epsilons of ‖u‖
+SAFETY = 0.999  # of the squared radius: its own rounding errors, a few epsilons, are far below a thousandth
 
-# W and Dᵀ (atoms) are padded with zeros: p to P and m to M, multiples of 16. norms: α‖d_i‖² (P,), which is 1 − W_ii.
-# lifted: whether the way back adds up (S + Sᵀ)Dᵀ in place of S. given: whether it begins with a z̄ from outside, not with the loss's.
-# weights: whether it adds up either at all. slopes: whether it adds up derivatives of λ and α, with rates αν^t of the layers (T,).
-# most: active entries beyond which a wide layer is the last, if there are more than before it.
-SparseProblem = namedtuple(
-    "SparseProblem",
-    "transfer atoms levels hard nonnegative norms epsilon infinity lam n_atoms first stop most backward lifted given weights slopes rates",
-)
-# z_t of one sample is 0 outside index[r, :count[r]], r = row[t]. Where shared[r] these entries are a working set, r is the row of
-# all its layers, and values[t, k] belongs to entry index[r, k]. Elsewhere r is t, and values[t] is z_t itself.
-History = namedtuple("History", "index values row count shared")
-# drive and bar are (P,), inputs (u) and codes (2, P): two layers by turns. Of the working set last chosen: gram W_BB, and inside, which
-# is drive on B; members (P,) is 1 for its entries, and gathered its row in the history. nothing: zeros. identity: 0, 1, 2, …
-# sums: S_BB, and atoms, which of its entries are not 0, both for lifted sums. slopes (2,): those of λ, and of α times α, so far.
-Scratch = namedtuple(
-    "Scratch",
-    "drive inputs codes bar residual nothing identity places ratio ratio_bits gram inside members gathered anchor back row used errors"
-    " anchor_input ring_codes ring_errors ring_lifted ring_held sums atoms slopes",
-)
 
-# Counts: wide layers, narrow ones, working sets, operations on rows of D that lifted sums would take, and layers reached.
-Tally = namedtuple("Tally", "wide narrow sets rows layers")
+class SparseProblem(NamedTuple):
+    """The layers of a call; *number* is float32 or float64. W and Dᵀ are padded with zeros: p to P and m to M, multiples of 16."""
+
+    transfer: np.ndarray  # (P, P) number: W
+    atoms: np.ndarray  # (P, M) number: Dᵀ
+    levels: np.ndarray  # (T,) number: the thresholds of the layers, which do not rise
+    hard: bool  # hard or soft thresholding
+    nonnegative: bool  # codes ≥ 0
+    norms: np.ndarray  # (P,) number: α‖d_i‖², which is 1 − W_ii
+    epsilon: float  # of the numbers
+    infinity: float
+    lam: float  # λ of the loss
+    n_atoms: int  # p
+    first: int  # layers run from this one
+    stop: int  # and back-propagation goes back to this one
+    most: int  # active entries beyond which a full layer is the last, if there are more than before it
+    backward: bool  # whether back-propagation follows, for which the codes are kept
+    lifted: bool  # whether it adds up (S + Sᵀ)Dᵀ in place of S
+    given: bool  # whether it begins with a z̄ from outside, not with the loss's
+    weights: bool  # whether it adds up either at all
+    slopes: bool  # whether it adds up derivatives with respect to λ and α
+    rates: np.ndarray  # (T,) float64: αν^t, or 0 for a hard threshold
+
+
+class Tally(NamedTuple):
+    """Counts: full layers, restricted ones, working sets, operations on rows of D that lifted sums would take, and layers reached."""
+
+    full: int
+    restricted: int
+    sets: int
+    rows: int
+    layers: int
+
+
+N_FULL, N_RESTRICTED, N_SETS, N_ROWS, N_LAYERS = range(5)  # their places in ``tally`` (5,) int64
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -93,13 +121,13 @@ def keep(problem, history, identity, t, codes, earlier):
     earlier : a row of the history that usually has all of these
     """
     index, count, complete = history.index[t], 0, False
-    if 16 * history.count[earlier] < codes.shape[0]:
+    if FEW * history.count[earlier] < codes.shape[0]:
         for k in range(history.count[earlier]):
             j = history.index[earlier, k]
             index[count] = j
             count += codes[j] != 0
         complete = count == n_nonzero(codes)
-    if not complete:
+    if not complete:  # index = {j : z_j ≠ 0}
         count = pick(index, identity, codes)
     history.row[t], history.count[t], history.shared[t] = t, count, False
     if problem.backward:
@@ -149,14 +177,14 @@ def choose(problem, history, scratch, u, t, width, level):
     members = scratch.members
     scratch.gathered[0] = -1
     none, cut = level * 0, level
-    for _ in range(8):  # bisection for the smallest cut with few enough entries above it
+    for _ in range(BISECTIONS):  # too many entries are above ``none``; few enough above ``cut``, if that was lowered
         middle = (none + cut) / 2
         if n_outside(u, below(middle, problem), middle) > width:
             none = middle
         else:
             cut = middle
     low, one = below(cut, problem), members[0] * 0 + 1
-    for j in range(members.shape[0]):
+    for j in range(members.shape[0]):  # B = {j : u_j outside of (low, cut)}
         members[j] = one * 0 if (u[j] > low) & (u[j] < cut) else one
     clear(members[problem.n_atoms :])
     count = pick(history.index[t], scratch.identity, members)
@@ -185,13 +213,13 @@ def squared_radius(problem, history, scratch, u, row, level):
     for j in range(u.shape[0]):
         margin = max(min(level - u[j], u[j] - low), zero)
         ratio[j] = norms[j] / (margin * margin)
-    for k in range(history.count[row]):
+    for k in range(history.count[row]):  # entries of B do not count
         ratio[history.index[row, k]] = 0
     top = bits[0]  # as integers, which are faster to compare, numbers ≥ 0 have the same order, and NaN comes last
     for j in range(bits.shape[0]):
         top = max(top, bits[j])
     bits[0] = top
-    return 0.999 / ratio[0]
+    return SAFETY / ratio[0]
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -218,62 +246,94 @@ def forward(problem, history, scratch, tally):
     tally : (5,), the numbers of :class:`Tally`; all but the last are increased
     """
     n_layers, t = problem.levels.shape[0], problem.first
-    widest, pace = (
-        min(WIDTH, scratch.bar.shape[0] * 3 // 5 // LANES * LANES),
-        problem.infinity,
-    )  # pace: α‖DΔz‖² of the last layer
-    was_wide, n_before = False, problem.transfer.shape[0]
+    widest = min(WIDTH, scratch.bar.shape[0] * PART // OF // LANES * LANES)
+    pace = problem.infinity  # α‖DΔz‖² of the last layer
+    state, n_before = START, problem.transfer.shape[0]
     while t < n_layers:
         u, before, after, earlier = scratch.inputs[t % 2], scratch.codes[t % 2], scratch.codes[(t + 1) % 2], history.row[t]
-        index, count = history.index[earlier], history.count[earlier]
-        if history.shared[earlier]:
-            index, count = scratch.places, pick(scratch.places, index, history.values[t][: padded(count)])
-        add_rows(u, scratch.drive, problem.transfer, index, before, count)
-        if was_wide:
+        full_input(u, problem, history, scratch, t, before)  # u_t = z_t W + α x D
+        if state == FULL:  # ``after`` is still z_{t-1}
             pace = squared_change(before, after, u, scratch.inputs[(t + 1) % 2], u[0] * 0)
-        was_wide = True
-        shrink(after, u, problem.levels[t], problem)
+        state = FULL
+        shrink(after, u, problem.levels[t], problem)  # z_{t+1} = P_t(u_t)
         t += 1
-        tally[0] += 1
-        active, width, stays = 0, padded(history.count[earlier]), False
-        if history.shared[earlier]:  # the working set stays if it holds all of z_t, and is not much too large for it
-            active = keep_shared(history, t, earlier, after)
-            stays = active == n_nonzero(after) and width < active + SPARE + LANES
-        if not stays:
-            active = keep(problem, history, scratch.identity, t, after, earlier)
-            width = min(padded(active + SPARE), widest)
-        tally[3] += 4 * active * (t > problem.stop)
+        tally[N_FULL] += 1
+        active, width, stays = keep_full(problem, history, scratch, t, earlier, after, widest)
+        tally[N_ROWS] += 4 * active * (t > problem.stop)
         if active > max(problem.most, n_before):
             break
         n_before = active
         if t == n_layers or active + LEAST > width:
             continue
-        level = problem.levels[last_layer(problem, t) - 1]
-        promise = PAY if stays or u.shape[0] > COMPRESS * width else CHOICE
-        if not promise * promise * pace * problem.norms[0] < 0.3 * level * level:
+        found, radius, error = find_working_set(
+            problem, history, scratch, tally, t, u, before, after, earlier, active, width, stays, pace
+        )
+        if found == NO_SET:
             continue
-        error = ROUNDING * problem.epsilon * size(u)
-        radius = squared_radius(problem, history, scratch, u, earlier, level - error) if stays else pace * 0
-        if not PAY * PAY * pace < radius:
-            if not choose(problem, history, scratch, u, t, width, level):
-                keep(problem, history, scratch.identity, t, after, earlier)
-                continue
-            radius = squared_radius(problem, history, scratch, u, t, level - error)
-            if not promise * promise * pace < radius or not holds(history, t, before):
-                keep(problem, history, scratch.identity, t, after, earlier)
-                continue
-            tally[2] += 1
-            tally[3] += active * active
-            index, count = history.index[t], history.count[t]
-            gather(problem.transfer, index, count, scratch.members, scratch.gram)
-            pick_padded(scratch.inside, scratch.drive, scratch.members)
-            scratch.gathered[0] = t
-            keep_shared(history, t, t, after)
         start = t
-        t, pace = narrow_layers(problem, history, scratch, t, radius, error)
-        was_wide = False
-        tally[1] += t - start
+        t, pace = restricted_layers(problem, history, scratch, t, radius, error)
+        state = RESTRICTED
+        tally[N_RESTRICTED] += t - start
     return t
+
+
+@njit(forceinline=True, **OPTIONS)
+def full_input(u, problem, history, scratch, t, before):
+    """u (P,) = z_t W + α x D, for z_t = ``before`` (P,), by the rows of W whose entries of z_t are not 0."""
+    row = history.row[t]
+    index, count = history.index[row], history.count[row]
+    if history.shared[row]:  # a working set has entries that are 0
+        index, count = scratch.places, pick(scratch.places, index, history.values[t][: padded(count)])
+    add_rows(u, scratch.drive, problem.transfer, index, before, count)
+
+
+@njit(forceinline=True, **OPTIONS)
+def keep_full(problem, history, scratch, t, earlier, after, widest):
+    """Keep z_t = ``after`` (P,) of a full layer; returns its active entries, the size of a set for it, and whether that of z_{t-1} stays.
+
+    The working set of row ``earlier`` stays if it holds all of z_t, and is not much too large for it.
+    """
+    if history.shared[earlier]:
+        width, active = padded(history.count[earlier]), keep_shared(history, t, earlier, after)
+        if active == n_nonzero(after) and width < active + SPARE + LANES:
+            return active, width, True
+    active = keep(problem, history, scratch.identity, t, after, earlier)
+    return active, min(padded(active + SPARE), widest), False
+
+
+@njit(forceinline=True, **OPTIONS)
+def find_working_set(problem, history, scratch, tally, t, u, before, after, earlier, active, width, stays, pace):
+    """A working set that holds z_{t-1} = ``before`` and z_t = ``after``, for layers from t on; returns NO_SET, SAME_SET or NEW_SET.
+
+    It must promise several restricted layers: with α‖DΔz‖² = ``pace`` a layer, n of them move by n² pace at most, which must be below the
+    squared radius. Returns that and the rounding error of u as well. For NEW_SET, ``gram``, ``inside`` and ``members`` are those of the set.
+    """
+    level = problem.levels[last_layer(problem, t) - 1]
+    promise = PAY if stays or u.shape[0] > COMPRESS * width else CHOICE
+    if not promise * promise * pace * problem.norms[0] < TYPICAL * level * level:
+        return NO_SET, 0.0, 0.0
+    error = ROUNDING * problem.epsilon * size(u)
+    radius = squared_radius(problem, history, scratch, u, earlier, level - error) if stays else pace * 0
+    if PAY * PAY * pace < radius:
+        return SAME_SET, radius, error
+    if choose(problem, history, scratch, u, t, width, level):
+        radius = squared_radius(problem, history, scratch, u, t, level - error)
+        if promise * promise * pace < radius and holds(history, t, before):
+            tally[N_SETS] += 1
+            tally[N_ROWS] += active * active
+            load_working_set(problem, history, scratch, t, after)
+            return NEW_SET, radius, error
+    keep(problem, history, scratch.identity, t, after, earlier)
+    return NO_SET, 0.0, 0.0
+
+
+@njit(forceinline=True, **OPTIONS)
+def load_working_set(problem, history, scratch, t, after):
+    """gram = W_BB, inside = (α x D)_B, and z_t = ``after`` on B, for the working set B of row t; ``members`` is 1 on B."""
+    gather(problem.transfer, history.index[t], history.count[t], scratch.members, scratch.gram)
+    pick_padded(scratch.inside, scratch.drive, scratch.members)
+    scratch.gathered[0] = t
+    keep_shared(history, t, t, after)
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -286,7 +346,7 @@ def holds(history, row, codes):
 
 
 @njit(forceinline=True, **OPTIONS)
-def narrow_layers(problem, history, scratch, t, radius, error):
+def restricted_layers(problem, history, scratch, t, radius, error):
     """Layers from t on, on the set B of row[t], which holds z_{t-1} and z_t; returns the next layer, and the pace.
 
     They end before T, before the level falls below that of the radius, and before α‖D(z_s − z_{t-1})‖² reaches ``radius``. ``gram``, ``inside``

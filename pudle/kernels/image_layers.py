@@ -10,41 +10,58 @@ Where few codes are not 0, products are worked out from these alone, one positio
 """
 
 import sys
-from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numba import njit
 
-from pudle.kernels import matmul, simd
+from pudle.kernels import matmul, memory, simd
 from pudle.kernels.cache import forget_stale_code
 from pudle.kernels.matmul import multiply
-from pudle.kernels.simd import LANES, OPTIONS, add_dots, add_outer, add_strips, clear, copy, padded, pick
+from pudle.kernels.memory import ImageSums, image_memory
+from pudle.kernels.simd import OPTIONS, add_dots, add_outer, add_strips, clear, copy, padded, pick
 
 FEW = 0.85  # the share of codes that are not 0 from which on dense products are faster, measured with 64 filters of 9 x 9
 TASKS = 8  # parts of a batch at most, each with its own memory and its own part of the sums: threads do not change the results
 
-# Filters both ways: taps (k², P), a row for each pixel of them, and atoms (P, K), K = k² padded.
-Filters = namedtuple("Filters", "taps atoms")
-# D, A and C are Filters; levels (T, P), and fades (T,) their factors ν^t; scored: whether estimates are compared with targets; given: whether
-# z̄_T is an input in place of that; of_arrays, of_levels, of_images: whether derivatives in filters, thresholds and images are wanted.
-# places (positions,) are the pixels at which filters start, across of them in a row of an image; under (k²,) the pixels under a filter,
-# from there; starts (positions,) and entries (P,) where in codes a row starts, and its entries.
-ImageProblem = namedtuple(
-    "ImageProblem",
-    "synthesis analysis decoder levels fades hard nonnegative step penalty stop scored given of_arrays of_levels of_images n_filters places"
-    " under starts entries across kernel width inside infinity",
-)
-# codes (T − stop + 1, positions, P) and residuals (T − stop, pixels): z_t and r_t of the layers to go back through, and the last codes.
-# active (T − stop + 1, positions, P + 16) and counts (T − stop + 1, positions): the filters whose code is not 0, in rising order, and their
-# number; shares (T − stop + 1,) of all codes. by_atom: what is added to the sums at the end, with a row for each atom.
-Memory = namedtuple(
-    "Memory", "codes active counts shares identity residuals bar image of_codes of_pixels of_filters patch nothing by_atom"
-)
-# Sums over the images of a task: (k², P) each, and (P,).
-Sums = namedtuple("Sums", "synthesis analysis decoder thresholds")
-ByAtom = namedtuple("ByAtom", "synthesis analysis decoder")  # (P, K) each
+
+class Filters(NamedTuple):
+    """Filters (p, 1, k, k) both ways, padded with zeros: p to P and k² to K, multiples of 16."""
+
+    taps: np.ndarray  # (k², P) number: a row for each pixel of the filters
+    atoms: np.ndarray  # (P, K) number: a row for each filter
+
+
+class ImageProblem(NamedTuple):
+    """The layers of a call, and the grid of J positions. *number* is float32 or float64; an image is (1, pixels), row by row."""
+
+    synthesis: Filters  # D
+    analysis: Filters  # A
+    decoder: Filters  # C
+    levels: np.ndarray  # (T, P) number: thresholds
+    fades: np.ndarray  # (T,) number: ν^t, what decay makes of them
+    hard: bool  # hard or soft thresholding
+    nonnegative: bool  # codes ≥ 0
+    step: float  # α
+    penalty: float  # factor of ‖z‖₁ in the loss
+    stop: int  # back-propagation goes back to this layer
+    scored: bool  # whether estimates are compared with targets
+    given: bool  # whether z̄_T is an input in place of that
+    of_arrays: bool  # whether derivatives in filters are wanted
+    of_levels: bool  # in thresholds
+    of_images: bool  # in images
+    n_filters: int  # p
+    places: np.ndarray  # (J,) int64: pixels at which filters start
+    under: np.ndarray  # (k²,) int64: pixels under a filter, counted from there
+    starts: np.ndarray  # (J,) int64: where the codes of a position start in the array of all
+    entries: np.ndarray  # (P,) int64: 0, 1, 2, …
+    across: int  # positions in a row of the grid
+    kernel: int  # k
+    width: int  # pixels in a row of an image
+    inside: np.ndarray  # (pixels,) bool: where the loss counts errors
+    infinity: float
 
 
 @njit(**OPTIONS)
@@ -73,23 +90,26 @@ def add_image(image, codes, t, filters, problem, memory):
 
     Before it, :func:`find_active` has run for slot ``t``.
     """
-    patches, across, kernel = memory.of_pixels, problem.across, problem.kernel
+    patches, across = memory.of_pixels, problem.across
     if memory.shares[t] < FEW:
         patch = patches[0]
         for j in range(codes.shape[0]):
             add_strips(patch, memory.nothing, filters.atoms, memory.active[t, j], codes[j], memory.counts[t, j])
-            place = problem.places[j]
-            for a in range(kernel):
-                for b in range(kernel):
-                    image[0, place + a * problem.width + b] += patch[a * kernel + b]
+            add_patch(image, patch, problem.places[j], problem)
         return
     for at in range(0, codes.shape[0], across):
         multiply(patches, codes, problem.starts[at : at + across], problem.entries, filters.atoms)
         for j in range(across):
-            place = problem.places[at + j]
-            for a in range(kernel):
-                for b in range(kernel):
-                    image[0, place + a * problem.width + b] += patches[j, a * kernel + b]
+            add_patch(image, patches[j], problem.places[at + j], problem)
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_patch(image, patch, place, problem):
+    """The pixels of image (1, pixels) under the filter at ``place`` += patch (K,)."""
+    kernel = problem.kernel
+    for a in range(kernel):
+        for b in range(kernel):
+            image[0, place + a * problem.width + b] += patch[a * kernel + b]
 
 
 @njit(**OPTIONS)
@@ -188,24 +208,19 @@ def backward(problem, memory, sums, x_bar):
     With ū = z̄_{t+1} ⊙ 1[z_{t+1} ≠ 0] and q = A ū, layer t adds −ν^t Σ_j ū · sign(z_{t+1}) to θ̄, −α ⟨r_t, ū⟩ to Ā, −α ⟨q, z_t⟩ to D̄ and
     α q to x̄, and z̄_t = ū − α Dᵀ q. Before it, :func:`forward` has run.
     """
-    bar, image, zero, extra = memory.bar, memory.image, problem.step * 0, memory.by_atom
+    bar, image, extra = memory.bar, memory.image, memory.by_atom
     for t in range(problem.levels.shape[0] - 1, problem.stop - 1, -1):
         slot = t - problem.stop
-        before, after, residual = memory.codes[slot], memory.codes[slot + 1], memory.residuals[slot]
-        for j in range(bar.shape[0]):
-            for f in range(bar.shape[1]):
-                bar[j, f] = bar[j, f] if after[j, f] != 0 else zero  # ū
+        before, residual = memory.codes[slot], memory.residuals[slot]
+        mask_inactive(bar, memory.codes[slot + 1], problem)  # ū
         if problem.of_levels:
-            for j in range(bar.shape[0]):
-                for i in range(memory.counts[slot + 1, j]):
-                    f = memory.active[slot + 1, j, i]
-                    sums.thresholds[f] -= problem.fades[t] * (bar[j, f] if after[j, f] > 0 else -bar[j, f])
+            add_thresholds(sums.thresholds, bar, slot + 1, problem.fades[t], memory)
         if problem.of_arrays:
             add_product(sums.analysis, extra.analysis, residual, bar, slot + 1, problem, memory, -problem.step)
         if t == 0 and not problem.of_images:
             return
         clear(image[0])
-        add_image(image, bar, slot + 1, problem.analysis, problem, memory)
+        add_image(image, bar, slot + 1, problem.analysis, problem, memory)  # q
         if problem.of_images:
             for pixel in range(x_bar.shape[0]):
                 x_bar[pixel] += problem.step * image[0, pixel]
@@ -214,7 +229,26 @@ def backward(problem, memory, sums, x_bar):
         if problem.of_arrays:
             add_product(sums.synthesis, extra.synthesis, image, before, slot, problem, memory, -problem.step)
         if t > problem.stop:
-            step_back(bar, bar, slot, -problem.step, image, problem.synthesis, problem, memory)
+            step_back(bar, bar, slot, -problem.step, image, problem.synthesis, problem, memory)  # z̄_t
+
+
+@njit(forceinline=True, **OPTIONS)
+def mask_inactive(bar, after, problem):
+    """bar (J, P) = bar ⊙ 1[after ≠ 0], for codes ``after`` (J, P)."""
+    zero = problem.step * 0
+    for j in range(bar.shape[0]):
+        for f in range(bar.shape[1]):
+            bar[j, f] = bar[j, f] if after[j, f] != 0 else zero
+
+
+@njit(forceinline=True, **OPTIONS)
+def add_thresholds(thresholds, bar, slot, fade, memory):
+    """thresholds (P,) −= ``fade`` Σ_j bar_j · sign(z_j) for the codes z (J, P) of ``slot``, by those that are not 0."""
+    codes = memory.codes[slot]
+    for j in range(bar.shape[0]):
+        for i in range(memory.counts[slot, j]):
+            f = memory.active[slot, j, i]
+            thresholds[f] -= fade * (bar[j, f] if codes[j, f] > 0 else -bar[j, f])
 
 
 @njit(**OPTIONS)
@@ -223,9 +257,8 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
 
     Where z̄_T is given, codes hold it, and x̄ is added to x_bars (n, pixels). targets : (n, pixels), read where scored.
     """
-    error, zero, learns = memory.image, problem.step * 0, problem.stop < problem.levels.shape[0]
-    last = memory.codes.shape[0] - 1
-    final = memory.codes[last]
+    learns = problem.stop < problem.levels.shape[0]
+    final = memory.codes[memory.codes.shape[0] - 1]
     for i in range(x.shape[0]):
         forward(x[i], problem, memory)
         if problem.given:
@@ -237,27 +270,44 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
             copy(codes[i, j], final[j])
         if not problem.scored:
             continue
-        for pixel in range(error.shape[1]):
-            error[0, pixel] = -targets[i, pixel]
-        add_image(error, final, last, problem.decoder, problem, memory)
-        loss = 0.0
-        for pixel in range(error.shape[1]):
-            error[0, pixel] = error[0, pixel] if problem.inside[pixel] else zero
-            loss += error[0, pixel] * error[0, pixel] / 2
-        add_product(sums.decoder, memory.by_atom.decoder, error, final, last, problem, memory, zero + 1)
+        loss = score_estimate(targets[i], problem, memory, sums)
         if learns:
-            bar = memory.bar
-            for j in range(bar.shape[0]):
-                for f in range(bar.shape[1]):
-                    z = final[j, f]
-                    bar[j, f] = problem.penalty * (zero + (z > 0) - (z < 0))
-                    loss += problem.penalty * abs(z)
-            step_back(bar, bar, last, zero + 1, error, problem.decoder, problem, memory)
+            loss = end_at_loss(problem, memory, loss)
             backward(problem, memory, sums, x_bars[i])
         losses[i] = loss
     add_transposed(sums.synthesis, memory.by_atom.synthesis)
     add_transposed(sums.analysis, memory.by_atom.analysis)
     add_transposed(sums.decoder, memory.by_atom.decoder)
+
+
+@njit(forceinline=True, **OPTIONS)
+def score_estimate(target, problem, memory, sums):
+    """memory.image = e = C z_T − target (pixels,), 0 where it is not ``inside``; C̄ += ⟨e, z_T⟩; returns ½‖e‖²."""
+    error, zero, last = memory.image, problem.step * 0, memory.codes.shape[0] - 1
+    final = memory.codes[last]
+    for pixel in range(error.shape[1]):
+        error[0, pixel] = -target[pixel]
+    add_image(error, final, last, problem.decoder, problem, memory)
+    loss = 0.0
+    for pixel in range(error.shape[1]):
+        error[0, pixel] = error[0, pixel] if problem.inside[pixel] else zero
+        loss += error[0, pixel] * error[0, pixel] / 2
+    add_product(sums.decoder, memory.by_atom.decoder, error, final, last, problem, memory, zero + 1)
+    return loss
+
+
+@njit(forceinline=True, **OPTIONS)
+def end_at_loss(problem, memory, loss):
+    """memory.bar = z̄_T = Cᵀ e + penalty sign(z_T) where z_T is not 0, for e in memory.image; returns loss + penalty ‖z_T‖₁."""
+    bar, error, zero, last = memory.bar, memory.image, problem.step * 0, memory.codes.shape[0] - 1
+    final = memory.codes[last]
+    for j in range(bar.shape[0]):
+        for f in range(bar.shape[1]):
+            z = final[j, f]
+            bar[j, f] = problem.penalty * (zero + (z > 0) - (z < 0))
+            loss += problem.penalty * abs(z)
+    step_back(bar, bar, last, zero + 1, error, problem.decoder, problem, memory)
+    return loss
 
 
 @njit(**OPTIONS)
@@ -268,7 +318,7 @@ def add_transposed(total, by_atom):
             total[k, f] += by_atom[f, k]
 
 
-forget_stale_code(run_images, simd, matmul, sys.modules[__name__])
+forget_stale_code(run_images, simd, matmul, memory, sys.modules[__name__])
 
 
 def run_image_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
@@ -361,9 +411,7 @@ def _problem(
 def _run(images, targets, codes, problem, p):
     """:func:`run_images` in tasks: sums (p, 1, k, k) three times and (p,), the sum of the losses, and x̄ (n, 1, h, w)."""
     n, _, height, width = images.shape
-    (n_pixels, n_atoms), n_patch = problem.synthesis.taps.shape, problem.synthesis.atoms.shape[1]
-    n_back, n_places = len(problem.levels) - problem.stop, len(problem.places)
-    new = images.new_empty
+    (n_pixels, n_atoms), n_back = problem.synthesis.taps.shape, len(problem.levels) - problem.stop
     x, wanted = (array.reshape(n, -1).numpy() for array in (images, targets))
     losses, x_bars = np.zeros(n), images.new_zeros(n, height * width if problem.of_images else 0)
     tasks = min(n, TASKS)
@@ -372,24 +420,9 @@ def _run(images, targets, codes, problem, p):
 
     def run(task):
         torch.set_flush_denormal(True)
-        memory = Memory(
-            codes=new(n_back + 1, n_places, n_atoms).numpy(),
-            active=np.empty((n_back + 1, n_places, n_atoms + LANES), np.uint32),
-            counts=np.empty((n_back + 1, n_places), np.int64),
-            shares=np.empty(n_back + 1),
-            identity=np.arange(n_atoms, dtype=np.uint32),
-            residuals=new(max(1, n_back), 1, height * width).numpy(),
-            bar=new(n_places if n_back else 0, n_atoms).numpy(),
-            image=new(1, height * width).numpy(),
-            of_codes=new(problem.across, n_atoms).numpy(),
-            of_pixels=new(problem.across, n_patch).numpy(),
-            of_filters=new(n_pixels, n_atoms).numpy(),
-            patch=images.new_zeros(n_patch).numpy(),
-            nothing=images.new_zeros(n_patch).numpy(),
-            by_atom=ByAtom(*images.new_zeros(3, n_atoms, n_patch).numpy()),
-        )
+        memory = image_memory(n_back, len(problem.places), problem.across, height * width, *problem.synthesis)
         some = slice(cuts[task], cuts[task + 1])
-        total = Sums(*(array[task].numpy() for array in sums))
+        total = ImageSums(*(array[task].numpy() for array in sums))
         run_images(x[some], wanted[some], codes[some].numpy(), losses[some], x_bars[some].numpy(), problem, memory, total)
 
     if tasks == 1 or torch.get_num_threads() == 1:

@@ -18,8 +18,13 @@ from numba.extending import intrinsic
 
 from pudle.kernels.cache import keeps_code
 
-LANES = 16  # all widths are multiples of it; a vector that LLVM cuts to the machine's width
-# _nrt: nothing is allocated here, and counting references to the arrays passed around would take longer than the sums
+LANES = 16  # all widths are multiples of it: a vector of 64 bytes in float32, which LLVM cuts to the machine's width
+REGISTER = 64  # bytes of the widest vector register, that of AVX-512
+STRIP = 128  # columns of a strip of sums: 8 vectors of 16, which in float32 fill the 16 registers of AVX2
+ROW_STRIP = 96  # columns of a row that is kept in registers: 6 vectors, the patch of a 9 x 9 filter (81 pixels)
+CHAINS = 4  # independent sums, at least, that hide the latency of the additions
+# _nrt: nothing is allocated here, and counting references to the arrays passed around would take longer than the sums. contract and
+# reassoc let LLVM fuse multiply-adds and add up in vectors; NaN and infinity stay what they are.
 OPTIONS = {"cache": keeps_code(), "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
 
 
@@ -57,7 +62,7 @@ def add_strip(typing_context, out, base, at, matrix, index, values, count, width
     if not isinstance(width, types.IntegerLiteral):
         return None
     n_vectors = width.literal_value // LANES
-    n_rows = -(-4 // n_vectors)  # independent sums, to hide the latency of the additions
+    n_rows = -(-CHAINS // n_vectors)  # so many rows at once, each with sums of its own
 
     def codegen(context, builder, signature, arguments):
         number, word, byte = context.get_value_type(out.dtype), ir.IntType(64), ir.IntType(8)
@@ -106,9 +111,9 @@ def add_strip(typing_context, out, base, at, matrix, index, values, count, width
 def add_strips(out, base, matrix, index, values, count):
     """:func:`add_rows`, put in place of the call, strip by strip; each width needs a literal of its own."""
     at, width = 0, out.shape[0]
-    while at + 128 <= width:
-        add_strip(out, base, at, matrix, index, values, count, 128)
-        at += 128
+    while at + STRIP <= width:
+        add_strip(out, base, at, matrix, index, values, count, STRIP)
+        at += STRIP
     left = width - at
     if left == 112:
         add_strip(out, base, at, matrix, index, values, count, 112)
@@ -196,35 +201,35 @@ def dot_strip(typing_context, out, base, factor, matrix, at, index, count, row, 
 def add_outer(matrix, index, values, factor, count, row):
     """matrix[i] (w,) += factor values[i] row (w,) for i in index[:count]. The indices differ."""
     at, width = 0, row.shape[0]
-    while at + 96 <= width:
-        add_outer_strip(matrix, at, index, values, factor, count, row, 96)
-        at += 96
+    while at + ROW_STRIP <= width:
+        add_outer_strip(matrix, at, index, values, factor, count, row, ROW_STRIP)
+        at += ROW_STRIP
     while at < width:
-        add_outer_strip(matrix, at, index, values, factor, count, row, 16)
-        at += 16
+        add_outer_strip(matrix, at, index, values, factor, count, row, LANES)
+        at += LANES
 
 
 @njit(forceinline=True, **OPTIONS)
 def add_dots(out, base, factor, matrix, index, count, row):
     """out[i] = base[i] + factor ⟨matrix[i], row⟩ for i in index[:count], row (w,); out may be base. The indices differ."""
     at, width = 0, row.shape[0]
-    if width >= 96:
-        dot_strip(out, base, factor, matrix, 0, index, count, row, 96)
-        at = 96
+    if width >= ROW_STRIP:  # the first strip starts from base, the others add to out
+        dot_strip(out, base, factor, matrix, 0, index, count, row, ROW_STRIP)
+        at = ROW_STRIP
     else:
-        dot_strip(out, base, factor, matrix, 0, index, count, row, 16)
-        at = 16
-    while at + 96 <= width:
-        dot_strip(out, out, factor, matrix, at, index, count, row, 96)
-        at += 96
+        dot_strip(out, base, factor, matrix, 0, index, count, row, LANES)
+        at = LANES
+    while at + ROW_STRIP <= width:
+        dot_strip(out, out, factor, matrix, at, index, count, row, ROW_STRIP)
+        at += ROW_STRIP
     while at < width:
-        dot_strip(out, out, factor, matrix, at, index, count, row, 16)
-        at += 16
+        dot_strip(out, out, factor, matrix, at, index, count, row, LANES)
+        at += LANES
 
 
 def _registers(context, builder, kind, flags, at, size):
     """Which of flags[at : at + 16] are not 0, in parts that fill a register with numbers of ``size`` bytes: (offset, bits, number)."""
-    number, lanes = context.get_value_type(kind.dtype), 64 // size
+    number, lanes = context.get_value_type(kind.dtype), REGISTER // size
     for first in range(0, LANES, lanes):
         place = builder.gep(context.make_array(kind)(context, builder, flags).data, [builder.add(at, at.type(first))])
         vector = ir.VectorType(number, lanes)
@@ -244,11 +249,11 @@ def append_where(typing_context, out, count, values, at, flags):
         out_, count_, values_, at_, flags_ = arguments
         size = context.get_abi_sizeof(context.get_value_type(values.dtype))
         # As integers: on processors without AVX-512, LLVM 22 fails to compile this for floating-point vectors.
-        vector, total = ir.VectorType(ir.IntType(8 * size), 64 // size), at_.type(0)
+        vector, total = ir.VectorType(ir.IntType(8 * size), REGISTER // size), at_.type(0)
         target, source = (
             context.make_array(kind)(context, builder, array).data for kind, array in ((out, out_), (values, values_))
         )
-        name = f"llvm.experimental.vector.compress.v{64 // size}i{8 * size}"
+        name = f"llvm.experimental.vector.compress.v{REGISTER // size}i{8 * size}"
         for first, bits, found in _registers(context, builder, flags, flags_, at_, size):
             kind = ir.FunctionType(vector, [vector, bits.type, vector])
             compress = cgutils.get_or_insert_function(builder.module, kind, name)
@@ -272,13 +277,15 @@ def add_where(typing_context, out, at, values, count, flags):
     def codegen(context, builder, signature, arguments):
         out_, at_, values_, count_, flags_ = arguments
         number, size = context.get_value_type(values.dtype), context.get_abi_sizeof(context.get_value_type(values.dtype))
-        vector, total = ir.VectorType(number, 64 // size), at_.type(0)
+        vector, total = ir.VectorType(number, REGISTER // size), at_.type(0)
         target, source = (
             context.make_array(kind)(context, builder, array).data for kind, array in ((out, out_), (values, values_))
         )
         for first, bits, found in _registers(context, builder, flags, flags_, at_, size):
             kind = ir.FunctionType(vector, [source.type, bits.type, vector])
-            expand = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.expandload.v{64 // size}f{8 * size}")
+            expand = cgutils.get_or_insert_function(
+                builder.module, kind, f"llvm.masked.expandload.v{REGISTER // size}f{8 * size}"
+            )
             entries = builder.call(expand, [builder.gep(source, [builder.add(count_, total)]), bits, ir.Constant(vector, None)])
             place = builder.bitcast(builder.gep(target, [builder.add(at_, at_.type(first))]), vector.as_pointer())
             builder.store(builder.fadd(builder.load(place, align=size), entries), place, align=size)

@@ -1,21 +1,17 @@
 """Unrolled layers on sparse codes for blocks of samples, in threads: the tensor side of :mod:`pudle.kernels.forward`."""
 
-import math
 import threading
 
 import numpy as np
 import torch
 
-from pudle.kernels import backward, forward, simd
-from pudle.kernels.backward import RING, run_samples
+from pudle.kernels import backward, forward, memory, simd
+from pudle.kernels.backward import run_samples
 from pudle.kernels.cache import forget_stale_code
-from pudle.kernels.forward import WIDTH, History, Scratch, SparseProblem, Tally
-from pudle.kernels.simd import LANES, padded
+from pudle.kernels.forward import SparseProblem, Tally
+from pudle.kernels.memory import layer_memory, pad, zeros
 
-LINE = 64  # bytes of a cache line
-
-
-forget_stale_code(run_samples, simd, forward, backward)
+forget_stale_code(run_samples, simd, memory, forward, backward)
 
 
 class SparseLayers:
@@ -34,11 +30,11 @@ class SparseLayers:
         self._stop, self._m = stop, m
         self._problem = SparseProblem(
             transfer=transfer.numpy(),
-            atoms=_pad(dictionary.T),
+            atoms=pad(dictionary.T),
             levels=np.array(unrolling.levels(), dtype),
             hard=unrolling.hard,
             nonnegative=unrolling.nonnegative,
-            norms=_pad(unrolling.step * dictionary.square().sum(0, keepdim=True))[0],
+            norms=pad(unrolling.step * dictionary.square().sum(0, keepdim=True))[0],
             epsilon=np.finfo(dtype).eps,
             infinity=number(np.inf),
             lam=number(lam),
@@ -54,7 +50,7 @@ class SparseLayers:
             rates=np.array([0.0 if unrolling.hard else unrolling.step * unrolling.decay**t for t in range(n_layers)]),
         )
         self._memory = _kept_memory(tasks, n_layers, m, p, dtype)
-        self._sums = [_zeros((0, 0), dtype)] * tasks
+        self._sums = [zeros((0, 0), dtype)] * tasks
         self._tallies = np.zeros((tasks, len(Tally._fields)), np.int64)
 
     def sums(self, lifted, weights=True, slopes=False):
@@ -69,7 +65,7 @@ class SparseLayers:
         if not weights:
             return []
         like, n_atoms = self._problem.atoms if lifted else self._problem.transfer, self._problem.n_atoms
-        self._sums = [_zeros(like.shape, like.dtype) for _ in self._memory]  # padded: what is not a number comes up there too
+        self._sums = [zeros(like.shape, like.dtype) for _ in self._memory]  # padded: NaN of one entry reaches the padding too
         return [torch.from_numpy(part)[:n_atoms, : self._m if lifted else n_atoms] for part in self._sums]
 
     def slopes(self):
@@ -93,7 +89,7 @@ class SparseLayers:
 
     @property
     def counts(self):
-        """How many layers ran wide and how many narrow so far, and how many working sets were chosen."""
+        """How many full and restricted layers ran so far, and how many working sets were chosen."""
         return dict(zip(Tally._fields[:3], self._tallies.sum(0).tolist(), strict=False))
 
     def run(self, x, drive, codes, first, pool, *, end=None, given=None, backward=True, most=None):
@@ -135,21 +131,6 @@ class SparseLayers:
         return list(map(slice, edges[:-1], edges[1:]))
 
 
-def _zeros(shape, dtype):
-    """Zeros from the start of a cache line on: a vector that lies across two lines takes twice as long to load."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    room = np.zeros(size + LINE, np.uint8)
-    start = -room.ctypes.data % LINE
-    return room[start : start + size].view(dtype).reshape(shape)
-
-
-def _pad(matrix):
-    """``matrix`` as an array with rows and columns of zeros up to multiples of 16."""
-    array = _zeros([padded.py_func(size) for size in matrix.shape], matrix.numpy().dtype)
-    array[: matrix.shape[0], : matrix.shape[1]] = matrix.numpy()
-    return array
-
-
 _kept = threading.local()
 
 
@@ -157,48 +138,5 @@ def _kept_memory(tasks, *sizes):
     """Memory for each task: that of this thread's last call, if it had the same sizes, as small calls would spend their time on it."""
     if getattr(_kept, "sizes", None) != sizes:
         _kept.sizes, _kept.memory = sizes, []
-    _kept.memory += [_memory(*sizes) for _ in range(tasks - len(_kept.memory))]
+    _kept.memory += [layer_memory(*sizes) for _ in range(tasks - len(_kept.memory))]
     return _kept.memory[:tasks]
-
-
-def _memory(n_layers, m, p, dtype):
-    """What one task works on. Most of a history is never touched, and so takes no memory."""
-    n, number, depth, width = n_layers + 1, dtype, padded.py_func(m), padded.py_func(p)
-    history = History(
-        index=_zeros((n, width + LANES), np.uint32),
-        values=_zeros((n, width), number),
-        row=_zeros((n,), np.int64),
-        count=_zeros((n,), np.int64),
-        shared=_zeros((n,), np.bool_),
-    )
-    ratio = _zeros((width,), number)
-    scratch = Scratch(
-        drive=_zeros((width,), number),
-        inputs=_zeros((2, width), number),
-        codes=_zeros((2, width), number),
-        bar=_zeros((width,), number),
-        residual=_zeros((depth,), number),
-        nothing=_zeros((max(width, depth, WIDTH),), number),
-        identity=np.arange(max(n, width, WIDTH, RING), dtype=np.uint32),
-        places=_zeros((max(width, WIDTH) + LANES,), np.uint32),
-        ratio=ratio,
-        ratio_bits=ratio.view(f"i{ratio.itemsize}"),
-        gram=_zeros((WIDTH + 1, WIDTH), number),
-        inside=_zeros((WIDTH + LANES,), number),
-        members=_zeros((width,), number),
-        gathered=_zeros((1,), np.int64),
-        anchor=_zeros((WIDTH + LANES,), number),
-        anchor_input=_zeros((WIDTH + LANES,), number),
-        back=_zeros((WIDTH + LANES,), number),
-        row=_zeros((WIDTH + LANES,), number),
-        used=_zeros((WIDTH,), number),
-        errors=_zeros((n_layers, WIDTH), number),
-        ring_codes=_zeros((RING, width), number),
-        ring_errors=_zeros((RING, width), number),
-        ring_lifted=_zeros((RING, depth), number),
-        ring_held=_zeros((1,), np.int64),
-        sums=_zeros((WIDTH, WIDTH), number),
-        atoms=_zeros((WIDTH + LANES,), np.uint32),
-        slopes=np.zeros(2),
-    )
-    return history, scratch
