@@ -31,14 +31,8 @@ _TABLES = {
 }
 
 
-_IN_PAPER = (
-    "unrolling",
-    "learning",
-    "baselines",
-    "robustness",
-    "denoising",
-    "interpretability",
-)  # as figures come in the paper
+# experiments with figures of the paper, in its order
+IN_PAPER = ("unrolling", "learning", "baselines", "robustness", "denoising", "interpretability")
 _EMBEDDED = 100_000  # bytes: larger tables of numbers are linked, not embedded
 _LARGEST = 200_000  # bytes of an SVG that is embedded as it is
 _WIDEST = 1600  # pixels
@@ -106,7 +100,7 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping
         curves=list(along[along.farthest.notna()].itertuples()),
         curve_rule=published.CURVE_RULE,
         experiments=pictures,
-        of_paper=[picture for name in _IN_PAPER for picture in pictures.get(name, ()) if picture.paper],
+        of_paper=[picture for name in IN_PAPER for picture in pictures.get(name, ()) if picture.paper],
         coverage=list(coverage.fillna({"endings": ""}).itertuples()),
         statuses=coverage.status.value_counts().to_dict(),
         minutes=coverage.groupby("experiment").seconds.sum().div(60).to_dict(),
