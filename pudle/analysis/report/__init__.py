@@ -42,7 +42,8 @@ class Picture(NamedTuple):
     """A figure as the page shows it: ``image`` is a ``data:`` address, ``size`` its pixels, ``numbers`` an address or a link to the file.
 
     paper : what the paper shows with it, in a sentence; empty for other figures
-    distance : the largest distance to a published curve, in words; empty if none is drawn
+    distance : the largest distance to a published curve, as a factor or in dB; empty if none is drawn
+    place : what the distance compares, and at which update or layer, in words
     claims : rows of the claims table that refer to it, without questions of ours
     """
 
@@ -54,6 +55,7 @@ class Picture(NamedTuple):
     size: tuple[int, int]
     numbers: str
     distance: str
+    place: str
     claims: list
 
 
@@ -135,6 +137,7 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
         set(files.read_csv(table, ["curve"]).curve.dropna()) if "curve" in table.read_text(encoding="utf-8")[:1000] else set()
     )
     near = along[along.curve.isin(names) & along.farthest.notna()]
+    farthest = max(near.itertuples(), key=published.distance, default=None)
     rests = claims[(claims.experiment == experiment) & (claims.figure == figure.name) & ~is_ours(claims)]
     return Picture(
         experiment,
@@ -145,7 +148,7 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
         _address(table.read_bytes(), "text/csv")
         if table.stat().st_size < _EMBEDDED
         else f"../figures/{experiment}/{figure.name}.csv",
-        published.farthest_text(max(near.itertuples(), key=published.distance)) if len(near) else "",
+        *(("", "") if farthest is None else (published.farthest_text(farthest), f" ({published.farthest_place(farthest)})")),
         list(rests.fillna({"note": ""}).itertuples()),
     )
 

@@ -38,10 +38,11 @@ def curves(results: Results):
         [(f"{symbol} = {level:g}", line) for level, line in part.groupby(key)]
         for symbol, key, part in (("λ", "lam", slices.soft(table)), ("hard, b", "threshold", hard))
     ]
+    panels = [part for part in panels if part] or panels[:1]  # no row is left empty
     columns = max(map(len, panels))
-    figure, axes = style.panels(2 * columns, rows=2, width=1.9, height=2.0, sharey=True)
+    figure, axes = style.panels(len(panels) * columns, rows=len(panels), width=1.9, height=2.0, sharey=True)
     drawn = []
-    for row, part in zip(axes.reshape(2, columns), panels, strict=True):
+    for row, part in zip(axes.reshape(len(panels), columns), panels, strict=True):
         for axis, (title, panel) in zip(row, part, strict=False):
             for look_, line in lines(panel, str, "estimator"):
                 drawn.append(_line(axis, results, line, look_))
@@ -73,9 +74,8 @@ def psnr_over_lam(results: Results):
     if len(hard):
         style.draw_band(axes[1], hard, x="threshold", marker="o", markersize=3.5, **look("ae-ls"))
     soft = slices.soft(table)
-    axes[1].axhline(
-        soft[soft.estimator == "ae-ls"]["mean"].max(), **look("ae-ls") | {"linestyle": ":", "label": "ae-ls, best λ"}
-    )
+    if (of_ae_ls := soft.estimator == "ae-ls").any():
+        axes[1].axhline(soft["mean"][of_ae_ls].max(), **look("ae-ls") | {"linestyle": ":", "label": "ae-ls, best λ"})
     axes[0].set(xlabel="sparsity level λ", ylabel="test PSNR (dB), peak 1")
     axes[1].set(xlabel="hard threshold b")
     style.legend_below(figure, axes, 3)
