@@ -41,10 +41,3 @@ for experiment in EXPERIMENTS:
             fingerprint=code(f"experiments.{experiment}.figures"),
         shell:
             "pudle figures {params.experiment} --root {params.root:q} 2> {log:q}"
-
-
-# Every figure alone: `snakemake figures`.
-rule figures:
-    input:
-        [figure_files(experiment) for experiment in EXPERIMENTS],
-    localrule: True
