@@ -260,8 +260,8 @@ def nav(own: list, made: dict[str, list[str]], stage: Path) -> list:
     """The navigation: empty sections hold what was made; pages that nobody listed stand under "More"."""
     listed = [{title: made.get(title) or pages} for section in own for title, pages in section.items()]
     named = set(re.findall(r"[\w/.-]+\.md", str(listed)))
-    more = sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*.md"))
-    return [*listed, {"More": [page for page in more if page not in named]}]
+    more = [page for page in sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*.md")) if page not in named]
+    return [*listed, *([{"More": more}] if more else [])]
 
 
 def main(results: Path) -> None:

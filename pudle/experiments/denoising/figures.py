@@ -40,7 +40,8 @@ def curves(results: Results):
     ]
     panels = [part for part in panels if part] or panels[:1]  # no row is left empty
     columns = max(map(len, panels))
-    figure, axes = style.panels(len(panels) * columns, rows=len(panels), width=1.9, height=2.0, sharey=True)
+    size = {"width": max(1.9, 3.5 / columns), "height": max(2.0, 3.0 / len(panels))}  # room for the label of both rows
+    figure, axes = style.panels(len(panels) * columns, rows=len(panels), sharey=True, **size)
     drawn = []
     for row, part in zip(axes.reshape(len(panels), columns), panels, strict=True):
         for axis, (title, panel) in zip(row, part, strict=False):
