@@ -110,7 +110,7 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ),
         (
             "experiments: {interpretability: {estimator: dec}}",
-            ["dec_layers = [15]", "n_layers = [15, 50]", "trained already"],
+            ["dec_layers = [15]", "n_layers = [15, 50]", "same networks"],
         ),
         (
             "experiments: {interpretability: {dec: {epochs: 100}}}",
