@@ -51,7 +51,7 @@ def test_check_tells_what_is_not_as_listed(toy_set):
     for line in (
         "a.png is missing",
         "d.png does not belong there",
-        "b.png is another file: 9 x 9",
+        "b.png differs from the list: it has 9 x 9",
         "b.png and c.png are the same picture",
     ):
         assert line in said.output
@@ -105,14 +105,14 @@ def test_fetch_takes_what_is_missing_and_checks_it(toy_set, server, tmp_path):
     root, said = tmp_path / "root", []
     fetch("set12", root, f"{server.address}/", said.append)
     assert inventory.check("set12", root) == inventory.check("set12", toy_set.parent)
-    assert said == ["set12: 0 of 3 files are there", "a.png", "b.png", "c.png"]
+    assert said == ["set12: 0 of 3 files are present", "a.png", "b.png", "c.png"]
     (root / "set12" / "b.png").unlink()
     server.asked.clear()
     fetch("set12", root, f"{server.address}/", said.append)
     assert [path for path, _ in server.asked] == ["/b.png"]
     (root / "set12" / "b.png").unlink()
     _save(served / "b.png", 99)
-    with pytest.raises(PudleError, match=r"b\.png: not the file of the list"):
+    with pytest.raises(PudleError, match=r"b\.png: the file differs from the list"):
         fetch("set12", root, f"{server.address}/", said.append)
     assert not (root / "set12" / "b.png").exists()
     for source in (f"{server.address}/nowhere/", f"{server.address}/nowhere.tgz"):
@@ -131,7 +131,7 @@ def test_fetch_goes_on_where_it_was_cut_off(toy_set, server, tmp_path):
             tar.add(path, arcname=f"deep/folder/{path.name}")
     (tmp_path / "served" / "all.tgz").write_bytes(packed.getvalue())
     root, server.limit = tmp_path / "root", 10_000
-    with pytest.raises(PudleError, match="what came is kept, try again"):
+    with pytest.raises(PudleError, match="the received part is kept, try again"):
         fetch("set12", root, f"{server.address}/all.tgz", lambda _: None)
     server.limit = None
     fetch("set12", root, f"{server.address}/all.tgz", lambda _: None)
@@ -141,7 +141,7 @@ def test_fetch_goes_on_where_it_was_cut_off(toy_set, server, tmp_path):
     (root / "set12" / "a.png").unlink()
     for content, message in (
         (b"<html>", "not a tar archive"),
-        (packed.getvalue()[:15_000], "not a tar archive, or a damaged one"),
+        (packed.getvalue()[:15_000], "damaged or not a tar archive"),
     ):
         (tmp_path / "served" / "all.tgz").write_bytes(content)
         with pytest.raises(PudleError, match=message):

@@ -56,7 +56,7 @@ CONTROLS = (
     Control(
         id="decay-at-once-in-updates",
         claims=("pudle-ae-ls-decay-removes-bias",),
-        statement="λ decays within two updates, so that the codes approach those of least squares.",
+        statement="ν falls to its smallest value within two updates, so that the codes approach those of least squares.",
         rows=_gone_at_once,
     ),
     Control(
