@@ -158,7 +158,7 @@ def test_fetch_refuses_a_source_that_is_no_address(source, tmp_path):
 
 def test_fetch_refuses_what_has_no_source(tmp_path):
     for name, message in (
-        ("skimage-test", "inside scikit-image"),
+        ("skimage-test", "part of scikit-image"),
         ("folder:x", "unknown data set to fetch"),
         ("bsd86", "did you mean 'bsd68'"),
     ):
