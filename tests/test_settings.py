@@ -85,7 +85,7 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
         ("experiments: {denoising: {crop: 64}}", ["crop = 64", "stride = 4", "multiple of stride"]),
         ("experiments: {denoising: {crop: 5}}", ["crop = 5", "kernel = 9"]),
         ("experiments: {denoising: {train: skimage-test}}", ["train = skimage-test", "test = ['skimage-test']"]),
-        ("experiments: {denoising: {lam: 0.1}}", ["lam = 0.1", "lams = [0.08, 0.16, 0.24]", "one of the grid"]),
+        ("experiments: {denoising: {lam: 0.1}}", ["lam = 0.1", "lams = [0.08, 0.16, 0.24]", "one of lams"]),
         ("experiments: {denoising: {test: skimage-test}}", ["test", "'skimage-test', not of type array"]),
         ("experiments: {denoising: {train: 'folder:nowhere'}}", ["mine.yaml, line 1", "no such folder in"]),
         (
