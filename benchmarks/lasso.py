@@ -1,4 +1,4 @@
-"""Time of lasso codes: pudle.lasso compared with LARS of SPAMS and of scikit-learn, in alternation in one process.
+"""CPU time of lasso codes: pudle.lasso compared with LARS of SPAMS and of scikit-learn, in alternation in one process.
 
     python benchmarks/lasso.py [--threads 1] [--repeats 5] [--only 1500] [--toy]
 

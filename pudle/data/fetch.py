@@ -77,7 +77,7 @@ def _retrieve(address: str, known_hash: str | None, path: Path) -> Path:
 
 
 def _go_on(path: Path) -> Callable[[str, str, object], None]:
-    """A downloader for pooch that keeps what it has beside ``path`` when it is cut off, and asks for the rest the next time."""
+    """A downloader for pooch that keeps the received part beside ``path`` if it is interrupted, and continues from there the next time."""
     part = path.with_name(f".{path.name}.part")
 
     def download(url: str, output_file: str, _) -> None:
@@ -85,7 +85,7 @@ def _go_on(path: Path) -> Callable[[str, str, object], None]:
         with requests.get(url, headers={"Range": f"bytes={begun}-"} if begun else {}, stream=True, timeout=TIMEOUT) as response:
             if (
                 response.status_code == requests.codes.requested_range_not_satisfiable
-            ):  # it is whole, or of another file: begin again
+            ):  # the part is complete or of another file; start again
                 part.unlink()
                 return download(url, output_file, _)
             response.raise_for_status()
