@@ -56,7 +56,7 @@ def test_check_tells_what_is_not_as_listed(toy_set):
     ):
         assert line in said.output
     own = check(f"folder:{toy_set}")
-    assert own.exit_code == 1 and "the same picture" in own.output and "the folder is yours" in own.output
+    assert own.exit_code == 1 and "the same picture" in own.output and "this folder is your own" in own.output
     assert check("set13").exit_code == 2
 
 
@@ -179,6 +179,6 @@ def test_list_shows_every_set(tmp_path):
     _save(tmp_path / "set12/one.PNG")
     for name in MNIST_FILES:
         (tmp_path / "mnist" / name).touch()
-    there = [line.split()[0] for line in listed().splitlines() if line.split()[1] == "there"]
+    there = [line.split()[0] for line in listed().splitlines() if line.split()[1] == "present"]
     assert there == [*BUNDLED, "set12", "digits", "mnist"]
     assert isinstance(inventory.listed("set12"), pd.DataFrame)

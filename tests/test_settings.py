@@ -130,7 +130,7 @@ def test_our_own_scales_are_valid(name, tmp_path, monkeypatch):
             ["unknown key 'experiments.interpretability.dec.epoch'", "did you mean 'epochs'"],
         ),
         (_best("crop: 65", "crop: 64"), ["networks.untied.crop = 64", "stride = 4", "multiple of stride"]),
-        (_best("margin: 8", "margin: 33"), ["networks.untied.margin = 33", "crop = 65", "nothing"]),
+        (_best("margin: 8", "margin: 33"), ["networks.untied.margin = 33", "crop = 65", "exclude all pixels"]),
         (_best("test: bsd68", "test: cbsd432"), ["train = cbsd432", "test = cbsd432"]),
         (_best("untied: true", "untyed: true"), ["unknown key", "networks.untied.untyed", "did you mean 'untied'"]),
         (_best("step: 1.0", "step: 0"), ["networks.untied.step", "must be above 0"]),
@@ -291,7 +291,7 @@ def test_what_is_set_nowhere_is_told_by_the_nearest_key_above_that_is(tmp_path):
     assert sources.where(["experiments", "bias", "methods", "mine", "lam"]) == f"{path}, line 3"  # where its value begins
     assert sources.where(["experiments", "learning", "step"]) == "--config"
     assert sources.where(["data", "rot"]) == "--config"
-    assert sources.where(["nothing", "of", "it"]) == "the configuration"
+    assert sources.where(["exclude all pixels", "of", "it"]) == "the configuration"
 
 
 def test_an_error_says_that_the_command_line_set_it_where_it_did():
