@@ -291,7 +291,7 @@ def test_what_is_set_nowhere_is_told_by_the_nearest_key_above_that_is(tmp_path):
     assert sources.where(["experiments", "bias", "methods", "mine", "lam"]) == f"{path}, line 3"  # where its value begins
     assert sources.where(["experiments", "learning", "step"]) == "--config"
     assert sources.where(["data", "rot"]) == "--config"
-    assert sources.where(["exclude all pixels", "of", "it"]) == "the configuration"
+    assert sources.where(["nothing", "of", "it"]) == "the configuration"
 
 
 def test_an_error_says_that_the_command_line_set_it_where_it_did():
