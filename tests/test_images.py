@@ -268,4 +268,4 @@ def test_lists_have_a_line_for_each_image(name):
 @pytest.mark.parametrize("name", BUNDLED)
 def test_the_bundled_photographs_are_as_listed(name):
     done = CliRunner().invoke(main, ["data", "check", name])
-    assert done.exit_code == 0 and "every file is as listed" in done.output
+    assert done.exit_code == 0 and "all files match the list" in done.output

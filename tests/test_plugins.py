@@ -209,9 +209,9 @@ def test_new_method_works_as_generated(tmp_path, monkeypatch):
     ("words", "said"),
     [
         (["new-method", "My_Method"], "invalid method name 'My_Method'"),
-        (["new-method", "noodl"], "already a method 'noodl'"),
-        (["new-method", "there"], "is there already and is not overwritten"),
-        (["new-method", "fresh", "--folder", "nowhere"], "there is no such folder"),
+        (["new-method", "noodl"], "the method 'noodl' already exists"),
+        (["new-method", "there"], "already exists and is not overwritten"),
+        (["new-method", "fresh", "--folder", "nowhere"], "the folder nowhere does not exist"),
         (["check-method", "nodl"], "did you mean 'noodl'"),
         (["methods", "--plugin", "nothing.py"], "there is no such file"),
     ],
@@ -235,9 +235,9 @@ SOUND = """        codes = batch @ self.dictionary
 @pytest.mark.parametrize(
     ("body", "promise", "measured"),
     [
-        ("        pass\n", "improves an easy problem", "error 0.167 before and 0.167 after 200 batches of 50"),
+        ("        pass\n", "lower error on an easy problem", "error 0.167 before and 0.167 after 200 batches of 50"),
         (SOUND + "        self.dictionary = self.dictionary * 2\n", "atoms of norm 1", "norm is 1 from 1"),
-        (SOUND + "        batch += 1\n", "leaves its inputs alone", "a batch was changed, by up to 1"),
+        (SOUND + "        batch += 1\n", "unchanged inputs", "the method changed a batch by up to 1"),
         (
             SOUND + "        import torch\n        self.move_to(self.dictionary + 1e-3 * torch.randn(32, 32).to(batch))\n",
             "same seed, same result",

@@ -1,4 +1,4 @@
-"""How far a dictionary is from the truth, and how good a denoised image is."""
+"""Errors of dictionaries and quality of denoised images."""
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ from pudle.errors import PudleError
 
 
 def dictionary_error(learned: Tensor, true: Tensor, *, align: bool = False) -> float:
-    """‖D − D*‖_F / ‖D*‖_F of two (m, p) dictionaries; 0 is perfect.
+    """The relative error ‖D − D*‖_F / ‖D*‖_F of a dictionary (m, p).
 
-    Without ``align`` atoms are compared column by column, which is valid from a near start; with it, after the best one-to-one
-    matching of atoms and signs (Hungarian assignment on |Dᵀ D*|), which permutations and sign flips leave as it is.
+    Without ``align`` atoms are compared column by column, which is valid if learning started near the truth. With ``align`` they are compared
+    after the best one-to-one matching of atoms and signs (Hungarian assignment on |Dᵀ D*|), so that permutations and sign flips do not matter.
     """
     _check_dictionaries(learned, true)
     if learned.shape != true.shape:
@@ -27,7 +27,7 @@ def dictionary_error(learned: Tensor, true: Tensor, *, align: bool = False) -> f
 
 
 def align_atoms(learned: Tensor, true: Tensor) -> Tensor:
-    """``learned`` (m, p) with its atoms permuted and flipped to match those of ``true`` best."""
+    """``learned`` (m, p) with atoms and signs permuted to match those of ``true`` best."""
     _check_dictionaries(learned, true)
     if learned.shape != true.shape:
         raise PudleError(f"dictionaries differ in shape: {tuple(learned.shape)} and {tuple(true.shape)}")
@@ -38,9 +38,9 @@ def align_atoms(learned: Tensor, true: Tensor) -> Tensor:
 
 
 def psnr(clean, estimate, peak: float | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of one image (h, w): 10 log10(peak² / mean squared error); the field's peak is 1.
+    """Peak signal-to-noise ratio in dB of one image (h, w), 10 log10(peak² / mean squared error).
 
-    ``peak``: unless it is given, 1 for values in [0, 1], and the largest number of the type for images of 8 or 16 bits.
+    peak : None means 1 for values in [0, 1], and the largest value of the type for images of 8 or 16 bits
     """
     clean, estimate, brightest = _pair(clean, estimate)
     peak = brightest if peak is None else peak
@@ -52,15 +52,15 @@ def psnr(clean, estimate, peak: float | None = None) -> float:
 
 
 def psnr_as_published(clean, estimate) -> float:
-    """PSNR in dB as in PUDLE's numbers: of the estimate clamped to [0, 1], with the maximum of the clean image as the peak.
+    """PSNR in dB as computed for PUDLE: the estimate is clamped to [0, 1], and the peak is the maximum of the clean image.
 
-    ``psnr`` does not clamp, for any method.
+    :func:`psnr` does not clamp.
     """
     return psnr(clean, np.clip(_image(estimate), 0, 1), peak=float(_image(clean).max()))
 
 
 def ssim(clean, estimate) -> float:
-    """Structural similarity of one image (h, w) with values in [0, 1], from scikit-image (window 7, data range 1)."""
+    """Structural similarity of one image (h, w) with values in [0, 1], by scikit-image (window 7, data range 1)."""
     clean, estimate, brightest = _pair(clean, estimate)
     if min(clean.shape) < 7:
         raise PudleError(f"ssim compares windows of 7 x 7 pixels: an image of {clean.shape[0]} x {clean.shape[1]} has none")
@@ -75,7 +75,7 @@ def _check_dictionaries(learned: Tensor, true: Tensor) -> None:
 
 
 def _pair(clean, estimate) -> tuple[np.ndarray, np.ndarray, float]:
-    """Two images of one shape and one kind of numbers, and the brightest value that they could have."""
+    """Two images of the same shape and range of values as float64, and the largest value of this range."""
     kinds = [
         str(image.dtype if hasattr(image, "dtype") else np.asarray(image).dtype).removeprefix("torch.")
         for image in (clean, estimate)
