@@ -81,7 +81,7 @@ class Running:
         with open(self.log, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(workflow.command(*words), stdout=log, stderr=log, start_new_session=True)
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         os.killpg(self.process.pid, number)
 
     def end(self) -> int:
@@ -96,11 +96,11 @@ def started(workflow: Workflow, *words: str) -> Iterator[Running]:
         yield run
     finally:
         if run.process.poll() is None:
-            run.signal(signal.SIGKILL)
+            run.send(signal.SIGKILL)
         run.process.wait()
 
 
-def wait_until(true: Callable[[], object], run: Running | None = None, seconds: float = 300) -> None:
+def wait_until(true: Callable[[], object], run: Running | None = None, seconds: float = 600) -> None:
     """Wait, as long as the ``run`` that is to make it true has not ended."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -134,7 +134,7 @@ def test_an_interrupted_run_leaves_no_jobs(profile, slurm, checkout, tmp_path):
         wait_until(lambda: set(queue()) > {hog}, run)
         for _ in range(2):
             time.sleep(0.5)
-            run.signal(signal.SIGINT)
+            run.send(signal.SIGINT)
         assert run.end() != 0
     wait_until(lambda: set(queue()) == {hog})
 
@@ -254,7 +254,7 @@ def test_a_run_whose_main_process_was_killed_is_refused_until_its_jobs_have_ende
     words = [*on("slurm-batches"), "--until", "cell_learning"]
     with started(held.workflow, *words) as run:
         process, job = held.wait("learning", run)
-        run.signal(signal.SIGKILL)
+        run.send(signal.SIGKILL)
         run.end()
     for profile in OPTIONS:
         said = held.workflow(*on(profile), "--until", "cell_learning", status=1)
