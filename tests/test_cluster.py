@@ -79,10 +79,8 @@ class Running:
     def __init__(self, workflow: Workflow, *words: str):
         self.log = workflow.folder / "run.log"
         with open(self.log, "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                workflow.command(*words), stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell has its background jobs ignore
-            )  # fmt: skip
+            command = ["env", "--default-signal=INT", *workflow.command(*words)]  # a shell's background jobs ignore it
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     def send(self, number: signal.Signals) -> None:
         os.killpg(self.process.pid, number)
