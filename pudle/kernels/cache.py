@@ -7,15 +7,22 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from numba import njit
+from numba import config, njit
 from numba.core.caching import FunctionCache
 
 
 def compiled(*, cache: bool, **options) -> Callable:
-    """``numba.njit`` with ``options`` as a decorator; with ``cache`` the code is kept on disk as far as that is possible."""
+    """``numba.njit`` with ``options`` as a decorator; with ``cache`` the code is kept on disk as far as that is possible.
+
+    It compiles where NUMBA_DISABLE_JIT is set, too: Python cannot run vector instructions.
+    """
 
     def compile_later(function):
-        loops = njit(**options)(function)
+        disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
+        try:
+            loops = njit(**options)(function)
+        finally:
+            config.DISABLE_JIT = disabled
         if cache:
             loops._cache = _Kept(function)
         return loops
