@@ -395,7 +395,7 @@ def keeping(tmp_path):
     return run
 
 
-def test_a_full_disk_costs_the_compiled_loops_and_a_line(keeping, tmp_path):
+def test_a_full_disk_costs_the_compiled_loops_and_a_line(keeping):
     told = keeping("full")
     assert told.startswith("4 5.0 0 ['pudle: compiled loops cannot be kept in ") and told.count("No space left") == 1
     assert keeping() == "4 5.0 0 []"

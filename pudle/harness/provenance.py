@@ -113,7 +113,7 @@ def _parse(module: str, path: str, modified: int, size: int) -> tuple[str, froze
     """:func:`_read` of a file, cached by its time and size, since planning calls it thousands of times."""
     tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     own, package = module.split(".")[0], module if path.endswith("__init__.py") else module.rpartition(".")[0]
-    names = set(_imports(tree, package))
+    names = {*_imports(tree, package), *_imported_by_name(tree)}
     if own.startswith(PLUGIN):
         names |= {f"{own}.{name}" for name in names}
     packages = {own, __name__.split(".")[0]}
@@ -167,6 +167,15 @@ def _imports(statement: ast.AST, package: str) -> Iterator[str]:
     for part in ("body", "orelse", "finalbody", "handlers", "cases"):
         for inner in getattr(statement, part, ()):
             yield from _imports(inner, package)
+
+
+def _imported_by_name(tree: ast.AST) -> Iterator[str]:
+    """The names in calls such as ``importlib.import_module("helper")``."""
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
+            function, name = getattr(call.func, "attr", getattr(call.func, "id", "")), call.args[0].value
+            if function in ("import_module", "__import__") and isinstance(name, str):
+                yield name
 
 
 _READ: ContextVar[dict[str, tuple | None] | None] = ContextVar("read", default=None)
