@@ -256,3 +256,8 @@ def test_braces_in_paths_of_the_configuration_are_no_wildcards(checkout, tmp_pat
     assert run.jobs()["cell_learning"] == 4
     run("--cores", "1", f"results/{TOY['scale']}/config.json")
     assert json.loads((run.root / "config.json").read_text(encoding="utf-8"))["data"] == paths["data"]
+
+
+def test_a_checkout_in_a_folder_with_braces_is_refused_in_words(checkout, tmp_path):
+    (tmp_path / "a{b}").symlink_to(checkout)
+    assert "a{b}: braces in the name of a folder" in Workflow(tmp_path / "a{b}", tmp_path, TOY)("--dry-run", status=1)
