@@ -124,7 +124,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """Learn the dictionary from ``X`` (n, m) in passes over shuffled batches; returns self."""
         self._validate_params()
         x = self._check(X, reset=True)
-        if self.warm_start and getattr(self, "components_", np.empty(0)).shape == (self.n_components, x.shape[1]):
+        if self.warm_start and np.shape(getattr(self, "components_", ())) == (self.n_components, x.shape[1]):
             self._resume(x)
         else:
             self._start(x)
@@ -143,16 +143,12 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def partial_fit(self, X, y=None):
         """Continue learning with one pass over ``X`` (n, m); returns self."""
         first = not hasattr(self, "n_iter_")
-        if first:
-            self._validate_params()
+        self._validate_params()
         x = self._check(X, reset=first)
         if first:
             if not hasattr(self, "components_"):
                 self._start(x)
-            elif self.components_.shape[1] != x.shape[1]:
-                raise ValueError(
-                    f"components_ must be (n_components, {x.shape[1]}) for these samples, not {self.components_.shape}"
-                )
+            self._dictionary(x)  # atoms that were set by hand may not fit
             self.loss_curve_, self.n_iter_ = [], 0
         self._resume(x)
         self.loss_curve_.append(self._pass(x))
@@ -163,26 +159,26 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """Codes (n, p) of ``X`` (n, m)."""
         check_is_fitted(self)
         x = self._check(X, reset=False)
-        D = torch.as_tensor(self.components_.T, device="cpu").to(x.dtype)
+        D = self._dictionary(x)
         return encode(x, D, **vars(self._unrolling(D))).numpy()
 
     def inverse_transform(self, X):
         """Samples D z (n, m) of codes ``X`` (n, p)."""
         check_is_fitted(self)
-        X = check_array(X, dtype=[np.float64, np.float32], input_name="codes")
-        if X.shape[1] != len(self.components_):
-            raise ValueError(f"codes must be (n_samples, {len(self.components_)}), not {X.shape}")
-        return X @ self.components_
+        X, atoms = _numbers(X, "codes"), _numbers(self.components_, "components_")
+        if X.shape[1] != len(atoms):
+            raise ValueError(f"codes must be (n_samples, {len(atoms)}), not {X.shape}")
+        return X @ atoms
 
     def score(self, X, y=None):
         """1 − Σ‖x − Dz‖² / Σ‖x‖² for ``X`` (n, m), the share of Σ‖x‖² that codes and dictionary explain."""
-        codes = self.transform(X)
+        estimate = self.inverse_transform(self.transform(X))
         x = self._check(X, reset=False).numpy().astype(np.float64)
-        return float(1 - np.square(x - codes @ self.components_).sum() / max(np.square(x).sum(), np.finfo(float).tiny))
+        return float(1 - np.square(x - estimate).sum() / max(np.square(x).sum(), np.finfo(float).tiny))
 
     @property
     def _n_features_out(self):
-        return self.components_.shape[0]
+        return len(self.components_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -190,15 +186,19 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return tags
 
     def _check(self, X, *, reset: bool) -> torch.Tensor:
-        if isinstance(X, torch.Tensor):
-            X = X.detach().cpu().numpy()
-        return torch.from_numpy(np.array(validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)))
+        return torch.from_numpy(np.array(validate_data(self, _array(X), dtype=[np.float64, np.float32], reset=reset)))
+
+    def _dictionary(self, x: torch.Tensor) -> torch.Tensor:
+        """D (m, p) in the type of the samples ``x`` (n, m), from ``components_``, which may have been set by hand."""
+        atoms = _numbers(self.components_, "components_")
+        if atoms.shape[1] != x.shape[1]:
+            raise ValueError(f"components_ must be (n_components, {x.shape[1]}) for these samples, not {atoms.shape}")
+        return torch.from_numpy(atoms.T.copy()).to(x.dtype)
 
     def _start(self, x: torch.Tensor) -> None:
         self._random, self._scale = check_random_state(self.random_state), power_of_two(x)
         if self.dict_init is not None:
-            start = self.dict_init.detach().cpu() if isinstance(self.dict_init, torch.Tensor) else self.dict_init
-            atoms = torch.from_numpy(np.array(check_array(start, dtype=x.numpy().dtype, input_name="dict_init")))
+            atoms = torch.from_numpy(np.array(_numbers(self.dict_init, "dict_init"))).to(x.dtype)
             if atoms.shape != (self.n_components, x.shape[1]):
                 raise ValueError(f"dict_init must be ({self.n_components}, {x.shape[1]}), not {tuple(atoms.shape)}")
             if not atoms.any(dim=1).all():
@@ -232,7 +232,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         Samples are divided by a power of two near their root mean square, so that gradients are large compared with Adam's eps.
         """
         x = x / self._scale
-        D = torch.from_numpy(self.components_.T.copy()).to(x.dtype)
+        D = self._dictionary(x)
         settings = {
             "lr": float(self.learning_rate),
             "eps": float(self.adam_eps),
@@ -258,9 +258,22 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return total / len(x) * self._scale**2
 
     def _unrolling(self, D: torch.Tensor, scale: float = 1.0) -> Unrolling:
-        step = self.step or 1 / (_squared_norm(D) or 1.0)
+        step = 1 / (_squared_norm(D) or 1.0) if self.step is None else self.step
         kind = {"lam": self.lam / scale} if self.threshold is None else {"threshold": self.threshold / scale}
         return Unrolling(**kind, step=step, n_layers=self.n_layers, nonnegative=self.nonnegative)
+
+
+def _array(X):
+    """``X`` itself; a tensor of any device and floating type as an array, in float64 where numpy does not have its type."""
+    if not isinstance(X, torch.Tensor):
+        return X
+    X = X.detach().cpu()
+    return (X.double() if X.is_floating_point() and X.dtype != torch.float32 else X).numpy()
+
+
+def _numbers(X, name: str) -> np.ndarray:
+    """``X`` as a matrix of finite numbers in float64 or float32; errors call it ``name``."""
+    return check_array(_array(X), dtype=[np.float64, np.float32], input_name=name)
 
 
 def _squared_norm(D: torch.Tensor) -> float:

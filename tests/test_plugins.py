@@ -108,6 +108,17 @@ def test_what_a_plugin_imports_from_its_own_folder_belongs_to_it(helper, tmp_pat
     assert methods.fingerprint("mine") != first and provenance.code(module) != code
 
 
+def test_a_module_that_is_imported_by_its_name_counts_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    text = HELPED.format('import importlib\nFACTOR = importlib.import_module("helper_f").FACTOR')
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    (tmp_path / "helper_f.py").write_text("FACTOR = 0.1\n", encoding="utf-8")
+    methods.load_plugins([tmp_path / "mine.py"])
+    first = methods.fingerprint("mine")
+    (tmp_path / "helper_f.py").write_text("FACTOR = -0.3\n", encoding="utf-8")
+    assert methods.fingerprint("mine") != first
+
+
 def test_two_plugins_with_a_helper_of_one_name_are_refused(tmp_path, monkeypatch):
     """The second would run the first one's."""
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -60,6 +60,8 @@ def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, ou
             record.fail(seeds, failed)
 
     folder, device = output or chosen.folder(root), device or run.config.get("device", "cpu")
+    data_sets = experiments.data_sets(chosen)
+    contents = {key: value for name in data_sets for key, value in catalogue.contents(name, catalogue.data_root()).items()}
     if seed is None:
         status = cells.run(
             chosen,
@@ -67,15 +69,16 @@ def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, ou
             compute,
             fingerprint=fingerprint,
             code=experiments.code(chosen),
-            data=catalogue.roots(experiments.data_sets(chosen)),
+            data=catalogue.roots(data_sets),
+            contents=contents,
             device=device,
             computing=lambda: _computing_on(device),
         )
     else:
         one_of(str(seed), map(str, chosen.seeds), f"seed of {name}")
         with _computing_on(device):
-            computed = cells.compute(chosen, seed, folder, compute, fingerprint, catalogue.roots(experiments.data_sets(chosen)))
-        cells.keep(chosen, folder, seed, computed, fingerprint, device)
+            computed = cells.compute(chosen, seed, folder, compute, fingerprint, catalogue.roots(data_sets), contents)
+        cells.keep(chosen, folder, seed, computed, fingerprint, device, contents)
         status = f"seed {seed} computed"
     click.echo(f"{name}: {status}", err=True)
 

@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from pudle.core.units import number
 from pudle.core.unrolling import check_shapes
 from pudle.kernels import simd
-from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.cache import compiled, forget_stale_code
 from pudle.kernels.simd import LANES, OPTIONS, add_rows
 
 
@@ -51,7 +50,7 @@ def _memory(limit, gram):
     return *(np.empty(shape, gram.dtype) for shape in shapes), np.empty(limit, np.int32), np.arange(limit, dtype=np.int32)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def pursue_samples(codes, correlation, left, gram, enough, basis, factor, weights, row, atoms, places):
     """Orthogonal matching pursuit of each sample, given DᵀD and Dᵀx.
 

@@ -19,6 +19,7 @@ from pudle.errors import PudleError
 from pudle.harness.files import FORMULAS
 
 MAX_PIXELS = 40_000_000  # 64 filters at a stride of 4 need 16 bytes of codes per pixel, and several copies of them
+_PNG_BITS = 24  # offset of the byte that holds the bits per sample of a PNG
 _JPEG, _TIFF = (".jpeg", ".jpg"), (".tif", ".tiff")
 _LOG = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def _decoded(content: bytes, path: Path) -> np.ndarray:
         return imread(content, extension=path.suffix)
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages[0]
-        colours, samples = page.photometric.name, page.samplesperpixel
+        colours, samples, extra = page.photometric.name, page.samplesperpixel, [kind.name for kind in page.extrasamples]
     if colours in ("PALETTE", "MINISWHITE"):
         return imread(content, extension=path.suffix, plugin="pillow")
     if colours not in ("MINISBLACK", "RGB"):
@@ -105,18 +106,37 @@ def _decoded(content: bytes, path: Path) -> np.ndarray:
     image = imread(content, extension=path.suffix)
     if image.ndim > 2 and (image.ndim > 3 or image.shape[2] != samples):
         raise PudleError(f"{path}: not a grey, RGB or RGBA image (its array has shape {image.shape})")
-    return image
+    return _on_white(image) if extra == ["ASSOCALPHA"] and image.dtype.kind == "u" else image
+
+
+def _on_white(image: np.ndarray) -> np.ndarray:
+    """On white, and without its last channel: an ``image`` (h, w, channels) whose colours are multiplied by this channel, alpha."""
+    colours, alpha = image[..., :-1], image[..., -1:]
+    return (np.minimum(colours, alpha) + (np.iinfo(image.dtype).max - alpha)).squeeze()
 
 
 def _with_alpha(content: bytes) -> np.ndarray | None:
     """A PNG with a transparent colour or transparent palette entries, as an array with an alpha channel; None for other PNG files."""
     with Image.open(io.BytesIO(content)) as file:
-        if "transparency" not in file.info:
+        clear, bits = file.info.get("transparency"), content[_PNG_BITS]
+        if clear is None:
             return None
-        if not file.mode.startswith("I"):
+        if bits < 16:
+            if file.mode == "L":  # Pillow scales the pixels to eight bits, but not this
+                file.info["transparency"] = clear * 255 // (2**bits - 1)
             return np.asarray(file.convert("RGBA"))
-        grey = np.asarray(file).astype(np.uint16)  # sixteen bits
-        return np.dstack([grey, np.where(grey == file.info["transparency"], 0, 65535).astype(np.uint16)])
+        deep = np.dstack([np.asarray(file).astype(np.uint16)])
+    if deep.shape[2] == 3:
+        deep = 256 * deep + _low_bytes(content)
+    opaque = np.any(deep != np.asarray(clear), axis=2)
+    return np.dstack([deep, np.where(opaque, 65535, 0).astype(np.uint16)])
+
+
+def _low_bytes(content: bytes) -> np.ndarray:
+    """The lower halves of the colours of a PNG with sixteen bits, of which Pillow gives the upper ones."""
+    with Image.open(io.BytesIO(content)) as file:
+        file.tile = [tile._replace(args="RGB;16L") for tile in file.tile]  # the other order of bytes
+        return np.asarray(file)
 
 
 def _check_values(image: np.ndarray, path: Path) -> None:

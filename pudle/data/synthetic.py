@@ -1,5 +1,6 @@
 """Synthetic sparse data x = D* z* + noise with a known dictionary and known codes."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from pudle.core.initialization import unit_norm
 from pudle.core.random import stream
+from pudle.core.units import number
 from pudle.errors import PudleError, one_of
 
 AMPLITUDES = ("uniform", "subgaussian")
@@ -52,9 +54,13 @@ def make_sparse_data(
     """
     one_of(amplitudes, AMPLITUDES, "amplitudes")
     one_of(signs, SIGNS, "signs")
-    if n_samples < 1:
-        raise PudleError(f"n_samples={n_samples}: there must be one sample at least")
-    if not 1 <= sparsity <= n_atoms:
+    n_samples, n_features, n_atoms, sparsity = (
+        number(name, value, least=1, whole=True)
+        for name, value in (("n_samples", n_samples), ("n_features", n_features), ("n_atoms", n_atoms), ("sparsity", sparsity))
+    )
+    std, noise, low = number("std", std), number("noise", noise), number("low", low, least=-math.inf)
+    high, mean = number("high", high, least=low), number("mean", mean, least=-math.inf)
+    if sparsity > n_atoms:
         raise PudleError(f"sparsity={sparsity} non-zeros do not fit into codes of n_atoms={n_atoms}")
     dictionary = unit_norm(torch.from_numpy(stream(seed, "dictionary").standard_normal((n_features, n_atoms))))
     supports = _supports(stream(seed, "supports"), n_samples, n_atoms, sparsity)

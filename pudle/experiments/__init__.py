@@ -127,7 +127,10 @@ def require_gpu(config: Mapping, files: Iterable[Path] = (), options: Mapping = 
     if config["device"] != "cuda":
         return
     tried = subprocess.run(
-        [sys.executable, "-P", "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
+        [sys.executable, "-P", "-c", "import torch; torch.zeros(1, device='cuda')"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if tried.returncode:
         reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]

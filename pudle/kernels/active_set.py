@@ -18,10 +18,9 @@ from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 
 from pudle.kernels import simd
-from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.cache import compiled, forget_stale_code
 from pudle.kernels.simd import LANES, OPTIONS, add_rows, clear, padded
 
 JOIN = 8  # atoms that join at a time, at most
@@ -38,14 +37,14 @@ Scratch = namedtuple(
 )
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def times_inverse(out, scratch, vector, count):
     """out (K,) = G_SS^{-1} vector (K,)"""
     width = padded(count)
     add_rows(out[:width], scratch.nothing, scratch.inverse, scratch.identity, vector, count)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_atom(scratch, gram, atom, sign, count):
     """Let an atom join the set, with code 0; returns whether it is independent of the others. ``product`` is as G_SS^{-1} G_Si then."""
     inverse, column, product, row, width = scratch.inverse, scratch.column, scratch.product, gram[atom], padded(count)
@@ -71,7 +70,7 @@ def add_atom(scratch, gram, atom, sign, count):
     return True
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def remove_atom(scratch, place, count):
     """Let the atom at ``place`` leave the set; the last takes its place."""
     inverse, width, last = scratch.inverse, padded(count), count - 1
@@ -98,7 +97,7 @@ def remove_atom(scratch, place, count):
     clear(inverse[last][:width])
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def exchange(scratch, gram, atom, sign, gap, count):
     """Let an atom that depends on the set (``product``) take the place of the first that comes to 0.
 
@@ -122,7 +121,7 @@ def exchange(scratch, gram, atom, sign, gap, count):
     return count, True
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def move(scratch, count):
     """To the minimiser over the set, or over what is left of it; ``gap`` is that of the codes. Returns how many atoms are left."""
     codes, signs, gap, step = scratch.codes, scratch.signs, scratch.gap, scratch.step
@@ -148,7 +147,7 @@ def move(scratch, count):
     return count
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def find_descent(scratch, correlation, gram, lam, count):
     """Dᵀ(x − Dz), and its gap on the set; returns the largest |gap|."""
     largest = 0.0
@@ -161,7 +160,7 @@ def find_descent(scratch, correlation, gram, lam, count):
     return largest
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def largest_outside(scratch, nonnegative):
     """The largest |D_iᵀ(x − Dz)| outside the set, or D_iᵀ(x − Dz) for codes ≥ 0; all of them in ``score``."""
     descent, free, score, bits = scratch.descent, scratch.free, scratch.score, scratch.score_bits
@@ -180,7 +179,7 @@ def largest_outside(scratch, nonnegative):
     return score[0]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def restart(scratch, gram, count):
     """The inverse from the start, without atoms that depend on others; returns how many atoms are left."""
     inverse, kept = scratch.inverse, 0
@@ -197,7 +196,7 @@ def restart(scratch, gram, count):
     return kept
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def join(scratch, gram, lam, top, count, most):
     """Let ``most`` atoms with the largest scores, ``top`` and below, join the set; returns how many are in it, and whether any could."""
     cut, n_joining, before, joining = lam + NEAR * (top - lam), 0, count, scratch.joining
@@ -218,7 +217,7 @@ def join(scratch, gram, lam, top, count, most):
     return count, count > before
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scratch):
     """Codes ``out`` (p,) of one sample, which are the start; returns their KKT residual, or ∞ where it finds none after ``limit`` sets.
 
@@ -258,7 +257,7 @@ def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scr
     return residual
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def solve_samples(codes, residuals, correlation, grams, lam, nonnegative, tolerances, limit, scratch):
     """:func:`solve_sample` of each row; grams (n, P, P), or one for all (1, P, P)."""
     for i in range(codes.shape[0]):

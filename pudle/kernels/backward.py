@@ -12,15 +12,14 @@ to λ, and :math:`\sum_t \bar u_t · (z_{t+1} - z_t)`, α times that with respec
 
 import math
 
-from numba import njit
-
+from pudle.kernels.cache import compiled
 from pudle.kernels.forward import forward, gather, keep
 from pudle.kernels.simd import OPTIONS, add_few_rows, add_products, add_rows, add_spread, clear, copy, padded, pick, pick_padded
 
 RING = 16  # layers held back
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def flush(products, problem, scratch):
     """Add the layers held back in the ring to the sums."""
     held, codes, errors = scratch.ring_held[0], scratch.ring_codes, scratch.ring_errors
@@ -34,7 +33,7 @@ def flush(products, problem, scratch):
     scratch.ring_held[0] = 0
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def lift(out, problem, scratch, rows, held):
     """out (held, M) = ``rows`` (held, P) Dᵀ."""
     for k in range(held):
@@ -43,7 +42,7 @@ def lift(out, problem, scratch, rows, held):
         )
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def support(out, rows, held):
     """out (P,), not 0 where one of ``rows`` (held, P) is not 0; returns it."""
     clear(out)
@@ -53,7 +52,7 @@ def support(out, rows, held):
     return out
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def spread(out, history, t):
     """out (P,) = z_t."""
     r = history.row[t]
@@ -65,7 +64,7 @@ def spread(out, history, t):
         copy(out, history.values[t])
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_slopes(scratch, errors, after, before, rate):
     """Add a layer's part of the derivatives with respect to λ and, times α, to α: rate is αν^t, or 0 for a hard threshold."""
     for j in range(errors.shape[0]):
@@ -74,7 +73,7 @@ def add_slopes(scratch, errors, after, before, rate):
             scratch.slopes[1] += errors[j] * (after[j] - before[j])
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def backward(bar, problem, history, scratch, products, total_error):
     """Back through one sample's layers: adds to the sums and Σ ū (P,), and turns ``bar`` from z̄_T into z̄_stop, all (P,).
 
@@ -107,7 +106,7 @@ def backward(bar, problem, history, scratch, products, total_error):
             flush(products, problem, scratch)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def backward_narrow(bar, problem, history, scratch, products, total_error, t):
     """``backward`` through the layers before z_t that share its working set; returns the index of the codes it ends at."""
     r, end, gram, errors = history.row[t], t, scratch.gram, scratch.errors
@@ -147,7 +146,7 @@ def backward_narrow(bar, problem, history, scratch, products, total_error, t):
     return t
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_lifted(products, problem, scratch, index, used, width):
     """(S + Sᵀ) Dᵀ for S_BB in scratch.sums, where only entries with ``used`` (K,) ≠ 0 are not 0."""
     places, sums, weights = scratch.places, scratch.sums, scratch.inputs[0]
@@ -160,7 +159,7 @@ def add_lifted(products, problem, scratch, index, used, width):
         add_rows(out, out, problem.atoms, scratch.atoms, weights, n_atoms)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def loss_error(bar, error, problem, index, codes, count):
     """bar (P,) = z̄_T of the loss, from ``error`` Dz_T − x; only where the codes, which are 0 outside index[:count], are not 0."""
     clear(bar)
@@ -173,7 +172,7 @@ def loss_error(bar, error, problem, index, codes, count):
             bar[index[k]] = dot + math.copysign(problem.lam, value)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def run_samples(x, drive, codes, residual, back, errors, problem, history, scratch, products, tally):
     """Forward and, where asked for, backward, sample by sample; the arrays are those of ``SparseLayers.run``."""
     n_layers, n, first = problem.levels.shape[0], problem.n_atoms, problem.first

@@ -18,8 +18,7 @@ lowers it, less rounding errors. No ball has what is not a number.
 import math
 from collections import namedtuple
 
-from numba import njit
-
+from pudle.kernels.cache import compiled
 from pudle.kernels.simd import (
     LANES,
     OPTIONS,
@@ -67,13 +66,13 @@ Scratch = namedtuple(
 Tally = namedtuple("Tally", "wide narrow sets rows layers")
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def below(level, problem):
     """Entries within (below, level) become 0: −level, or −∞ for non-negative codes."""
     return -problem.infinity if problem.nonnegative else -level
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def shrink(out, u, level, problem):
     """out = P_t(u), elementwise; what is not a number passes."""
     low = below(level, problem)
@@ -85,7 +84,7 @@ def shrink(out, u, level, problem):
             out[j] = u[j] - min(max(u[j], low), level)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def keep(problem, history, identity, t, codes, earlier):
     """Keep z_t = ``codes`` (P,), with a row of its own; returns how many entries are not 0.
 
@@ -106,7 +105,7 @@ def keep(problem, history, identity, t, codes, earlier):
     return count
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def keep_shared(history, t, row, codes):
     """Keep what the working set of ``row`` holds of z_t = ``codes`` (P,); returns how many entries of it are not 0."""
     index, values, count, active = history.index[row], history.values[t], history.count[row], 0
@@ -119,14 +118,14 @@ def keep_shared(history, t, row, codes):
     return active
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def last_layer(problem, t):
     """The layer before which a ball found before layer t ends."""
     n_layers, levels = problem.levels.shape[0], problem.levels
     return n_layers if levels[n_layers - 1] == levels[0] else min(n_layers, t + HORIZON)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def gather(transfer, index, count, members, gram):
     """gram (K, K) = W_BB, with columns of zeros beyond the entries of B."""
     for a in range(count):
@@ -138,7 +137,7 @@ def gather(transfer, index, count, members, gram):
                 out[b] = row[index[b]] if b < count else 0
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def choose(problem, history, scratch, u, t, width, level):
     """A working set of at most ``width`` entries around the codes that gave ``u``, as row t of the history; whether there is one."""
     members = scratch.members
@@ -159,7 +158,7 @@ def choose(problem, history, scratch, u, t, width, level):
     return count <= width
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def size(u):
     """‖u‖"""
     total = u[0] * 0
@@ -168,7 +167,7 @@ def size(u):
     return math.sqrt(total)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def squared_radius(problem, history, scratch, u, row, level):
     """α‖DΔz‖² up to which no entry outside the set of ``row`` can reach ``level``, if the codes that gave ``u`` change by Δz."""
     norms, ratio, bits = problem.norms, scratch.ratio, scratch.ratio_bits
@@ -185,7 +184,7 @@ def squared_radius(problem, history, scratch, u, row, level):
     return 0.999 / ratio[0]
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def squared_change(codes, anchor, u, anchor_u, error):
     """α‖DΔz‖² for Δz = codes − anchor, where u and anchor_u are what they gave, up to rounding errors ``error`` of these."""
     total, square = codes[0] * 0, codes[0] * 0
@@ -196,7 +195,7 @@ def squared_change(codes, anchor, u, anchor_u, error):
     return total + error * math.sqrt(square)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def forward(problem, history, scratch, tally):
     """All layers of one sample from ``first`` on, where codes[first % 2] and row ``first`` of the history hold its codes.
 
@@ -263,7 +262,7 @@ def forward(problem, history, scratch, tally):
     return t
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def holds(history, row, codes):
     """Whether the working set of ``row`` has all entries of ``codes`` that are not 0."""
     held = 0
@@ -272,7 +271,7 @@ def holds(history, row, codes):
     return held == n_nonzero(codes)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def narrow_layers(problem, history, scratch, t, radius, error):
     """Layers from t on, on the set that holds z_{t-1} and z_t, within the ball around z_{t-1}; returns the next layer, and the pace."""
     before, after, u_before, row = scratch.codes[(t - 1) % 2], scratch.codes[t % 2], scratch.inputs[(t - 1) % 2], history.row[t]

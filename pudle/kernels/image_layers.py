@@ -15,10 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numba import njit
 
 from pudle.kernels import matmul, simd
-from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.cache import compiled, forget_stale_code
 from pudle.kernels.matmul import multiply
 from pudle.kernels.simd import LANES, OPTIONS, add_dots, add_outer, add_strips, clear, copy, padded, pick
 
@@ -47,7 +46,7 @@ Sums = namedtuple("Sums", "synthesis analysis decoder thresholds")
 ByAtom = namedtuple("ByAtom", "synthesis analysis decoder")  # (P, K) each
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def find_active(t, problem, memory):
     """Fill memory.active, counts and shares of codes ``t``."""
     codes, total = memory.codes[t], 0
@@ -58,7 +57,7 @@ def find_active(t, problem, memory):
     memory.shares[t] = total / (codes.shape[0] * problem.n_filters)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def gather(patch, image, place, problem):
     """patch (K,) = the pixels of image (1, pixels) under the filter at ``place``."""
     kernel = problem.kernel
@@ -67,7 +66,7 @@ def gather(patch, image, place, problem):
             patch[a * kernel + b] = image[0, place + a * problem.width + b]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_image(image, codes, t, filters, problem, memory):
     """image (1, pixels) += Dz, for codes z that are 0 where codes ``t`` are."""
     patches, across, kernel = memory.of_pixels, problem.across, problem.kernel
@@ -89,7 +88,7 @@ def add_image(image, codes, t, filters, problem, memory):
                     image[0, place + a * problem.width + b] += patches[j, a * kernel + b]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def step_along(out, codes, factor, image, filters, problem, memory, at):
     """out = codes + factor Dᵀ image, for the row of positions from ``at`` on."""
     change, across = memory.of_codes, problem.across
@@ -99,7 +98,7 @@ def step_along(out, codes, factor, image, filters, problem, memory, at):
             out[at + j, f] = codes[at + j, f] + factor * change[j, f]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def shrink_row(codes, levels, problem, at):
     """codes = P(codes), for the row of positions from ``at`` on; what is not a number passes."""
     for j in range(at, at + problem.across):
@@ -112,7 +111,7 @@ def shrink_row(codes, levels, problem, at):
                 codes[j, f] = u - min(max(u, low), level)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def step_along_active(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image, at all positions, where codes ``t`` are not 0."""
     patch = memory.patch
@@ -121,7 +120,7 @@ def step_along_active(out, codes, t, factor, image, filters, problem, memory):
         add_dots(out[j], codes[j], factor, filters.atoms, memory.active[t, j], memory.counts[t, j], patch)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def step_back(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image, at least where codes ``t`` are not 0."""
     if memory.shares[t] < FEW:
@@ -131,7 +130,7 @@ def step_back(out, codes, t, factor, image, filters, problem, memory):
             step_along(out, codes, factor, image, filters, problem, memory, at)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_product(total, by_atom, image, codes, t, problem, memory, factor):
     """total (k², P) += factor ⟨image, codes⟩, for codes that are 0 where codes ``t`` are; or that to by_atom (P, K)."""
     if memory.shares[t] < FEW:
@@ -147,7 +146,7 @@ def add_product(total, by_atom, image, codes, t, problem, memory, factor):
             total[k, f] += factor * product[k, f]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def forward(x, problem, memory):
     """z_T, in the last of memory.codes."""
     n_layers, last = problem.levels.shape[0], memory.codes.shape[0] - 1
@@ -172,7 +171,7 @@ def forward(x, problem, memory):
         codes = after
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def backward(problem, memory, sums, x_bar):
     """Back through the layers from z̄_T = memory.bar, which is overwritten; to x_bar (pixels,) where that is wanted."""
     bar, image, zero, extra = memory.bar, memory.image, problem.step * 0, memory.by_atom
@@ -204,7 +203,7 @@ def backward(problem, memory, sums, x_bar):
             step_back(bar, bar, slot, -problem.step, image, problem.synthesis, problem, memory)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
     """All of x (n, pixels): z_T to codes (n, positions, P), and where scored losses (n,), and their parts of all gradients to ``sums``.
 
@@ -247,7 +246,7 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
     add_transposed(sums.decoder, memory.by_atom.decoder)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_transposed(total, by_atom):
     """total (k², P) += what is in by_atom (P, K)."""
     for k in range(total.shape[0]):

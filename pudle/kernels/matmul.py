@@ -8,10 +8,11 @@ columns stays in registers while k runs, and a step costs one multiply-add for e
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from pudle.kernels.cache import compiled
 from pudle.kernels.simd import LANES, OPTIONS, broadcast, vectors
 
 # Of a tile: as many as fit the registers with four vectors each.
@@ -60,7 +61,7 @@ def multiply_tile(typing_context, out, source, rows, columns, matrix, first, at,
     return types.void(out, source, rows, columns, matrix, types.intp, types.intp, n_rows, width), codegen
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def multiply_strip(out, source, rows, columns, matrix, at, width):
     """Columns at : at + width, a literal, of all rows."""
     n, r = rows.shape[0], 0
@@ -72,7 +73,7 @@ def multiply_strip(out, source, rows, columns, matrix, at, width):
         r += 1
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def multiply(out, source, rows, columns, matrix):
     """out (R, w) = Σ_k source[rows[r] + columns[k]] matrix[k], from source (any,), rows (R,), columns (K,), matrix (K, w)."""
     at, width = 0, out.shape[1]

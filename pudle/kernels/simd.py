@@ -9,18 +9,18 @@ multiples of 16.
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pudle.kernels.cache import keeps_code
+from pudle.kernels.cache import compiled, keeps_code
 
 LANES = 16  # all widths are multiples of it; a vector that LLVM cuts to the machine's width
 # _nrt: nothing is allocated here, and counting references to the arrays passed around would take longer than the sums
 OPTIONS = {"cache": keeps_code(), "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def padded(width):
     """The next multiple of 16."""
     return (width + LANES - 1) // LANES * LANES
@@ -96,7 +96,7 @@ def add_strip(typing_context, out, base, at, matrix, index, values, count, width
     return types.void(out, base, types.intp, matrix, index, values, types.intp, width), codegen
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_strips(out, base, matrix, index, values, count):
     """``add_rows`` in place."""
     at, width = 0, out.shape[0]
@@ -180,7 +180,7 @@ def dot_strip(typing_context, out, base, factor, matrix, at, index, count, row, 
     return types.void(out, base, factor, matrix, types.intp, index, types.intp, row, width), codegen
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_outer(matrix, index, values, factor, count, row):
     """matrix[i] (w,) += factor values[i] row (w,) for i in index[:count]."""
     at, width = 0, row.shape[0]
@@ -192,7 +192,7 @@ def add_outer(matrix, index, values, factor, count, row):
         at += 16
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_dots(out, base, factor, matrix, index, count, row):
     """out[i] = base[i] + factor ⟨matrix[i], row⟩ for i in index[:count]; out may be base."""
     at, width = 0, row.shape[0]
@@ -270,7 +270,7 @@ def add_where(typing_context, out, at, values, count, flags):
     return types.intp(out, types.intp, values, types.intp, flags), codegen
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def pick(out, values, flags):
     """Write those of ``values`` where ``flags`` (w,) are not 0 to ``out`` (16 more than they are,); returns how many."""
     count = 0
@@ -279,7 +279,7 @@ def pick(out, values, flags):
     return count
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def pick_padded(out, values, flags):
     """``pick`` with zeros behind, up to a multiple of 16."""
     count = pick(out, values, flags)
@@ -287,7 +287,7 @@ def pick_padded(out, values, flags):
         out[j] = 0
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_spread(out, values, flags):
     """The other way round: add ``values`` to the entries of ``out`` (w,) where ``flags`` (w,) are not 0."""
     count = 0
@@ -295,13 +295,13 @@ def add_spread(out, values, flags):
         count += add_where(out, at, values, count, flags)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_rows(out, base, matrix, index, values, count):
     """out (w,) = base (w,) + Σ_i values[i] matrix[i] over i in index[:count], 32-bit integers."""
     add_strips(out, base, matrix, index, values, count)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_products(out, used, matrix, index, values, count):
     """out[i] (w,) += Σ_k values[k, i] matrix[k] over k in index[:count], for each i with used[i] ≠ 0."""
     for i in range(out.shape[0]):
@@ -309,7 +309,7 @@ def add_products(out, used, matrix, index, values, count):
             add_strips(out[i], out[i], matrix, index, values[:, i], count)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_few_rows(out, base, matrix, index, values, count):
     """The same for narrow ``out`` (16 to 64,), without a call."""
     width = out.shape[0]
@@ -323,21 +323,21 @@ def add_few_rows(out, base, matrix, index, values, count):
         add_strip(out, base, 0, matrix, index, values, count, 16)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def copy(out, values):
     """out = values. (Slice assignment looks for overlaps first.)"""
     for j in range(out.shape[0]):
         out[j] = values[j]
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def clear(out):
     """out = 0."""
     for j in range(out.shape[0]):
         out[j] = 0
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def n_nonzero(z):
     """How many entries are not 0."""
     count = np.int32(0)
@@ -346,7 +346,7 @@ def n_nonzero(z):
     return count
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def n_outside(u, low, high):
     """How many entries are not within (low, high)."""
     count = np.int32(0)

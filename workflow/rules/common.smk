@@ -21,6 +21,11 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
+if set("{}") & set(str(BASE)):
+    raise WorkflowError(
+        f"{BASE}: braces in the name of a folder are wildcards to Snakemake; move the checkout, or rename the folder"
+    )
+
 sys.path[:0] = [BASE, f"{BASE}/workflow"]
 import job_server
 from pudle import experiments

@@ -1,5 +1,6 @@
 """The keys of the configuration outside the sections of the experiments."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, create_model
@@ -8,7 +9,7 @@ from pudle.harness.settings import Count, Distinct, Misfit, Model, Null, Seeds
 
 
 def _without_braces(folder: str) -> str:
-    if set(folder) & set("{}"):
+    if set(str(Path(folder).expanduser())) & set("{}"):
         raise Misfit("Snakemake reads braces as wildcards; choose a folder without braces in its name")
     return folder
 
