@@ -277,5 +277,5 @@ def test_the_contract_catches_a_changed_start(tmp_path):
         "        pass\n", "        self.dictionary += 1\n"
     )
     (tmp_path / "mine.py").write_text(text)
-    with pytest.raises(BrokenPromise, match="the initial dictionary was changed"):
+    with pytest.raises(BrokenPromise, match="the method changed the initial dictionary"):
         check("mine", plugins=[tmp_path / "mine.py"])
