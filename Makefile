@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
+BESIDE := --numprocesses 2 --dist loadfile # two files of tests at a time
 
 .PHONY: all setup test test-slow lint docs wheel pins smoke paper paper-from-scratch denoising-best clean help
 
@@ -37,10 +38,10 @@ endif
 	touch $@
 
 test: setup ## the fast tests
-	$(BIN)/pytest
+	$(BIN)/pytest $(BESIDE)
 
 test-slow: setup ## the tests that take minutes
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow $(BESIDE)
 
 lint: setup ## linters, types, layers, workflows of GitHub, Dockerfile
 	$(BIN)/ruff check .

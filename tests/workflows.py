@@ -62,7 +62,9 @@ class Workflow:
         return done.stdout + done.stderr
 
     def start(self, *words: str, **options) -> subprocess.Popen:
-        return subprocess.Popen(self.command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+        """Started in the background; an interrupt reaches it even where pytest itself was started by a shell that ignores them."""
+        command = ["env", "--default-signal=INT", *self.command(*words)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
 
     def jobs(self, *words: str) -> dict[str, int]:
         """What would run: job → count."""
