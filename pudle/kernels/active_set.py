@@ -39,30 +39,36 @@ Scratch = namedtuple(
 
 @compiled(forceinline=True, **OPTIONS)
 def times_inverse(out, scratch, vector, count):
-    """out (K,) = G_SS^{-1} vector (K,)"""
+    """out (w,) = G_SS⁻¹ vector (w,) in its first ``count`` places, and 0 up to a multiple of 16; G_SS⁻¹ is symmetric."""
     width = padded(count)
     add_rows(out[:width], scratch.nothing, scratch.inverse, scratch.identity, vector, count)
 
 
 @compiled(**OPTIONS)
 def add_atom(scratch, gram, atom, sign, count):
-    """Let an atom join the set, with code 0; returns whether it is independent of the others. ``product`` is as G_SS^{-1} G_Si then."""
+    """Let an atom i join S, in place ``count``, with code 0; returns whether it is independent of S. ``product`` is G_SS⁻¹ G_Si in any case.
+
+    With v = G_SS⁻¹ G_Si and σ = G_ii − G_iS v, the squared norm of D_i outside the span of D_S, the new inverse is
+    [[G_SS⁻¹ + v vᵀ / σ, −v / σ], [−vᵀ / σ, 1 / σ]].
+
+    gram : DᵀD (P, P)
+    """
     inverse, column, product, row, width = scratch.inverse, scratch.column, scratch.product, gram[atom], padded(count)
     outside = row[atom]
     for a in range(count):
-        column[a] = row[scratch.index[a]]
-    times_inverse(product, scratch, column, count)
+        column[a] = row[scratch.index[a]]  # G_Si
+    times_inverse(product, scratch, column, count)  # v
     for a in range(count):
-        outside -= column[a] * product[a]
+        outside -= column[a] * product[a]  # σ
     if not outside > DEPENDENT * row[atom]:
         return False
     factor = 1 / outside
-    for a in range(count):
+    for a in range(count):  # + v vᵀ / σ, and −v / σ as the last column
         out, weight = inverse[a], factor * product[a]
         for b in range(width):
             out[b] += weight * product[b]
         out[count] = -weight
-    for b in range(count):
+    for b in range(count):  # −vᵀ / σ as the last row
         inverse[count, b] = -factor * product[b]
     inverse[count, count] = factor
     scratch.index[count], scratch.signs[count], scratch.codes[count] = atom, sign, 0
@@ -72,17 +78,20 @@ def add_atom(scratch, gram, atom, sign, count):
 
 @compiled(**OPTIONS)
 def remove_atom(scratch, place, count):
-    """Let the atom at ``place`` leave the set; the last takes its place."""
+    """Let the atom at ``place`` of ``count`` leave S; the last takes its place.
+
+    With h the row of the inverse H at this place, the inverse of the others is H − hᵀ h / h_place.
+    """
     inverse, width, last = scratch.inverse, padded(count), count - 1
     gone, factor = inverse[place], 1 / inverse[place, place]
-    for a in range(count):
+    for a in range(count):  # H − hᵀ h / h_place
         if a != place:
             out, weight = inverse[a], factor * inverse[a, place]
             for b in range(width):
                 out[b] -= weight * gone[b]
     scratch.free[scratch.index[place]] = 1
     scratch.weights[scratch.index[place]] = 0
-    if place < last:
+    if place < last:  # row and column ``last`` become row and column ``place``
         moved = inverse[last]
         for b in range(width):
             gone[b] = moved[b]
@@ -99,19 +108,20 @@ def remove_atom(scratch, place, count):
 
 @compiled(**OPTIONS)
 def exchange(scratch, gram, atom, sign, gap, count):
-    """Let an atom that depends on the set (``product``) take the place of the first that comes to 0.
+    """Let an atom i with D_i = D_S v, v in ``product``, take the place of the atom of S whose code comes to 0 first.
 
-    Returns how many are in the set then, and whether it could.
+    z_S − t s v with z_i = t s, s the ``sign`` of the atom, leaves Dz as it is; t rises up to the smallest z_a / (s v_a) for which the code
+    moves towards 0. Returns how many atoms are in S then, and whether one could leave. ``gap`` is that of the atom.
     """
     product, codes, limit, leaving = scratch.product, scratch.codes, np.inf, -1
-    for a in range(count):
+    for a in range(count):  # t = limit
         if product[a] * sign * scratch.signs[a] > 0 and codes[a] / (sign * product[a]) < limit:
             limit, leaving = codes[a] / (sign * product[a]), a
     if leaving < 0:
         return count, False
     for a in range(count):
         codes[a] -= limit * sign * product[a]
-        if codes[a] * scratch.signs[a] < 0:
+        if codes[a] * scratch.signs[a] < 0:  # rounding errors
             codes[a] = 0
     remove_atom(scratch, leaving, count)
     if not add_atom(scratch, gram, atom, sign, count - 1):
@@ -123,13 +133,17 @@ def exchange(scratch, gram, atom, sign, gap, count):
 
 @compiled(**OPTIONS)
 def move(scratch, count):
-    """To the minimiser over the set, or over what is left of it; ``gap`` is that of the codes. Returns how many atoms are left."""
+    """Move z_S to the minimiser over S for its signs, z_S + G_SS⁻¹ gap, or to that over what is left of S; returns how many atoms are left.
+
+    Before it, ``gap`` is D_Sᵀ(x − Dz) − λs of the codes. Where a code would change its sign on the way, all stop at its zero: a ``share`` r of
+    the step is taken, the gap becomes (1 − r) gap, and the atom leaves S.
+    """
     codes, signs, gap, step = scratch.codes, scratch.signs, scratch.gap, scratch.step
     while count:
         times_inverse(step, scratch, gap, count)
         share = 1.0  # of the step, up to the first code that comes to 0
         for a in range(count):
-            reach = 2.0
+            reach = 2.0  # above 1: the code keeps its sign
             if (codes[a] + step[a]) * signs[a] <= 0:
                 reach = codes[a] / -step[a] if codes[a] != 0 else 0.0
             scratch.column[a] = reach
@@ -149,7 +163,10 @@ def move(scratch, count):
 
 @compiled(**OPTIONS)
 def find_descent(scratch, correlation, gram, lam, count):
-    """Dᵀ(x − Dz), and its gap on the set; returns the largest |gap|."""
+    """descent (P,) = Dᵀx − G z, and gap = descent_S − λs on S, from the codes; returns the largest |gap|.
+
+    correlation : Dᵀx (P,)
+    """
     largest = 0.0
     for a in range(count):
         scratch.weights[scratch.index[a]] = -scratch.codes[a]
@@ -162,7 +179,7 @@ def find_descent(scratch, correlation, gram, lam, count):
 
 @compiled(forceinline=True, **OPTIONS)
 def largest_outside(scratch, nonnegative):
-    """The largest |D_iᵀ(x − Dz)| outside the set, or D_iᵀ(x − Dz) for codes ≥ 0; all of them in ``score``."""
+    """score (P,) = |descent|, or max(descent, 0) for codes ≥ 0, outside of S, and 0 in S; returns the largest."""
     descent, free, score, bits = scratch.descent, scratch.free, scratch.score, scratch.score_bits
     if nonnegative:
         for j in range(score.shape[0]):
@@ -181,7 +198,10 @@ def largest_outside(scratch, nonnegative):
 
 @compiled(**OPTIONS)
 def restart(scratch, gram, count):
-    """The inverse from the start, without atoms that depend on others; returns how many atoms are left."""
+    """G_SS⁻¹ computed again, atom by atom, without those that depend on the others; returns how many atoms are left.
+
+    Before it, S and its codes and signs are in the first ``count`` places.
+    """
     inverse, kept = scratch.inverse, 0
     for a in range(count):
         clear(inverse[a])
@@ -198,7 +218,10 @@ def restart(scratch, gram, count):
 
 @compiled(**OPTIONS)
 def join(scratch, gram, lam, top, count, most):
-    """Let ``most`` atoms with the largest scores, ``top`` and below, join the set; returns how many are in it, and whether any could."""
+    """Let up to ``most`` atoms with a score of at least λ + NEAR (top − λ) join S; returns how many are in it then, and whether S changed.
+
+    ``score`` and ``descent`` are those of the codes, and ``top`` is the largest score. If all of these depend on S, the last is exchanged.
+    """
     cut, n_joining, before, joining = lam + NEAR * (top - lam), 0, count, scratch.joining
     for j in range(scratch.score.shape[0]):
         if scratch.score[j] >= cut and n_joining < most:
@@ -221,7 +244,12 @@ def join(scratch, gram, lam, top, count, most):
 def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scratch):
     """Codes ``out`` (p,) of one sample, which are the start; returns their KKT residual, or ∞ where it finds none after ``limit`` sets.
 
-    correlation : Dᵀx (P,); gram (P, P); tolerance : of the KKT residual
+    Each round is one of three: the codes are *optimal*; they are *settled*, optimal on S but for a share of the violation outside of it, and
+    atoms join; or they are *unsettled*, by rounding errors alone, as every move ends at the minimiser over S. Then, and where no atom can
+    join, the next move corrects the errors, every second time with a new inverse, ``TRIES`` times at most.
+
+    correlation : Dᵀx (P,); gram : DᵀD (P, P); tolerance : of the KKT residual. Before and after it, the scratch is as ``new_scratch`` gives it,
+    but for arrays that any sample overwrites.
     """
     count, tries, residual = 0, 0, np.inf
     for j in range(out.shape[0]):
@@ -259,14 +287,17 @@ def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scr
 
 @compiled(**OPTIONS)
 def solve_samples(codes, residuals, correlation, grams, lam, nonnegative, tolerances, limit, scratch):
-    """:func:`solve_sample` of each row; grams (n, P, P), or one for all (1, P, P)."""
+    """:func:`solve_sample` for each of n rows, float64: codes (n, p), residuals (n,), correlation (n, P), tolerances (n,).
+
+    grams : (n, P, P), or one for all samples (1, P, P)
+    """
     for i in range(codes.shape[0]):
         gram = grams[min(i, grams.shape[0] - 1)]
         residuals[i] = solve_sample(codes[i], correlation[i], gram, lam, nonnegative, tolerances[i], limit, scratch)
 
 
 def solve_in_threads(codes, residuals, correlation, grams, goals, lam, nonnegative, n_threads):
-    """:func:`solve_samples` in parts, which threads do not change."""
+    """:func:`solve_samples` in parts of the samples, one for each thread; no result depends on the parts. goals : ``tolerances`` (n,)"""
     n, limit = len(codes), 100 + 10 * codes.shape[1]
     most = codes.shape[1]
 

@@ -2,11 +2,11 @@ r"""Back through the layers of :mod:`pudle.kernels.forward`, and both directions
 
 With :math:`\bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0]` and :math:`\bar z_t = \bar u_t W`, wanted are :math:`\sum_t \bar u_t` of
 each sample and :math:`S = \sum_t z_tᵀ \bar u_t` over all, or at once :math:`(S + Sᵀ) Dᵀ = \sum_t \bar u_tᵀ (z_t Dᵀ) + z_tᵀ (\bar u_t Dᵀ)`,
-the **lifted** sums. Nothing has to be watched, as it is known which entries are not 0. Layers with one working set collect S_BB in
-narrow sums. Of the others the latest are held in a ring, to be added to the sums several at a time, as the rows of these come from
-further away than the vectors.
+the *lifted* sums. No bound has to be checked here, since the forward pass has recorded which entries are not 0. Layers with one working set
+collect S_BB in a K × K matrix. Of the other layers the latest are held in a ring and added to the sums several at a time, since the rows
+of the sums come from further away in memory than the vectors.
 
-Where asked for, the **slopes** are added up as well: :math:`-\sum_t α ν^t \bar u_t · \mathrm{sign}(z_{t+1})`, the derivative with respect
+Where asked for, the *slopes* are added up as well: :math:`-\sum_t α ν^t \bar u_t · \mathrm{sign}(z_{t+1})`, the derivative with respect
 to λ, and :math:`\sum_t \bar u_t · (z_{t+1} - z_t)`, α times that with respect to α.
 """
 
@@ -21,12 +21,15 @@ RING = 16  # layers held back
 
 @compiled(**OPTIONS)
 def flush(products, problem, scratch):
-    """Add the layers held back in the ring to the sums."""
+    """S (P, P) += Σ_k z_kᵀ ū_k over the layers k in the ring, or the lifted sums (P, M) += Σ_k ū_kᵀ (z_k Dᵀ) + z_kᵀ (ū_k Dᵀ).
+
+    The ring is empty then.
+    """
     held, codes, errors = scratch.ring_held[0], scratch.ring_codes, scratch.ring_errors
     if problem.lifted:
-        lift(scratch.ring_lifted, problem, scratch, codes, held)
+        lift(scratch.ring_lifted, problem, scratch, codes, held)  # z_k Dᵀ
         add_products(products, support(scratch.ratio, errors, held), scratch.ring_lifted, scratch.identity, errors, held)
-        lift(scratch.ring_lifted, problem, scratch, errors, held)
+        lift(scratch.ring_lifted, problem, scratch, errors, held)  # ū_k Dᵀ
         add_products(products, support(scratch.ratio, codes, held), scratch.ring_lifted, scratch.identity, codes, held)
     else:
         add_products(products, support(scratch.ratio, codes, held), errors, scratch.identity, codes, held)
@@ -35,7 +38,7 @@ def flush(products, problem, scratch):
 
 @compiled(forceinline=True, **OPTIONS)
 def lift(out, problem, scratch, rows, held):
-    """out (held, M) = ``rows`` (held, P) Dᵀ."""
+    """out[:held] (M,) = rows[:held] (P,) Dᵀ, by the rows of Dᵀ whose entries are not 0."""
     for k in range(held):
         add_rows(
             out[k], scratch.nothing, problem.atoms, scratch.places, rows[k], pick(scratch.places, scratch.identity, rows[k])
@@ -44,7 +47,7 @@ def lift(out, problem, scratch, rows, held):
 
 @compiled(forceinline=True, **OPTIONS)
 def support(out, rows, held):
-    """out (P,), not 0 where one of ``rows`` (held, P) is not 0; returns it."""
+    """out (P,) = Σ_k |rows[k]| over k < held: not 0 where one of them is not 0; returns it."""
     clear(out)
     for k in range(held):
         for j in range(out.shape[0]):
@@ -54,7 +57,7 @@ def support(out, rows, held):
 
 @compiled(forceinline=True, **OPTIONS)
 def spread(out, history, t):
-    """out (P,) = z_t."""
+    """out (P,) = z_t, from the history."""
     r = history.row[t]
     if history.shared[r]:
         clear(out)
@@ -66,7 +69,10 @@ def spread(out, history, t):
 
 @compiled(forceinline=True, **OPTIONS)
 def add_slopes(scratch, errors, after, before, rate):
-    """Add a layer's part of the derivatives with respect to λ and, times α, to α: rate is αν^t, or 0 for a hard threshold."""
+    """slopes[0] −= rate ū_t · sign(z_{t+1}), slopes[1] += ū_t · (z_{t+1} − z_t), for ``errors`` ū_t, ``after`` z_{t+1}, ``before`` z_t (w,).
+
+    rate : αν^t, or 0 for a hard threshold
+    """
     for j in range(errors.shape[0]):
         if errors[j] != 0:
             scratch.slopes[0] -= math.copysign(rate, after[j]) * errors[j]
@@ -75,7 +81,9 @@ def add_slopes(scratch, errors, after, before, rate):
 
 @compiled(**OPTIONS)
 def backward(bar, problem, history, scratch, products, total_error):
-    """Back through one sample's layers: adds to the sums and Σ ū (P,), and turns ``bar`` from z̄_T into z̄_stop, all (P,).
+    """Back through one sample's layers: ``products`` += S or the lifted sums, total_error (P,) += Σ ū, and bar (P,) = z̄_T becomes z̄_stop.
+
+    Before it, the history is that of :func:`forward` with ``problem.backward``. Up to RING layers stay in the ring, for :func:`flush`.
 
     products : S (P, P), or the lifted sums (P, M)
     """
@@ -108,7 +116,10 @@ def backward(bar, problem, history, scratch, products, total_error):
 
 @compiled(**OPTIONS)
 def backward_narrow(bar, problem, history, scratch, products, total_error, t):
-    """``backward`` through the layers before z_t that share its working set; returns the index of the codes it ends at."""
+    """:func:`backward` from z_t through the layers before it that share its working set B; returns the index of the codes it ends at.
+
+    z̄ is needed on B alone, since ū is 0 elsewhere; at the end bar (P,) is 0 outside of B.
+    """
     r, end, gram, errors = history.row[t], t, scratch.gram, scratch.errors
     index, count, members, places = history.index[r], history.count[r], scratch.members, scratch.places
     width, zero = padded(count), problem.levels[0] * 0
@@ -148,20 +159,26 @@ def backward_narrow(bar, problem, history, scratch, products, total_error, t):
 
 @compiled(forceinline=True, **OPTIONS)
 def add_lifted(products, problem, scratch, index, used, width):
-    """(S + Sᵀ) Dᵀ for S_BB in scratch.sums, where only entries with ``used`` (K,) ≠ 0 are not 0."""
+    """products (P, M) += (S + Sᵀ) Dᵀ for S_BB in scratch.sums, by its rows and columns with ``used`` (width,) ≠ 0 alone.
+
+    index : B (width,)
+    """
     places, sums, weights = scratch.places, scratch.sums, scratch.inputs[0]
     count = pick(places, scratch.identity, used)
     n_atoms = pick(scratch.atoms, index[:width], used)
     for a in range(count):
         for b in range(count):
             weights[scratch.atoms[b]] = sums[places[a], places[b]] + sums[places[b], places[a]]
-        out = products[scratch.atoms[a]]
+        out = products[scratch.atoms[a]]  # row i of (S + Sᵀ)_BB times Dᵀ
         add_rows(out, out, problem.atoms, scratch.atoms, weights, n_atoms)
 
 
 @compiled(forceinline=True, **OPTIONS)
 def loss_error(bar, error, problem, index, codes, count):
-    """bar (P,) = z̄_T of the loss, from ``error`` Dz_T − x; only where the codes, which are 0 outside index[:count], are not 0."""
+    """bar (P,) = error D + λ sign(z_T) where the codes z_T (P,) are not 0, else 0: no other entries of z̄_T count.
+
+    error : D z_T − x (M,), 0 beyond m; the codes are 0 outside of index[:count]
+    """
     clear(bar)
     for k in range(count):
         value = codes[index[k]]
@@ -174,7 +191,13 @@ def loss_error(bar, error, problem, index, codes, count):
 
 @compiled(**OPTIONS)
 def run_samples(x, drive, codes, residual, back, errors, problem, history, scratch, products, tally):
-    """Forward and, where asked for, backward, sample by sample; the arrays are those of ``SparseLayers.run``."""
+    """Forward and, where asked for, backward, sample by sample. The arrays are the rows of one task of ``SparseLayers.run``.
+
+    x : (n, m); drive : α x D (n, p); codes : z_first (n, p), overwritten by z_T
+    residual : (n, m), D z_T − x at the end, unless z̄_T is given
+    back : z̄_stop (n, p) at the end, and z̄_T before it if that is given; (0, p) if not wanted
+    errors : (n, P), to which Σ ū is added; tally : (5,) int64, increased
+    """
     n_layers, n, first = problem.levels.shape[0], problem.n_atoms, problem.first
     z, error, bar = scratch.codes[first % 2], scratch.residual, scratch.bar
     for i in range(x.shape[0]):

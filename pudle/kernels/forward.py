@@ -2,17 +2,18 @@ r"""Unrolled layers on few active entries: exact, in compiled code, sample by sa
 :mod:`pudle.kernels.backward`; both are called by :mod:`pudle.kernels.sparse_layers`.
 
 With :math:`W = I − αDᵀD` a layer is :math:`u_t = z_t W + α x D`, :math:`z_{t+1} = P_t(u_t)`, and few entries of z_t are not 0.
-A **wide** layer adds up the rows of W of these entries: all p entries of u_t, exactly. Where Dz moves slowly a **working
-set** B of K ≤ 64 entries, those with the largest :math:`|u_t|`, then goes through **narrow** layers, with W_BB alone. They
-lose nothing: for an entry i outside B, as long as B holds all that is not 0,
+A *full* layer adds up the rows of W of these entries: all p entries of u_t, exactly. Where Dz changes slowly, a *working set*
+B of K ≤ 64 entries, those with the largest :math:`|u_t|`, then goes through *restricted* layers, which need W_BB alone. They
+are exact too: for an entry i outside of B, as long as B contains all entries that are not 0,
 
 .. math::
     |u_{s,i}| ≤ |u_{t,i}| + α ‖d_i‖_2 ‖D (z_s − z_t)‖_2,
 
-so it stays 0 while :math:`α ‖D (z_s − z_t)‖_2^2 < \min_{i ∉ B} (level − |u_{t,i}|)^2 / (α ‖d_i‖_2^2)`, the **radius** of a ball around
-z_t. The left side is :math:`(z_s − z_t) · (z_s − z_t − u_s + u_t)`, which the narrow layer knows before it gives z_{s+1}: the layer that
-is outside of the ball is done again, wide, and none before it is taken back. The level is the lowest of the layers to come, as decay
-lowers it, less rounding errors. No ball has what is not a number.
+so that z_{s+1,i} is 0 while :math:`α ‖D (z_s − z_t)‖_2^2 < \min_{i ∉ B} (level − |u_{t,i}|)^2 / (α ‖d_i‖_2^2)`, the *squared radius*
+of a ball around z_t. The left side is :math:`(z_s − z_t) · (z_s − z_t − u_s + u_t)`, which a restricted layer knows before it computes
+z_{s+1}. The first layer outside of the ball runs as a full layer; layers before it are valid. The level is the lowest of the
+layers to come, since decay lowers it, less rounding errors. If any value is NaN, no comparison with the radius holds, and all layers are
+full ones. In names, ``wide`` is a full layer and ``narrow`` a restricted one.
 """
 
 import math
@@ -68,27 +69,27 @@ Tally = namedtuple("Tally", "wide narrow sets rows layers")
 
 @compiled(forceinline=True, **OPTIONS)
 def below(level, problem):
-    """Entries within (below, level) become 0: −level, or −∞ for non-negative codes."""
+    """low = −level, or −∞ for codes ≥ 0: entries of u within (low, level) become 0."""
     return -problem.infinity if problem.nonnegative else -level
 
 
 @compiled(forceinline=True, **OPTIONS)
 def shrink(out, u, level, problem):
-    """out = P_t(u), elementwise; what is not a number passes."""
+    """out (w,) = P_t(u) (w,), elementwise. NaN stays NaN. out may be u."""
     low = below(level, problem)
-    if problem.hard:
+    if problem.hard:  # 0 for low < u < level, else u
         for j in range(out.shape[0]):
             out[j] = level * 0 if (u[j] > low) & (u[j] < level) else u[j]
-    else:
+    else:  # u − level above the level, u − low below low, else 0: u minus what clipping leaves of it
         for j in range(out.shape[0]):
             out[j] = u[j] - min(max(u[j], low), level)
 
 
 @compiled(forceinline=True, **OPTIONS)
 def keep(problem, history, identity, t, codes, earlier):
-    """Keep z_t = ``codes`` (P,), with a row of its own; returns how many entries are not 0.
+    """Keep z_t = ``codes`` (P,) in row t of the history; returns how many entries are not 0.
 
-    earlier : a row that most often has them all
+    earlier : a row of the history that usually has all of these
     """
     index, count, complete = history.index[t], 0, False
     if 16 * history.count[earlier] < codes.shape[0]:
@@ -107,7 +108,7 @@ def keep(problem, history, identity, t, codes, earlier):
 
 @compiled(forceinline=True, **OPTIONS)
 def keep_shared(history, t, row, codes):
-    """Keep what the working set of ``row`` holds of z_t = ``codes`` (P,); returns how many entries of it are not 0."""
+    """values[t, k] = z_{t,B_k} for the working set B of ``row`` and z_t = ``codes`` (P,); returns how many of these are not 0."""
     index, values, count, active = history.index[row], history.values[t], history.count[row], 0
     history.row[t] = row
     for k in range(count):
@@ -120,14 +121,14 @@ def keep_shared(history, t, row, codes):
 
 @compiled(forceinline=True, **OPTIONS)
 def last_layer(problem, t):
-    """The layer before which a ball found before layer t ends."""
+    """The layer before which restricted layers from t on must end: T if the level stays, else at most HORIZON later."""
     n_layers, levels = problem.levels.shape[0], problem.levels
     return n_layers if levels[n_layers - 1] == levels[0] else min(n_layers, t + HORIZON)
 
 
 @compiled(forceinline=True, **OPTIONS)
 def gather(transfer, index, count, members, gram):
-    """gram (K, K) = W_BB, with columns of zeros beyond the entries of B."""
+    """gram[a, b] = W[B_a, B_b] for B = index[:count], and 0 for b from count on; members (P,) is 1 for the entries of B, which rise."""
     for a in range(count):
         row, out = transfer[index[a]], gram[a]
         if members.shape[0] <= COMPRESS * count:
@@ -139,7 +140,11 @@ def gather(transfer, index, count, members, gram):
 
 @compiled(**OPTIONS)
 def choose(problem, history, scratch, u, t, width, level):
-    """A working set of at most ``width`` entries around the codes that gave ``u``, as row t of the history; whether there is one."""
+    """Row t of the history = B, at most ``width`` entries with the largest |u|; returns whether there are few enough.
+
+    The smallest cut in (0, level] is wanted with #{j : u_j outside of (low(cut), cut)} ≤ width; active entries are outside of (low, level).
+    ``members`` is 1 on B, 0 elsewhere, and what was gathered for the set before is not valid any more.
+    """
     members = scratch.members
     scratch.gathered[0] = -1
     none, cut = level * 0, level
@@ -160,7 +165,7 @@ def choose(problem, history, scratch, u, t, width, level):
 
 @compiled(forceinline=True, **OPTIONS)
 def size(u):
-    """‖u‖"""
+    """‖u‖ of u (w,)"""
     total = u[0] * 0
     for j in range(u.shape[0]):
         total += u[j] * u[j]
@@ -169,7 +174,11 @@ def size(u):
 
 @compiled(forceinline=True, **OPTIONS)
 def squared_radius(problem, history, scratch, u, row, level):
-    """α‖DΔz‖² up to which no entry outside the set of ``row`` can reach ``level``, if the codes that gave ``u`` change by Δz."""
+    """min over i outside of B of margin_i² / α‖d_i‖², where margin_i = min(level − u_i, u_i − low): the bound of α‖DΔz‖².
+
+    If the codes that gave ``u`` (P,) change by Δz, with α‖DΔz‖² below it, no entry outside of the working set B of ``row`` reaches
+    ``level``. Where a margin is 0 it is 0. ``ratio`` is overwritten.
+    """
     norms, ratio, bits = problem.norms, scratch.ratio, scratch.ratio_bits
     low, zero = below(level, problem), level * 0
     for j in range(u.shape[0]):
@@ -186,7 +195,10 @@ def squared_radius(problem, history, scratch, u, row, level):
 
 @compiled(forceinline=True, **OPTIONS)
 def squared_change(codes, anchor, u, anchor_u, error):
-    """α‖DΔz‖² for Δz = codes − anchor, where u and anchor_u are what they gave, up to rounding errors ``error`` of these."""
+    """α‖DΔz‖² = Δz · (Δz − Δu) for Δz = codes − anchor and Δu = u − anchor_u = Δz W, plus ``error`` ‖Δz‖; all (w,).
+
+    u and anchor_u are the inputs to which the codes lead, up to rounding errors; ``error`` bounds these.
+    """
     total, square = codes[0] * 0, codes[0] * 0
     for j in range(codes.shape[0]):
         change = codes[j] - anchor[j]
@@ -197,11 +209,12 @@ def squared_change(codes, anchor, u, anchor_u, error):
 
 @compiled(**OPTIONS)
 def forward(problem, history, scratch, tally):
-    """All layers of one sample from ``first`` on, where codes[first % 2] and row ``first`` of the history hold its codes.
+    """All layers of one sample from ``first`` on: z_T in codes[T % 2], and z_first, …, z_T in the history.
 
-    Returns the layer after the last, which is earlier than T where more and more entries came to be active, over ``most``.
+    Before it, codes[first % 2] and row ``first`` of the history hold z_first, and ``drive`` holds α x D. Returns the layer after the last,
+    which is earlier than T where more and more entries came to be active, over ``most``.
 
-    tally : the numbers of :class:`Tally`, but for the last
+    tally : (5,), the numbers of :class:`Tally`; all but the last are increased
     """
     n_layers, t = problem.levels.shape[0], problem.first
     widest, pace = (
@@ -264,7 +277,7 @@ def forward(problem, history, scratch, tally):
 
 @compiled(forceinline=True, **OPTIONS)
 def holds(history, row, codes):
-    """Whether the working set of ``row`` has all entries of ``codes`` that are not 0."""
+    """Whether the working set of ``row`` has all entries of ``codes`` (P,) that are not 0."""
     held = 0
     for k in range(history.count[row]):
         held += codes[history.index[row, k]] != 0
@@ -273,23 +286,27 @@ def holds(history, row, codes):
 
 @compiled(forceinline=True, **OPTIONS)
 def narrow_layers(problem, history, scratch, t, radius, error):
-    """Layers from t on, on the set that holds z_{t-1} and z_t, within the ball around z_{t-1}; returns the next layer, and the pace."""
+    """Layers from t on, on the set B of row[t], which holds z_{t-1} and z_t; returns the next layer, and the pace.
+
+    They end before T, before the level falls below that of the radius, and before α‖D(z_s − z_{t-1})‖² reaches ``radius``. ``gram``, ``inside``
+    and ``members`` are those of B. The last codes are in codes[s % 2] at the end.
+    """
     before, after, u_before, row = scratch.codes[(t - 1) % 2], scratch.codes[t % 2], scratch.inputs[(t - 1) % 2], history.row[t]
     index, count, width, end = history.index[row], history.count[row], padded(history.count[row]), last_layer(problem, t)
     anchor, anchor_input, u = scratch.anchor[:width], scratch.anchor_input[:width], scratch.row[:width]
     start, moved = t, radius
-    pick_padded(scratch.anchor, before, scratch.members)
-    pick_padded(scratch.anchor_input, u_before, scratch.members)
+    pick_padded(scratch.anchor, before, scratch.members)  # z_{t-1} on B, the centre of the ball
+    pick_padded(scratch.anchor_input, u_before, scratch.members)  # u_{t-1} on B
     clear(before)
     clear(after)
     while t < end:
-        codes = history.values[t][:width]
+        codes = history.values[t][:width]  # z_t on B
         active = pick(scratch.places, scratch.identity, codes)
-        add_few_rows(u, scratch.inside, scratch.gram, scratch.places, codes, active)
+        add_few_rows(u, scratch.inside, scratch.gram, scratch.places, codes, active)  # u_t on B = z_t W_BB + (α x D)_B
         moved = squared_change(codes, anchor, u, anchor_input, error)
         if not moved < radius:
             break
-        shrink(history.values[t + 1][:width], u, problem.levels[t], problem)
+        shrink(history.values[t + 1][:width], u, problem.levels[t], problem)  # z_{t+1} on B
         t += 1
         history.row[t] = row
     final, values = scratch.codes[t % 2], history.values[t]

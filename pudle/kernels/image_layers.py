@@ -48,7 +48,7 @@ ByAtom = namedtuple("ByAtom", "synthesis analysis decoder")  # (P, K) each
 
 @compiled(**OPTIONS)
 def find_active(t, problem, memory):
-    """Fill memory.active, counts and shares of codes ``t``."""
+    """active[t, j] = the filters f with z_{t,j,f} ≠ 0, counts[t, j] how many, shares[t] their share of all p codes of all positions."""
     codes, total = memory.codes[t], 0
     for j in range(codes.shape[0]):
         count = pick(memory.active[t, j], memory.identity, codes[j])
@@ -59,7 +59,7 @@ def find_active(t, problem, memory):
 
 @compiled(forceinline=True, **OPTIONS)
 def gather(patch, image, place, problem):
-    """patch (K,) = the pixels of image (1, pixels) under the filter at ``place``."""
+    """patch[: k²] = the pixels of image (1, pixels) under the filter at ``place``; patch (K,) is 0 beyond, before and after."""
     kernel = problem.kernel
     for a in range(kernel):
         for b in range(kernel):
@@ -68,7 +68,10 @@ def gather(patch, image, place, problem):
 
 @compiled(**OPTIONS)
 def add_image(image, codes, t, filters, problem, memory):
-    """image (1, pixels) += Dz, for codes z that are 0 where codes ``t`` are."""
+    """image (1, pixels) += Dz, for codes z (J, P) that are 0 where those of slot ``t`` are: each position adds Σ_f z_{j,f} D_f to its pixels.
+
+    Before it, :func:`find_active` has run for slot ``t``.
+    """
     patches, across, kernel = memory.of_pixels, problem.across, problem.kernel
     if memory.shares[t] < FEW:
         patch = patches[0]
@@ -90,7 +93,7 @@ def add_image(image, codes, t, filters, problem, memory):
 
 @compiled(**OPTIONS)
 def step_along(out, codes, factor, image, filters, problem, memory, at):
-    """out = codes + factor Dᵀ image, for the row of positions from ``at`` on."""
+    """out = codes + factor Dᵀ image, for the row of the grid from position ``at`` on; out and codes (J, P) may be the same."""
     change, across = memory.of_codes, problem.across
     multiply(change, image, problem.places[at : at + across], problem.under, filters.taps)
     for j in range(across):
@@ -100,20 +103,20 @@ def step_along(out, codes, factor, image, filters, problem, memory, at):
 
 @compiled(**OPTIONS)
 def shrink_row(codes, levels, problem, at):
-    """codes = P(codes), for the row of positions from ``at`` on; what is not a number passes."""
+    """codes = P(codes) with thresholds ``levels`` (P,), for the row of the grid from position ``at`` on. NaN stays NaN."""
     for j in range(at, at + problem.across):
         for f in range(codes.shape[1]):
             u, level = codes[j, f], levels[f]
             low = -problem.infinity if problem.nonnegative else -level
-            if problem.hard:
+            if problem.hard:  # 0 for low < u < level, else u
                 codes[j, f] = level * 0 if (u > low) & (u < level) else u
-            else:
+            else:  # u minus what clipping to [low, level] leaves of it
                 codes[j, f] = u - min(max(u, low), level)
 
 
 @compiled(**OPTIONS)
 def step_along_active(out, codes, t, factor, image, filters, problem, memory):
-    """out = codes + factor Dᵀ image, at all positions, where codes ``t`` are not 0."""
+    """out = codes + factor Dᵀ image at the entries where codes of slot ``t`` are not 0; others of out (J, P) are left as they are."""
     patch = memory.patch
     for j in range(codes.shape[0]):
         gather(patch, image, problem.places[j], problem)
@@ -122,7 +125,7 @@ def step_along_active(out, codes, t, factor, image, filters, problem, memory):
 
 @compiled(**OPTIONS)
 def step_back(out, codes, t, factor, image, filters, problem, memory):
-    """out = codes + factor Dᵀ image, at least where codes ``t`` are not 0."""
+    """out = codes + factor Dᵀ image, at least where codes of slot ``t`` are not 0: no other entries of z̄_t count."""
     if memory.shares[t] < FEW:
         step_along_active(out, codes, t, factor, image, filters, problem, memory)
     else:
@@ -132,7 +135,10 @@ def step_back(out, codes, t, factor, image, filters, problem, memory):
 
 @compiled(**OPTIONS)
 def add_product(total, by_atom, image, codes, t, problem, memory, factor):
-    """total (k², P) += factor ⟨image, codes⟩, for codes that are 0 where codes ``t`` are; or that to by_atom (P, K)."""
+    """total (k², P) += factor ⟨image, codes⟩, or by_atom (P, K) += its transpose, for codes (J, P) that are 0 where those of slot ``t`` are.
+
+    ⟨image, codes⟩ of pixel q of filter f is Σ_j image[places_j + under_q] codes[j, f].
+    """
     if memory.shares[t] < FEW:
         patch = memory.patch
         for j in range(codes.shape[0]):
@@ -148,7 +154,10 @@ def add_product(total, by_atom, image, codes, t, problem, memory, factor):
 
 @compiled(**OPTIONS)
 def forward(x, problem, memory):
-    """z_T, in the last of memory.codes."""
+    """z_T of an image x (pixels,), in the last slot of memory.codes; z_t and r_t of the layers from ``stop`` on in the slots from 0.
+
+    r_t = D z_t − x and z_{t+1} = P_t(z_t − α Aᵀ r_t), from z_0 = 0.
+    """
     n_layers, last = problem.levels.shape[0], memory.codes.shape[0] - 1
     codes = memory.codes[0]
     for j in range(codes.shape[0]):
@@ -161,19 +170,23 @@ def forward(x, problem, memory):
         for pixel in range(x.shape[0]):
             residual[0, pixel] = -x[pixel]
         if t > 0:
-            add_image(residual, codes, slot, problem.synthesis, problem, memory)
+            add_image(residual, codes, slot, problem.synthesis, problem, memory)  # r_t = D z_t − x
         slot = min(max(0, t + 1 - problem.stop), last)
         after = memory.codes[slot]
-        for at in range(0, codes.shape[0], problem.across):
-            step_along(after, codes, -problem.step, residual, problem.analysis, problem, memory, at)
-            shrink_row(after, problem.levels[t], problem, at)
+        for at in range(0, codes.shape[0], problem.across):  # while a row of the grid is in the cache
+            step_along(after, codes, -problem.step, residual, problem.analysis, problem, memory, at)  # u_t = z_t − α Aᵀ r_t
+            shrink_row(after, problem.levels[t], problem, at)  # z_{t+1} = P_t(u_t)
         find_active(slot, problem, memory)
         codes = after
 
 
 @compiled(**OPTIONS)
 def backward(problem, memory, sums, x_bar):
-    """Back through the layers from z̄_T = memory.bar, which is overwritten; to x_bar (pixels,) where that is wanted."""
+    """Back through the layers from z̄_T = memory.bar (J, P), which is overwritten; x_bar (pixels,) += x̄ where that is wanted.
+
+    With ū = z̄_{t+1} ⊙ 1[z_{t+1} ≠ 0] and q = A ū, layer t adds −ν^t Σ_j ū · sign(z_{t+1}) to θ̄, −α ⟨r_t, ū⟩ to Ā, −α ⟨q, z_t⟩ to D̄ and
+    α q to x̄, and z̄_t = ū − α Dᵀ q. Before it, :func:`forward` has run.
+    """
     bar, image, zero, extra = memory.bar, memory.image, problem.step * 0, memory.by_atom
     for t in range(problem.levels.shape[0] - 1, problem.stop - 1, -1):
         slot = t - problem.stop
@@ -205,9 +218,9 @@ def backward(problem, memory, sums, x_bar):
 
 @compiled(**OPTIONS)
 def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
-    """All of x (n, pixels): z_T to codes (n, positions, P), and where scored losses (n,), and their parts of all gradients to ``sums``.
+    """All of x (n, pixels): z_T to codes (n, J, P), and where scored losses (n,), and their parts of all derivatives to ``sums``.
 
-    Where z̄_T is given, codes hold it, and x̄ is added to x_bars (n, pixels).
+    Where z̄_T is given, codes hold it, and x̄ is added to x_bars (n, pixels). targets : (n, pixels), read where scored.
     """
     error, zero, learns = memory.image, problem.step * 0, problem.stop < problem.levels.shape[0]
     last = memory.codes.shape[0] - 1
@@ -248,7 +261,7 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
 
 @compiled(**OPTIONS)
 def add_transposed(total, by_atom):
-    """total (k², P) += what is in by_atom (P, K)."""
+    """total (k², P) += by_atomᵀ, of which the first k² columns (P, K) are read."""
     for k in range(total.shape[0]):
         for f in range(total.shape[1]):
             total[k, f] += by_atom[f, k]

@@ -21,7 +21,11 @@ ROWS = 6 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 2
 
 @intrinsic(prefer_literal=True)
 def multiply_tile(typing_context, out, source, rows, columns, matrix, first, at, n_rows, width):
-    """out[first : first + n_rows, at : at + width], where n_rows and width (a multiple of 16) are literals."""
+    """out[r, c] = Σ_k source[rows[r] + columns[k]] matrix[k, c] for r in first : first + n_rows and c in at : at + width.
+
+    n_rows and width, a multiple of 16, are literals. In LLVM: the sums are n_rows x width / 16 vectors of 16, which start with 0; each k
+    loads a row of the matrix once, and multiplies it by one number of the source for each r.
+    """
     if not (isinstance(n_rows, types.IntegerLiteral) and isinstance(width, types.IntegerLiteral)):
         return None
     n, n_vectors = n_rows.literal_value, width.literal_value // LANES
@@ -63,7 +67,7 @@ def multiply_tile(typing_context, out, source, rows, columns, matrix, first, at,
 
 @compiled(forceinline=True, **OPTIONS)
 def multiply_strip(out, source, rows, columns, matrix, at, width):
-    """Columns at : at + width, a literal, of all rows."""
+    """All rows of columns at : at + width, a literal: tiles of ROWS rows, then the rows that are left one by one."""
     n, r = rows.shape[0], 0
     while r + ROWS <= n:
         multiply_tile(out, source, rows, columns, matrix, r, at, ROWS, width)
@@ -75,7 +79,11 @@ def multiply_strip(out, source, rows, columns, matrix, at, width):
 
 @compiled(**OPTIONS)
 def multiply(out, source, rows, columns, matrix):
-    """out (R, w) = Σ_k source[rows[r] + columns[k]] matrix[k], from source (any,), rows (R,), columns (K,), matrix (K, w)."""
+    """out[r] (w,) = Σ_k source[rows[r] + columns[k]] matrix[k] (w,), for each of R rows.
+
+    source : contiguous, read as a flat array; rows (R,), columns (K,) : int64, and each rows[r] + columns[k] is a place of source
+    matrix : (K, w), w a multiple of 16; out : (R, w), or more rows
+    """
     at, width = 0, out.shape[1]
     while at + 64 <= width:
         multiply_strip(out, source, rows, columns, matrix, at, 64)

@@ -1,10 +1,13 @@
-"""Loops over vectors for :mod:`pudle.kernels.forward`; above all weighted sums of matrix rows, at nearly the machine's rate.
+"""Loops over vectors for the other kernels; above all weighted sums of matrix rows, at nearly the machine's rate.
 
 ``add_rows`` is the product of a sparse row vector and a matrix. A strip of up to 128 columns stays in registers while the rows
 go by, so that a row costs its loads and multiply-adds alone. A loop over columns in plain numba loads and stores the sums for
-every few rows, and checks that its arrays do not overlap: half the rate and less. So this one, and the ways between vectors and
-the few entries of them that are not 0, are written as vector instructions. All arrays are float32 or all float64, and widths (w)
-multiples of 16.
+every few rows, and checks that its arrays do not overlap, which makes it slower (``benchmarks/README.md`` has the times). So this loop,
+and the ways between vectors and their few entries that are not 0, are written as vector instructions of LLVM.
+
+Before each of them: the arrays of numbers are all float32 or all float64 and contiguous in their last axis (``values`` of ``add_rows`` and
+its like may be strided), widths w are multiples of 16, and ``index`` holds 32-bit integers within the arrays. Nothing checks this.
+An argument described as a literal must be a constant of the source, as it decides how many registers are used.
 """
 
 import numpy as np
@@ -22,7 +25,7 @@ OPTIONS = {"cache": keeps_code(), "nogil": True, "_nrt": False, "error_model": "
 
 @compiled(forceinline=True, **OPTIONS)
 def padded(width):
-    """The next multiple of 16."""
+    """The smallest multiple of 16 that is at least ``width``."""
     return (width + LANES - 1) // LANES * LANES
 
 
@@ -47,7 +50,10 @@ def broadcast(builder, number):
 
 @intrinsic(prefer_literal=True)
 def add_strip(typing_context, out, base, at, matrix, index, values, count, width):
-    """out = base + Σ_i values[i] matrix[i] over i in index[:count], from column ``at`` to ``at + width``, a literal."""
+    """out[c] = base[c] + Σ_i values[i] matrix[i, c] over i in index[:count], for columns c from ``at`` to ``at + width``, a literal.
+
+    In LLVM: sums[0] starts with base and others with 0; row k of index[:count] is added to sums[k % n_rows]; out is the total of all sums.
+    """
     if not isinstance(width, types.IntegerLiteral):
         return None
     n_vectors = width.literal_value // LANES
@@ -98,7 +104,7 @@ def add_strip(typing_context, out, base, at, matrix, index, values, count, width
 
 @compiled(forceinline=True, **OPTIONS)
 def add_strips(out, base, matrix, index, values, count):
-    """``add_rows`` in place."""
+    """:func:`add_rows`, put in place of the call, strip by strip; each width needs a literal of its own."""
     at, width = 0, out.shape[0]
     while at + 128 <= width:
         add_strip(out, base, at, matrix, index, values, count, 128)
@@ -122,7 +128,10 @@ def add_strips(out, base, matrix, index, values, count):
 
 @intrinsic(prefer_literal=True)
 def add_outer_strip(typing_context, matrix, at, index, values, factor, count, row, width):
-    """matrix[i] += factor values[i] row for i in index[:count], from column ``at`` to ``at + width``, a literal: ``row`` stays in registers."""
+    """matrix[i, c] += factor values[i] row[c] for i in index[:count], for columns c from ``at`` to ``at + width``, a literal.
+
+    In LLVM: ``row`` is loaded into registers once, and one row of the matrix after the other goes by.
+    """
     if not isinstance(width, types.IntegerLiteral):
         return None
     n_vectors = width.literal_value // LANES
@@ -150,7 +159,10 @@ def add_outer_strip(typing_context, matrix, at, index, values, factor, count, ro
 
 @intrinsic(prefer_literal=True)
 def dot_strip(typing_context, out, base, factor, matrix, at, index, count, row, width):
-    """out[i] = base[i] + factor ⟨matrix[i], row⟩ for i in index[:count], from column ``at`` to ``at + width``, a literal."""
+    """out[i] = base[i] + factor Σ_c matrix[i, c] row[c] for i in index[:count], over columns c from ``at`` to ``at + width``, a literal.
+
+    In LLVM: ``row`` is loaded into registers once; products of 16 columns are added up as vectors, and their 16 sums at the end.
+    """
     if not isinstance(width, types.IntegerLiteral):
         return None
     n_vectors = width.literal_value // LANES
@@ -182,7 +194,7 @@ def dot_strip(typing_context, out, base, factor, matrix, at, index, count, row, 
 
 @compiled(forceinline=True, **OPTIONS)
 def add_outer(matrix, index, values, factor, count, row):
-    """matrix[i] (w,) += factor values[i] row (w,) for i in index[:count]."""
+    """matrix[i] (w,) += factor values[i] row (w,) for i in index[:count]. The indices differ."""
     at, width = 0, row.shape[0]
     while at + 96 <= width:
         add_outer_strip(matrix, at, index, values, factor, count, row, 96)
@@ -194,7 +206,7 @@ def add_outer(matrix, index, values, factor, count, row):
 
 @compiled(forceinline=True, **OPTIONS)
 def add_dots(out, base, factor, matrix, index, count, row):
-    """out[i] = base[i] + factor ⟨matrix[i], row⟩ for i in index[:count]; out may be base."""
+    """out[i] = base[i] + factor ⟨matrix[i], row⟩ for i in index[:count], row (w,); out may be base. The indices differ."""
     at, width = 0, row.shape[0]
     if width >= 96:
         dot_strip(out, base, factor, matrix, 0, index, count, row, 96)
@@ -211,7 +223,7 @@ def add_dots(out, base, factor, matrix, index, count, row):
 
 
 def _registers(context, builder, kind, flags, at, size):
-    """Which of flags[at : at + 16] are not 0, in parts that fill a register of 64 bytes with numbers of ``size``: (offset, bits, number)."""
+    """Which of flags[at : at + 16] are not 0, in parts that fill a register with numbers of ``size`` bytes: (offset, bits, number)."""
     number, lanes = context.get_value_type(kind.dtype), 64 // size
     for first in range(0, LANES, lanes):
         place = builder.gep(context.make_array(kind)(context, builder, flags).data, [builder.add(at, at.type(first))])
@@ -223,7 +235,10 @@ def _registers(context, builder, kind, flags, at, size):
 
 @intrinsic
 def append_where(typing_context, out, count, values, at, flags):
-    """Write those of values[at : at + 16] where flags are not 0 to out[count:], which has room for 16; returns how many."""
+    """out[count :] = those of values[at : at + 16] whose flags[at : at + 16] are not 0, in order; returns how many. out has room for 16.
+
+    In LLVM: a register of values is compressed by its flags, and stored in full; what lies behind the kept ones is not defined.
+    """
 
     def codegen(context, builder, signature, arguments):
         out_, count_, values_, at_, flags_ = arguments
@@ -249,7 +264,10 @@ def append_where(typing_context, out, count, values, at, flags):
 
 @intrinsic
 def add_where(typing_context, out, at, values, count, flags):
-    """Add values[count:] to those of out[at : at + 16] where flags are not 0, one after the other; returns how many."""
+    """Those of out[at : at + 16] whose flags[at : at + 16] are not 0 += values[count :], in order; returns how many.
+
+    In LLVM: as many values as flags are not 0 are expanded to their places, with 0 between, and added.
+    """
 
     def codegen(context, builder, signature, arguments):
         out_, at_, values_, count_, flags_ = arguments
@@ -272,7 +290,10 @@ def add_where(typing_context, out, at, values, count, flags):
 
 @compiled(forceinline=True, **OPTIONS)
 def pick(out, values, flags):
-    """Write those of ``values`` where ``flags`` (w,) are not 0 to ``out`` (16 more than they are,); returns how many."""
+    """out[:n] = those of ``values`` (w,) whose ``flags`` (w,) are not 0, in order; returns n. NaN counts as not 0.
+
+    ``out`` has room for n + 16, and is not defined from n on; values are numbers, or uint32.
+    """
     count = 0
     for at in range(0, flags.shape[0], LANES):
         count += append_where(out, count, values, at, flags)
@@ -281,7 +302,7 @@ def pick(out, values, flags):
 
 @compiled(forceinline=True, **OPTIONS)
 def pick_padded(out, values, flags):
-    """``pick`` with zeros behind, up to a multiple of 16."""
+    """:func:`pick`, and zeros behind up to a multiple of 16."""
     count = pick(out, values, flags)
     for j in range(count, padded(count)):
         out[j] = 0
@@ -289,7 +310,7 @@ def pick_padded(out, values, flags):
 
 @compiled(forceinline=True, **OPTIONS)
 def add_spread(out, values, flags):
-    """The other way round: add ``values`` to the entries of ``out`` (w,) where ``flags`` (w,) are not 0."""
+    """The k-th entry of ``out`` (w,) whose ``flags`` (w,) is not 0 += values[k]: the other way round than :func:`pick`."""
     count = 0
     for at in range(0, out.shape[0], LANES):
         count += add_where(out, at, values, count, flags)
@@ -297,13 +318,13 @@ def add_spread(out, values, flags):
 
 @compiled(**OPTIONS)
 def add_rows(out, base, matrix, index, values, count):
-    """out (w,) = base (w,) + Σ_i values[i] matrix[i] over i in index[:count], 32-bit integers."""
+    """out (w,) = base (w,) + Σ_i values[i] matrix[i] over i in index[:count]; out may be base. A row vector times a matrix."""
     add_strips(out, base, matrix, index, values, count)
 
 
 @compiled(**OPTIONS)
 def add_products(out, used, matrix, index, values, count):
-    """out[i] (w,) += Σ_k values[k, i] matrix[k] over k in index[:count], for each i with used[i] ≠ 0."""
+    """out[i] (w,) += Σ_k values[k, i] matrix[k] over k in index[:count], for each row i with used[i] ≠ 0: valuesᵀ times a matrix."""
     for i in range(out.shape[0]):
         if used[i] != 0:
             add_strips(out[i], out[i], matrix, index, values[:, i], count)
@@ -311,7 +332,7 @@ def add_products(out, used, matrix, index, values, count):
 
 @compiled(forceinline=True, **OPTIONS)
 def add_few_rows(out, base, matrix, index, values, count):
-    """The same for narrow ``out`` (16 to 64,), without a call."""
+    """:func:`add_rows` for ``out`` of 16, 32, 48 or 64 entries, put in place of the call."""
     width = out.shape[0]
     if width == 64:
         add_strip(out, base, 0, matrix, index, values, count, 64)
@@ -325,21 +346,21 @@ def add_few_rows(out, base, matrix, index, values, count):
 
 @compiled(forceinline=True, **OPTIONS)
 def copy(out, values):
-    """out = values. (Slice assignment looks for overlaps first.)"""
+    """out (w,) = values (w,). (Slice assignment looks for overlaps first.)"""
     for j in range(out.shape[0]):
         out[j] = values[j]
 
 
 @compiled(forceinline=True, **OPTIONS)
 def clear(out):
-    """out = 0."""
+    """out (w,) = 0."""
     for j in range(out.shape[0]):
         out[j] = 0
 
 
 @compiled(forceinline=True, **OPTIONS)
 def n_nonzero(z):
-    """How many entries are not 0."""
+    """#{j : z_j ≠ 0} for z (w,). NaN counts."""
     count = np.int32(0)
     for j in range(z.shape[0]):
         count += z[j] != 0
@@ -348,7 +369,7 @@ def n_nonzero(z):
 
 @compiled(forceinline=True, **OPTIONS)
 def n_outside(u, low, high):
-    """How many entries are not within (low, high)."""
+    """#{j : u_j not in (low, high)} for u (w,). NaN counts."""
     count = np.int32(0)
     for j in range(u.shape[0]):
         count += not ((u[j] > low) & (u[j] < high))
