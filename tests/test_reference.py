@@ -229,7 +229,9 @@ def test_update_takes_what_was_computed_and_is_planned(tmp_path):
         "reference", "update", run, "--folder", kept.folder, status=2
     )
     kept.plan([cell(0, lam=0.1)])
-    assert "was removed, since it is no longer planned" in pudle("reference", "update", tmp_path, "--folder", kept.folder, "--prune")
+    assert "was removed, since it is no longer planned" in pudle(
+        "reference", "update", tmp_path, "--folder", kept.folder, "--prune"
+    )
     assert not list(kept.folder.rglob("*.zip"))
 
 
