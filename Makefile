@@ -53,7 +53,7 @@ lint: setup ## linters, types, layers, workflows of GitHub, Dockerfile
 	$(BIN)/actionlint
 	$(BIN)/hadolint Dockerfile
 
-docs: .venv/docs ## the documentation site, into site/, strictly checked; RESULTS=results/paper names the run that it shows
+docs: .venv/docs ## the documentation site, into site/, with figures from the reference, or of a run: RESULTS=results/default
 	$(BIN)/python tools/build_docs.py $(RESULTS)
 
 .venv/docs: .venv/complete requirements-docs.txt

@@ -23,3 +23,9 @@ rule all:
     input:
         products(),
         rules.manifest.output,
+
+
+# Every figure alone: `snakemake figures`.
+rule figures:
+    input:
+        [figure_files(experiment) for experiment in EXPERIMENTS],

@@ -1,8 +1,8 @@
-"""Codes alone at the paper's size: hard-thresholded layers (NOODL's) against plain ones, and pursuit against scikit-learn's.
+"""Time to compute codes at the paper's size: hard-thresholded layers as in NOODL compared with plain layers, and pursuit with scikit-learn.
 
     python benchmarks/codes.py [--threads 2] [--repeats 5] [--only pursuit] [--toy]
 
-How it is measured: measuring.py. The table goes to benchmarks/out/codes.csv as well.
+measuring.py describes the measurement. The table is also written to benchmarks/out/codes.csv.
 """
 
 import warnings
@@ -25,7 +25,7 @@ warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended prematurely
 
 
 def call(path: str, name: str, sparsity: int, size: str = "paper"):
-    """A function of nothing to time. Pursuit is given the number of non-zeros."""
+    """The function to time, which has no arguments. Pursuit gets the number of non-zeros."""
     n, m, p = SIZES[size]
     data = pudle.make_sparse_data(n, m, p, sparsity, seed=0)
     x, D = data.x, pudle.perturb_dictionary(data.dictionary, 0.005, seed=0)
@@ -42,7 +42,7 @@ def call(path: str, name: str, sparsity: int, size: str = "paper"):
 
 
 def operations(name: str, sparsity: int, size: str = "paper") -> float:
-    """Floating-point operations of dense layers in Gram form; those of the others depend on the data."""
+    """Floating-point operations of dense layers in Gram form. Those of the other implementations depend on the data."""
     n, _, p = SIZES[size]
     return HARD.n_layers * 2 * n * p**2 if name == "hard layers" else float("nan")
 

@@ -1,9 +1,9 @@
-"""Filter gradients, codes, and back through them at the size of the denoising experiment: the fast paths against automatic differentiation.
+"""Time of filter gradients, codes and their back-propagation at the size of the experiment denoising, compared with automatic differentiation.
 
     python benchmarks/denoising.py [--threads 2] [--device cuda] [--repeats 5] [--only back] [--toy]
 
-"back" is ``loss.backward()`` of ½‖x − Dz‖² to the filters and the images, with z from pudle.convolution.encode, or from torch's convolutions.
-How it is measured: measuring.py. The table goes to benchmarks/out/denoising.csv as well.
+"back" is ``loss.backward()`` of ½‖x − Dz‖² with respect to filters and images, where z comes from pudle.convolution.encode or from torch's
+convolutions. measuring.py describes the measurement. The table is also written to benchmarks/out/denoising.csv.
 """
 
 import torch
@@ -22,7 +22,7 @@ TOY = [(name, 1, 33, 33) for name in ("ae-ls", "back", "encode")]
 
 
 def call(path: str, name: str, n: int, height: int, width: int):
-    """A function of nothing to time."""
+    """The function to time, which has no arguments."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(n, 1, height, width, generator=generator, device="cpu").to(torch.get_default_device())
     filters = torch.randn(N_FILTERS, 1, KERNEL, KERNEL, generator=generator, device="cpu").to(images)
@@ -61,7 +61,7 @@ def back(path: str, images: torch.Tensor, filters: torch.Tensor) -> None:
 
 
 def operations(name: str, n: int, height: int, width: int) -> float:
-    """Floating-point operations of all products D z, Dᵀ x and ⟨x, z⟩, each a (positions, k²) by (k², p) matrix product."""
+    """Floating-point operations of all products D z, Dᵀ x and ⟨x, z⟩, each of which is a (positions, k²) by (k², p) matrix product."""
     n_layers = UNROLLING.n_layers
     products = {"encode": 2 * n_layers - 1, "dec": 2 * n_layers + 1}.get(name, 6 * n_layers - 1)
     positions = n * ((height - KERNEL) // STRIDE + 1) * ((width - KERNEL) // STRIDE + 1)

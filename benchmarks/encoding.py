@@ -1,8 +1,8 @@
-"""pudle.encode, and back through it to x and the dictionary: the fast paths against plain layers that torch records.
+"""Time of pudle.encode and of its back-propagation to x and the dictionary, compared with plain layers that torch records.
 
     python benchmarks/encoding.py [--threads 2] [--device cuda] [--repeats 5] [--only learning] [--toy]
 
-How it is measured: measuring.py. The table goes to benchmarks/out/encoding.csv as well.
+measuring.py describes the measurement. The table is also written to benchmarks/out/encoding.csv.
 """
 
 import torch
@@ -21,7 +21,7 @@ CASES = [
 
 
 def call(path: str, experiment: str, sparsity: int, what: str):
-    """A function of nothing to time; both paths have run once on a few samples."""
+    """The function to time, which has no arguments. Both paths run once on a few samples before."""
     n, m, p, n_layers, init_noise = SIZES[experiment]
     data = pudle.make_sparse_data(n, m, p, sparsity, seed=0)
     D = pudle.perturb_dictionary(data.dictionary, init_noise, seed=0).requires_grad_(what == "backward")
@@ -43,7 +43,7 @@ def call(path: str, experiment: str, sparsity: int, what: str):
 
 
 def operations(experiment: str, sparsity: int, what: str) -> float:
-    """Floating-point operations of the dense layers in Gram form; three times as many with the way back."""
+    """Floating-point operations of the dense layers in Gram form; three times as many with back-propagation."""
     n, _, p, n_layers, _ = SIZES[experiment]
     return (1 if what == "codes" else 3) * n_layers * 2 * n * p**2
 

@@ -1,12 +1,12 @@
-"""How fast the estimator's three gradients and scikit-learn's MiniBatchDictionaryLearning lower the lasso objective.
+"""Lasso objective over learning time, for the estimator's three gradients and scikit-learn's MiniBatchDictionaryLearning.
 
     python benchmarks/estimator.py [--seconds 15] [--toy]
 
-The objective is mean ½‖x − Dz‖² + λ‖z‖₁ at the lasso's own codes, whatever loss a model descends on, of 1 000 of the samples. All begin at the
-same samples, take batches of 256 and have their defaults otherwise. Seconds are those that one thread computes for learning, without what is
-compiled or loaded once. Data: scikit-learn's digits, centred, with 64 atoms, and 10 000 patches of 8 x 8 pixels of a photograph (scikit-image's
-camera) without their means, in units of their standard deviation, with 100 atoms. The table and the curves go to
-benchmarks/out/estimator.csv and estimator.png.
+The objective is the mean of ½‖x − Dz‖² + λ‖z‖₁ over 1 000 of the samples, at the lasso's codes, for all models regardless of their losses. All
+models start from the same atoms, which are samples, and use batches of 256; other settings have their defaults. Time is CPU seconds of
+learning in one thread, without compiling and loading. The data are scikit-learn's digits, centred, with 64 atoms, and 10 000 patches of 8 x 8
+pixels of a photograph (scikit-image's camera), with 100 atoms; patches have mean 0 and are divided by their standard deviation. The table and
+the curves are written to benchmarks/out/estimator.csv and estimator.png.
 """
 
 import argparse
@@ -34,7 +34,7 @@ PATCHES = 10_000
 
 
 def data_sets() -> dict[str, tuple[np.ndarray, float, int]]:
-    """Samples, λ and number of atoms of each set."""
+    """Samples, λ and number of atoms of each data set."""
     digits = load_digits().data / 16
     patches = extract_patches_2d(data.camera() / 255, (8, 8), max_patches=PATCHES, random_state=0).reshape(PATCHES, -1)
     patches -= patches.mean(axis=1, keepdims=True)
@@ -48,7 +48,10 @@ def objective(x: np.ndarray, atoms: np.ndarray, lam: float) -> float:
 
 
 def learners(x: np.ndarray, lam: float, n_atoms: int) -> Iterator[tuple[str, object, Callable]]:
-    """Name, model and what makes it learn for a while, all from the same atoms: a pass over the samples, or one batch of them."""
+    """Name and model of each learner, and a function that makes one pass over the samples or learns from one batch.
+
+    All learners start from the same atoms.
+    """
     draw = np.random.default_rng(0)
     order = draw.permutation(len(x))
     start = x[draw.choice(len(x), n_atoms, replace=False)] + 1e-3 * x.std() * draw.standard_normal((n_atoms, x.shape[1]))
@@ -62,7 +65,7 @@ def learners(x: np.ndarray, lam: float, n_atoms: int) -> Iterator[tuple[str, obj
 
 
 def curve(x: np.ndarray, lam: float, model: object, learn: Callable, seconds: float) -> Iterator[dict]:
-    """Objective after the first call of ``learn``, and whenever a quarter more seconds are spent, until ``seconds`` are."""
+    """Objective after the first call of ``learn`` and each time its total time has grown by a quarter, until this exceeds ``seconds``."""
     spent, due = 0.0, 0.0
     while not due or spent < seconds:
         before = time.process_time()
@@ -74,7 +77,7 @@ def curve(x: np.ndarray, lam: float, model: object, learn: Callable, seconds: fl
 
 
 def curves(x: np.ndarray, lam: float, n_atoms: int, seconds: float) -> pd.DataFrame:
-    """The curve of every model; rows of model, seconds, objective."""
+    """The curves of all models, with rows of model, seconds and objective."""
     x, rows = np.random.default_rng(1).permutation(x), []
     for name, model, learn in learners(x, lam, n_atoms):
         rows += [{"model": name} | row for row in curve(x, lam, model, learn, seconds)]
@@ -84,15 +87,15 @@ def curves(x: np.ndarray, lam: float, n_atoms: int, seconds: float) -> pd.DataFr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=15)
-    parser.add_argument("--toy", action="store_true", help="300 samples of each set, for a moment")
+    parser.add_argument("--toy", action="store_true", help="use 300 samples of each data set, as a quick test")
     options = parser.parse_args()
     n_samples, seconds = (300, 0.05) if options.toy else (None, options.seconds)
-    warnings.simplefilter("ignore", RuntimeWarning)  # scikit-learn's, of ill-conditioned codes
+    warnings.simplefilter("ignore", RuntimeWarning)  # of scikit-learn about ill-conditioned codes
     torch.set_num_threads(1)
     tables = []
     with threadpool_limits(1):
         for name, (x, lam, n_atoms) in data_sets().items():
-            curves(x[:500], lam, n_atoms, 0)  # loads what is compiled
+            curves(x[:500], lam, n_atoms, 0)  # loads compiled loops
             tables.append(curves(x[:n_samples], lam, n_atoms, seconds).assign(data=name))
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(output(__file__, options.toy, ".csv"), index=False)

@@ -1,8 +1,8 @@
-"""Dictionary gradients at the paper's sizes: the fast path against automatic differentiation of the whole batch at once.
+"""Time of dictionary gradients at the paper's sizes: the closed form compared with automatic differentiation of the entire batch at once.
 
     python benchmarks/gradients.py [--threads 2] [--device cuda] [--repeats 5] [--only learning] [--toy]
 
-How it is measured: measuring.py. The table goes to benchmarks/out/gradients.csv as well.
+measuring.py describes the measurement. The table is also written to benchmarks/out/gradients.csv.
 """
 
 from measuring import compare
@@ -11,8 +11,8 @@ import pudle
 from pudle.core.gradients import autograd_gradient, unrolled_gradient
 from pudle.core.unrolling import Unrolling
 
-# n, m, p, T and δ; the baselines also with decay and the hard threshold; MNIST's sizes with one-sided codes and batches of 32. The
-# experiments learning and unrolling differ in δ alone: from the first start codes are less sparse than on most of the way from there.
+# n, m, p, T and δ. The baselines are also measured with decay and the hard threshold; MNIST has non-negative codes and batches of 32. The
+# experiments learning and unrolling differ in δ only: at the start of learning codes are less sparse than during most of it.
 SIZES = {
     "learning": (10_000, 50, 100, 100, 0.1),
     "unrolling": (10_000, 50, 100, 100, 0.02),
@@ -34,7 +34,7 @@ CASES = (
 
 
 def call(path: str, experiment: str, sparsity: int, estimator: str, kind: str):
-    """A function of nothing to time; both paths have run once on a few samples, so that libraries are loaded and code is compiled."""
+    """The function to time, which has no arguments. Both paths run once on a few samples before, to load libraries and compile loops."""
     n, m, p, n_layers, init_noise = SIZES[experiment]
     data = pudle.make_sparse_data(n, m, p, sparsity, seed=0)
     dictionary = pudle.perturb_dictionary(data.dictionary, init_noise, seed=0)
@@ -45,7 +45,7 @@ def call(path: str, experiment: str, sparsity: int, estimator: str, kind: str):
 
 
 def operations(experiment: str, sparsity: int, estimator: str, kind: str) -> float:
-    """Floating-point operations of the dense layers in Gram form: a (n, p) by (p, p) product for each layer, three with the way back."""
+    """Floating-point operations of the dense layers in Gram form: one (n, p) by (p, p) product per layer, three with back-propagation."""
     n, _, p, n_layers, _ = SIZES[experiment]
     return (1 if estimator == "dec" else 3) * n_layers * 2 * n * p**2
 

@@ -1,10 +1,10 @@
-"""Lasso codes: pudle.lasso against SPAMS's and scikit-learn's LARS, in one process, in turn, in processor seconds.
+"""CPU time of lasso codes: pudle.lasso compared with LARS of SPAMS and of scikit-learn, in alternation in one process.
 
     python benchmarks/lasso.py [--threads 1] [--repeats 5] [--only 1500] [--toy]
 
-SPAMS is measured where it can be imported (pip install spams-bin). scikit-learn solves at most 200 samples, and its time is that of all
-in proportion. "start" is pudle.lasso from the codes of a dictionary whose atoms are 1e-3 away from these. Objectives are compared:
-"excess" is the larger of the two others' relative distance from ours. The table goes to benchmarks/out/lasso.csv as well.
+SPAMS is measured if it can be imported (pip install spams-bin). scikit-learn solves at most 200 samples, and its time is scaled to all samples.
+"start" is pudle.lasso from the codes of a dictionary whose atoms are at a distance of 1e-3 from these. "excess" is the larger relative
+difference of the objectives of the other two from ours. The table is also written to benchmarks/out/lasso.csv.
 """
 
 import warnings
@@ -31,11 +31,11 @@ CASES = [
     (5_000, 64, 256, 6, 0.05, 0.1),
 ]
 TOY = [(40, 10, 20, 2, 0.1, 0.2)]
-TOL = 1e-6  # of the KKT residual, as a share of a sample's largest correlation
+TOL = 1e-6  # tolerance of the KKT residual, relative to a sample's largest correlation
 
 
 def measure(case: tuple, dtype: torch.dtype, threads: int, repeats: int, clock: str) -> dict:
-    """Medians of seconds, and of ratios within a repeat."""
+    """Medians of times in seconds, and of ratios of times within a repeat."""
     n, m, p, sparsity, init_noise, lam = case
     data = pudle.make_sparse_data(n, m, p, sparsity, seed=0, dtype=dtype)
     x, D = data.x, pudle.perturb_dictionary(data.dictionary, init_noise, seed=0)
@@ -78,7 +78,7 @@ def measure(case: tuple, dtype: torch.dtype, threads: int, repeats: int, clock: 
 def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(threads=1, clock="processor")
-    parser.add_argument("--only", default="", help="measure only cases whose sizes hold this")
+    parser.add_argument("--only", default="", help="measure only cases whose sizes contain this text")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", module="sklearn")

@@ -1,14 +1,14 @@
-"""Lasso objective over seconds of learning: the estimator's three gradients, scikit-learn's MiniBatchDictionaryLearning, and SPAMS's trainDL.
+"""Lasso objective over learning time: the estimator's three gradients, scikit-learn's MiniBatchDictionaryLearning and SPAMS's trainDL.
 
     python benchmarks/learning.py [--seconds 10] [--threads 2] [--clock processor] [--only digits] [--toy]
 
-SPAMS is measured where it can be imported (pip install spams-bin). The objective is mean ½‖x − Dz‖² + λ‖z‖₁ at the lasso's own codes, of
-1 000 of the samples or a few more, whatever loss a model descends on. All begin at the same atoms, take batches of 256 samples in an
-order of their own, and have their defaults otherwise. They take turns, the one next that has spent least, so that other work on the
-machine slows all alike. Seconds are those of learning, without what is compiled or loaded once. SPAMS starts again for each point of its
+SPAMS is measured if it can be imported (pip install spams-bin). The objective is the mean of ½‖x − Dz‖² + λ‖z‖₁ over about 1 000 of the
+samples, at the lasso's codes, for all models regardless of their losses. All models start from the same atoms and use batches of 256 samples,
+each in its own order; other settings have their defaults. Models alternate: the one that has used the least time is next, so that other work
+on the machine slows all of them equally. Time is that of learning, without compiling and loading. SPAMS starts again for each point of its
 curve, with 1, 2, 3, 4, 6, 8, … iterations. The data are scikit-learn's digits, centred; 20 000 patches of 8 x 8 pixels of scikit-image's
-camera without their means, in units of their standard deviation; and synthetic samples, with the distance of the dictionary from the true
-one. The table goes to benchmarks/out/learning.csv, with seconds by the clock and of processors, and the curves to learning.png.
+camera, with mean 0 and divided by their standard deviation; and synthetic samples, for which the error of the dictionary is measured as well.
+The table, with wall-clock and CPU seconds, is written to benchmarks/out/learning.csv, and the curves to learning.png.
 """
 
 import argparse
@@ -40,11 +40,11 @@ except ImportError:
     spams = None
 
 BATCH = 256
-AT = (1, 2, 5, 10)  # seconds at which the table has the objective
+AT = (1, 2, 5, 10)  # times in seconds at which the table shows the objective
 
 
 class Problem(NamedTuple):
-    """Samples x (n, m), λ, atoms to start from (p, m) and, where they are known, the true ones (p, m)."""
+    """Samples x (n, m), λ, initial atoms (p, m) and, if they are known, the true atoms (p, m)."""
 
     x: np.ndarray
     lam: float
@@ -53,7 +53,7 @@ class Problem(NamedTuple):
 
 
 def problems(toy: bool) -> dict[str, Problem]:
-    """Each set by its name; with one sample in 40 where it is a toy."""
+    """The data sets by name; with ``toy`` they have one sample in 40."""
     share = 40 if toy else 1
     digits = load_digits().data / 16
     n_patches = 20_000 // share
@@ -70,7 +70,7 @@ def problems(toy: bool) -> dict[str, Problem]:
 
 
 def _drawn(x: np.ndarray, lam: float, n_atoms: int) -> Problem:
-    """Atoms are samples, a little away from where they could be 0."""
+    """A problem whose initial atoms are samples with slight noise, so that none is 0."""
     draw = np.random.default_rng(0)
     x = draw.permutation(x)
     start = x[draw.choice(len(x), n_atoms, replace=False)] + 1e-3 * x.std() * draw.standard_normal((n_atoms, x.shape[1]))
@@ -78,7 +78,7 @@ def _drawn(x: np.ndarray, lam: float, n_atoms: int) -> Problem:
 
 
 def learners(problem: Problem, threads: int) -> dict[str, Iterator[Callable[[], tuple[np.ndarray, bool]]]]:
-    """Of each model, what to call next: it learns, and returns its atoms, and whether it started again."""
+    """For each model, functions to call one after the other. A call learns, and returns the atoms and whether learning started again."""
     x, lam, start, _ = problem
     ours = {
         name: pudle.UnrolledDictionaryLearning(
@@ -105,10 +105,13 @@ def _in_parts(model, x: np.ndarray, size: int) -> Iterator[Callable]:
 
 
 def curves(problem: Problem, seconds: float, threads: int, clock: str) -> pd.DataFrame:
-    """Rows of model, seconds by each clock, objective and error, whenever a model has spent a fifth more, until it has spent ``seconds``."""
+    """Rows of model, seconds by each clock, objective and error.
+
+    A model has a row each time its learning time has grown by a fifth, until this exceeds ``seconds``.
+    """
     rows, calls = [], learners(problem, threads)
-    spent = {name: dict.fromkeys(CLOCKS, 0.0) for name in calls}  # on the dictionary that there is
-    used, due = dict.fromkeys(calls, 0.0), dict.fromkeys(calls, 0.0)  # altogether, and when to look next
+    spent = {name: dict.fromkeys(CLOCKS, 0.0) for name in calls}  # time spent on the current dictionary
+    used, due = dict.fromkeys(calls, 0.0), dict.fromkeys(calls, 0.0)  # total time, and time of the next row
     while calls:
         name = min(calls, key=used.get)
         call = next(calls[name])
@@ -123,7 +126,7 @@ def curves(problem: Problem, seconds: float, threads: int, clock: str) -> pd.Dat
             error = np.nan
             if problem.truth is not None:
                 error = pudle.dictionary_error(*(torch.from_numpy(a.T.copy()) for a in (atoms, problem.truth)))
-            # samples from everywhere: the first are those of the first batches, on which models are best just after these
+            # samples from the entire set, since models fit the samples of recent batches best
             some = problem.x[:: max(1, len(problem.x) // 1000)]
             row = {"objective": objective(some, atoms, problem.lam), "error": float(error)}
             rows.append({"model": name, **{f"{kind} s": spent[name][kind] for kind in CLOCKS}, **row})
@@ -134,7 +137,7 @@ def curves(problem: Problem, seconds: float, threads: int, clock: str) -> pd.Dat
 
 
 def table_of(curves: pd.DataFrame, at: tuple[float, ...], clock: str) -> pd.DataFrame:
-    """The objective of each model at the seconds ``at``: that of its last dictionary by then, and none before its first."""
+    """The objective of each model's last dictionary before each of the times ``at`` in seconds; empty before its first dictionary."""
     rows = []
     for (name, model), group in curves.groupby(["data", "model"], sort=False):
         by_then = {f"{s:g} s": group[group[f"{clock} s"] <= s].objective for s in at}
@@ -160,18 +163,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=max(AT))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="processor: seconds of all threads together")
-    parser.add_argument("--toy", action=Toy, nargs=0, default=False, help="a fortieth of the samples, for a moment")
-    parser.add_argument("--only", default="", help="learn only from data whose name holds this")
+    parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="processor: CPU seconds, summed over threads")
+    parser.add_argument("--toy", action=Toy, nargs=0, default=False, help="use one sample in 40, as a quick test")
+    parser.add_argument("--only", default="", help="use only data sets whose name contains this text")
     options = parser.parse_args()
-    warnings.simplefilter("ignore", RuntimeWarning)  # scikit-learn's, of ill-conditioned codes
+    warnings.simplefilter("ignore", RuntimeWarning)  # of scikit-learn about ill-conditioned codes
     seconds = 0.05 if options.toy else options.seconds
     found = []
     torch.set_num_threads(options.threads)
     with threadpool_limits(options.threads):
         for name, problem in problems(options.toy).items():
             if options.only in name:
-                if not options.toy:  # load what is compiled
+                if not options.toy:  # load compiled loops
                     curves(problem._replace(x=problem.x[:500]), 0, options.threads, options.clock)
                 found.append(curves(problem, seconds, options.threads, options.clock).assign(data=name))
     table = pd.concat(found, ignore_index=True)

@@ -1,10 +1,9 @@
-"""How the benchmarks measure: two implementations in turn, in one process.
+"""Measurements of the benchmarks, which run two implementations in alternation in one process.
 
-Other work on the machine then slows both, and a ratio is the median over the pairs. Clocks are read when a GPU has nothing left to do;
-``--clock processor`` counts the seconds of processors in place of those that pass, for a machine that does other work as well.
-Peak memory is what one call adds to what a child process holds (Linux with glibc only), or on a GPU to the memory of its tensors.
-The floor is the time of the multiplications of the dense layers alone, at the measured rate of a large matrix product: what skips zeros
-can be below it.
+Other work on the machine then slows both equally, and the reported ratio is the median over pairs. Clocks are read after a GPU has finished
+its work. ``--clock processor`` measures CPU seconds instead of wall-clock seconds, for machines with other work. Peak memory is the increase
+of a child process's memory during one call (Linux with glibc only), or on a GPU of its tensors' memory. The floor is the time of the
+multiplications of dense layers at the measured rate of a large matrix product; implementations that skip zeros can be faster.
 """
 
 import argparse
@@ -32,14 +31,14 @@ def compare(
     *,
     toy: Sequence[tuple],
 ) -> None:
-    """The command line of a benchmark: measure all ``cases``, print a table, and write it to ``out/`` beside the script.
+    """The command line of a benchmark, which measures all ``cases``, prints a table, and writes it to ``out/`` beside the script.
 
-    toy : cases in their place with ``--toy``, the memory of the first of them alone
-    call : (path, *case) → a function of nothing to time, for both paths, ``plain`` and "fast"
-    operations : (*case) → floating-point operations of the dense layers
+    toy : cases that replace ``cases`` with ``--toy``; memory is measured for the first of them only
+    call : maps (path, *case) to the function to time, which has no arguments, for the paths ``plain`` and "fast"
+    operations : maps (*case) to the number of floating-point operations of the dense layers
     """
     parser = arguments(description)
-    parser.add_argument("--only", default="", help="measure only cases whose name holds this")
+    parser.add_argument("--only", default="", help="measure only cases whose name contains this text")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     cases = toy if options.toy else cases
@@ -51,27 +50,31 @@ def compare(
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The options that all benchmarks have."""
+    """The common options of all benchmarks."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="processor: seconds of all threads together")
+    parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="processor: CPU seconds, summed over threads")
     parser.add_argument(
-        "--toy", action=Toy, nargs=0, default=False, help="a run of seconds on one thread, which measures nothing"
+        "--toy",
+        action=Toy,
+        nargs=0,
+        default=False,
+        help="run small cases on one thread for some seconds, as a test of the script",
     )
     return parser
 
 
 class Toy(argparse.Action):
-    """Sizes that measure nothing need no second thread and no repeats."""
+    """The option ``--toy``, which also sets one thread and one repeat."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         namespace.toy, namespace.threads, namespace.repeats = True, 1, 1
 
 
 def computing_on(options: argparse.Namespace) -> AbstractContextManager:
-    """Torch's threads and its default device."""
+    """Set torch's number of threads, and return a context with its default device."""
     torch.set_num_threads(options.threads)
     if options.device == "cpu":
         return nullcontext()
@@ -103,7 +106,7 @@ def _compare(
                     "ratio": (times[paths[0]] / times.fast).median(),
                     "dense floor ms": 1e3 * operations(*case) / rate,
                     **{f"{path} MiB": memory[path] for path in paths},
-                    # a call on small arrays may stay below the peak of what came before it
+                    # a call on small arrays may stay below the earlier peak
                     "memory ratio": memory["fast"] / memory[paths[0]] if memory[paths[0]] else float("nan"),
                 }
             )
@@ -115,7 +118,7 @@ def _compare(
 
 
 def output(script: str, toy: bool, suffix: str) -> Path:
-    """The file of a benchmark in ``out/`` beside the script; toys have files of their own."""
+    """The output file of a benchmark in ``out/`` beside the script. Runs with ``--toy`` have separate files."""
     folder = Path(script).parent / "out"
     folder.mkdir(exist_ok=True)
     return folder / f"{Path(script).stem}{'-toy' if toy else ''}{suffix}"
@@ -126,19 +129,19 @@ def device_name() -> str:
 
 
 def matrix_rate(size: int, clock: str) -> float:
-    """Floating-point operations a second of a float32 product of ``size`` x ``size`` matrices."""
+    """Floating-point operations per second of a float32 product of ``size`` x ``size`` matrices."""
     a = torch.rand(size, size)
     return 2 * size**3 / min(timed(lambda: a @ a, clock) for _ in range(20))
 
 
 def _in_turn(calls: dict[str, Callable], options: argparse.Namespace) -> pd.DataFrame:
-    """Seconds of each call: a row for each repeat, after one that warms up."""
+    """Times of all calls in seconds, with one row per repeat, after one repeat as warm-up."""
     rows = [{path: timed(run, options.clock) for path, run in calls.items()} for _ in range(options.repeats + 1)]
     return pd.DataFrame(rows[1:])
 
 
 def timed(run: Callable, clock: str = "wall") -> float:
-    """Seconds that ``run()`` takes."""
+    """The time of ``run()`` in seconds."""
     start = _now(clock)
     run()
     return _now(clock) - start
@@ -171,20 +174,20 @@ def _child_memory(script: str, path: str, number: int, options: argparse.Namespa
 
 
 def _peak_memory(run: Callable) -> float:
-    """MiB that a call adds at its peak; the data are there already, and what earlier calls have freed is given back first."""
+    """The increase of memory in MiB at the peak of a call. Data are already allocated, and freed memory is returned to the system before."""
     if _on_gpu():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts again
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak
     before = _resident("VmRSS")
     run()
     return _resident("VmHWM") - before
 
 
 def _resident(field: str) -> float:
-    """MiB. Not ru_maxrss of resource.getrusage: a child inherits that from its parent."""
+    """A field of the process's status in MiB. ru_maxrss of resource.getrusage is unsuitable, since a child inherits it from its parent."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split(f"{field}:")[1].split()[0]) / 1024

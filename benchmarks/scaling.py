@@ -1,10 +1,10 @@
-"""How the time of an update grows with n, p, s and T: medians, and the exponents of power laws fitted to them.
+"""Time of an update over n, p, s and T: medians, and exponents of power laws fitted to them.
 
     python benchmarks/scaling.py [--threads 2] [--device cuda] [--repeats 5] [--toy]
 
-One size varies at a time around the experiment `learning`; m is p / 2 throughout. The exponent is the slope of ln(time) on ln(size); the
-table also has the mean number of entries of a code that are not 0 (over layers and samples), as it is that which the work follows.
-Tables and the plot go to benchmarks/out/scaling.csv and scaling.png.
+One size varies at a time around the experiment `learning`, and m is always p / 2. The exponent is the slope of ln(time) over ln(size). The
+table also shows the mean number of non-zeros of a code over layers and samples, which determines the amount of work. Tables and the plot are
+written to benchmarks/out/scaling.csv and scaling.png.
 """
 
 import matplotlib.pyplot as plt
@@ -23,13 +23,13 @@ TOY = {"n": 40, "p": 20, "s": 2, "T": 5}, {"n": [40, 80], "p": [20, 40], "s": [2
 
 
 def measure(n: int, p: int, s: int, T: int, repeats: int, clock: str) -> dict:
-    """Median seconds of each estimator's update, and the mean number of non-zeros of the codes in all layers."""
+    """The median time of each estimator's update in seconds, and the mean number of non-zeros of the codes in all layers."""
     data = pudle.make_sparse_data(n, p // 2, p, s, seed=0)
     dictionary = pudle.perturb_dictionary(data.dictionary, 0.7 / np.sqrt(p // 2), seed=0)  # relative error 0.61 for every m
     unrolling = Unrolling(lam=0.2, step=0.2, n_layers=T)
     times = {}
     for estimator in ESTIMATORS:
-        unrolled_gradient(data.x[:2], dictionary, estimator, unrolling)  # loads the compiled loops
+        unrolled_gradient(data.x[:2], dictionary, estimator, unrolling)  # loads compiled loops
         times[estimator] = np.median(
             [timed(lambda: unrolled_gradient(data.x, dictionary, estimator, unrolling), clock) for _ in range(repeats)]  # noqa: B023
         )

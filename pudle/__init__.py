@@ -1,6 +1,6 @@
 """pudle: unrolled dictionary learning, replicated, checked and extended.
 
-The names below are the public interface. They are imported when first used: planning a workflow must not wait for torch.
+The names below are the public interface. They are imported when they are first used, since planning a workflow must not wait for torch.
 """
 
 from importlib import import_module

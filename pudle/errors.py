@@ -1,4 +1,4 @@
-"""Errors written for people: what was wrong, where, what is allowed, and the nearest valid name."""
+"""Errors for users, which say what is wrong, where, what is allowed, and the nearest valid name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -21,7 +21,7 @@ def one_of(value: str, allowed: Iterable[str], what: str) -> str:
 
 
 def nearest(value: object, allowed: Iterable[str]) -> str:
-    """The end of an error message: ``: did you mean 'x'? Allowed: 'x', 'y'.``"""
+    """The end of an error message, such as ``: did you mean 'x'? Allowed: 'x', 'y'.``"""
     allowed = [str(name) for name in allowed]
     close = get_close_matches(str(value), allowed, n=1, cutoff=0.5)
     guess = f": did you mean {close[0]!r}?" if close else ":"

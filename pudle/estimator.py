@@ -1,4 +1,4 @@
-"""Unrolled dictionary learning as a scikit-learn estimator: a drop-in for :class:`sklearn.decomposition.DictionaryLearning`."""
+"""Unrolled dictionary learning as a scikit-learn estimator, which can replace :class:`sklearn.decomposition.DictionaryLearning`."""
 
 import sys
 from numbers import Integral, Real
@@ -23,38 +23,39 @@ from pudle.core.unrolling import Unrolling
 class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Learn a dictionary by back-propagation through unrolled sparse coding.
 
-    Samples are rows of arrays, data frames or tensors (n_samples, n_features) of float32 or float64, which is the type of all results;
-    other numbers are taken as float64. Results are numpy arrays, computed on the CPU.
+    Samples are rows of arrays, data frames or tensors (n_samples, n_features). Results are numpy arrays, computed on the CPU, and have the type
+    of the samples, float32 or float64; samples of other types are converted to float64.
 
     Parameters
     ----------
     n_components : int, atoms p of the dictionary
     n_layers : int, layers T of the encoder
-    lam : float, sparsity level λ; in the units of the samples
-    threshold : float or None, hard threshold b instead of soft thresholding, in the units of the samples; ``lam`` is then not used, and
-        ``estimator`` is "dec" or "ae-ls"
-    step : float or None, step size α; None: 1 / ‖D‖₂² of the current dictionary, the largest that is safe
-    estimator : "ae-lasso", "dec" or "ae-ls", the gradient to follow. "ae-lasso" lowers the lasso objective, as DictionaryLearning does, and
-        "dec" nearly so, with less work for each pass; "ae-ls" lowers the squared error of D z_T alone: it denoises better, and its lasso
+    lam : float, sparsity level λ, in the units of the samples
+    threshold : float or None, hard threshold b in the units of the samples, which replaces soft thresholding. ``lam`` is then ignored, and
+        ``estimator`` must be "dec" or "ae-ls"
+    step : float or None, step size α; None means 1 / ‖D‖₂² of the current dictionary
+    estimator : "ae-lasso", "dec" or "ae-ls", the gradient. "ae-lasso" minimises the lasso objective, as DictionaryLearning does, and "dec"
+        does so approximately, with less work per pass. "ae-ls" minimises the squared error of D z_T only; it denoises better, and its lasso
         objective is higher
-    nonnegative : bool, whether codes are one-sided
-    learning_rate : float, of Adam
-    adam_eps : float, of Adam, for samples in units of a power of two near their root mean square: learning is the same in all units
-    batch_size : int, samples of an update
-    max_iter : int, passes over the samples in ``fit``
-    tol : float, ``fit`` ends when the mean loss of a pass changes by less than this share of it, three passes in a row; 0: never
-    weight_decay : float or None, w of the penalty w/2 ‖D‖² on the dictionary, in the squared units of the samples; None: atoms have norm 1
-        instead
-    dict_init : array (n_components, n_features) or None, atoms to start from; None: samples drawn at random
-    warm_start : bool, whether ``fit`` goes on from the last dictionary
-    random_state : int, numpy RandomState or None, of the start and the batches
+    nonnegative : bool, whether codes are non-negative
+    learning_rate : float, learning rate of Adam
+    adam_eps : float, eps of Adam, for samples divided by a power of two near their root mean square, so that learning does not depend on
+        their units
+    batch_size : int, samples per update
+    max_iter : int, largest number of passes over the samples in ``fit``
+    tol : float, ``fit`` ends when the relative change of the mean loss is below ``tol`` in three consecutive passes; 0 disables this
+    weight_decay : float or None, w of the penalty w/2 ‖D‖² on the dictionary, in the squared units of the samples; None means that atoms have
+        norm 1 instead
+    dict_init : array (n_components, n_features) or None, initial atoms; None means random samples
+    warm_start : bool, whether ``fit`` continues from the last dictionary
+    random_state : int, numpy RandomState or None, for the initial atoms and the batches
     verbose : bool, whether to show a progress bar
 
     Attributes
     ----------
-    components_ : (n_components, n_features), atoms in rows: the transpose of D
-    n_iter_ : int, passes over the samples in the last ``fit``, or calls of ``partial_fit``
-    loss_curve_ : list of floats, the mean loss of each of them
+    components_ : (n_components, n_features), the transpose of D, with atoms in rows
+    n_iter_ : int, number of passes over the samples in the last ``fit``, or of calls of ``partial_fit``
+    loss_curve_ : list of floats, the mean loss of each pass
     n_features_in_, feature_names_in_ : as in scikit-learn
 
     Source: PUDLE (Tolooshams & Ba, TMLR 2022), Algorithm 1.
@@ -123,7 +124,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """Learn the dictionary from ``X`` (n, m) in passes over shuffled batches; returns self."""
         self._validate_params()
         x = self._check(X, reset=True)
-        if self.warm_start and getattr(self, "components_", np.empty(0)).shape == (self.n_components, x.shape[1]):
+        if self.warm_start and np.shape(getattr(self, "components_", ())) == (self.n_components, x.shape[1]):
             self._resume(x)
         else:
             self._start(x)
@@ -140,18 +141,14 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return self
 
     def partial_fit(self, X, y=None):
-        """One pass over ``X`` (n, m) from the current dictionary; returns self."""
+        """Continue learning with one pass over ``X`` (n, m); returns self."""
         first = not hasattr(self, "n_iter_")
-        if first:
-            self._validate_params()
+        self._validate_params()
         x = self._check(X, reset=first)
         if first:
             if not hasattr(self, "components_"):
                 self._start(x)
-            elif self.components_.shape[1] != x.shape[1]:
-                raise ValueError(
-                    f"components_ must be (n_components, {x.shape[1]}) for these samples, not {self.components_.shape}"
-                )
+            self._dictionary(x)  # atoms that were set by hand may not fit
             self.loss_curve_, self.n_iter_ = [], 0
         self._resume(x)
         self.loss_curve_.append(self._pass(x))
@@ -162,26 +159,26 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """Codes (n, p) of ``X`` (n, m)."""
         check_is_fitted(self)
         x = self._check(X, reset=False)
-        D = torch.as_tensor(self.components_.T, device="cpu").to(x.dtype)
+        D = self._dictionary(x)
         return encode(x, D, **vars(self._unrolling(D))).numpy()
 
     def inverse_transform(self, X):
         """Samples D z (n, m) of codes ``X`` (n, p)."""
         check_is_fitted(self)
-        X = check_array(X, dtype=[np.float64, np.float32], input_name="codes")
-        if X.shape[1] != len(self.components_):
-            raise ValueError(f"codes must be (n_samples, {len(self.components_)}), not {X.shape}")
-        return X @ self.components_
+        X, atoms = _numbers(X, "codes"), _numbers(self.components_, "components_")
+        if X.shape[1] != len(atoms):
+            raise ValueError(f"codes must be (n_samples, {len(atoms)}), not {X.shape}")
+        return X @ atoms
 
     def score(self, X, y=None):
-        """1 − Σ‖x − Dz‖² / Σ‖x‖² of ``X`` (n, m): the share that codes and dictionary explain; larger is better."""
-        codes = self.transform(X)
+        """1 − Σ‖x − Dz‖² / Σ‖x‖² for ``X`` (n, m), the share of Σ‖x‖² that codes and dictionary explain."""
+        estimate = self.inverse_transform(self.transform(X))
         x = self._check(X, reset=False).numpy().astype(np.float64)
-        return float(1 - np.square(x - codes @ self.components_).sum() / max(np.square(x).sum(), np.finfo(float).tiny))
+        return float(1 - np.square(x - estimate).sum() / max(np.square(x).sum(), np.finfo(float).tiny))
 
     @property
     def _n_features_out(self):
-        return self.components_.shape[0]
+        return len(self.components_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -189,19 +186,25 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return tags
 
     def _check(self, X, *, reset: bool) -> torch.Tensor:
-        if isinstance(X, torch.Tensor):
-            X = X.detach().cpu().numpy()
-        return torch.from_numpy(np.array(validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)))
+        return torch.from_numpy(np.array(validate_data(self, _array(X), dtype=[np.float64, np.float32], reset=reset)))
+
+    def _dictionary(self, x: torch.Tensor) -> torch.Tensor:
+        """D (m, p) in the type of the samples ``x`` (n, m), from ``components_``, which may have been set by hand."""
+        atoms = _numbers(self.components_, "components_")
+        if atoms.shape[1] != x.shape[1]:
+            raise ValueError(f"components_ must be (n_components, {x.shape[1]}) for these samples, not {atoms.shape}")
+        return torch.from_numpy(atoms.T.copy()).to(x.dtype)
 
     def _start(self, x: torch.Tensor) -> None:
         self._random, self._scale = check_random_state(self.random_state), power_of_two(x)
         if self.dict_init is not None:
-            start = self.dict_init.detach().cpu() if isinstance(self.dict_init, torch.Tensor) else self.dict_init
-            atoms = torch.from_numpy(np.array(check_array(start, dtype=x.numpy().dtype, input_name="dict_init")))
+            atoms = torch.from_numpy(np.array(_numbers(self.dict_init, "dict_init"))).to(x.dtype)
             if atoms.shape != (self.n_components, x.shape[1]):
                 raise ValueError(f"dict_init must be ({self.n_components}, {x.shape[1]}), not {tuple(atoms.shape)}")
             if not atoms.any(dim=1).all():
-                raise ValueError(f"dict_init: atom {int(atoms.any(dim=1).int().argmin())} is 0, which no gradient moves")
+                raise ValueError(
+                    f"dict_init: atom {int(atoms.any(dim=1).int().argmin())} is 0; its code and gradient would stay 0"
+                )
         else:
             drawn = self._random.choice(len(x), self.n_components, replace=self.n_components > len(x))
             noise = self._random.standard_normal((self.n_components, x.shape[1]))
@@ -209,11 +212,13 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             spread = x.std(dim=0, correction=0).mean()
             if not spread > 0:  # all samples are the same
                 spread = torch.ones_like(spread)
-            atoms = x[torch.from_numpy(drawn)] + 0.1 * spread * torch.from_numpy(noise).to(x.dtype)  # no two alike, none zero
+            atoms = x[torch.from_numpy(drawn)] + 0.1 * spread * torch.from_numpy(noise).to(
+                x.dtype
+            )  # all atoms are different, and none is zero
         self._set(atoms / atoms.norm(dim=1, keepdim=True).clamp_min(torch.finfo(atoms.dtype).tiny))
 
     def _resume(self, x: torch.Tensor) -> None:
-        """Where atoms were given by hand, there are no batches drawn and no moments yet."""
+        """Set the state of learning if it is missing, as it is after ``components_`` was assigned by the user."""
         if not hasattr(self, "_random"):
             self._random, self._scale, self._moments = check_random_state(self.random_state), power_of_two(x), None
 
@@ -222,17 +227,20 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self._moments = None
 
     def _pass(self, x: torch.Tensor) -> float:
-        """One pass over shuffled batches; returns the mean loss. Adam's moments are kept from pass to pass.
+        """Make one pass over shuffled batches, starting with Adam's moments of the last pass; returns the mean loss.
 
-        All is computed in units of the power of two that the samples' size is at, so that gradients are not small beside Adam's eps.
+        Samples are divided by a power of two near their root mean square, so that gradients are large compared with Adam's eps.
         """
         x = x / self._scale
-        D = torch.from_numpy(self.components_.T.copy()).to(x.dtype)
-        settings = {"lr": float(self.learning_rate), "eps": float(self.adam_eps)}  # torch does not take all numbers of numpy
+        D = self._dictionary(x)
+        settings = {
+            "lr": float(self.learning_rate),
+            "eps": float(self.adam_eps),
+        }  # torch does not accept all number types of numpy
         adam = torch.optim.Adam([D], **settings)
         if self._moments is not None:
             adam.load_state_dict(self._moments)
-            adam.param_groups[0].update(settings)  # which may have been changed since
+            adam.param_groups[0].update(settings)  # they may have changed since the last pass
         descent = ConstrainedDescent(adam, normalize_atoms if self.weight_decay is None else None)
         total = 0.0
         for chosen in torch.from_numpy(self._random.permutation(len(x))).split(int(self.batch_size)):
@@ -250,12 +258,25 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return total / len(x) * self._scale**2
 
     def _unrolling(self, D: torch.Tensor, scale: float = 1.0) -> Unrolling:
-        step = self.step or 1 / (_squared_norm(D) or 1.0)
+        step = 1 / (_squared_norm(D) or 1.0) if self.step is None else self.step
         kind = {"lam": self.lam / scale} if self.threshold is None else {"threshold": self.threshold / scale}
         return Unrolling(**kind, step=step, n_layers=self.n_layers, nonnegative=self.nonnegative)
 
 
+def _array(X):
+    """``X`` itself; a tensor of any device and floating type as an array, in float64 where numpy does not have its type."""
+    if not isinstance(X, torch.Tensor):
+        return X
+    X = X.detach().cpu()
+    return (X.double() if X.is_floating_point() and X.dtype != torch.float32 else X).numpy()
+
+
+def _numbers(X, name: str) -> np.ndarray:
+    """``X`` as a matrix of finite numbers in float64 or float32; errors call it ``name``."""
+    return check_array(_array(X), dtype=[np.float64, np.float32], input_name=name)
+
+
 def _squared_norm(D: torch.Tensor) -> float:
-    """‖D‖₂², by the eigenvalues of the smaller of DDᵀ and DᵀD, which takes less time than singular values do."""
+    """‖D‖₂², from the eigenvalues of the smaller of DDᵀ and DᵀD, which is faster than singular values."""
     D = D.double()
     return max(float(torch.linalg.eigvalsh(D @ D.T if D.shape[0] < D.shape[1] else D.T @ D)[-1]), 0.0)

@@ -179,7 +179,7 @@ FORGERIES = [
     ("tables/robustness.csv", scale("high"), "tables/robustness.csv", "table"),
     ("tables/robustness.csv", edit_csv(lambda table: table[:-1]), "tables/robustness.csv", "table"),
     ("figures/robustness/curves.csv", scale("low"), "figures/robustness/curves.csv", "figure"),
-    ("figures/robustness/captions.md", edit_text("panel", "plate"), "figures/robustness/captions.md", "figure"),
+    ("figures/robustness/captions.md", edit_text("Relative", "Absolute"), "figures/robustness/captions.md", "figure"),
     ("claims.csv", edit_csv(lambda table: table.assign(verdict="SUPPORTED")), "claims.csv", "verdict"),
     ("claims.csv", edit_csv(lambda table: table.assign(kind="ours")), "claims.csv", "verdict"),
     ("claims.md", edit_text("NOT RUN", "SUPPORTED"), "claims.md", "verdict"),

@@ -51,12 +51,12 @@ def test_check_tells_what_is_not_as_listed(toy_set):
     for line in (
         "a.png is missing",
         "d.png does not belong there",
-        "b.png is another file: 9 x 9",
+        "b.png differs from the list: it has 9 x 9",
         "b.png and c.png are the same picture",
     ):
         assert line in said.output
     own = check(f"folder:{toy_set}")
-    assert own.exit_code == 1 and "the same picture" in own.output and "the folder is yours" in own.output
+    assert own.exit_code == 1 and "the same picture" in own.output and "this folder is your own" in own.output
     assert check("set13").exit_code == 2
 
 
@@ -105,14 +105,14 @@ def test_fetch_takes_what_is_missing_and_checks_it(toy_set, server, tmp_path):
     root, said = tmp_path / "root", []
     fetch("set12", root, f"{server.address}/", said.append)
     assert inventory.check("set12", root) == inventory.check("set12", toy_set.parent)
-    assert said == ["set12: 0 of 3 files are there", "a.png", "b.png", "c.png"]
+    assert said == ["set12: 0 of 3 files are present", "a.png", "b.png", "c.png"]
     (root / "set12" / "b.png").unlink()
     server.asked.clear()
     fetch("set12", root, f"{server.address}/", said.append)
     assert [path for path, _ in server.asked] == ["/b.png"]
     (root / "set12" / "b.png").unlink()
     _save(served / "b.png", 99)
-    with pytest.raises(PudleError, match=r"b\.png: not the file of the list"):
+    with pytest.raises(PudleError, match=r"b\.png: the file differs from the list"):
         fetch("set12", root, f"{server.address}/", said.append)
     assert not (root / "set12" / "b.png").exists()
     for source in (f"{server.address}/nowhere/", f"{server.address}/nowhere.tgz"):
@@ -131,7 +131,7 @@ def test_fetch_goes_on_where_it_was_cut_off(toy_set, server, tmp_path):
             tar.add(path, arcname=f"deep/folder/{path.name}")
     (tmp_path / "served" / "all.tgz").write_bytes(packed.getvalue())
     root, server.limit = tmp_path / "root", 10_000
-    with pytest.raises(PudleError, match="what came is kept, try again"):
+    with pytest.raises(PudleError, match="the received part is kept, try again"):
         fetch("set12", root, f"{server.address}/all.tgz", lambda _: None)
     server.limit = None
     fetch("set12", root, f"{server.address}/all.tgz", lambda _: None)
@@ -141,7 +141,7 @@ def test_fetch_goes_on_where_it_was_cut_off(toy_set, server, tmp_path):
     (root / "set12" / "a.png").unlink()
     for content, message in (
         (b"<html>", "not a tar archive"),
-        (packed.getvalue()[:15_000], "not a tar archive, or a damaged one"),
+        (packed.getvalue()[:15_000], "damaged or not a tar archive"),
     ):
         (tmp_path / "served" / "all.tgz").write_bytes(content)
         with pytest.raises(PudleError, match=message):
@@ -158,7 +158,7 @@ def test_fetch_refuses_a_source_that_is_no_address(source, tmp_path):
 
 def test_fetch_refuses_what_has_no_source(tmp_path):
     for name, message in (
-        ("skimage-test", "inside scikit-image"),
+        ("skimage-test", "part of scikit-image"),
         ("folder:x", "unknown data set to fetch"),
         ("bsd86", "did you mean 'bsd68'"),
     ):
@@ -179,6 +179,6 @@ def test_list_shows_every_set(tmp_path):
     _save(tmp_path / "set12/one.PNG")
     for name in MNIST_FILES:
         (tmp_path / "mnist" / name).touch()
-    there = [line.split()[0] for line in listed().splitlines() if line.split()[1] == "there"]
+    there = [line.split()[0] for line in listed().splitlines() if line.split()[1] == "present"]
     assert there == [*BUNDLED, "set12", "digits", "mnist"]
     assert isinstance(inventory.listed("set12"), pd.DataFrame)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,12 @@ OPTIONS = {
     "slurm": ["--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"],
     "slurm-batches": ["--seconds-between-status-checks", "1"],
 }
-LEARNING = {"experiments": dict.fromkeys(EXPERIMENTS) | {"learning": TOY["experiments"]["learning"] | {"n_layers": [3]}}}
+ONE = {"learning": TOY["experiments"]["learning"] | {"n_layers": [3], "estimators": ["dec"]}}
+LEARNING = TOY | {"experiments": dict.fromkeys(EXPERIMENTS) | ONE}
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory) -> Iterator[None]:
+def cluster(tmp_path_factory) -> Iterator[None]:
     tools = os.environ["PATH"] + ":/usr/sbin"
     lacking = [tool for tool in ("munged", "slurmctld", "slurmd", "sbatch") if not shutil.which(tool, path=tools)]
     if os.geteuid() or lacking:
@@ -45,6 +47,15 @@ def slurm(tmp_path_factory) -> Iterator[None]:
     finally:
         subprocess.run([SCRIPTS / "down.sh", folder], check=True, capture_output=True)
         os.environ.pop("SLURM_CONF", None)
+
+
+@pytest.fixture
+def slurm(cluster) -> Iterator[None]:
+    """An empty queue, and again one at the end, however the test ends."""
+    yield
+    if queue():
+        subprocess.run(["scancel", *queue()], check=True)
+        wait_until(lambda: not queue())
 
 
 def on(profile: str) -> list[str]:
@@ -62,15 +73,41 @@ def state(job: str) -> str:
     return subprocess.run(listed, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def wait_until(true: Callable[[], object], seconds: float = 600) -> None:
+class Running:
+    """A run of a workflow that was started; its output is in ``run.log`` beside the overlay."""
+
+    def __init__(self, workflow: Workflow, *words: str):
+        self.log = workflow.folder / "run.log"
+        with open(self.log, "w", encoding="utf-8") as log:
+            command = ["env", "--default-signal=INT", *workflow.command(*words)]  # a shell's background jobs ignore it
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def send(self, number: signal.Signals) -> None:
+        os.killpg(self.process.pid, number)
+
+    def end(self) -> int:
+        return self.process.wait(600)
+
+
+@contextmanager
+def started(workflow: Workflow, *words: str) -> Iterator[Running]:
+    """A run in the background, which is killed if it has not ended by itself."""
+    run = Running(workflow, *words)
+    try:
+        yield run
+    finally:
+        if run.process.poll() is None:
+            run.send(signal.SIGKILL)
+        run.process.wait()
+
+
+def wait_until(true: Callable[[], object], run: Running | None = None, seconds: float = 600) -> None:
+    """Wait, as long as the ``run`` that is to make it true has not ended."""
     deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < deadline
+        ended = run and run.process.poll() is not None
+        assert time.monotonic() < deadline and (not ended or true()), run and run.log.read_text()[-2000:]
         time.sleep(0.2)
-
-
-def rows(workflow: Workflow) -> dict[str, bytes]:
-    return {path.relative_to(workflow.root).as_posix(): path.read_bytes() for path in workflow.root.glob("cells/*/*/rows.csv")}
 
 
 def test_the_profiles_batch_every_cell_and_every_control():
@@ -85,51 +122,22 @@ def test_batches_make_what_a_local_run_makes_in_ten_submissions_at_most(slurm, s
     assert 0 < len(list((tmp_path / ".snakemake" / "slurm").iterdir())) <= 10
     first, second = smoke.outputs(), batched.outputs()
     assert set(first) == set(second) and [name for name in first if first[name] != second[name]] == []
-    assert "nothing changed but times" in pudle("diff", smoke.root, batched.root)
+    assert "nothing changed except times" in pudle("diff", smoke.root, batched.root)
     assert batched.jobs() == {}  # on one machine there is nothing more to do
 
 
-def test_a_job_for_each_seed_makes_what_one_for_a_cell_makes(slurm, finished, checkout, tmp_path):
-    apart = Workflow(checkout, tmp_path, TOY | LEARNING)
-    jobs = apart.jobs(*on("slurm"))
-    assert (jobs["seed_learning"], jobs["cell_learning"]) == (4, 2)
-    apart(*on("slurm"), "--until", "cell_learning")
-    expected = rows(finished)
-    assert len(rows(apart)) == 2 and all(expected[name] == made for name, made in rows(apart).items())
-    assert not list(apart.root.rglob("seed-*"))
-    assert apart.jobs("--until", "cell_learning") == {}
-
-
 @pytest.mark.parametrize("profile", OPTIONS)
-def test_a_run_whose_jobs_are_still_queued_is_refused_and_an_interrupted_one_leaves_none(profile, slurm, checkout, tmp_path):
-    """Another job has all processors, so that those of the run wait. The overlay is edited meanwhile, which no job reads."""
-    workflow = Workflow(checkout, tmp_path, TOY | LEARNING)
-    hog = subprocess.run(
-        ["sbatch", "--parsable", "--cpus-per-task=2", "--output=/dev/null", "--wrap", "sleep 600"],
-        capture_output=True, text=True, check=True, cwd=tmp_path,
-    ).stdout.strip()  # fmt: skip
-    try:
-        running = workflow.start(*on(profile), start_new_session=True)
-        wait_until(lambda: set(queue()) > {hog})
-        time.sleep(2)
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-        orphans = set(queue()) - {hog}
-        said = workflow(*on(profile), status=1)
-        assert "scancel" in said and all(number in said for number in orphans) and "Traceback" not in said
-        assert set(queue()) == orphans | {hog}
-        subprocess.run(["scancel", *orphans], check=True)
-        wait_until(lambda: set(queue()) == {hog})
-        running = workflow.start(*on(profile), start_new_session=True)
-        wait_until(lambda: set(queue()) > {hog})
+def test_an_interrupted_run_leaves_no_jobs(profile, slurm, checkout, tmp_path):
+    """Another job has all processors, so that those of the run wait."""
+    hold = ["sbatch", "--parsable", "--cpus-per-task=2", "--output=/dev/null", "--wrap", "sleep 600"]
+    hog = subprocess.run(hold, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.strip()
+    with started(Workflow(checkout, tmp_path, LEARNING), *on(profile)) as run:
+        wait_until(lambda: set(queue()) > {hog}, run)
         for _ in range(2):
             time.sleep(0.5)
-            os.killpg(running.pid, signal.SIGINT)
-        assert running.wait(600) != 0
-        wait_until(lambda: set(queue()) == {hog})
-    finally:
-        subprocess.run(["scancel", hog], check=True)
-        wait_until(lambda: not queue())
+            run.send(signal.SIGINT)
+        assert run.end() != 0
+    wait_until(lambda: set(queue()) == {hog})
 
 
 HOLD = '''
@@ -155,14 +163,15 @@ checkpoints.EVERY = 0
 def hear(event, arguments):
     path = Path(os.fsdecode(arguments[1])) if event == "os.rename" else Path()
     if path.parts[-4:-3] == ("cells",):
-        given = path.name
+        given = f"{path.parts[-3]}/{path.name}"
         with open("named", "a") as names:
             names.write(f"{given}\\n")
-        count = Path("named").read_text().split().count(given)
-        if given == NAME and count <= COUNT and not Path("held").exists():
-            time.sleep(SECONDS)
-            if count == COUNT:
-                Path("held").write_text(f"{os.getpid()} {os.environ['SLURM_JOB_ID']}\\n")
+        count, held = Path("named").read_text().split().count(given), Path("held." + path.parts[-3])
+        last, seconds = HOLD.get(given, (0, 0))
+        if count <= last and not held.exists():
+            time.sleep(seconds)
+            if count == last:
+                held.write_text(f"{os.getpid()} {os.environ['SLURM_JOB_ID']}\\n")
                 signal.pause()
 
 
@@ -171,19 +180,20 @@ sys.addaudithook(hear)
 
 
 class Held:
-    """A run on a scheduler, with a job held where it is about to give a file in the folder of a cell its ``name`` for the ``count``-th
-    time, after ``seconds`` at each, until a signal comes. Each name that is given is written down."""
+    """A run on a scheduler whose jobs are held until a signal comes. ``hold`` says where, by experiment/name of a file in the folder of
+    a cell: about to give the file this name for the n-th time, after some seconds at each; at most once for each experiment. Each name
+    that is given is written down."""
 
-    def __init__(self, checkout: Path, folder: Path, section: dict, name: str, count: int = 1, seconds: float = 0):
+    def __init__(self, checkout: Path, folder: Path, section: dict, hold: dict[str, tuple[int, float]]):
         plugin = folder / "hold.py"
-        plugin.write_text(f"NAME, COUNT, SECONDS = {(name, count, seconds)!r}\n{HOLD}")
+        plugin.write_text(f"HOLD = {hold!r}\n{HOLD}")
         experiments = dict.fromkeys(EXPERIMENTS) | section
         self.workflow = Workflow(checkout, folder, TOY | {"experiments": experiments, "plugins": [str(plugin)]})
 
-    def wait(self) -> tuple[int, str]:
+    def wait(self, experiment: str, run: Running) -> tuple[int, str]:
         """The process that is held, and the number of its job in the queue."""
-        held = self.workflow.folder / "held"
-        wait_until(lambda: held.exists() and held.read_text().endswith("\n"))
+        held = self.workflow.folder / f"held.{experiment}"
+        wait_until(lambda: held.exists() and held.read_text().endswith("\n"), run)
         process, job = held.read_text().split()
         return int(process), job
 
@@ -191,39 +201,19 @@ class Held:
         """How often a file was given this name."""
         return (self.workflow.folder / "named").read_text().split().count(name)
 
-    def finish_as_undisturbed(self, folder: Path) -> dict:
-        """The record of the only cell, whose files are those of one that this process computes in ``folder``, and nothing else."""
+    def records_as_undisturbed(self, folder: Path) -> dict[str, dict]:
+        """The records of the cells by experiment. Their files are those that this process computes in ``folder``, and nothing else."""
         root = self.workflow.root
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(json.loads((root / "config.json").read_text()) | {"plugins": []}))
-        (cell,) = Run(folder).cells
-        pudle("cell", folder, f"{cell.experiment}/{cell.id}")
-        made, expected = ({path.name: path.read_bytes() for path in cell.folder(each).iterdir()} for each in (root, folder))
-        assert set(made) == set(expected)
-        assert all(made[name] == expected[name] for name in ("rows.csv", "arrays.npz") if name in expected)
-        return json.loads(made["cell.json"])
-
-
-@pytest.mark.parametrize("profile, name", [("slurm", "seed-1.pt"), ("slurm-batches", "rows.csv")])
-def test_a_killed_job_leaves_nothing_half_written_and_finished_seeds_are_not_computed_again(
-    profile, name, slurm, checkout, tmp_path
-):
-    """A job is cancelled and tried again; or its process is killed, nobody tries again, and a second run goes on."""
-    words = [*on(profile), "--until", "cell_learning"]
-    held = Held(checkout, tmp_path, {"learning": LEARNING["experiments"]["learning"] | {"estimators": ["dec"]}}, name)
-    running = held.workflow.start(*words, *([] if profile == "slurm" else ["--retries", "0"]))
-    process, job = held.wait()
-    wait_until(lambda: list(held.workflow.root.rglob("seed-0.pt")))
-    assert list(held.workflow.root.rglob(f".*partial{Path(name).suffix}"))
-    if profile == "slurm":
-        subprocess.run(["scancel", job], check=True)
-        assert running.wait(600) == 0
-    else:
-        os.kill(process, signal.SIGKILL)
-        assert running.wait(600) == 1
-        held.workflow(*words)
-    held.finish_as_undisturbed(tmp_path / "undisturbed")
-    assert (held.given("seed-0.pt"), held.given(name)) == (1, 2)
+        records = {}
+        for cell in Run(folder).cells:
+            pudle("cell", folder, f"{cell.experiment}/{cell.id}")
+            made, expected = ({path.name: path.read_bytes() for path in cell.folder(each).iterdir()} for each in (root, folder))
+            assert set(made) == set(expected)
+            assert all(made[name] == expected[name] for name in ("rows.csv", "arrays.npz") if name in expected)
+            records[cell.experiment] = json.loads(made["cell.json"])
+        return records
 
 
 DENOISING = {
@@ -233,17 +223,50 @@ DENOISING = {
 }  # fmt: skip
 
 
-def test_a_job_out_of_time_keeps_its_state_and_goes_on_from_there(slurm, checkout, tmp_path):
-    """SLURM ends the job by its time limit, which is moved to the present as its shortest is a minute."""
-    held = Held(checkout, tmp_path, {"denoising": DENOISING}, "checkpoint-0.pt", count=3, seconds=2)
-    running = held.workflow.start(*on("slurm"), "--until", "cell_denoising")
-    job = held.wait()[1]
-    subprocess.run(["scontrol", "update", f"JobId={job}", "EndTime=now"], check=True)
-    wait_until(lambda: state(job) == "TIMEOUT")
-    assert running.wait(600) == 0
-    record = held.finish_as_undisturbed(tmp_path / "undisturbed")
-    assert record["seconds"] > 2 * 2  # those of the job that was ended count
-    assert held.given("checkpoint-0.pt") == DENOISING["updates"] + 2  # that at which it was ended was kept by both
+def test_a_job_for_each_seed_and_one_that_was_cancelled_or_out_of_time_is_tried_again(slurm, checkout, tmp_path):
+    """A seed is cancelled as it is about to be kept. Another has states: SLURM ends its job by its time limit, which is moved to the
+    present as its shortest is a minute, and it goes on from there. Meanwhile the overlay is edited, which no job reads."""
+    hold = {"learning/seed-1.pt": (1, 0), "denoising/checkpoint-0.pt": (3, 2)}
+    held = Held(checkout, tmp_path, ONE | {"denoising": DENOISING}, hold)
+    words = [*on("slurm"), "--until", "cell_learning", "cell_denoising"]
+    jobs = held.workflow.jobs(*words)
+    assert (jobs["seed_learning"], jobs["cell_learning"], jobs["seed_denoising"]) == (2, 1, 1)
+    overlay = held.workflow.overlay.read_text()
+    with started(held.workflow, *words) as run:
+        job = held.wait("denoising", run)[1]
+        held.workflow.configure({"scale": "toy", "experiments": dict.fromkeys(EXPERIMENTS)})
+        subprocess.run(["scontrol", "update", f"JobId={job}", "EndTime=now"], check=True)
+        wait_until(lambda: state(job) == "TIMEOUT", run)
+        job = held.wait("learning", run)[1]
+        assert list(held.workflow.root.rglob(".*partial.pt"))
+        subprocess.run(["scancel", job], check=True)
+        assert run.end() == 0, run.log.read_text()
+    held.workflow.overlay.write_text(overlay)
+    records = held.records_as_undisturbed(tmp_path / "undisturbed")
+    assert (held.given("learning/seed-0.pt"), held.given("learning/seed-1.pt")) == (1, 2)
+    assert held.given("denoising/checkpoint-0.pt") == DENOISING["updates"] + 2  # that at which it was ended was kept by both
+    assert records["denoising"]["seconds"] > 2 * 2  # those of the job that was ended count
+    assert held.workflow.jobs("--until", "cell_learning", "cell_denoising") == {}  # nothing is left for one machine
+
+
+def test_a_run_whose_main_process_was_killed_is_refused_until_its_jobs_have_ended_and_then_goes_on(slurm, checkout, tmp_path):
+    """The job has computed a seed, and runs while the run is started once more by each profile. Then its process is killed, too."""
+    held = Held(checkout, tmp_path, ONE, {"learning/rows.csv": (1, 0)})
+    words = [*on("slurm-batches"), "--until", "cell_learning"]
+    with started(held.workflow, *words) as run:
+        process, job = held.wait("learning", run)
+        run.send(signal.SIGKILL)
+        run.end()
+    for profile in OPTIONS:
+        said = held.workflow(*on(profile), "--until", "cell_learning", status=1)
+        assert f"scancel {job}" in said and "Traceback" not in said
+    assert set(queue()) == {job}
+    assert list(held.workflow.root.rglob("seed-0.pt")) and list(held.workflow.root.rglob(".*partial.csv"))
+    os.kill(process, signal.SIGKILL)
+    wait_until(lambda: not queue())
+    held.workflow(*words)
+    held.records_as_undisturbed(tmp_path / "undisturbed")
+    assert (held.given("learning/seed-0.pt"), held.given("learning/rows.csv")) == (1, 2)
 
 
 CONDA = """#!/usr/bin/env bash
@@ -269,7 +292,7 @@ def test_with_conda_jobs_use_the_interpreter_of_its_environment(checkout, tmp_pa
     (folder / "bin" / "conda").chmod(0o755)
     (folder / "bin" / "activate").write_text('export PATH="$1/bin:$PATH"\n')
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
-    Workflow(checkout, tmp_path, TOY | LEARNING)("--sdm", "conda", "--until", "configuration")
+    Workflow(checkout, tmp_path, LEARNING)("--sdm", "conda", "--until", "configuration")
     assert "job_server.py configuration" in (folder / "jobs").read_text()
 
 
@@ -295,6 +318,6 @@ def test_a_storage_provider_is_refused_in_words(checkout, tmp_path, monkeypatch)
     (tmp_path / "plugins" / "snakemake_storage_plugin_elsewhere").mkdir(parents=True)
     (tmp_path / "plugins" / "snakemake_storage_plugin_elsewhere" / "__init__.py").write_text(STORAGE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugins"))
-    workflow = Workflow(checkout, tmp_path, TOY | LEARNING)
+    workflow = Workflow(checkout, tmp_path, LEARNING)
     said = workflow("--dry-run", "--default-storage-provider", "elsewhere", "--default-storage-prefix", "a", status=1)
     assert "default-storage-provider is 'elsewhere'" in said and "Traceback" not in said

@@ -51,7 +51,7 @@ def test_streams_are_separate():
     ("settings", "message"),
     [
         ({"sparsity": 11}, "sparsity=11"),
-        ({"n_samples": 0}, "n_samples=0: there must be one"),
+        ({"n_samples": 0}, "n_samples must be at least 1"),
         ({"signs": "shard"}, "did you mean 'shared'"),
         ({"amplitudes": "gaussian"}, "did you mean 'subgaussian'"),
     ],

@@ -114,9 +114,9 @@ def test_a_plugin_of_ones_own(tmp_path):
     ("body", "promise"),
     [
         ("return noisy[1:]", "an estimate of the right shape"),
-        ("noisy *= 0.5\n        return noisy", "leaves its inputs alone"),
+        ("noisy *= 0.5\n        return noisy", "unchanged inputs"),
         ("import numpy as np\n        return noisy + np.random.standard_normal()", "same seed, same result"),
-        ("return noisy", "halves the error of an easy problem"),
+        ("return noisy", "half the error on an easy problem"),
         ("return noisy * np.nan", "an estimate of the right shape"),
     ],
 )

@@ -59,12 +59,18 @@ def test_pages_of_experiments_show_what_the_run_has(tmp_path):
     import build_docs
 
     without = build_docs.experiment_page("learning", tmp_path, tmp_path / "stage")
-    assert "No figures yet" in without and "no run here" in without
+    assert build_docs.NO_RUN in without and "no run here" in without
     (tmp_path / "figures" / "learning").mkdir(parents=True)
     (tmp_path / "figures" / "learning" / "dictionary_error.png").write_bytes(b"png")
     (tmp_path / "claims.csv").write_text("claim,verdict\nae-ls-best,SUPPORTED\n")
+    (tmp_path / "config.json").write_text('{"scale": "toy"}')
+    (tmp_path / "published.csv").write_text(
+        "id,experiment,published,ours,verdict\n"
+        "learning-25-dec,learning,0.246,0.25012,replicates\nunrolling-codes,unrolling,1,,not run\n"
+    )
     page = build_docs.experiment_page("learning", tmp_path, tmp_path / "stage")
-    assert "![dictionary_error](../figures/learning/dictionary_error.png)" in page and "SUPPORTED" in page
+    assert "![learning: dictionary_error](../figures/learning/dictionary_error.png)" in page and "SUPPORTED" in page
+    assert "scale `toy`" in page and "| learning-25-dec | 0.246 | 0.25 | replicates |" in page and "unrolling-codes" not in page
     assert (tmp_path / "stage" / "figures" / "learning" / "dictionary_error.png").read_bytes() == b"png"
 
 
@@ -76,3 +82,40 @@ def test_the_page_of_commands_has_every_command_and_help_lists_users_first():
     listed = [name for names in SECTIONS.values() for name in names]
     assert len(listed) == len(set(listed)) and set(listed) <= set(main.commands)
     assert list(SECTIONS)[-1].startswith("Stages") and "cell" in list(SECTIONS.values())[-1]
+
+
+def test_text_that_looks_like_markdown_stays_as_it_is():
+    import build_docs
+
+    assert build_docs.plain("the code z* and\n z_T of |x|, `a_b`") == r"the code z\* and z\_T of \|x\|, `a_b`"
+
+
+def test_figures_of_the_paper_and_others_have_a_page_each(tmp_path):
+    import build_docs
+
+    (tmp_path / "figures" / "learning").mkdir(parents=True)
+    for name in ("dictionary_error", "dictionary_error_aligned"):
+        (tmp_path / "figures" / "learning" / f"{name}.png").write_bytes(b"png")
+    of_paper, others = (
+        build_docs.gallery("A title", "Text.", tmp_path, tmp_path / "stage", ("unrolling", "learning"), of_the_paper)
+        for of_the_paper in (True, False)
+    )
+    assert "learning/dictionary_error.png" in of_paper and "aligned" not in of_paper and "## unrolling" not in of_paper
+    assert "learning/dictionary_error_aligned.png" in others and "dictionary_error.png" not in others
+
+
+def test_a_folder_without_a_finished_run_is_refused(tmp_path):
+    import build_docs
+
+    with pytest.raises(SystemExit, match=f"RESULTS={tmp_path}: there is no finished run"):
+        build_docs.run_in(str(tmp_path))
+    (tmp_path / "claims.csv").touch()
+    assert build_docs.run_in(str(tmp_path)) == tmp_path
+
+
+def test_the_page_about_the_licence_has_its_text_and_the_paper_to_cite():
+    import build_docs
+
+    page = build_docs.licence_page()
+    assert "Redistribution and use in source and binary forms" in page
+    assert "author = {Tolooshams, Bahareh and Ba, Demba}" in page and f"version = {{{pudle.__version__}}}" in page

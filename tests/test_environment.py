@@ -122,7 +122,7 @@ def test_data_are_looked_for_at_home_where_a_tilde_says_so(monkeypatch, tmp_path
 
 def test_braces_in_the_folder_of_results_are_refused_with_the_key():
     config = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text(encoding="utf-8"))
-    with pytest.raises(PudleError, match=r"'results' is 'out/\{user\}': braces"):
+    with pytest.raises(PudleError, match=r"'results' is 'out/\{user\}': Snakemake reads braces"):
         experiments.validate(config | {"results": "out/{user}"})
 
 

@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import pudle
+from pudle.errors import PudleError
 from pudle.estimator import _squared_norm
 
 FAST = {"n_layers": 5, "max_iter": 5, "random_state": 0}
@@ -235,3 +236,53 @@ def test_the_squared_norm_is_that_of_the_largest_singular_value(shape):
     D = torch.from_numpy(np.random.default_rng(0).standard_normal(shape))
     assert _squared_norm(D) == pytest.approx(float(torch.linalg.matrix_norm(D, 2)) ** 2)
     assert _squared_norm(0 * D) == 0
+
+
+@pytest.mark.parametrize("kind", [np.ndarray.tolist, torch.from_numpy, np.asfortranarray, lambda atoms: atoms.astype(int)])
+def test_atoms_that_were_set_by_hand_may_be_any_matrix(kind):
+    x = np.random.default_rng(0).standard_normal((40, 6))
+    plain, given = (pudle.UnrolledDictionaryLearning(5, n_layers=3, random_state=0) for _ in range(2))
+    plain.components_ = np.eye(5, 6)
+    given.components_ = kind(np.eye(5, 6))
+    np.testing.assert_array_equal(given.transform(x), plain.transform(x))
+    assert given.score(x) == plain.score(x)
+    np.testing.assert_array_equal(given.inverse_transform(np.eye(5)), np.eye(5, 6))
+    np.testing.assert_array_equal(given.partial_fit(x).components_, plain.partial_fit(x).components_)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "says"),
+    [
+        (np.full((5, 6), np.nan), "components_ contains NaN"),
+        (np.eye(5), r"components_ must be \(n_components, 6\)"),
+        (np.ones(6), "Expected 2D"),
+    ],
+)
+@pytest.mark.parametrize("method", ["transform", "score", "partial_fit"])
+def test_atoms_that_do_not_fit_are_refused_by_every_method(method, atoms, says):
+    model = pudle.UnrolledDictionaryLearning(5, n_layers=3)
+    model.components_ = atoms
+    with pytest.raises(ValueError, match=says):
+        getattr(model, method)(np.ones((4, 6)))
+
+
+@pytest.mark.parametrize("wrong", [{"step": 0}, {"learning_rate": -1.0}, {"batch_size": 0}, {"weight_decay": -1.0}], ids=str)
+def test_settings_that_become_wrong_are_refused_by_every_method_that_uses_them(wrong):
+    x = np.random.default_rng(0).standard_normal((20, 6))
+    model = pudle.UnrolledDictionaryLearning(5, n_layers=3).partial_fit(x).set_params(**wrong)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        model.partial_fit(x)
+    if "step" in wrong:
+        with pytest.raises(PudleError, match="step must be above 0"):
+            model.transform(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_tensors_of_half_precision_are_taken_as_float64_and_gradients_are_left_out(dtype):
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((20, 6))).to(dtype)
+    model, same = (pudle.UnrolledDictionaryLearning(5, n_layers=3, max_iter=2, random_state=0) for _ in range(2))
+    model.fit(x.clone().requires_grad_())
+    np.testing.assert_array_equal(model.components_, same.fit(x.double().numpy()).components_)
+    assert model.components_.dtype == np.float64
+    codes = torch.ones(2, 5, dtype=dtype, requires_grad=True)
+    np.testing.assert_array_equal(model.inverse_transform(codes), np.ones((2, 5)) @ model.components_)

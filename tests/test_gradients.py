@@ -361,6 +361,57 @@ print(simd.padded(17), [str(one.message) for one in told if "NUMBA_CACHE_DIR" in
     assert done.stdout.count("pudle:") == 1
 
 
+KEEPING = """
+import errno, sys, warnings
+from numba.core.caching import IndexDataCacheFile
+from pudle.kernels.cache import compiled
+
+@compiled(cache=True)
+def twice(x):
+    return 2 * x
+
+def full(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+if sys.argv[1:] == ["full"]:
+    IndexDataCacheFile._open_for_write = full
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("default")
+    print(twice(2), twice(2.5), sum(twice.stats.cache_hits.values()), [str(one.message) for one in told])
+"""
+
+
+@pytest.fixture
+def keeping(tmp_path):
+    """Runs a program with a compiled loop, whose code is kept in the folder ``kept``."""
+    (tmp_path / "keeping.py").write_text(KEEPING, encoding="utf-8")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+
+    def run(*words, **variables):
+        command = [sys.executable, str(tmp_path / "keeping.py"), *words]
+        done = subprocess.run(command, env=environment | variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return run
+
+
+def test_a_full_disk_costs_the_compiled_loops_and_a_line(keeping):
+    told = keeping("full")
+    assert told.startswith("4 5.0 0 ['pudle: compiled loops cannot be kept in ") and told.count("No space left") == 1
+    assert keeping() == "4 5.0 0 []"
+    assert keeping(NUMBA_DISABLE_JIT="1") == "4 5.0 2 []"  # as people set it to debug other loops
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_kept_loops_that_are_damaged_are_compiled_again(kind, keeping, tmp_path):
+    keeping()
+    for path in (tmp_path / "kept").rglob(f"*.{kind}"):
+        path.write_bytes(path.read_bytes()[:20])
+    assert keeping().startswith("4 5.0 ")
+    assert keeping() == "4 5.0 2 []"
+
+
 def test_a_folder_that_cannot_be_written_to_is_left_as_it_is(tmp_path):
     (tmp_path / "file").write_text("")
     loops = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path / "file")))

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from matplotlib import pyplot
+from workflows import ROOT
 
 from pudle import experiments, methods
 from pudle.analysis import style
@@ -21,6 +22,7 @@ from pudle.analysis.tables import Results, coverage
 from pudle.audit import recompute
 from pudle.harness import cells, files, provenance, resources, usage
 from pudle.harness.record import ENDINGS, KEYS, Record
+from pudle.harness.reference import Reference
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -437,3 +439,14 @@ def test_a_job_asks_for_its_time_limit_or_more_and_for_more_at_each_attempt():
         resources.measured(table, *key)["seconds"] for key in (("default", "a"), ("mine", "a"), ("paper", "a"), ("paper", "b"))
     ]
     assert found == [2, 2, 1, 3]
+
+
+def test_jobs_of_the_paper_scale_ask_for_what_the_reference_took():
+    table = yaml.safe_load((ROOT / "workflow" / "resources.yaml").read_text())["paper"]
+    records = [run.record for runs in Reference(ROOT / "results" / "reference").kept.values() for run in runs]
+    assert records
+    for record in records:
+        measured = table[record["experiment"]]
+        free = cells.Cell(record["experiment"], {}, tuple(record["seeds"]), ())
+        assert resources.minutes(free, len(free.seeds), measured["seconds"], 1) * 60 >= record["seconds"], record["id"]
+        assert resources.memory(measured["memory"], 1) >= (record["peak_memory_mb"] or 0), record["id"]

@@ -95,6 +95,43 @@ def test_a_job_ends_with_its_client_and_a_killed_job_is_told(server, tmp_path):
     assert not list((tmp_path / "cell").glob("cells/*/*/*"))
 
 
+SAVING = """
+from pudle.harness import checkpoints
+from pudle.methods import Method, register
+
+checkpoints.EVERY = 0
+
+
+@register("none")
+class Nothing(Method):
+    \"\"\"No method.\"\"\"
+    source = "a file of plug-ins must have one"
+"""
+
+
+def test_a_job_whose_client_is_asked_to_end_saves_its_state_first(server, tmp_path):
+    tiny = {
+        "estimators": ["dec"],
+        "n_filters": 2,
+        "n_layers": 2,
+        "crop": 17,
+        "batch": 1,
+        "updates": 10**6,
+        "evaluate_every": 10**6,
+    }
+    words = ["cell", *configured(tmp_path / "cell", "denoising", seeds=1, **tiny)]
+    (tmp_path / "saving.py").write_text(SAVING)
+    job = client([*words, "--plugin", str(tmp_path / "saving.py")], server[0])
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("checkpoint-0.pt")):
+        assert job.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    job.terminate()
+    said = job.communicate()
+    assert job.returncode == 128 + signal.SIGTERM, said
+    assert [path.name for path in (tmp_path / "cell").glob("cells/*/*/*")] == ["checkpoint-0.pt"]
+
+
 def test_a_cell_that_the_system_kills_for_memory_is_a_result(server, tmp_path, monkeypatch):
     """By the counter of its own control group, a file here: what is killed elsewhere on the machine does not count."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))

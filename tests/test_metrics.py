@@ -75,10 +75,19 @@ def test_metrics_take_one_image():
         (lambda a: pudle.ssim(a, a[:-1]), "one shape"),
         (lambda a: pudle.ssim(a[:5], a[:5]), "windows of 7 x 7"),
         (lambda a: pudle.psnr(a, a, peak=0), "peak must be above 0"),
+        (lambda a: pudle.psnr(a, a, peak="1"), "peak must be a number"),
+        (lambda a: pudle.psnr(255 * a, 255 * a), r"in \[0, 1\], not from .* give peak"),
+        (lambda a: pudle.psnr_as_published(255 * a, 255 * a), r"in \[0, 1\], not from"),
+        (lambda a: pudle.ssim(a - 0.5, a), r"in \[0, 1\], not from -0.49"),
+        (lambda a: pudle.ssim(a * np.nan, a), r"in \[0, 1\], not from nan"),
+        (lambda a: pudle.psnr(a + 0j, a), "not be complex128 and float64"),
+        (lambda a: pudle.psnr(a[:0], a[:0]), "one grey image"),
+        (lambda a: pudle.psnr_as_published(0 * a, a), "peak must be above 0"),
         (lambda a: pudle.psnr(a, a, peak=float("nan")), "peak must be above 0"),
         (lambda a: pudle.dictionary_error(a, a), "learned must be a torch tensor"),
         (lambda a: pudle.dictionary_error(torch.ones(3), torch.ones(3)), r"learned must be \(n_features, n_atoms\)"),
         (lambda a: pudle.dictionary_error(torch.ones(3, 2, dtype=int), torch.ones(3, 2)), "floating type"),
+        (lambda a: pudle.dictionary_error(torch.ones(3, 2) / 0, torch.ones(3, 2), align=True), "not finite"),
     ],
 )
 def test_shapes_and_units_are_checked(call, says):
@@ -90,5 +99,18 @@ def test_eight_bits_are_the_same_image():
     clean, noisy = np.random.default_rng(0).integers(0, 256, (2, 20, 24), dtype=np.uint8)
     assert pudle.ssim(clean, noisy) == pytest.approx(pudle.ssim(clean / 255, noisy / 255))
     assert pudle.psnr(clean, noisy) == pudle.psnr(clean, noisy, peak=255) == pytest.approx(pudle.psnr(clean / 255, noisy / 255))
+    assert pudle.psnr_as_published(clean, noisy) == pytest.approx(pudle.psnr_as_published(clean / 255, noisy / 255))
     half = torch.tensor(clean / 255).bfloat16()
     assert pudle.psnr(half, half) == np.inf
+
+
+def test_images_of_one_row_and_values_in_other_units_with_their_peak():
+    clean, noisy = np.random.default_rng(0).random((2, 1, 24))
+    assert pudle.psnr(255 * clean, 255 * noisy, peak=255) == pytest.approx(pudle.psnr(clean, noisy))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_atoms_of_every_floating_type_are_matched_and_may_require_a_gradient(dtype, dictionaries):
+    learned, true = (dictionary.to(dtype) for dictionary in dictionaries[:2])
+    assert pudle.dictionary_error(learned[:, [1, 0]].requires_grad_(), learned[:, :2], align=True) == 0
+    assert pudle.dictionary_error(true, true.double(), align=True) < 1e-2

@@ -108,6 +108,17 @@ def test_what_a_plugin_imports_from_its_own_folder_belongs_to_it(helper, tmp_pat
     assert methods.fingerprint("mine") != first and provenance.code(module) != code
 
 
+def test_a_module_that_is_imported_by_its_name_counts_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    text = HELPED.format('import importlib\nFACTOR = importlib.import_module("helper_f").FACTOR')
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    (tmp_path / "helper_f.py").write_text("FACTOR = 0.1\n", encoding="utf-8")
+    methods.load_plugins([tmp_path / "mine.py"])
+    first = methods.fingerprint("mine")
+    (tmp_path / "helper_f.py").write_text("FACTOR = -0.3\n", encoding="utf-8")
+    assert methods.fingerprint("mine") != first
+
+
 def test_two_plugins_with_a_helper_of_one_name_are_refused(tmp_path, monkeypatch):
     """The second would run the first one's."""
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -209,9 +220,9 @@ def test_new_method_works_as_generated(tmp_path, monkeypatch):
     ("words", "said"),
     [
         (["new-method", "My_Method"], "invalid method name 'My_Method'"),
-        (["new-method", "noodl"], "already a method 'noodl'"),
-        (["new-method", "there"], "is there already and is not overwritten"),
-        (["new-method", "fresh", "--folder", "nowhere"], "there is no such folder"),
+        (["new-method", "noodl"], "the method 'noodl' already exists"),
+        (["new-method", "there"], "already exists and is not overwritten"),
+        (["new-method", "fresh", "--folder", "nowhere"], "the folder nowhere does not exist"),
         (["check-method", "nodl"], "did you mean 'noodl'"),
         (["methods", "--plugin", "nothing.py"], "there is no such file"),
     ],
@@ -235,9 +246,9 @@ SOUND = """        codes = batch @ self.dictionary
 @pytest.mark.parametrize(
     ("body", "promise", "measured"),
     [
-        ("        pass\n", "improves an easy problem", "error 0.167 before and 0.167 after 200 batches of 50"),
+        ("        pass\n", "lower error on an easy problem", "error 0.167 before and 0.167 after 200 batches of 50"),
         (SOUND + "        self.dictionary = self.dictionary * 2\n", "atoms of norm 1", "norm is 1 from 1"),
-        (SOUND + "        batch += 1\n", "leaves its inputs alone", "a batch was changed, by up to 1"),
+        (SOUND + "        batch += 1\n", "unchanged inputs", "the method changed a batch by up to 1"),
         (
             SOUND + "        import torch\n        self.move_to(self.dictionary + 1e-3 * torch.randn(32, 32).to(batch))\n",
             "same seed, same result",
@@ -266,5 +277,5 @@ def test_the_contract_catches_a_changed_start(tmp_path):
         "        pass\n", "        self.dictionary += 1\n"
     )
     (tmp_path / "mine.py").write_text(text)
-    with pytest.raises(BrokenPromise, match="the initial dictionary was changed"):
+    with pytest.raises(BrokenPromise, match="the method changed the initial dictionary"):
         check("mine", plugins=[tmp_path / "mine.py"])

@@ -121,6 +121,19 @@ def test_the_farthest_point_is_a_factor_or_decibels():
     assert far == {"farthest": pytest.approx(16), "update": 4, "n_points": 3, "n_seeds": 2}
     far = published.farthest(rows.assign(value=-rows.step).groupby("seed"), points, decibel=True)
     assert (far["farthest"], far["update"]) == (pytest.approx(-5), 4)
+    says = [
+        (published.farthest_text(row), published.farthest_place(row))
+        for row in (
+            SimpleNamespace(experiment="learning", quantity="dictionary_error", farthest=16.0, update=4.0),
+            SimpleNamespace(experiment="unrolling", quantity="code_error_lasso", farthest=0.5, update=1.0),
+            SimpleNamespace(experiment="denoising", quantity="psnr_as_published", farthest=-5.0, update=4.0),
+        )
+    ]
+    assert says == [
+        ("× 16", "ours over published, at update 4"),
+        ("× 0.5", "ours over published, at layer 1"),
+        ("-5.00 dB", "ours minus published, at update 4"),
+    ]
 
 
 @pytest.mark.parametrize(("changed", "n_lines"), [({}, 2), ({"n_samples": 10}, 2), ({"learning_rate": 0.01}, 1)])
@@ -185,3 +198,7 @@ def test_denoising_draws_its_published_curves_at_the_paper_scale_alone():
     every = set(published.curves().curve[published.curves().experiment == "denoising"])
     at_main = {"denoising-dec-0.16", "denoising-ae-ls-0.16", "denoising-ae-lasso-0.16"}
     assert drawn == {(65, "test_psnr"): set(), (65, "curves"): set(), (129, "test_psnr"): at_main, (129, "curves"): every}
+    soft = summary[(summary.lam != "") & (summary.variant == "")].assign(threshold=np.nan)
+    figure, _ = denoising_figures.curves(SimpleNamespace(experiment="denoising", cells=cells, summary=soft, rows=soft))
+    assert len(figure.axes) == len(ours["lams"]) and all(axis.lines for axis in figure.axes), "no row for what was not run"
+    plt.close(figure)

@@ -220,7 +220,7 @@ def test_update_takes_what_was_computed_and_is_planned(tmp_path):
     kept.plan([cell(0), cell(0, lam=0.1)])
     kept.offer(cell(0, lam=0.1)).write(cell(0, lam=0.1).folder(run))  # not run
     said = pudle("reference", "update", run, "--folder", kept.folder)
-    assert f"learning/{cell(0).id}: seeds 0, done" in said and f"learning/{cell(0, lam=0.3).id}: not planned" in said
+    assert f"learning/{cell(0).id}: seeds 0, done" in said and f"learning/{cell(0, lam=0.3).id} is not planned" in said
     said = pudle("reference", "show", "learning", "--folder", kept.folder)
     assert f"learning/{cell(0, lam=0.1).id}: not run, seeds 0" in said and ": 1 cells, " in said
     path = cell(0).folder(run) / "cell.json"
@@ -229,7 +229,9 @@ def test_update_takes_what_was_computed_and_is_planned(tmp_path):
         "reference", "update", run, "--folder", kept.folder, status=2
     )
     kept.plan([cell(0, lam=0.1)])
-    assert "removed, as it is no longer planned" in pudle("reference", "update", tmp_path, "--folder", kept.folder, "--prune")
+    assert "was removed, since it is no longer planned" in pudle(
+        "reference", "update", tmp_path, "--folder", kept.folder, "--prune"
+    )
     assert not list(kept.folder.rglob("*.zip"))
 
 

@@ -6,6 +6,7 @@ import shutil
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from workflows import TOY, Workflow
@@ -117,6 +118,46 @@ def test_the_files_of_digits_are_those_that_are_read(tmp_path):
     (tmp_path / "mnist" / f"{catalogue.MNIST_FILES[0]}.gz").touch()
     assert set(catalogue.contents("mnist", tmp_path)) == {f"data/mnist/{name}" for name in catalogue.MNIST_FILES}
     assert catalogue.find_digits("mnist", tmp_path) == [tmp_path / "mnist" / name for name in catalogue.MNIST_FILES]
+
+
+@pytest.mark.parametrize("kept", ["seed", "state"])
+def test_a_cell_that_goes_on_does_not_mix_images_of_then_and_now(kept, place, monkeypatch):
+    """It was stopped after its first seed, or within it, and an image was replaced."""
+    monkeypatch.setattr("pudle.harness.checkpoints.EVERY", 0)
+    stopping = True
+
+    def run(settings, seeds, record):
+        shown = float(load_images("folder:seen", catalogue.data_root())["a"].mean())
+        with record.seed(seeds[0]):
+            state = record.resume() or {"shown": shown}
+            record.add(0, {"shown": float(state["shown"])})
+            record.keep(lambda: state)
+        if stopping and (kept == "state" or seeds == (1,)):
+            raise InterruptedError
+
+    def go_on():
+        contents = catalogue.contents("folder:seen", catalogue.data_root())
+        return cells.run(CELL, place / "cell", run, fingerprint="f", data=catalogue.roots(SETS), contents=contents)
+
+    with pytest.raises(InterruptedError):
+        go_on()
+    _image(place / "seen" / "a.png", 255)
+    stopping = False
+    assert go_on() == "done"
+    assert list(pd.read_csv(place / "cell" / "rows.csv").value) == [1, 1]
+
+
+def test_an_image_that_is_replaced_while_a_cell_runs_makes_it_stale(place):
+    def run(settings, seeds, record):
+        _read(settings, seeds, record)
+        _image(place / "seen" / "a.png", 255)
+        os.utime(place / "seen" / "a.png", (1, 1))
+
+    cells.run(CELL, place / "cell", run, fingerprint="of-today", data=catalogue.roots(SETS))
+    inputs = json.loads((place / "cell" / "cell.json").read_text(encoding="utf-8"))["inputs"]
+    assert inputs["folder:seen/b.png"] == catalogue.contents("folder:seen", place)["folder:seen/b.png"]
+    assert inputs["folder:seen/a.png"] != catalogue.contents("folder:seen", place)["folder:seen/a.png"]
+    assert _why(place / "cell") == "inputs"
 
 
 @pytest.mark.slow

@@ -118,7 +118,7 @@ def test_a_run_that_is_not_complete_has_no_manifest(copy):
 
 
 def test_diff_tells_settings_versions_verdicts_and_numbers(small_run, copy):
-    assert pudle("diff", small_run, copy) == "nothing changed but times\n"
+    assert pudle("diff", small_run, copy) == "nothing changed except times\n"
     edit_json(seeds=2)(copy / "config.json")
     scale("mean", factor=1.5)(copy / "tables/robustness.csv")
     edit_csv(lambda table: table.assign(verdict="SUPPORTED"))(copy / "claims.csv")

@@ -107,7 +107,7 @@ def test_a_state_of_other_code_or_settings_is_not_used(tmp_path, monkeypatch):
     cell = cells.Cell("toy", SETTINGS, (0,), ())
     with pytest.raises(Stopped):
         cells.run(cell, tmp_path, lambda *a: experiment(*a, stopping(5)), fingerprint="f")
-    found = checkpoints.Checkpoints(tmp_path, json.dumps([SETTINGS, "f", "cpu"], sort_keys=True, separators=(",", ":")))
+    found = checkpoints.Checkpoints(tmp_path, json.dumps([SETTINGS, "f", "cpu", {}], sort_keys=True, separators=(",", ":")))
     assert found.load(0)["update"] == 5
     assert checkpoints.Checkpoints(tmp_path, "other").load(0) is None and found.load(1) is None
 

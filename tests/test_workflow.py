@@ -245,3 +245,19 @@ def test_bad_configuration_is_one_paragraph_and_writes_nothing(config, words, ch
         assert word in said
     assert "Traceback" not in said
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+def test_braces_in_paths_of_the_configuration_are_no_wildcards(checkout, tmp_path):
+    (tmp_path / "of{a}").mkdir()
+    pudle("new-method", "mine", "--folder", tmp_path / "of{a}")
+    paths = {"data": {"root": str(tmp_path / "{d}")}, "reference": str(tmp_path / "of{a}")}
+    run = Workflow(checkout, tmp_path, TOY | paths | {"plugins": [str(tmp_path / "of{a}" / "mine.py")]})
+    assert run.jobs()["cell_learning"] == 4
+    run("--cores", "1", f"results/{TOY['scale']}/config.json")
+    assert json.loads((run.root / "config.json").read_text(encoding="utf-8"))["data"] == paths["data"]
+
+
+def test_a_checkout_in_a_folder_with_braces_is_refused_in_words(checkout, tmp_path):
+    (tmp_path / "a{b}").symlink_to(checkout)
+    assert "a{b}: braces in the name of a folder" in Workflow(tmp_path / "a{b}", tmp_path, TOY)("--dry-run", status=1)

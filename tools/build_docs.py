@@ -1,16 +1,17 @@
 """Build the documentation site: ``python tools/build_docs.py [RESULTS]``, which `make docs` runs.
 
 Gathers the repository's Markdown into build/docs, writes a page for each experiment and each public module, and lets mkdocs build
-site/ strictly: a broken link or an unknown reference is an error. Figures and verdicts are those of the run in the folder RESULTS;
-results/paper unless given, which `make paper` makes. Without a run there the pages say so.
+site/ strictly: a broken link or an unknown reference is an error. Figures and verdicts are those of the run in the folder RESULTS.
+Without this argument Snakemake first makes them from the reference results, into build/paper.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -20,7 +21,9 @@ import yaml
 
 import pudle
 from pudle import experiments
+from pudle.analysis import published
 from pudle.analysis.claim import KINDS
+from pudle.analysis.report import IN_PAPER
 from pudle.cli import SECTIONS
 from pudle.cli import main as command_line
 
@@ -31,6 +34,7 @@ PAGES = {
     "config/README.md": "configuration.md",
     "benchmarks/README.md": "benchmarks.md",
     "results/README.md": "results.md",
+    "results/reference/README.md": "reference-cells.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "CITATION.cff": "CITATION.cff",
@@ -39,17 +43,38 @@ PAGES = {
     "Dockerfile": "Dockerfile.txt",
 }
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?(?=\))")
-NO_RUN = (
-    '!!! note "No figures yet"\n\n    This site was built without the results of a run, so that this page shows neither figures nor'
-    " verdicts. `make docs RESULTS=results/paper` takes those of a run.\n"
+NO_RUN = "This site was built without results of this experiment: there are no figures of it."
+DASHED = (
+    "Our versions of the figures of the paper. Thin dashed lines are the published curves, where our settings differ from the paper's"
+    " only in sizes and length of the run. The sentence above each figure says what the paper shows with it."
 )
+MORE = "Figures that are not in the paper. [Those that are](paper.md) have a page of their own."
+TARGETS = ("figures", "verdicts", "published")
+
+
+def from_the_reference() -> Path:
+    """The folder with figures, verdicts and published values at the paper's sizes, from the reference results alone."""
+    options = ["--configfile", "config/paper.yaml", "--config", "results=build"]
+    subprocess.run(
+        [Path(sys.executable).parent / "snakemake", *options, "--quiet", "all", "--", *TARGETS], cwd=ROOT, check=True
+    )
+    return ROOT / "build" / "paper"
+
+
+def run_in(folder: str) -> Path:
+    """The folder of a run; SystemExit if none has finished there."""
+    if not (Path(folder) / "claims.csv").is_file():
+        raise SystemExit(
+            f"RESULTS={folder}: there is no finished run (claims.csv is missing). `make paper` makes results/paper."
+        )
+    return Path(folder)
 
 
 def place(source: str) -> str:
     """Where a file of the repository stands in the site; ValueError for one that does not."""
     if source in PAGES:
         return PAGES[source]
-    if source.startswith(("docs/", "results/reference/")) and (ROOT / source).exists():
+    if source.startswith("docs/") and (ROOT / source).exists():
         return source.removeprefix("docs/")
     raise ValueError(f"{source} has no place in the site: add it to PAGES in tools/build_docs.py")
 
@@ -81,23 +106,100 @@ def gather(stage: Path) -> None:
 
 
 def experiment_page(experiment: str, results: Path, stage: Path) -> str:
-    """One experiment: its figures and verdicts, its claims, its settings."""
-    parts = [f"# {experiment}", str(import_module(f"pudle.experiments.{experiment}").__doc__), "## Figures"]
-    parts += [*figures(experiment, results, stage)] or [NO_RUN]
-    parts += ["## Claims", claims(experiment, results)]
+    """One experiment: its figures and verdicts, published values, its claims, its settings."""
+    parts = [f"# {experiment}", str(import_module(f"pudle.experiments.{experiment}").__doc__), origin(results)]
+    parts += ["## Figures", *(figures(experiment, results, stage) or [NO_RUN])]
+    parts += ["## Claims", claims(experiment, results), *published_values(experiment, results)]
     parts += ["## Settings", "| key | meaning |\n| --- | --- |\n" + "\n".join(settings(experiment))]
     return "\n\n".join(parts) + "\n"
 
 
-def figures(experiment: str, results: Path, stage: Path) -> Iterator[str]:
-    """Each figure that the run has drawn, with its caption; copies the images."""
-    folder = stage / "figures" / experiment
+def plain(text: str) -> str:
+    """``text`` in one line: outside of `code`, characters that mean something in Markdown are escaped."""
+    return re.sub(r"(`[^`]*`)|([\\*_|<\[\]])", lambda found: found[1] or f"\\{found[2]}", " ".join(text.split()))
+
+
+def origin(results: Path) -> str:
+    """Where figures and verdicts of a page come from."""
+    path = results / "config.json"
+    if not path.is_file():
+        return "This site was built without the results of a run."
+    scale = json.loads(path.read_text(encoding="utf-8"))["scale"]
+    return (
+        f"Figures and verdicts on this page are those of a run at the scale `{scale}`. Small print in each figure counts the cells that"
+        " were taken from [reference results](../reference-cells.md) and those that have not been run."
+    )
+
+
+def figures(experiment: str, results: Path, stage: Path, of_the_paper: bool | None = None) -> list[str]:
+    """Each figure that the run has drawn, with its caption; copies the images.
+
+    of_the_paper : take only figures that are in the paper (true) or only others (false)
+    """
+    folder, found = stage / "figures" / experiment, []
     for figure in experiments.get(experiment).figures:
         image = results / "figures" / experiment / f"{figure.name}.png"
-        if image.is_file():
+        if image.is_file() and of_the_paper in (None, bool(figure.paper)):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(image, folder)
-            yield f"![{figure.name}](../figures/{experiment}/{figure.name}.png)\n\n*{' '.join(figure.caption.split())}*"
+            shows = [f"**{plain(figure.paper)}**"] if figure.paper else []
+            link = f"![{experiment}: {figure.name}](../figures/{experiment}/{figure.name}.png){{ .figure loading=lazy }}"
+            found.append("\n\n".join([*shows, link, f"*{plain(figure.caption)}*"]))
+    return found
+
+
+def gallery(title: str, introduction: str, results: Path, stage: Path, names: Iterable[str], of_the_paper: bool) -> str:
+    """A page of the figures of all experiments, with the questions that these ask."""
+    parts = [f"# {title}", introduction, origin(results)]
+    for name in names:
+        if found := figures(name, results, stage, of_the_paper):
+            parts += [
+                f"## {name}",
+                f"{import_module(f'pudle.experiments.{name}').__doc__} [Verdicts]({name}.md#claims)",
+                *found,
+            ]
+    return "\n\n".join(parts) + "\n"
+
+
+def published_values(experiment: str, results: Path) -> list[str]:
+    """The published values of an experiment beside ours, as a section; nothing for an experiment without any."""
+    path = results / "published.csv"
+    if not path.is_file():
+        return []
+    rows = [row for row in pd.read_csv(path, keep_default_na=False).itertuples() if row.experiment == experiment]
+    lines = [f"| {row.id} | {row.published} | {_rounded(row.ours)} | {row.verdict} |" for row in rows]
+    head = ["| value | published | ours | |", "| --- | --- | --- | --- |"]
+    return ["## Published values", "\n".join([*head, *lines]), published.RULE] if lines else []
+
+
+def _rounded(value: str | float) -> str:
+    return f"{float(value):.3g}" if str(value) else ""
+
+
+def licence_page() -> str:
+    """The licence, and how to cite the paper and the suite."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    (paper,) = cited["references"]
+    authors = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])
+    (preprint,) = paper["identifiers"]
+    entries = f"""@article{{pudle-paper,
+  title = {{{paper["title"]}}},
+  author = {{{authors}}},
+  journal = {{{paper["journal"]}}},
+  year = {{{paper["year"]}}},
+  note = {{{preprint["value"]}}}
+}}
+
+@software{{pudle-suite,
+  title = {{{cited["title"]}}},
+  author = {{{{{cited["authors"][0]["name"]}}}}},
+  version = {{{cited["version"]}}}
+}}"""
+    return (
+        f"# Licence and citation\n\n## Citation\n\n{cited['message']} As BibTeX, from [CITATION.cff](CITATION.cff):\n\n"
+        f"```bibtex\n{entries}\n```\n\n## Licence\n\n{cited['license']}:\n\n"
+        f"```text\n{(ROOT / 'LICENSE').read_text(encoding='utf-8').strip()}\n```\n"
+    )
 
 
 def claims(experiment: str, results: Path) -> str:
@@ -108,7 +210,7 @@ def claims(experiment: str, results: Path) -> str:
     )
     verdicts = dict(zip(judged.claim, judged.verdict, strict=True))
     lines = [
-        f"| [{claim.statement}](../claims.md#{claim.id}) | {KINDS[claim.kind]} | {verdicts.get(claim.id, 'no run here')} |"
+        f"| [{plain(claim.statement)}](../claims.md#{claim.id}) | {KINDS[claim.kind]} | {verdicts.get(claim.id, 'no run here')} |"
         for claim in experiments.get(experiment).claims
     ]
     return "\n".join(["| claim | whose | verdict |", "| --- | --- | --- |", *lines])
@@ -128,7 +230,7 @@ def command_page(text: str) -> str:
 
 def settings(experiment: str) -> Iterator[str]:
     for key, field in experiments.get(experiment).settings.model_fields.items():
-        yield f"| `{key}` | {field.description} |"
+        yield f"| `{key}` | {plain(field.description)} |"
 
 
 def api_pages() -> dict[str, str]:
@@ -158,27 +260,31 @@ def nav(own: list, made: dict[str, list[str]], stage: Path) -> list:
     """The navigation: empty sections hold what was made; pages that nobody listed stand under "More"."""
     listed = [{title: made.get(title) or pages} for section in own for title, pages in section.items()]
     named = set(re.findall(r"[\w/.-]+\.md", str(listed)))
-    more = sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*.md"))
-    return [*listed, {"More": [page for page in more if page not in named]}]
+    more = [page for page in sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*.md")) if page not in named]
+    return [*listed, *([{"More": more}] if more else [])]
 
 
 def main(results: Path) -> None:
     stage = ROOT / STAGE
     shutil.rmtree(stage, ignore_errors=True)
     gather(stage)
-    if not (results / "claims.csv").is_file():
-        print(f"{results} holds no finished run: pages have neither figures nor verdicts", file=sys.stderr)
     pages = {f"experiments/{name}.md": experiment_page(name, results, stage) for name in experiments.EXPERIMENTS}
-    drawn = [(name, list(figures(name, results, stage))) for name in experiments.EXPERIMENTS]
-    gallery = [f"## {name}\n\n" + "\n\n".join(found) for name, found in drawn if found] or [NO_RUN]
-    pages["experiments/gallery.md"] = "\n\n".join(["# All figures", *gallery]) + "\n"
+    pages["experiments/paper.md"] = gallery("The figures of the paper", DASHED, results, stage, IN_PAPER, True)
+    pages["experiments/gallery.md"] = gallery("Other figures", MORE, results, stage, experiments.EXPERIMENTS, False)
+    pages["licence.md"] = licence_page()
     pages |= api_pages()
     pages["command-line.md"] = command_page((stage / "command-line.md").read_text(encoding="utf-8"))
     for page, text in pages.items():
         write(stage, page, text)
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     own = yaml.safe_load(config[config.index("nav:") :])["nav"]
-    made = {"Experiments": ["experiments/gallery.md", *(f"experiments/{name}.md" for name in experiments.EXPERIMENTS)]}
+    made = {
+        "Experiments": [
+            "experiments/paper.md",
+            "experiments/gallery.md",
+            *(f"experiments/{name}.md" for name in experiments.EXPERIMENTS),
+        ]
+    }
     made["API"] = list(api_pages())
     derived = {"INHERIT": "../mkdocs.yml", "docs_dir": "docs", "site_dir": "../site", "nav": nav(own, made, stage)}
     (ROOT / "build" / "mkdocs.yml").write_text(yaml.safe_dump(derived, sort_keys=False), encoding="utf-8")
@@ -188,4 +294,4 @@ def main(results: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(*(sys.argv[1:] or ["results/paper"])))
+    main(run_in(sys.argv[1]) if sys.argv[1:] else from_the_reference())

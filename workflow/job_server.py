@@ -6,8 +6,9 @@ the workflow is this file as a client, of which the server makes a fork:
     python -SE workflow/job_server.py ARGUMENTS...     `pudle ARGUMENTS...` in a fork of the server at $PUDLE_JOBS, or here if there is none
     python workflow/job_server.py --serve SOCKET       the server; when its standard input ends, it ends too, and with it all its jobs
 
-The fork takes over the client's arguments, folder, environment and standard streams, and ends when its client does. Only the standard
-library is imported by a client. Threads come after the fork: pudle's jobs set their number themselves.
+The fork takes over the client's arguments, folder, environment and standard streams. It receives the client's SIGTERM, and ends when
+its client does. Only the standard library is imported by a client. Threads come after the fork: pudle's jobs set their number
+themselves.
 """
 
 import contextlib
@@ -95,10 +96,18 @@ def ask(arguments: list[str]) -> int | None:
             server.connect(os.environ[ADDRESS])
             socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
             server.sendall(message)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, lambda *_: pass_on(server))
             status = server.recv(1)
         except OSError as error:  # of whatever kind: there is no server, or it ended before it took the job
             raise ConnectionRefusedError(*error.args) from None
     return status[0] if status else None
+
+
+def pass_on(server: socket.socket) -> None:
+    """Let a job know of a SIGTERM: if its training saves states, it ends after the next one. Nothing if it has ended."""
+    with contextlib.suppress(OSError):
+        server.send(b"t")
 
 
 def memory_kills() -> int:
@@ -118,7 +127,8 @@ def memory_kills() -> int:
 
 
 def serve(listening: socket.socket) -> None:
-    """Fork for each request until standard input ends."""
+    """Fork for each request until standard input ends. SIGTERM, which schedulers send to all processes, is for the forks."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         preload()
     except Exception as error:  # a job that needs what failed here says so in its own log
@@ -130,7 +140,8 @@ def serve(listening: socket.socket) -> None:
             os.killpg(0, signal.SIGKILL)
         client, _ = listening.accept()
         if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
             listening.close()
             client.sendall(bytes([work(client)]))
             os._exit(0)
@@ -223,8 +234,10 @@ def work(client: socket.socket) -> int:
 
 
 def _end_with(client: socket.socket) -> None:
-    if not client.recv(1):
-        os._exit(1)
+    """Pass on each SIGTERM that the client receives; end at once when the client does."""
+    while client.recv(1):
+        os.kill(os.getpid(), signal.SIGTERM)
+    os._exit(1)
 
 
 def main() -> None:

@@ -269,6 +269,12 @@ def farthest_text(row) -> str:
     return "not run" if np.isnan(row.farthest) else f"{row.farthest:+.2f} dB" if decibel else f"× {row.farthest:.3g}"
 
 
+def farthest_place(row) -> str:
+    """What :func:`farthest_text` compares, and the update or layer that it is about, as text."""
+    compared = "ours minus published" if row.quantity.startswith("psnr") else "ours over published"
+    return f"{compared}, at {'layer' if row.experiment == 'unrolling' else 'update'} {row.update:.0f}"
+
+
 def distance(row) -> float:
     """The largest distance of a curve from the published one: the absolute logarithm of the factor, or the absolute number of decibels."""
     return abs(row.farthest if row.quantity.startswith("psnr") else np.log(row.farthest))

@@ -1,4 +1,4 @@
-"""The command ``pudle``: what a person types; the stages that the workflow calls are in :mod:`pudle.cli.stages`."""
+"""The command ``pudle`` with the commands for users. The stages that the workflow calls are in :mod:`pudle.cli.stages`."""
 
 import sys
 import textwrap
@@ -29,9 +29,9 @@ SECTIONS = {
 
 
 class People(click.Group):
-    """Lists its commands in sections.
+    """A group that lists its commands in sections.
 
-    Shows a :class:`PudleError`, and what the system refuses (a full disk, say), as one paragraph and ends with status 2.
+    A :class:`PudleError` or an error of the operating system, such as a full disk, is shown as one paragraph and ends with status 2.
     """
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -47,7 +47,7 @@ class People(click.Group):
     def invoke(self, context: click.Context):
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")  # a locale without λ is no reason to stop
+                stream.reconfigure(errors="backslashreplace")  # do not fail in a locale without λ
         try:
             return super().invoke(context)
         except PudleError as error:
@@ -58,7 +58,7 @@ class People(click.Group):
             message = f"{error.filename or 'a file'}: {error.strerror}"
         try:
             click.echo(f"Error: {message}", err=True)
-        except OSError:  # the log is on the same full disk
+        except OSError:  # standard error goes to a file on the same full disk
             click.echo(f"Error: {message}")
         sys.exit(2)
 
@@ -66,7 +66,10 @@ class People(click.Group):
 @click.group(cls=People, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__)
 def main():
-    """Unrolled dictionary learning, replicated, checked and extended. `snakemake` regenerates everything; these are the pieces."""
+    """Unrolled dictionary learning, replicated, checked and extended.
+
+    `snakemake` regenerates all results. The commands below show, check and extend them.
+    """
 
 
 for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS, _doctor.doctor, _reference.reference, *_stages.COMMANDS):
@@ -76,7 +79,7 @@ for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS, _doctor.doctor
 @main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str):
-    """Print what makes SHELL complete the commands, options and values of pudle; `source <(pudle completion bash)`."""
+    """Print the script with which SHELL completes commands, options and values of pudle: `source <(pudle completion bash)`."""
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)
@@ -86,16 +89,16 @@ def completion(shell: str):
 
 @main.command()
 @ROOT
-@click.option("--scale", help="Name of the scale, in place of --root: results/SCALE.")
+@click.option("--scale", help="Name of the scale; replaces --root by results/SCALE.")
 @click.option(
-    "--describe", is_flag=True, help="Print what every claim says and how it is judged, as docs/claims.md does, instead."
+    "--describe", is_flag=True, help="Print each claim and how it is judged, as in docs/claims.md, instead of the verdicts."
 )
 @click.option(
     "--compare",
     nargs=2,
     type=click.Path(path_type=Path, file_okay=False),
     metavar="ROOT ROOT",
-    help="Set the verdicts of two runs side by side instead; exit with status 1 if two differ.",
+    help="Print the verdicts of two runs beside each other; exit with status 1 if any verdict differs.",
 )
 def claims(root: Path, scale: str | None, describe: bool, compare: tuple[Path, Path] | None):
     """Print the verdicts; exit with status 1 if a claim of the paper or of its theory is contradicted."""
@@ -123,14 +126,14 @@ def _claims_of(root: Path):
     """The claims table of a run."""
     path = root / "claims.csv"
     if not path.exists():
-        raise PudleError(f"{path}: no verdicts there yet; run `snakemake` first, or name another scale with --scale or --root")
+        raise PudleError(f"{path} does not exist yet; run `snakemake` first, or name another scale with --scale or --root")
     numbers = dict.fromkeys(("effect", "low", "high"), float) | {"n_seeds": int}
     columns = ["experiment", "claim", "kind", "verdict", "statement", "threshold", "note", *numbers]
     return files.read_csv(path, columns, dtype=numbers)
 
 
 def described_claims() -> str:
-    """Every claim with its formula, threshold, source and controls: what follows the introduction of ``docs/claims.md``."""
+    """Every claim with its formula, threshold, source and controls, as in ``docs/claims.md`` after the introduction."""
     from pudle.analysis.claim import KINDS
     from pudle.analysis.verdicts import BEYOND
 
@@ -141,7 +144,7 @@ def described_claims() -> str:
         counts = ", ".join(f"{sum(claim.kind == kind for _, claim in chosen)} {KINDS[kind]}" for kind in kinds)
         sections += [
             f"## {title}",
-            f"{len(chosen)} claims: {counts}." if len(kinds) > 1 else f"{len(chosen)} questions that we add.",
+            f"{len(chosen)} claims: {counts}." if len(kinds) > 1 else f"{len(chosen)} claims that we add.",
         ]
         for experiment in dict.fromkeys(experiment for experiment, _ in chosen):
             sections += [f"### {experiment}", *(_described(*each) for each in chosen if each[0] == experiment)]
@@ -153,7 +156,7 @@ def described_claims() -> str:
 
 
 def _filled(line: str) -> str:
-    """A line of Markdown as lines of at most 119 characters."""
+    """A line of Markdown, wrapped at 119 characters."""
     indent = "  " if line.startswith("- ") else ""
     return textwrap.fill(line, 119, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
@@ -177,7 +180,7 @@ def keys():
 
 
 def keys_table() -> str:
-    """The table that ``config/README.md`` shows, made from the models of the settings."""
+    """The table of ``config/README.md``, generated from the models of the settings."""
     rows = []
 
     def walk(schema: dict, definitions: dict, prefix: str) -> None:
@@ -197,7 +200,7 @@ def keys_table() -> str:
 
 
 def _kind(entry: dict) -> str:
-    """The type of a setting, or its values, from its JSON schema."""
+    """The type or the allowed values of a setting, from its JSON schema."""
     values = entry.get("enum") or entry.get("items", {}).get("enum") or ([entry["const"]] if "const" in entry else None)
     if "$ref" in entry:
         return "object"

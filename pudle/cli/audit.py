@@ -1,4 +1,4 @@
-"""The commands about trust: ``pudle manifest``, ``audit``, ``trace``, ``diff`` and ``export``."""
+"""The commands that check, trace, compare and archive runs: ``pudle manifest``, ``audit``, ``trace``, ``diff`` and ``export``."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ PLUGINS = click.option(
     "plugins",
     multiple=True,
     metavar="FILE",
-    help="A file of methods that the run needs, in place of those it names.",
+    help="A plug-in file that the run needs; replaces those that its configuration names. May be given several times.",
 )
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -25,7 +25,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     help="The workflow.",
 )
 def manifest(root, snakefile):
-    """Write down the finished run under ROOT, every file with its SHA-256: ROOT/manifest.json, a Workflow Run RO-Crate."""
+    """Write ROOT/manifest.json, a Workflow Run RO-Crate, which lists every file of the finished run with its SHA-256."""
     from pudle.audit.manifest import write
     from pudle.audit.run import Run
 
@@ -34,17 +34,17 @@ def manifest(root, snakefile):
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--quick", is_flag=True, help="Compare hashes, cells and plan; compute nothing again.")
+@click.option("--quick", is_flag=True, help="Compare hashes, cells and plan only, without recomputing tables and verdicts.")
 @click.option(
-    "--rerun", type=click.IntRange(min=0), default=0, metavar="K", help="Run K random cells again and compare their rows."
+    "--rerun", type=click.IntRange(min=0), default=0, metavar="K", help="Compute K random cells again and compare their rows."
 )
 @click.option(
     "--budget",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="What the cells that --rerun picks may have taken together.",
+    help="Largest recorded time that the cells chosen by --rerun may have taken in total.",
 )
-@click.option("--seed", default=0, show_default=True, help="Which cells --rerun picks.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the random choice of --rerun.")
 @PLUGINS
 def audit(results, quick, rerun, budget, seed, plugins):
     """Check the run in RESULTS, a folder of one scale or a ZIP file of `pudle export`; exit with status 1 if anything is wrong."""
@@ -72,11 +72,9 @@ def audit(results, quick, rerun, budget, seed, plugins):
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--row", type=int, metavar="N", help="Only what is behind the N-th row of a CSV file, counted from 1 after its header."
-)
+@click.option("--row", type=int, metavar="N", help="Trace only the N-th row of a CSV file, counted from 1 after its header.")
 def trace(file, row):
-    """Print the chain behind FILE, or behind one of its rows: table, rows, cells, settings, code, data, and how to run them again."""
+    """Print the origin of FILE or of one of its rows: table, rows, cells, settings, code, data, and commands to compute them again."""
     from pudle.audit.trace import trace as lines
 
     for line in lines(file, row):
@@ -87,7 +85,7 @@ def trace(file, row):
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 def diff(first, second):
-    """Print what changed from the run FIRST to the run SECOND, folders or ZIP files; exit with status 1 if anything did."""
+    """Print the changes from the run FIRST to the run SECOND, which are folders or ZIP files; exit with status 1 if there are any."""
     from tabulate import tabulate
 
     from pudle.audit import archive
@@ -99,7 +97,7 @@ def diff(first, second):
     for name, rows in sections.items():
         click.echo(f"{name}\n\n{tabulate(rows, 'keys', maxcolwidths=50)}\n")
     if not sections:
-        click.echo("nothing changed but times")
+        click.echo("nothing changed except times")
     sys.exit(int(bool(sections)))
 
 
@@ -107,7 +105,7 @@ def diff(first, second):
 @click.argument("results", type=FOLDER)
 @click.argument("file", type=click.Path(path_type=Path))
 def export(results, file):
-    """Write the run in the folder RESULTS as one archive FILE.zip, with everything to audit it elsewhere."""
+    """Write the run in the folder RESULTS to one archive FILE.zip, with all files that an audit elsewhere needs."""
     from pudle.audit import archive
     from pudle.audit.run import Run
 

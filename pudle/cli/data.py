@@ -10,32 +10,32 @@ from pudle.data import catalogue
 ROOT = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder with one sub-folder per data set; PUDLE_DATA, or data, unless given.",
+    help="Folder with one sub-folder per data set. Default: the environment variable PUDLE_DATA, or else data.",
 )
 
 
 @click.group("data")
 def data():
-    """Image data sets: what there is, whether it is complete, and where it comes from."""
+    """List, check and download image data sets."""
 
 
 @data.command("list")
 @ROOT
 def list_sets(root):
-    """List all data sets, and whether they are there."""
+    """List all data sets and whether their files are present."""
     root = root or catalogue.data_root()
     for name in catalogue.BUNDLED:
-        click.echo(f"{name:<14} there    inside scikit-image: {len(catalogue.BUNDLED[name])} photographs")
+        click.echo(f"{name:<14} present  {len(catalogue.BUNDLED[name])} photographs that scikit-image contains")
     for name, what in (catalogue.FOLDERS | catalogue.DIGITS).items():
-        click.echo(f"{name:<14} {'there  ' if catalogue.is_there(name, root) else 'missing'}  {what}")
-    click.echo(f"{catalogue.OWN + 'PATH':<14}          any folder of images of yours")
+        click.echo(f"{name:<14} {'present' if catalogue.is_there(name, root) else 'missing'}  {what}")
+    click.echo(f"{catalogue.OWN + 'PATH':<14}          a folder with your own images")
 
 
 @data.command()
 @click.argument("name")
 @ROOT
 def check(name, root):
-    """Count, measure and hash the images of data set NAME, against its list; exit with status 1 if they are not those."""
+    """Compare number, sizes and hashes of the images of data set NAME with its list; exit with status 1 if they differ."""
     from pudle.data.inventory import check
 
     found = check(name, root or catalogue.data_root())
@@ -45,9 +45,9 @@ def check(name, root):
     for line in found.wrong:
         click.echo(line)
     if found.listed:
-        click.echo("not as listed" if found.wrong else "every file is as listed (names and SHA-256 sums)")
+        click.echo("files differ from the list" if found.wrong else "all files match the list (names and SHA-256 sums)")
     else:
-        click.echo("there is no list to hold them against: the folder is yours")
+        click.echo("this folder is your own; there is no list to compare it with")
     sys.exit(int(bool(found.wrong)))
 
 
@@ -55,10 +55,10 @@ def check(name, root):
 @click.argument("name")
 @ROOT
 @click.option(
-    "--source", help="Address of a folder of the files (ends in /) or of a tar archive, in place of the original one."
+    "--source", help="Address of a folder with the files (ends in /) or of a tar archive; replaces the original source."
 )
 def fetch(name, root, source):
-    """Download data set NAME from its original source; goes on where it was cut off."""
+    """Download data set NAME from its original source; an interrupted download continues."""
     from pudle.data.fetch import fetch
 
     folder = fetch(name, root or catalogue.data_root(), source, say=click.echo)

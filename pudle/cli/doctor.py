@@ -1,4 +1,4 @@
-"""``pudle doctor``: are set-up, data sets, GPU, cluster profile and caches in order?"""
+"""``pudle doctor``, which checks set-up, data sets, GPU, cluster profile and caches."""
 
 import importlib.metadata
 import platform
@@ -20,7 +20,7 @@ TESTED = {"Linux": "", "Darwin": "not tested by its authors", "Windows": "the wo
 
 
 class Line(NamedTuple):
-    """One finding: what was looked at, how it is ("ok", "note" for what can be done without, "wrong"), and what to do."""
+    """One finding: what was checked, its state ("ok", "note" for something optional, or "wrong"), and details or advice."""
 
     what: str
     how: str
@@ -29,7 +29,7 @@ class Line(NamedTuple):
 
 @click.command()
 def doctor():
-    """Say whether set-up, data sets, GPU, cluster profile and caches are in order; exit with status 1 if anything is wrong."""
+    """Check set-up, data sets, GPU, cluster profile and caches; exit with status 1 if anything is wrong."""
     lines = list(findings(HOME, Path.cwd()))
     for line in lines:
         click.echo(f"{line.how:<5}  {line.what:<12}  {line.said}")
@@ -37,7 +37,7 @@ def doctor():
 
 
 def findings(home: Path, folder: Path) -> Iterator[Line]:
-    """Everything for the code in ``home``, run from ``folder``."""
+    """All findings for the code in ``home``, run from ``folder``."""
     yield _system()
     yield _packages(home / "requirements.txt")
     yield _workflow(home)
@@ -56,7 +56,7 @@ def _system() -> Line:
 
 def _packages(pins: Path) -> Line:
     if not pins.is_file():
-        return Line("packages", "note", "no requirements.txt beside the package: versions are whatever was installed")
+        return Line("packages", "note", "the package has no requirements.txt beside it, so that versions cannot be checked")
     pinned = dict(line.split("==") for line in pins.read_text(encoding="utf-8").splitlines())
     installed = {_normal(found.name): found.version for found in importlib.metadata.distributions() if found.name}
     missing = [name for name in pinned if _normal(name) not in installed]
@@ -82,10 +82,10 @@ def _few(names: list[str]) -> str:
 
 def _workflow(home: Path) -> Line:
     if not (home / "Snakefile").is_file():
-        return Line("workflow", "note", "an installed package without a checkout: the workflow is run from a checkout")
+        return Line("workflow", "note", "the package is installed without a checkout; the workflow runs from a checkout only")
     if not (home / "profiles" / "default").is_dir():
         advice = "copy workflow/profiles to profiles, or give `--profile workflow/profiles/default`"
-        return Line("workflow", "wrong", f"{home / 'profiles'} is no link, as after a download as ZIP: {advice}")
+        return Line("workflow", "wrong", f"{home / 'profiles'} is not a link, as after a download as ZIP: {advice}")
     if not shutil.which("snakemake") and not (Path(sys.executable).parent / "snakemake").exists():
         return Line("workflow", "wrong", "snakemake is not on the path: `source .venv/bin/activate`")
     return Line("workflow", "ok", f"{home / 'Snakefile'}")
@@ -97,10 +97,10 @@ def _compiled() -> Line:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if not cache.keeps_code():
-            return Line("compiled", "wrong", "no folder for compiled loops can be written to: set NUMBA_CACHE_DIR to one")
+            return Line("compiled", "wrong", "no folder for compiled loops is writable; set NUMBA_CACHE_DIR to one that is")
     folder = Path(forward.__file__).parent / "__pycache__"
     kept = len(list(folder.glob("*.nbc")))
-    return Line("compiled", "ok", f"{kept} compiled loops kept in {folder}" if kept else "nothing yet: the first run compiles")
+    return Line("compiled", "ok", f"{kept} compiled loops in {folder}" if kept else "none yet; the first run compiles loops")
 
 
 def _gpu() -> Line:
@@ -108,7 +108,7 @@ def _gpu() -> Line:
 
     if torch.cuda.is_available():
         return Line("GPU", "ok", f"{torch.cuda.get_device_name()}: `snakemake --config device=cuda`")
-    return Line("GPU", "note", "torch finds none; everything runs on the CPU")
+    return Line("GPU", "note", "torch finds no GPU; everything runs on the CPU")
 
 
 def _data() -> Iterator[Line]:

@@ -11,21 +11,21 @@ from pudle.harness import plugins
 from pudle.harness.promises import Finding
 
 PLUGINS = click.option(
-    "--plugin", "files", multiple=True, metavar="FILE", help="A Python file of plug-ins of yours; may be given several times."
+    "--plugin", "files", multiple=True, metavar="FILE", help="A Python file with your own plug-ins. May be given several times."
 )
 
 
 @click.command("methods")
 @PLUGINS
 def list_methods(files):
-    """List all methods: name, what it does, who published it."""
+    """List all methods with name, description and source."""
     _list(methods.REGISTRY, files)
 
 
 @click.command("denoisers")
 @PLUGINS
 def list_denoisers(files):
-    """List all denoisers to compare with: name, what it does, who published it."""
+    """List all denoisers with name, description and source."""
     _list(denoisers.REGISTRY, files)
 
 
@@ -44,7 +44,7 @@ def _list(registry: plugins.Registry, files: Iterable[str]) -> None:
     "--folder", type=click.Path(path_type=Path), default=Path("."), show_default=True, help="Where to write the two files."
 )
 def new_method(name, folder):
-    """Write a working method NAME and its test, to start from."""
+    """Write a template of a method NAME, which works, and its test."""
     from pudle.methods.template import write
 
     file, test = write(name, folder)
@@ -56,7 +56,7 @@ def new_method(name, folder):
 @click.argument("name")
 @PLUGINS
 def check_method(name, files):
-    """Check that method NAME keeps the contract; exit with status 1 if it does not."""
+    """Check that method NAME fulfils the contract of methods; exit with status 1 if it does not."""
     from pudle.methods.check_method import findings
 
     plugins.load(files)
@@ -67,7 +67,7 @@ def check_method(name, files):
 @click.argument("name")
 @PLUGINS
 def check_denoiser(name, files):
-    """Check that denoiser NAME keeps the contract; exit with status 1 if it does not."""
+    """Check that denoiser NAME fulfils the contract of denoisers; exit with status 1 if it does not."""
     from pudle.denoisers.check_denoiser import findings
 
     plugins.load(files)

@@ -17,31 +17,31 @@ FOLDER = click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=HOME / "results" / "reference",
-    help="Folder of the reference results; results/reference of the checkout unless given.",
+    help="Folder of the reference results. Default: results/reference of the checkout.",
 )
 
 
 @click.group("reference")
 def reference():
-    """Reference results: finished cells that a run takes instead of computing them."""
+    """Show and update reference results, which are finished cells that a run takes instead of computing them."""
 
 
 @reference.command()
 @click.argument("overlays", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @FOLDER
 def plan(overlays, folder):
-    """Write down which cells the reference is to hold: those of config/config.yaml with OVERLAYS, such as config/paper.yaml."""
+    """Write the list of cells that the reference should hold: those of config/config.yaml with OVERLAYS, such as config/paper.yaml."""
     config = settings.read(HOME / "config" / "config.yaml")
     for overlay in overlays:
         config = _merged(config, settings.read(overlay))
     folder.mkdir(parents=True, exist_ok=True)
-    config["reference"] = str(folder)  # with one, data sets need not be here
+    config["reference"] = str(folder)  # with a reference, data sets may be missing
     experiments.validate(config, [HOME / "config" / "config.yaml", *overlays])
     found = kept.Reference(folder)
     found.plan(experiments.plan(config))
     click.echo(f"{folder}: {sum(map(len, found.planned.values()))} cells are planned")
     for name in found.unplanned():
-        click.echo(f"{name}: is there and no longer planned; `pudle reference update` with --prune removes it")
+        click.echo(f"{name} is no longer planned; `pudle reference update --prune RUN` removes it")
 
 
 @reference.command()
@@ -49,8 +49,11 @@ def plan(overlays, folder):
 @FOLDER
 @click.option("--prune", is_flag=True, help="Remove the cells that are no longer planned.")
 def update(run, folder, prune):
-    """Take the finished cells of RUN into the reference: all under RUN/cells that are planned for it, whatever configuration they were run by.
-    Without a plan there, that of RUN is written first."""
+    """Copy the finished cells of RUN into the reference.
+
+    These are all cells under RUN/cells that the reference plans, regardless of the configuration that computed them. If the reference has
+    no plan, that of RUN is written first.
+    """
     found = kept.Reference(folder)
     if not found.planned:
         found.plan(Run(run).cells)
@@ -62,12 +65,12 @@ def update(run, folder, prune):
         if record["id"] in found.planned.get(record["experiment"], {}):
             chosen.append((path.parent, experiments.get(record["experiment"]).small_arrays))
         else:
-            click.echo(f"{record['experiment']}/{record['id']}: not planned for the reference, left out")
+            click.echo(f"{record['experiment']}/{record['id']} is not planned for the reference and was not copied")
     for line in found.update(chosen):
         click.echo(line)
     if prune:
         for name in found.prune():
-            click.echo(f"{name}: removed, as it is no longer planned")
+            click.echo(f"{name} was removed, since it is no longer planned")
     click.echo(_counts(found))
 
 
@@ -75,7 +78,7 @@ def update(run, folder, prune):
 @click.argument("names", nargs=-1)
 @FOLDER
 def show(names, folder):
-    """List what the reference holds and what was not run, of all experiments or of NAMES."""
+    """List the cells that the reference holds and those that were not run, for all experiments or for NAMES."""
     found = kept.Reference(folder)
     chosen = [one_of(name, experiments.EXPERIMENTS, "experiment") for name in names] or list(experiments.EXPERIMENTS)
     for name in sorted(found.kept):
@@ -96,9 +99,9 @@ def show(names, folder):
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the reference results."
 )
-@click.option("--cells", "ids", required=True, help="Ids of the cells, with commas between them.")
+@click.option("--cells", "ids", required=True, help="Ids of the cells, separated by commas.")
 def take(experiment, root, folder, ids):
-    """Write cells of EXPERIMENT from the reference into the run under ROOT, each marked as taken: a job of the workflow."""
+    """Copy cells of EXPERIMENT from the reference into the run under ROOT, and mark them as taken (a job of the workflow)."""
     run = Run(root)
     planned = {cell.id: cell for cell in run.of(one_of(experiment, experiments.EXPERIMENTS, "experiment"))}
     chosen = [planned[one_of(name, planned, "cell")] for name in ids.split(",")]
@@ -106,25 +109,25 @@ def take(experiment, root, folder, ids):
     offers = kept.settle(chosen, found, lambda cell: False, missing_data)
     for cell in chosen:
         if name_of(cell) not in offers:
-            raise PudleError(f"{folder}: {name_of(cell)} is no longer there; run `snakemake` again")
+            raise PudleError(f"{folder} no longer holds {name_of(cell)}; run `snakemake` again")
         offers[name_of(cell)].write(cell.folder(root))
     click.echo(f"{experiment}: {len(chosen)} cells taken from {folder}", err=True)
 
 
 def missing_data(cell) -> str:
-    """The first data set that ``cell`` needs and that is not here; "" if there is none."""
+    """The first data set that ``cell`` needs and that is missing here; "" if there is none."""
     return next((name for name in experiments.data_sets(cell) if not catalogue.is_there(name, catalogue.data_root())), "")
 
 
 def _counts(found: kept.Reference) -> str:
     left = list(found.not_run())
     size = sum(run.path.stat().st_size for runs in found.kept.values() for run in runs)
-    lacking = f"{len(left)} planned cells were not run, or not with all seeds" if left else "every planned cell is there"
+    lacking = f"{len(left)} planned cells were not run, or not with all seeds" if left else "all planned cells are present"
     return f"{found.folder}: {len(found.kept)} cells, {size} bytes; {lacking}"
 
 
 def _merged(base: Mapping, overlay: Mapping) -> dict:
-    """``base`` with what ``overlay`` changes, as Snakemake merges configurations."""
+    """``base`` with the changes of ``overlay``, merged as Snakemake merges configurations."""
     both = {key: _merged(base[key], value) for key, value in overlay.items()
             if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)}  # fmt: skip
     return {**base, **overlay, **both}

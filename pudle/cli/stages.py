@@ -1,4 +1,4 @@
-"""The stages of a run, one command for each: what the workflow calls."""
+"""The stages of a run, as commands that the workflow calls."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -31,18 +31,16 @@ EXPERIMENT = click.argument("experiment", shell_complete=_starting)
 @click.command()
 @click.argument("root", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("name", metavar="EXPERIMENT/ID")
-@click.option("--seed", type=int, help="Compute this seed alone, and keep it for the run of the cell that puts seeds together.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of this process, in place of those in the configuration.")
-@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Where to compute, in place of the configuration's.")
-@click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A file of methods, in place of those in the configuration."
-)
-@click.option("--no-plugins", is_flag=True, help="Load no file of methods.")
-@click.option("--fingerprint", default="", help="Fingerprint of the code, kept in cell.json.")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write, in place of the cell's own.")
-@click.option("--failed", help="Do not compute: record the cell as failed, for this reason.")
+@click.option("--seed", type=int, help="Compute this seed only. A later run of the cell without this option merges the seeds.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of this process. Default: those in the configuration.")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Device. Default: that in the configuration.")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A plug-in file; replaces those in the configuration.")
+@click.option("--no-plugins", is_flag=True, help="Load no plug-in file.")
+@click.option("--fingerprint", default="", help="Fingerprint of the code, which is written to cell.json.")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write. Default: that of the cell.")
+@click.option("--failed", metavar="REASON", help="Record the cell as failed for this reason instead of computing it.")
 def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, output, failed):
-    """Compute the cell EXPERIMENT/ID, as planned by ROOT/config.json, and write its folder. Seeds that are finished are not computed again."""
+    """Compute the cell EXPERIMENT/ID of the plan in ROOT/config.json and write its folder. Finished seeds are not computed again."""
     import torch
 
     from pudle.data import catalogue
@@ -52,7 +50,9 @@ def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, ou
     chosen = planned[one_of(name, planned, f"cell of {root / 'config.json'}")]
     _limit_threads(threads or run.config.get("threads", 1))
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
-    torch.utils.deterministic.fill_uninitialized_memory = False  # filling what is written next anyway takes as long as the work
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # memory is overwritten anyway, and filling it takes as long as the work
+    )
     compute = experiments.get(chosen.experiment).run.load()
     if failed:
 
@@ -60,6 +60,8 @@ def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, ou
             record.fail(seeds, failed)
 
     folder, device = output or chosen.folder(root), device or run.config.get("device", "cpu")
+    data_sets = experiments.data_sets(chosen)
+    contents = {key: value for name in data_sets for key, value in catalogue.contents(name, catalogue.data_root()).items()}
     if seed is None:
         status = cells.run(
             chosen,
@@ -67,15 +69,16 @@ def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, ou
             compute,
             fingerprint=fingerprint,
             code=experiments.code(chosen),
-            data=catalogue.roots(experiments.data_sets(chosen)),
+            data=catalogue.roots(data_sets),
+            contents=contents,
             device=device,
             computing=lambda: _computing_on(device),
         )
     else:
         one_of(str(seed), map(str, chosen.seeds), f"seed of {name}")
         with _computing_on(device):
-            computed = cells.compute(chosen, seed, folder, compute, fingerprint, catalogue.roots(experiments.data_sets(chosen)))
-        cells.keep(chosen, folder, seed, computed, fingerprint, device)
+            computed = cells.compute(chosen, seed, folder, compute, fingerprint, catalogue.roots(data_sets), contents)
+        cells.keep(chosen, folder, seed, computed, fingerprint, device, contents)
         status = f"seed {seed} computed"
     click.echo(f"{name}: {status}", err=True)
 
@@ -84,7 +87,7 @@ def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, ou
 @EXPERIMENT
 @ROOT
 def tables(experiment: str, root: Path):
-    """Summarise the rows of EXPERIMENT: ROOT/tables/EXPERIMENT.csv."""
+    """Summarise the rows of EXPERIMENT in ROOT/tables/EXPERIMENT.csv."""
     table = _results(experiment, root).summarise()
     files.replace(root / "tables" / f"{experiment}.csv", lambda path: table.to_csv(path, index=False))
 
@@ -93,14 +96,14 @@ def tables(experiment: str, root: Path):
 @click.argument("content")
 @ROOT
 def configuration(content: str, root: Path):
-    """Keep the merged configuration of a run, JSON text CONTENT: ROOT/config.json."""
+    """Write CONTENT, the merged configuration of a run as JSON text, to ROOT/config.json."""
     files.write(root / "config.json", content)
 
 
 @click.command()
 @ROOT
 def coverage(root: Path):
-    """List every planned cell with its status and settings: ROOT/cells.csv."""
+    """List every planned cell with its status and settings in ROOT/cells.csv."""
     from pudle.analysis.tables import coverage
 
     table = coverage(_plan(root)[1], root)
@@ -111,7 +114,7 @@ def coverage(root: Path):
 @EXPERIMENT
 @ROOT
 def figures(experiment: str, root: Path):
-    """Draw the figures of EXPERIMENT as PDF, PNG and SVG, each with the CSV of what is plotted: ROOT/figures/EXPERIMENT/."""
+    """Draw the figures of EXPERIMENT as PDF, PNG and SVG, each with a CSV file of the plotted data, in ROOT/figures/EXPERIMENT/."""
     from pudle.analysis import style
 
     results, scale = _results(experiment, root), _plan(root)[0]["scale"]
@@ -126,7 +129,7 @@ def figures(experiment: str, root: Path):
 @click.command()
 @ROOT
 def verdicts(root: Path):
-    """Judge every claim on the rows: ROOT/claims.csv and ROOT/claims.md."""
+    """Judge every claim on the rows and write ROOT/claims.csv and ROOT/claims.md."""
     from pudle.analysis.tables import Results
     from pudle.analysis.verdicts import judge_all, markdown
 
@@ -143,7 +146,8 @@ def verdicts(root: Path):
 @EXPERIMENT
 @ROOT
 def controls(experiment: str, root: Path):
-    """Run the negative controls of EXPERIMENT: ROOT/controls/EXPERIMENT.csv. Exit with status 2 if one lets its claim stand."""
+    """Run the negative controls of EXPERIMENT and write ROOT/controls/EXPERIMENT.csv. Exit with status 2 if a control does not
+    contradict its claim."""
     import pandas as pd
 
     from pudle.analysis.negative_controls import refuse_blind, verdicts
@@ -163,7 +167,7 @@ def controls(experiment: str, root: Path):
 @click.command()
 @ROOT
 def published(root: Path):
-    """Set published values and curves beside ours: ROOT/published.csv, ROOT/published_curves.csv, and both as .md."""
+    """Compare published values and curves with ours and write ROOT/published.csv, ROOT/published_curves.csv and both as .md."""
     from pudle.analysis.published import compare, compare_curves, curves, curves_markdown, markdown, values
     from pudle.analysis.tables import Results
 
@@ -182,27 +186,27 @@ def published(root: Path):
 @click.command()
 @ROOT
 def report(root: Path):
-    """Make one page of everything: ROOT/report/index.html, which opens without a network."""
+    """Write the report, one page with all results that needs no network: ROOT/report/index.html."""
     from pudle.analysis.report import page
 
     merged, planned = _plan(root)
     for name in ("claims", "published", "published_curves", "cells"):
         if not (root / f"{name}.csv").exists():
-            raise PudleError(f"{root / name}.csv: not there yet; run `snakemake` first")
+            raise PudleError(f"{root / name}.csv does not exist yet; run `snakemake` first")
     figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
     files.write(root / "report" / "index.html", page(root, merged["scale"], planned, figures))
 
 
 def _progress(items: Sequence, what: str) -> Iterable:
-    """``items``, counted on standard error as they are worked on; silent where that is no terminal."""
+    """``items``, with a progress bar on standard error if it is a terminal."""
     from tqdm import tqdm
 
     return tqdm(items, desc=what, disable=None)
 
 
 def _limit_threads(threads: int) -> None:
-    """Torch's threads, and those of every BLAS."""
-    import scipy.linalg  # noqa: F401 (with numpy's, every BLAS is now loaded that can be limited)
+    """Limit the threads of torch and of every BLAS."""
+    import scipy.linalg  # noqa: F401 (threadpool_limits affects only libraries that are loaded)
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -211,9 +215,9 @@ def _limit_threads(threads: int) -> None:
 
 
 def _computing_on(device: str) -> AbstractContextManager:
-    """Torch's default device while a cell runs; on a GPU, too, in full precision and the same in every run.
+    """A context that makes ``device`` torch's default while a cell runs. On a GPU results have full precision and are reproducible.
 
-    CUDA is started here and nowhere before: it does not survive a fork, and a job is one.
+    CUDA must not be initialised earlier: jobs are forked processes, and CUDA does not survive a fork.
     """
     import torch
 
@@ -221,8 +225,8 @@ def _computing_on(device: str) -> AbstractContextManager:
         if device == "cuda":
             raise PudleError("--device cuda: torch finds no GPU that it can use here; give cpu, or auto")
         return nullcontext()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products are not deterministic
-    torch.backends.fp32_precision = "ieee"  # else convolutions are in TF32, with ten bits
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # otherwise products are not deterministic
+    torch.backends.fp32_precision = "ieee"  # otherwise convolutions use TF32, with mantissas of ten bits
     torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"  # torch 2.11 needs both
     return torch.device("cuda")
 
@@ -231,12 +235,12 @@ def _planned(root: Path, plugins: list[str] | None = None) -> Run:
     """The run that the configuration under ``root`` plans."""
     path = root / "config.json"
     if not path.exists():
-        raise PudleError(f"{path}: not there; run `snakemake` first, or name another scale with --root")
+        raise PudleError(f"{path} does not exist; run `snakemake` first, or name another scale with --root")
     return Run(root, plugins)
 
 
 def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
-    """The configuration kept under ``root``, and its cells."""
+    """The configuration under ``root`` and its cells."""
     run = _planned(root)
     return run.config, run.cells
 

@@ -1,1 +1,1 @@
-"""The mathematics: pure functions on tensors, on any device. They read no files and no configuration."""
+"""The mathematics, as pure functions on tensors on any device. They read no files and no configuration."""

@@ -1,14 +1,18 @@
-r"""The gradients of :mod:`pudle.core.gradients` in closed form, in blocks of samples: sparse layers in compiled loops, others dense.
+r"""The gradients of :mod:`pudle.core.gradients` in closed form, computed in blocks of samples.
 
-With :math:`W = I − αDᵀD`, layer t computes
-:math:`u_t = z_t W + α x D`, :math:`z_{t+1} = P_t(u_t)`. Back through it, row by row,
+Layers with sparse codes run in compiled loops over their non-zeros, other layers as dense products. With :math:`W = I − αDᵀD`, layer t
+computes :math:`u_t = z_t W + α x D` and :math:`z_{t+1} = P_t(u_t)`. Its back-propagation is, for each sample,
 
 .. math::
     \bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0], \qquad \bar z_t = \bar u_t W, \qquad
     \bar D = −α \bigl( D (S + Sᵀ) − xᵀ \textstyle\sum_t \bar u_t \bigr), \quad S = \textstyle\sum_t z_tᵀ \bar u_t,
 
-plus the direct term (D z_T − x) z_Tᵀ; where few entries are active, D (S + Sᵀ) is added up itself. With FISTA layers u_t and S have
-y_t in the place of z_t, and :math:`\bar z_t` is :math:`(1 + β_t) \bar u_t W - β_{t+1} \bar u_{t+1} W`.
+and the direct term (D z_T − x) z_Tᵀ is added to D̄. If few entries are active, D (S + Sᵀ) is accumulated directly. With FISTA layers y_t
+replaces z_t in u_t and S, and :math:`\bar z_t` is :math:`(1 + β_t) \bar u_t W - β_{t+1} \bar u_{t+1} W`.
+
+Variants of the computation have names. Layers are *dense* (matrix products), *full* (compiled loops over all codes) or *restricted*
+(compiled loops over those that may be active). The sum over layers is *lifted* if D (S + Sᵀ) is accumulated instead of S. Layers are
+*crowded* if decay lowers their level so far that they are dense again.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -21,25 +25,21 @@ from torch import Tensor
 from pudle.core.unrolling import Unrolling
 from pudle.kernels.dense_layers import DenseLayers, share_active
 
-# What follows was measured, and changes the time and the memory only.
-CACHE = 500_000  # bytes of W up to which it stays in the second-level cache
-SHARE_CACHED, SHARE_FAR = 0.8, 0.4  # of non-zeros in codes up to which loops over them are faster, with W in that cache or not
-PROBE, SAMPLES = (
-    64,
-    4,
-)  # samples that show whether the first codes are sparse, and through whose layers it is estimated how many are active
-SPARSE_BLOCKS = 10  # blocks in one where no layer is dense, and none needs memory for a block
-BLOCK_CPU, BLOCK_GPU = (
-    100_000,
-    10_000_000,
-)  # codes of a block: 400 kB a layer in float32 on a CPU, so that one layer stays in the cache
-TASKS = 8  # parts of a block at most, each with sums of its own
-TASK_CODES = 8_000  # codes of all samples that are worth a task
-TASK_SUMS = 4_000_000  # entries of the sums (p, p) of all tasks together, about
+# These constants were measured. They change time and memory, and no result.
+CACHE = 500_000  # W is in the second-level cache below this number of bytes
+SHARE_CACHED, SHARE_FAR = 0.8, 0.4  # loops over non-zeros are faster below this share of them, with W in that cache and without
+PROBE = 64  # samples whose first codes show whether codes are sparse
+SAMPLES = 4  # samples whose layers show how many codes are active
+SPARSE_BLOCKS = 10  # blocks that are joined if no layer is dense, so that none needs the memory of a dense layer
+BLOCK_CPU = 100_000  # codes per block: in float32, 400 kB for each layer, so that one layer stays in the cache
+BLOCK_GPU = 10_000_000
+TASKS = 8  # the largest number of parts of a block, each with its own sums
+TASK_CODES = 8_000  # the smallest number of codes that is worth a task
+TASK_SUMS = 4_000_000  # about the largest number of entries in the sums (p, p) of all tasks
 
 
 class Gradient(NamedTuple):
-    """A dictionary gradient (m, p) with what was computed on the way: codes z_T (n, p) and the estimator's loss."""
+    """A dictionary gradient (m, p), the codes z_T (n, p) and the loss of the estimator."""
 
     gradient: Tensor
     codes: Tensor
@@ -47,7 +47,7 @@ class Gradient(NamedTuple):
 
 
 class Pullback(NamedTuple):
-    """What derivatives z̄_T with respect to codes become: those with respect to x (n, m), D (m, p) or None, λ and α."""
+    """Derivatives with respect to x (n, m), D (m, p) or None, λ and α, back-propagated from derivatives z̄_T of the codes."""
 
     x: Tensor
     dictionary: Tensor | None
@@ -56,7 +56,10 @@ class Pullback(NamedTuple):
 
 
 def pull_back(x: Tensor, dictionary: Tensor, unrolling: Unrolling, given: Tensor, *, weights: bool, slopes: bool) -> Pullback:
-    """Back through all layers from ``given`` z̄_T (n, p). Without ``weights`` or ``slopes``, None for D, or 0 for λ and α, saves time."""
+    """Back-propagate ``given`` z̄_T (n, p) through all layers.
+
+    To save time, D is None in the result without ``weights``, and λ and α are 0 without ``slopes``.
+    """
     return gradient_in_closed_form(
         x, dictionary, "ae-ls", unrolling, 0, crowds=False if slopes else None, given=given, weights=weights, slopes=slopes
     )[0]
@@ -76,17 +79,17 @@ def gradient_in_closed_form(
     weights: bool = True,
     slopes: bool = False,
 ):
-    """The gradient, or the :class:`Pullback` of ``given`` z̄_T (n, p), and how many layers of samples ran dense, full and restricted.
+    """The gradient, or the :class:`Pullback` of ``given`` z̄_T (n, p), and the numbers of layers of samples that ran dense, full and restricted.
 
-    sparse_share, lifted : None for what :func:`_sparse_share` and, unless layers end dense, :func:`_lifting_pays` find
-    crowds : whether the last layers may be dense again where decay lowers the level; None: where W does not stay in the cache.
-        Sparse layers before such then run, and count, twice.
-    start : codes (n, p) before the first layer, held constant; None: 0
+    sparse_share, lifted : None means the results of :func:`_sparse_share` and, unless the last layers are dense, of :func:`_lifting_pays`
+    crowds : whether the last layers may be dense again because decay lowers the level; None means that they may if W does not fit into the
+        cache. Sparse layers before dense ones then run twice, and count twice
+    start : codes (n, p) before the first layer, held constant; None means 0
     """
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
     lam = unrolling.lam if estimator == "ae-lasso" else 0.0
     share = _sparse_share(dictionary) if sparse_share is None else sparse_share
-    share = 0.0 if unrolling.accelerated else share  # y_t is as dense as two codes together
+    share = 0.0 if unrolling.accelerated else share  # y_t has the non-zeros of two codes
     with flushed_denormals(), _workers(share > 0) as pool:
         transfer = _transfer(dictionary, step, pool)
         sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
@@ -121,7 +124,7 @@ def gradient_in_closed_form(
             done += len(block)
         counts = {"dense": dense.count, **(sparse.counts if sparse else {})}
         slope = _slopes(dense, sparse) if slopes else [0, 0]
-        del transfer, dense, sparse  # what follows needs their memory
+        del transfer, dense, sparse  # the next steps need their memory
         for part in sums[1:]:
             sums[0] += part
         if sums and not lifted:
@@ -135,15 +138,15 @@ def gradient_in_closed_form(
 
 
 def _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, lifted, weights, slopes, pool):
-    """Zeros that S is added up in, (p, p), or where it is lifted (S + Sᵀ)Dᵀ, (p, m), for each task; and whether it is lifted.
+    """Zeros for the sums S (p, p) of each task, or if lifted for (S + Sᵀ)Dᵀ (p, m); and whether they are lifted.
 
-    lifted : None for whichever takes fewer operations
+    lifted : None means the choice that takes fewer operations
     """
     if stop == n_layers:
         return [], False
     if not sparse:
         return ([x.new_zeros(drive.shape[1], drive.shape[1])] if weights else []), False
-    if lifted is None:  # with W in the cache it makes no difference, and small calls would spend their time on it
+    if lifted is None:  # if W is in the cache, both are equally fast, and the decision would dominate small calls
         lifted = (
             weights and not _cached(dictionary) and end == n_layers and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
         )
@@ -151,10 +154,10 @@ def _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, lifted, weights
 
 
 def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, lifted, pool, bar):
-    """Layers from ``first`` on of a block whose dense layers up to there have run, and back to ``first``.
+    """Run the layers of a block from ``first``, whose dense layers before it have run, and back-propagate to ``first``.
 
-    Returns the residual D z_T − x (n, m), z̄ at ``first`` and Σ ū from there on (n, p); ``codes`` become z_T. The residual is not defined where
-    ``bar``, z̄_T (n, p), is given.
+    Returns the residual D z_T − x (n, m), z̄ at ``first`` and Σ ū from there on (n, p); ``codes`` become z_T. If ``bar``, z̄_T (n, p),
+    is given, the residual is not defined.
     """
     n_layers = dense.n_layers
     if first < n_layers and end < n_layers:
@@ -171,16 +174,16 @@ def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam
 
 
 def _slopes(dense, sparse):
-    """The derivatives with respect to λ, and to α times α, of dense and sparse layers together."""
+    """The derivatives with respect to λ, and with respect to α times α, summed over dense and sparse layers."""
     return [sum(pair) for pair in zip(dense.slopes, sparse.slopes() if sparse else [0, 0], strict=True)]
 
 
 def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, lifted, pool, bar):
-    """A block through sparse layers ``first`` to ``end``, and dense ones from there; returns what ``sparse.run`` does.
+    """Run a block through sparse layers ``first`` to ``end`` and dense layers after them; returns the same as ``sparse.run``.
 
-    bar : z̄_T, or None for that of the loss
+    bar : z̄_T; None means that of the loss
 
-    On the way back sparse layers run once more, as they keep the codes of one sample only.
+    The backward pass runs the sparse layers again, since they keep the codes of one sample only.
     """
     late = DenseLayers(dense.transfer, dense.unrolling, max(dense.stop, end), 0.0, len(x), begin=end)
     residual, back, errors = torch.empty_like(x), torch.empty_like(codes), torch.empty_like(codes)
@@ -209,27 +212,27 @@ def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, s
 
 
 def _block(n_atoms: int, device: torch.device) -> int:
-    """Samples of a block."""
+    """Samples per block. On a CPU one layer has about 400 kB of codes and stays in the cache; blocks are larger on a GPU."""
     return max(1, (BLOCK_CPU if device.type == "cpu" else BLOCK_GPU) // n_atoms)
 
 
 def _sparse_share(dictionary: Tensor) -> float:
-    """The share of non-zeros in codes up to which compiled loops over them are faster than dense products; 0 where never."""
+    """The share of non-zeros in codes below which compiled loops over them are faster than dense products; 0 if they never are."""
     if dictionary.device.type != "cpu" or dictionary.dtype not in (torch.float32, torch.float64):
         return 0.0
     return SHARE_CACHED if _cached(dictionary) else SHARE_FAR
 
 
 def _cached(dictionary: Tensor) -> bool:
-    """Whether W stays in the second-level cache."""
+    """Whether W fits into the second-level cache."""
     return dictionary.shape[1] ** 2 * dictionary.element_size() < CACHE
 
 
 @contextmanager
 def _workers(wanted: bool):
-    """A pool of as many threads as torch has, which has one meanwhile; None if that is one, or none is ``wanted``.
+    """A pool with torch's number of threads, while torch itself uses one; None if torch has one thread or no pool is ``wanted``.
 
-    After each product torch's own threads would wait for the next one in a loop, for milliseconds, on the processors that the workers want.
+    Otherwise torch's own threads would wait actively for the next product, for milliseconds, on the processors that the workers need.
     """
     threads = torch.get_num_threads()
     if threads == 1 or not wanted:
@@ -241,7 +244,7 @@ def _workers(wanted: bool):
 
 @contextmanager
 def one_thread():
-    """Torch has one thread meanwhile: where arrays are small, starting others and waiting for them takes longer than the work."""
+    """A context in which torch has one thread. For small arrays, starting and joining other threads takes longer than the work."""
     threads = torch.get_num_threads()
     if threads > 1:
         torch.set_num_threads(1)
@@ -253,7 +256,10 @@ def one_thread():
 
 
 def _transfer(dictionary: Tensor, step: float, pool, size: int = 128) -> Tensor:
-    """W = I − αDᵀD in rows and columns of zeros up to a multiple of 16. On a CPU products are those below the diagonal, as it is symmetric."""
+    """W = I − αDᵀD, padded with rows and columns of zeros to a multiple of 16.
+
+    Since W is symmetric, only products on and below the diagonal are computed on a CPU.
+    """
     p = dictionary.shape[1]
     size = size if dictionary.device.type == "cpu" else p
     transfer = dictionary.new_zeros(-(-p // 16) * 16, -(-p // 16) * 16)
@@ -269,7 +275,7 @@ def _transfer(dictionary: Tensor, step: float, pool, size: int = 128) -> Tensor:
 
 
 def _add_product(out: Tensor, left: Tensor, right: Tensor, factor: float, pool, size: int = 256) -> Tensor:
-    """out + factor · left · right, in place; on a CPU in columns, so that threads change nothing but the time."""
+    """out + factor · left · right, in place. On a CPU threads compute blocks of columns, so that the result does not depend on them."""
 
     def add_columns(start):
         some = slice(start, start + size)
@@ -284,8 +290,8 @@ def _do(task, arguments, pool) -> None:
 
 
 def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unrolling, lam: float, stop: int):
-    """:class:`pudle.kernels.sparse_layers.SparseLayers` for n samples, in tasks that are worth a thread each."""
-    from pudle.kernels.sparse_layers import SparseLayers  # numba is slow to import, and needed here only
+    """:class:`pudle.kernels.sparse_layers.SparseLayers` for n samples, in tasks that are large enough for a thread each."""
+    from pudle.kernels.sparse_layers import SparseLayers  # importing numba is slow, and only this function needs it
 
     n_atoms = dictionary.shape[1]
     tasks = min(TASKS, max(1, n * n_atoms // TASK_CODES), max(2, TASK_SUMS // n_atoms**2))
@@ -293,14 +299,16 @@ def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unro
 
 
 def _lifting_pays(x: Tensor, drive: Tensor, sparse, n_layers: int, pool) -> bool:
-    """Whether (S + Sᵀ)Dᵀ is added up layer by layer, or S: the first takes 4 m operations for an active entry of a layer.
+    """Whether accumulating (S + Sᵀ)Dᵀ over layers is faster than accumulating S.
 
-    The second takes p, and m p² at the end. The layers of a few samples show how many entries are active; n_layers : back
-    through how many
+    The first takes 4 m operations per active entry of a layer. The second takes p operations per active entry, and m p² at the end. The
+    number of active entries is estimated from a few samples.
+
+    n_layers : number of layers of the backward pass
     """
     (n, m), p = x.shape, drive.shape[1]
     at_the_end = m * p**2 / max(n, 1)
-    if 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry a layer
+    if 4 * m * n_layers >= p * n_layers + at_the_end:  # even with one active entry per layer
         return False
     rows = sparse.rows(x[:SAMPLES], drive[:SAMPLES], pool)
     return m * rows < p * rows / 4 + at_the_end
@@ -308,7 +316,7 @@ def _lifting_pays(x: Tensor, drive: Tensor, sparse, n_layers: int, pool) -> bool
 
 @contextmanager
 def flushed_denormals():
-    """Back-propagated errors decay into denormal numbers, which processors multiply many times slower: treat them as zero."""
+    """A context in which denormal numbers are zero. Back-propagated errors decay to them, and processors multiply them much more slowly."""
     smallest = torch.tensor(5e-324, dtype=torch.float64, device="cpu")
     before = bool(smallest * 1 == 0)
     torch.set_flush_denormal(True)

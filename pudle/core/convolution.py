@@ -1,7 +1,7 @@
-r"""Convolutional dictionaries: the same unrolled layers with D a strided convolution.
+r"""Unrolled layers with convolutional dictionaries.
 
-Images are (n, 1, h, w), filters (the atoms) are (p, 1, k, k), codes are (n, p, h', w') with h' = (h − k) / stride + 1. Dz is a
-transposed convolution (:func:`decode`), Dᵀx a convolution, so that every image size must be k plus a multiple of the stride.
+Images are (n, 1, h, w), filters (the atoms) are (p, 1, k, k), and codes are (n, p, h', w') with h' = (h − k) / stride + 1. Dᵀx is a strided
+convolution and Dz a transposed convolution (:func:`decode`). The sides of an image must be k plus a multiple of the stride.
 """
 
 from collections.abc import Callable
@@ -33,13 +33,13 @@ def encode(
 ) -> Tensor:
     """Codes z_T (n, p, h', w') of ``images`` (n, 1, h, w) after T unrolled layers.
 
-    They are differentiable in ``images``, ``filters`` (p, 1, k, k), ``lam`` and ``step``. Settings as in
-    :class:`pudle.core.unrolling.Unrolling`, whose :class:`PudleError` they raise. Source: PUDLE, Section 6.
+    Codes are differentiable in ``images``, ``filters`` (p, 1, k, k), ``lam`` and ``step``. The settings are those of
+    :class:`pudle.core.unrolling.Unrolling`, which raises :class:`PudleError` if they are invalid. Source: PUDLE, Section 6.
 
-    On a CPU in float32 or float64, layers without momentum run in compiled loops, image by image, and ``backward()`` takes the closed
-    form of :mod:`pudle.core.networks`: it runs the layers once more, and holds the layers of one image for each thread. Plain layers,
-    torch's convolutions that it records, run with "fista", on other devices and in other types, under ``torch.func``,
-    ``torch.compile`` and forward-mode differentiation, and in a backward pass with ``create_graph``.
+    On a CPU in float32 or float64, layers without momentum run in compiled loops, image by image. ``backward()`` then uses the closed form
+    of :mod:`pudle.core.networks`, which runs the layers again and stores the layers of one image per thread. In all other cases layers are
+    convolutions that torch records: with "fista", on other devices, for other types, under ``torch.func``, ``torch.compile`` and
+    forward-mode differentiation, and in a backward pass with ``create_graph``.
     """
     lam, step, *levels = constants_and_levels(lam, step)
     unrolling = Unrolling(
@@ -61,7 +61,7 @@ def encode(
 
 
 def _plain_codes(images, filters, lam, step, unrolling, stride) -> Tensor:
-    """Layers that torch records; ``lam`` and ``step`` are None, or what to differentiate with respect to."""
+    """Codes from layers that torch records. ``lam`` and ``step`` are tensors to differentiate with respect to, or None."""
     dictionary = Dictionary(filters, stride)
     images = dictionary.pad(images)
     start = torch.zeros_like(dictionary.correlate(images))
@@ -69,7 +69,7 @@ def _plain_codes(images, filters, lam, step, unrolling, stride) -> Tensor:
 
 
 def _fast_codes(images, filters, unrolling, stride) -> Tensor:
-    from pudle.kernels.image_layers import run_image_network  # numba is slow to import, and needed here only
+    from pudle.kernels.image_layers import run_image_network  # importing numba is slow, and only this function needs it
 
     network = (*[filters.detach()] * 3, None)
     settings = {"stride": stride, "stop": unrolling.n_layers, "penalty": 0.0, "inside": None}
@@ -78,10 +78,10 @@ def _fast_codes(images, filters, unrolling, stride) -> Tensor:
 
 
 def _pull_back(images, filters, given, wanted, unrolling, stride) -> Pullback:
-    """Derivatives from z̄_T = ``given``, with respect to what is ``wanted`` of images, filters, λ and α.
+    """Derivatives with respect to images, filters, λ and α, as far as ``wanted``, from z̄_T = ``given``.
 
-    The level of layer t is αλν^t, so that λ has α times, and α has λ times, Σ_t ν^t θ̄_t; and the other part of ᾱ,
-    −Σ_t ⟨ū_t, Dᵀ r_t⟩, is the product of D with its derivative as Dᵀ, over α.
+    The level of layer t is αλν^t. Therefore λ̄ = α Σ_t ν^t θ̄_t, and ᾱ has the term λ Σ_t ν^t θ̄_t. Its other term,
+    −Σ_t ⟨ū_t, Dᵀ r_t⟩, is the inner product of D and its derivative through Dᵀ, divided by α.
     """
     from pudle.kernels.image_layers import pull_back_image_layers
 
@@ -101,7 +101,7 @@ def _pull_back(images, filters, given, wanted, unrolling, stride) -> Pullback:
 
 
 def decode(codes: Tensor, filters: Tensor, *, stride: int) -> Tensor:
-    """Dz: images (n, 1, h, w) from codes (n, p, h', w'); differentiable."""
+    """Images Dz (n, 1, h, w) from codes (n, p, h', w'). The result is differentiable."""
     check_types(codes=codes, filters=filters)
     if filters.ndim != 4 or codes.ndim != 4 or codes.shape[1] != len(filters):
         raise PudleError(
@@ -113,7 +113,7 @@ def decode(codes: Tensor, filters: Tensor, *, stride: int) -> Tensor:
 
 
 def fit_size(images: Tensor, kernel: int, stride: int) -> Tensor:
-    """``images`` (..., h, w) without the last rows and columns that filters of ``kernel`` at ``stride`` do not reach."""
+    """``images`` (..., h, w) without the last rows and columns, which filters of size ``kernel`` at this ``stride`` do not reach."""
     height, width = ((size - kernel) // stride * stride + kernel for size in images.shape[-2:])
     if min(height, width) < kernel:
         raise PudleError(
@@ -123,15 +123,19 @@ def fit_size(images: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 def average_shifts(images: Tensor, kernel: int, stride: int, estimate: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean over all stride² shifts of the grid of codes of ``estimate``, images → images of fitting size, for any size of ``images``.
+    """The mean of ``estimate`` over all stride² shifts of the grid of codes, for ``images`` of any size.
 
-    The images are reflected so far beyond their borders that each pixel is seen by as many filters as those within.
+    ``estimate`` maps images whose sides are kernel plus a multiple of stride to images of the same size. Images are reflected at their
+    borders, so that each pixel is reached by as many filters as inner pixels are.
     """
     height, width = images.shape[-2:]
     margin = kernel - 1
 
     def rows(size: int, shift: int) -> Tensor:
-        """Which row of an image of ``size`` rows stands in each row of the larger one, whose first ``margin + shift`` lie above it."""
+        """For each row of the enlarged image, the index of the row of the image that it shows.
+
+        The enlarged image begins ``margin + shift`` rows above the image, which has ``size`` rows.
+        """
         length = kernel + -(-(size + 2 * margin + stride - 1 - kernel) // stride) * stride
         index = (torch.arange(length, device=images.device) - margin - shift) % max(1, 2 * (size - 1))
         return torch.minimum(index, 2 * (size - 1) - index)
@@ -148,7 +152,7 @@ def average_shifts(images: Tensor, kernel: int, stride: int, estimate: Callable[
 
 @torch.no_grad()
 def operator_norm(filters: Tensor, *, stride: int, size: int = 16, n_iter: int = 100) -> Tensor:
-    """‖D‖ on images with ``size`` x ``size`` places of codes, by ``n_iter`` steps of the power method: from below, from a fixed start."""
+    """‖D‖ for ``size`` x ``size`` positions of codes, by ``n_iter`` steps of the power method from a fixed start, which give a lower bound."""
     dictionary = Dictionary(filters, stride)
     side = (size - 1) * stride + filters.shape[-1]
     start = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
@@ -162,34 +166,34 @@ def operator_norm(filters: Tensor, *, stride: int, size: int = 16, n_iter: int =
 
 
 class Dictionary:
-    """D, Dᵀ and the gradient of Dz in the filters, each by the convolution that is fastest on a CPU.
+    """D, Dᵀ and the gradient of Dz with respect to the filters, each by the convolution that is fastest on a CPU.
 
-    Strided transposed convolutions are slow there. But cut into blocks of stride x stride pixels, an image is one of stride²
-    channels, and D a convolution of stride 1 with filters of k / stride blocks, rounded up. Images are therefore padded to
-    whole blocks, with zeros that the codes neither reach nor see.
+    Strided transposed convolutions are slow on a CPU. If an image is divided into blocks of stride x stride pixels, which become stride²
+    channels, D is a convolution of stride 1 with filters of k / stride blocks, rounded up. Images are therefore padded to full blocks with
+    zeros, which no code depends on or affects.
     """
 
     def __init__(self, filters: Tensor, stride: int):
         self.filters, self.stride = filters, stride
-        self.reach = -(-filters.shape[-1] // stride)  # blocks that a filter spans
+        self.reach = -(-filters.shape[-1] // stride)  # number of blocks that a filter spans
         self.padding = self.reach * stride - filters.shape[-1]
         blocks = F.pixel_unshuffle(F.pad(filters, (0, self.padding, 0, self.padding)), stride)
         self.flipped = blocks.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
 
     def pad(self, images: Tensor) -> Tensor:
-        """``images`` to whole blocks, with the strides that make torch keep their codes channels-last as well."""
+        """``images`` padded to full blocks, with strides that make torch store the codes channels-last as well."""
         return F.pad(images, (0, self.padding, 0, self.padding))[:, 0, :, :, None].movedim(-1, 1)
 
     def correlate(self, images: Tensor) -> Tensor:
-        """Dᵀx: codes from padded images."""
+        """The codes Dᵀx of padded images."""
         return F.conv2d(images, self.filters, stride=self.stride)
 
     def synthesize(self, codes: Tensor) -> Tensor:
-        """Dz: padded images from codes."""
+        """The padded images Dz of codes."""
         return F.pixel_shuffle(F.conv2d(codes, self.flipped, padding=self.reach - 1), self.stride)
 
     def product(self, images: Tensor, codes: Tensor) -> Tensor:
-        """⟨x, z⟩ (p, 1, k, k), summed over padded images."""
+        """The correlation ⟨x, z⟩ (p, 1, k, k), summed over padded images."""
         stride, none, one = [self.stride] * 2, [0, 0], [1, 1]  # torch.nn.grad.conv2d_weight is slower here
         wanted = [False, True, False]
         args = (codes, images, self.filters, None, stride, none, one, False, none, 1, wanted)

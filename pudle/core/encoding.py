@@ -1,4 +1,4 @@
-"""Codes of unrolled layers, and derivatives through them, on the fastest path that a call allows."""
+"""Codes of unrolled layers and derivatives through them, computed by the fastest implementation that applies."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ def encode(
     nonnegative: bool = False,
     acceleration: str = "none",
 ) -> Tensor:
-    """Codes z_T (n, p) of ``x`` (n, m) after T unrolled layers; differentiable in ``x``, ``dictionary`` (m, p), ``lam`` and ``step``.
+    """Codes z_T (n, p) of ``x`` (n, m) after T unrolled layers.
 
-    Settings as in :class:`pudle.core.unrolling.Unrolling`, whose :class:`PudleError` they raise. Source: PUDLE, Algorithm 1.
+    Codes are differentiable in ``x``, ``dictionary`` (m, p), ``lam`` and ``step``. The settings are those of
+    :class:`pudle.core.unrolling.Unrolling`, which raises :class:`PudleError` if they are invalid. Source: PUDLE, Algorithm 1.
 
-    On a CPU in float32 or float64, codes come from compiled loops over entries that are not 0 (dense products with "fista"), and
-    ``backward()`` from the closed form of :mod:`pudle.core.closed_form`: it runs the layers once more, and so keeps nothing of them.
-    Plain layers, which torch records, run on other devices and in other types, under ``torch.func``, ``torch.compile`` and
-    forward-mode differentiation, and in a backward pass with ``create_graph``.
+    On a CPU in float32 or float64, codes are computed by compiled loops over non-zeros (by dense products with "fista"). ``backward()``
+    then uses the closed form of :mod:`pudle.core.closed_form`, which runs the layers again instead of storing them. In all other cases
+    torch records the layers: on other devices, for other types, under ``torch.func``, ``torch.compile`` and forward-mode differentiation,
+    and in a backward pass with ``create_graph``.
     """
     lam, step, *levels = constants_and_levels(lam, step)
     unrolling = Unrolling(
@@ -59,18 +60,19 @@ def encode(
 
 
 def constants_and_levels(lam, step) -> list:
-    """λ and α as constants, and both once more as what to differentiate with respect to: None where they require no gradient."""
+    """λ and α as constants, and then both as tensors to differentiate with respect to, or None if they require no gradient."""
     wanted = [isinstance(value, Tensor) and value.requires_grad for value in (lam, step)]
     constants = [value.detach() if want else value for value, want in zip((lam, step), wanted, strict=True)]
     return constants + [value if want else None for value, want in zip((lam, step), wanted, strict=True)]
 
 
 class Paths(NamedTuple):
-    """Three ways to the codes of data in a dictionary, or to derivatives through them, for layers of one setting.
+    """Three functions that compute codes, or derivatives through them, for layers with given settings.
 
-    fast : (x, D) → codes, which torch does not record
-    back : (x, D, z̄, wanted) → derivatives in x, D, λ and α from ``z̄`` in the codes; ``wanted``: four booleans
-    plain : (x, D, λ or None, α or None) → codes by operations that torch records
+    fast : (x, D) → codes, by operations that torch does not record
+    back : (x, D, z̄, wanted) → derivatives with respect to x, D, λ and α from the derivatives ``z̄`` of the codes; ``wanted`` holds one boolean
+        for each of them
+    plain : (x, D, λ or None, α or None) → codes, by operations that torch records
     """
 
     fast: Callable
@@ -78,7 +80,7 @@ class Paths(NamedTuple):
     plain: Callable
 
     def run(self, x: Tensor, dictionary: Tensor, lam: Tensor | None, step: Tensor | None, *, compiled: bool) -> Tensor:
-        """Codes by the plain path unless loops are ``compiled`` for these; with a derivative by ``back`` where one is required."""
+        """Codes by ``fast`` if ``compiled``, with derivatives by ``back`` if an input requires a gradient; otherwise codes by ``plain``."""
         if not compiled:
             return self.plain(x, dictionary, lam, step)
         if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in (x, dictionary, lam, step)):
@@ -95,7 +97,7 @@ def _plain_codes(x: Tensor, dictionary: Tensor, lam: Tensor | None, step: Tensor
 def plain_layers(
     unrolling: Unrolling, start: Tensor, correlate: Callable[[Tensor], Tensor], lam: Tensor | None, step: Tensor | None
 ) -> Tensor:
-    """:func:`pudle.core.unrolling.iterate` with ``lam`` and ``step`` in place of its numbers, unless they are None."""
+    """:func:`pudle.core.unrolling.iterate` with ``lam`` and ``step``, unless they are None, in place of the numbers of ``unrolling``."""
 
     def shrink(u: Tensor, layer: int) -> Tensor:
         level = (unrolling.step if step is None else step) * (unrolling.lam if lam is None else lam) * unrolling.decay**layer
@@ -106,7 +108,7 @@ def plain_layers(
 
 
 class _Codes(torch.autograd.Function):
-    """The fast path, with derivatives in closed form."""
+    """Codes by ``Paths.fast``, with derivatives by ``Paths.back``."""
 
     @staticmethod
     def forward(ctx, x, dictionary, lam, step, paths):
@@ -117,7 +119,7 @@ class _Codes(torch.autograd.Function):
     @staticmethod
     def backward(ctx, given):
         inputs, wanted = ctx.saved_tensors, ctx.needs_input_grad[:4]
-        if torch.is_grad_enabled():  # somebody will differentiate the derivatives
+        if torch.is_grad_enabled():  # create_graph: derivatives must be differentiable
             codes = ctx.paths.plain(*inputs)
             asked = [value for value, want in zip(inputs, wanted, strict=True) if want]
             found = iter(torch.autograd.grad(codes, asked, given, create_graph=True))

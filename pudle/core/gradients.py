@@ -1,12 +1,12 @@
-r"""The three gradients of the dictionary: ``dec``, ``ae-lasso`` and ``ae-ls``.
+r"""The three gradients of the dictionary, ``dec``, ``ae-lasso`` and ``ae-ls``.
 
-With :math:`L_{ls} = \text{mean}\, ½‖x − Dz‖²` and :math:`L_{lasso} = L_{ls} + λ\, \text{mean}\, ‖z‖_1`, and codes z_T(D):
+With :math:`L_{ls} = \text{mean}\, ½‖x − Dz‖²`, :math:`L_{lasso} = L_{ls} + λ\, \text{mean}\, ‖z‖_1` and codes z_T(D),
 
-- ``dec``: ∂L_ls/∂D with z_T held constant, the direction of alternating minimisation;
-- ``ae-lasso`` and ``ae-ls``: total derivatives of L_lasso and L_ls, back-propagated through the T layers.
+- ``dec`` is ∂L_ls/∂D with z_T held constant, the direction of alternating minimisation;
+- ``ae-lasso`` and ``ae-ls`` are total derivatives of L_lasso and L_ls, back-propagated through the T layers.
 
-:func:`unrolled_gradient` is the fast path, in closed form (:mod:`pudle.core.closed_form`); :func:`autograd_gradient` is the plain
-path, and the oracle in the tests.
+:func:`unrolled_gradient` computes them in closed form (:mod:`pudle.core.closed_form`), which is fast. :func:`autograd_gradient` computes them
+by automatic differentiation and is the oracle of the tests.
 """
 
 import torch
@@ -35,8 +35,8 @@ def dictionary_gradient(
 ) -> Tensor:
     """Gradient (m, p) of the loss averaged over the samples ``x`` (n, m), at ``dictionary`` (m, p).
 
-    ``estimator`` is "dec", "ae-lasso" (needs ``lam``) or "ae-ls"; ``backward_layers`` truncates back-propagation to the last
-    layers; the other settings are those of :func:`pudle.encode`. Source: PUDLE, Section 3.
+    ``estimator`` is "dec", "ae-lasso" (which needs ``lam``) or "ae-ls". ``backward_layers`` truncates back-propagation to this number of last
+    layers. The other settings are those of :func:`pudle.encode`. Source: PUDLE, Section 3.
     """
     unrolling = Unrolling(
         lam=lam,
@@ -51,14 +51,14 @@ def dictionary_gradient(
 
 
 def decoder_gradient(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
-    """∂L_ls/∂D (m, p) at given codes (n, p): ĝ at the lasso's codes, g* at the true ones, ``dec`` at z_T."""
+    """∂L_ls/∂D (m, p) at given codes (n, p). It is ĝ at the lasso's codes, g* at the true codes, and ``dec`` at z_T."""
     return (codes @ dictionary.T - x).T @ codes / len(x)
 
 
 def autograd_gradient(
     x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, *, backward_layers: int | None = None
 ) -> Gradient:
-    """The same as :func:`unrolled_gradient` by automatic differentiation over the whole batch at once."""
+    """The result of :func:`unrolled_gradient`, by automatic differentiation over the entire batch at once."""
     _check(x, dictionary, estimator, unrolling, backward_layers)
     dictionary = dictionary.detach().requires_grad_()
     codes = previous = x.new_zeros(len(x), dictionary.shape[1])
@@ -67,7 +67,7 @@ def autograd_gradient(
             point = codes + momentum * (codes - previous) if momentum else codes
             previous, codes = codes, unrolling.shrink(point - unrolling.step * ((point @ dictionary.T - x) @ dictionary), t)
     if estimator == "dec":
-        codes = codes.detach()  # before decoding: otherwise dec silently equals ae-ls
+        codes = codes.detach()  # before decoding, since otherwise dec would equal ae-ls
     loss = 0.5 * (codes @ dictionary.T - x).square().sum() / len(x)
     if estimator == "ae-lasso":
         loss = loss + unrolling.lam * codes.abs().sum() / len(x)
@@ -79,9 +79,9 @@ def autograd_gradient(
 def unrolled_gradient(
     x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, *, backward_layers: int | None = None
 ) -> Gradient:
-    """Gradient, codes and loss in closed form, in blocks of samples; layers with sparse codes by :mod:`pudle.kernels.forward`.
+    """Gradient, codes and loss in closed form, in blocks of samples. :mod:`pudle.kernels.forward` runs layers with sparse codes.
 
-    backward_layers : back-propagate through the last of the layers only; not for ``dec``, which does through none
+    backward_layers : number of last layers to back-propagate through; None means all. ``dec``, which has no back-propagation, requires None
     """
     stop = _check(x, dictionary, estimator, unrolling, backward_layers)
     return gradient_in_closed_form(x.detach(), dictionary.detach(), estimator, unrolling, stop)[0]
@@ -89,7 +89,7 @@ def unrolled_gradient(
 
 @torch.no_grad()
 def unrolled_codes(x: Tensor, dictionary: Tensor, unrolling: Unrolling, start: Tensor | None = None) -> Tensor:
-    """Codes z_T (n, p) of ``x`` (n, m) as :func:`pudle.encode` gives them, on the fast path; from ``start`` (n, p) where it is given."""
+    """Codes z_T (n, p) of ``x`` (n, m), as :func:`pudle.encode` computes them on its fast path, from ``start`` (n, p) or 0."""
     check_shapes(x, dictionary)
     if not len(x):
         return x.new_zeros(0, dictionary.shape[1])
@@ -97,7 +97,7 @@ def unrolled_codes(x: Tensor, dictionary: Tensor, unrolling: Unrolling, start: T
 
 
 def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, backward_layers: int | None) -> int:
-    """Raise :class:`PudleError` for what does not fit; returns the layer at which back-propagation stops: T for ``dec``."""
+    """The layer at which back-propagation stops, T for ``dec``. Raises :class:`PudleError` if arguments are invalid."""
     check_shapes(x, dictionary)
     if not len(x):
         raise PudleError(f"a gradient needs one sample at least, and x is {tuple(x.shape)}")

@@ -1,6 +1,6 @@
-r"""Where dictionary learning starts: near the truth, at random, at samples, or at what pairs of samples share.
+r"""Initial dictionaries: near the true dictionary, random, random samples, or atoms that pairs of samples share.
 
-The pairwise method of Arora, Ge, Ma & Moitra (COLT 2015, Section 6) looks at pairs (u, v) of samples through the matrix
+For pairs (u, v) of samples, the pairwise method of Arora, Ge, Ma & Moitra (COLT 2015, Section 6) uses the matrix
 
 .. math::
     M_{uv} = \frac{1}{n} \sum_x ⟨x, u⟩ ⟨x, v⟩\, x xᵀ
@@ -8,10 +8,10 @@ The pairwise method of Arora, Ge, Ma & Moitra (COLT 2015, Section 6) looks at pa
            + \underbrace{⟨u, Σ v⟩ Σ + Σ u (Σ v)ᵀ + Σ v (Σ u)ᵀ}_{\text{background}},
     \qquad β = Dᵀu, \quad β' = Dᵀv, \quad Σ = E[x xᵀ],
 
-whose atoms are weighted by how much both samples hold of them. If u and v share exactly one atom i, D_i is the top singular vector,
-with σ₁ of the order (s/p) E[z⁴] E[z²], where z is a non-zero code, and all other singular values are smaller. The background is what
-Gaussian data of the same covariance would give. It is smaller by a factor of the order (s²/p)(1 + p/m)² and so vanishes in the theory;
-in finite problems it is the scale that σ₁ has to be held against, and it takes nothing but second moments of the data.
+in which atoms have large weights if both samples contain them. If u and v share exactly one atom i, D_i is the top singular vector,
+with σ₁ of the order (s/p) E[z⁴] E[z²], where z is a non-zero code, and all other singular values are smaller. The background is the
+matrix that Gaussian data of the same covariance would give. It is smaller by a factor of the order (s²/p)(1 + p/m)² and therefore vanishes
+in the theory. In finite problems σ₁ must be compared with the background, which depends on second moments of the data only.
 """
 
 import math
@@ -28,14 +28,14 @@ from pudle.errors import PudleError
 
 
 def unit_norm(dictionary: Tensor) -> Tensor:
-    """``dictionary`` (m, p) with its atoms rescaled to norm 1."""
+    """``dictionary`` (m, p) with atoms rescaled to norm 1."""
     return dictionary / torch.linalg.vector_norm(dictionary, dim=0, keepdim=True)
 
 
 def perturb_dictionary(dictionary: Tensor, init_noise: float, seed: int) -> Tensor:
-    """A start near the truth: normalise(D* + ``init_noise`` N(0, 1) on every entry), (m, p). Source: PUDLE, Section 5.
+    """A start near the truth, normalise(D* + ``init_noise`` N(0, 1)) with independent noise on every entry, (m, p). Source: PUDLE, Section 5.
 
-    dictionary : D* (m, p), with atoms of norm 1, of which ``init_noise`` is a share: its noise has the norm ``init_noise`` √m
+    dictionary : D* (m, p), with atoms of norm 1. The noise of an atom has a norm of about ``init_noise`` √m
     """
     check_types(dictionary=dictionary)
     if dictionary.ndim != 2:
@@ -46,7 +46,7 @@ def perturb_dictionary(dictionary: Tensor, init_noise: float, seed: int) -> Tens
 
 
 def gaussian_dictionary(n_features: int, n_atoms: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Gaussian atoms of unit norm, (m, p)."""
+    """A dictionary (m, p) with Gaussian atoms of norm 1."""
     n_features, n_atoms = (
         number(name, value, least=1, whole=True) for name, value in (("n_features", n_features), ("n_atoms", n_atoms))
     )
@@ -54,7 +54,7 @@ def gaussian_dictionary(n_features: int, n_atoms: int, seed: int, dtype: torch.d
 
 
 def sample_dictionary(x: Tensor, n_atoms: int, seed: int) -> Tensor:
-    """``n_atoms`` random samples of ``x`` (n, m), without replacement, as atoms of unit norm, (m, p)."""
+    """A dictionary (m, p) of ``n_atoms`` random samples of ``x`` (n, m), drawn without replacement and rescaled to norm 1."""
     _check_samples(x)
     if number("n_atoms", n_atoms, least=1, whole=True) > len(x):
         raise PudleError(f"{n_atoms} atoms cannot be drawn from {len(x)} samples without replacement")
@@ -66,7 +66,7 @@ def sample_dictionary(x: Tensor, n_atoms: int, seed: int) -> Tensor:
 
 
 def random_filters(n_filters: int, kernel: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Gaussian filters of unit norm, (p, 1, k, k)."""
+    """Gaussian filters (p, 1, k, k) of norm 1."""
     n_filters, kernel = (
         number(name, value, least=1, whole=True) for name, value in (("n_filters", n_filters), ("kernel", kernel))
     )
@@ -83,7 +83,7 @@ def _check_samples(x: Tensor) -> None:
 
 
 class PairwiseStart(NamedTuple):
-    """The atoms found (m, ``n_found``), of unit norm and with arbitrary signs, and how many pairs of samples were tried."""
+    """The atoms found (m, ``n_found``), of norm 1 and with arbitrary signs, and the number of pairs of samples that were tried."""
 
     dictionary: Tensor
     n_found: int
@@ -93,18 +93,18 @@ class PairwiseStart(NamedTuple):
 def pairwise_dictionary(
     x: Tensor, n_atoms: int, seed: int, *, max_pairs: int, n_iter: int = 8, block: int = 256
 ) -> PairwiseStart:
-    """Atoms found by Arora et al.'s pairwise method in samples ``x`` (n, m) alone: at most ``n_atoms``, from at most ``max_pairs`` pairs.
+    """At most ``n_atoms`` atoms that Arora et al.'s pairwise method finds in samples ``x`` (n, m), from at most ``max_pairs`` pairs.
 
-    Half of the samples (no fewer than two) gives the pairs, the other half M_uv. The top singular vector of M_uv becomes an atom if
+    Pairs come from one half of the samples, and M_uv from the other half. The top singular vector of M_uv becomes an atom if
 
-    - σ₁ > 2 B_uv, where B_uv = \\|⟨u, Σv⟩\\| ‖Σ‖ + ‖Σu‖ ‖Σv‖ + \\|⟨Σu, Σv⟩\\| bounds the norm of the background: most of σ₁ then
-      comes from atoms that the pair shares;
+    - σ₁ > 2 B_uv, where B_uv = \\|⟨u, Σv⟩\\| ‖Σ‖ + ‖Σu‖ ‖Σv‖ + \\|⟨Σu, Σv⟩\\| bounds the norm of the background, so that atoms which the
+      pair shares account for most of σ₁;
     - σ₂ < σ₁ / log m;
-    - it is farther than 1 / log m from every ±atom found before.
+    - its distance from every ±atom found before is more than 1 / log m.
 
-    The singular values are found by ``n_iter`` power iterations each, the second after deflation, for ``block`` pairs at once: M_uv is
-    only ever applied to vectors. They approach from below, which errs towards accepting; an acceptable pair has σ₂ / σ₁ < 1 / log m, so
-    that its top vector is exact to about (log m)^−n_iter. Source: Arora et al., Algorithm 3.
+    Each singular value is computed by ``n_iter`` power iterations, the second one after deflation, for ``block`` pairs at once, without
+    forming M_uv. Power iterations approach singular values from below, so that errors make acceptance more likely. An accepted pair has
+    σ₂ / σ₁ < 1 / log m, so that its top singular vector is exact to about (log m)^−n_iter. Source: Arora et al., Algorithm 3.
     """
     _check_samples(x)
     m, n_atoms, max_pairs = (
@@ -123,7 +123,7 @@ def pairwise_dictionary(
     while n_pairs < max_pairs and len(atoms) < n_atoms:
         size = min(block, max_pairs - n_pairs)
         first = draw.integers(len(samples), size=size)
-        second = (first + draw.integers(1, len(samples), size=size)) % len(samples)  # another one
+        second = (first + draw.integers(1, len(samples), size=size)) % len(samples)  # a different sample
         u, v = (samples[torch.from_numpy(chosen).to(x.device)] for chosen in (first, second))
         starts = torch.from_numpy(draw.standard_normal((2, size, m))).to(x)
         large, top = top_singular(pair_product(x, u, v), starts[0], n_iter)
@@ -137,7 +137,7 @@ def pairwise_dictionary(
 
 
 def pair_product(x: Tensor, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
-    """``w`` (B, m) → M_uv w (B, m), a pair (``u``, ``v``) (B, m) for each row, with the mean over ``x`` (n, m)."""
+    """The function ``w`` (B, m) → M_uv w (B, m), with one pair (``u``, ``v``), both (B, m), per row and the mean over ``x`` (n, m)."""
     weights = (x @ u.T) * (x @ v.T) / len(x)
     return lambda w: ((x @ w.T) * weights).T @ x
 
@@ -145,9 +145,9 @@ def pair_product(x: Tensor, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
 def top_singular(
     product: Callable[[Tensor], Tensor], start: Tensor, n_iter: int, orthogonal_to: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Largest singular values (B,) and their unit vectors (B, m) of B symmetric matrices, by power iteration from ``start`` (B, m).
+    """Largest singular values (B,) and unit singular vectors (B, m) of B symmetric matrices, by power iteration from ``start`` (B, m).
 
-    With ``orthogonal_to`` (B, m), unit singular vectors, those of the matrices deflated by them.
+    orthogonal_to : unit singular vectors (B, m) by which the matrices are deflated before
     """
 
     def deflate(w: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def top_singular(
 
 
 def background(u: Tensor, v: Tensor, covariance: Tensor, spread: Tensor) -> Tensor:
-    """A bound (B,) on the norm of the background of M_uv, which second moments explain, for pairs ``u``, ``v`` (B, m).
+    """A bound (B,) on the norm of the background of M_uv for pairs ``u``, ``v`` (B, m).
 
     ``covariance`` is Σ (m, m), of norm ``spread``. The matrix a bᵀ + b aᵀ has norm ‖a‖ ‖b‖ + |⟨a, b⟩|.
     """

@@ -1,4 +1,4 @@
-r"""What each atom and each output owes to the training set.
+r"""Contributions of training samples to atoms and to outputs.
 
 Training data ``x`` are (n, m), their codes ``z`` are (n, p), the dictionary ``D`` is (m, p). Where D is stationary for
 :math:`\frac1n \sum_k ½‖x_k − Dz_k‖² + \frac{w}{2}‖D‖²` with the codes held constant (weight decay w),
@@ -6,14 +6,15 @@ Training data ``x`` are (n, m), their codes ``z`` are (n, p), the dictionary ``D
 .. math::
     D = Xᵀ C, \qquad C = Z (ZᵀZ + ωI)^{-1}, \qquad ω = n w,
 
-so that atom i is the sum of all training samples weighted by column i of C, and a new output :math:`\hat x = D z` is the sum of them
-weighted by :math:`β = C z`. Source: PUDLE, Section 4 (interpretability), which writes C as :math:`G^{-1}Zᵀ` with the n x n matrix
-:math:`G = ZᵀZ + ωI` of codes in columns: the two are equal, and here only p x p matrices are formed.
+so that atom i is the sum of all training samples weighted by column i of C, and a new output :math:`\hat x = D z` is their sum weighted by
+:math:`β = C z`. Source: PUDLE, Section 4 (interpretability), which writes C as :math:`G^{-1}Zᵀ` with the n x n matrix
+:math:`G = ZᵀZ + ωI` of codes in columns. Both are equal, but the form above needs p x p matrices only.
 
-The relation is the stationarity of ``dec``. Of ``ae-lasso`` it is only as T → ∞, where the codes are optimal; of ``ae-ls`` it is not.
+The relation is the stationarity of ``dec``. For ``ae-lasso`` it holds in the limit T → ∞, where the codes are optimal, and for ``ae-ls`` it
+does not hold.
 
-Convolutional codes are (n, p, h', w'). There each pixel of a training image is a sample with one feature, and its code (p k²) holds the
-entries of z that reach it through each of the k² places of each filter (:func:`pixel_codes`). All linear algebra is in float64.
+Convolutional codes are (n, p, h', w'). For them each pixel of a training image is a sample with one feature, and its code (p k²) holds the
+entries of z that reach it through each of the k² pixels of each filter (:func:`pixel_codes`). All linear algebra is in float64.
 """
 
 import torch
@@ -26,10 +27,10 @@ from pudle.errors import PudleError
 
 
 def atom_contributions(codes: Tensor, ridge: float, *, kernel: int | None = None, stride: int | None = None) -> Tensor:
-    """C (n, p): how much of each training sample is in each atom, from its ``codes`` (n, p) and ω = ``ridge``.
+    """C (n, p), the weight of each training sample in each atom, from the training samples' ``codes`` (n, p) and ω = ``ridge``.
 
-    Of convolutional codes (n, p, h', w'), with ``kernel`` and ``stride``: (n h w, p k²), a row for each pixel.
-    Raises :class:`PudleError` if ``ridge`` is negative, or 0 where ZᵀZ is singular.
+    For convolutional codes (n, p, h', w'), with ``kernel`` and ``stride``, it is (n h w, p k²), with one row per pixel.
+    Raises :class:`PudleError` if ``ridge`` is negative, or if it is 0 and ZᵀZ is singular.
     """
     z = _rows(codes, kernel, stride).double()
     return _solve(z.T @ z, z.T, ridge).T.to(codes.dtype)
@@ -38,9 +39,12 @@ def atom_contributions(codes: Tensor, ridge: float, *, kernel: int | None = None
 def output_contributions(
     codes: Tensor, new_codes: Tensor, ridge: float, *, kernel: int | None = None, stride: int | None = None
 ) -> Tensor:
-    """β (q, n): how much of each of the n training samples is in each of the q new outputs D z.
+    """β (q, n), the weight of each of the n training samples in each of the q new outputs D z.
 
-    codes : of the training samples, (n, p); new_codes : (q, p). Of convolutional codes, a row and a column for each pixel.
+    codes : codes of the training samples (n, p)
+    new_codes : codes of the outputs (q, p)
+
+    For convolutional codes β has one row and one column per pixel.
     """
     check_types(codes=codes, new_codes=new_codes)
     if codes.ndim != new_codes.ndim or codes.shape[1] != new_codes.shape[1]:
@@ -56,7 +60,7 @@ def explained_dictionary(
 ) -> Tensor:
     """The dictionary Xᵀ C (m, p) that the relation gives, from samples ``x`` (n, m) and their ``codes`` (n, p).
 
-    Of images (n, 1, h, w) and convolutional codes: filters (p, 1, k, k).
+    For images (n, 1, h, w) and convolutional codes the result is filters (p, 1, k, k).
     """
     check_types(x=x, codes=codes)
     z = _rows(codes, kernel, stride).double()
@@ -69,7 +73,7 @@ def explained_dictionary(
 
 
 def relation_residual(dictionary: Tensor, x: Tensor, codes: Tensor, ridge: float, **convolution: int) -> float:
-    """‖D − XᵀC‖ / ‖D‖: how far a trained dictionary is from satisfying the relation; arguments as :func:`explained_dictionary`."""
+    """‖D − XᵀC‖ / ‖D‖, the residual of the relation for a trained dictionary. Arguments are those of :func:`explained_dictionary`."""
     explained = explained_dictionary(x, codes, ridge, **convolution)
     check_types(dictionary=dictionary, x=x)
     if dictionary.shape != explained.shape:
@@ -78,18 +82,20 @@ def relation_residual(dictionary: Tensor, x: Tensor, codes: Tensor, ridge: float
 
 
 def pixel_codes(codes: Tensor, kernel: int, stride: int) -> Tensor:
-    """The code (n h w, p k²) of each pixel: Dz is this times the filters, flat. From ``codes`` (n, p, h', w')."""
+    """The codes (n h w, p k²) of all pixels, from ``codes`` (n, p, h', w'). Their product with the flattened filters is Dz."""
     (n, p), (height, width) = codes.shape[:2], _pixels(codes, kernel, stride)
     spread = codes.new_zeros(n, p, height + kernel - 1, width + kernel - 1)
     spread[:, :, kernel - 1 : height : stride, kernel - 1 : width : stride] = codes
-    patches = F.unfold(spread.reshape(n * p, 1, *spread.shape[2:]), kernel)  # each pixel's neighbours up and to the left
+    patches = F.unfold(
+        spread.reshape(n * p, 1, *spread.shape[2:]), kernel
+    )  # for each pixel, its neighbours above and to the left
     return (
         patches.reshape(n, p, kernel**2, height * width).flip(2).permute(0, 3, 1, 2).reshape(n * height * width, p * kernel**2)
     )
 
 
 def _pixels(codes: Tensor, kernel: int, stride: int) -> tuple[int, ...]:
-    """Height and width of the images that have these codes."""
+    """Height and width of images with these codes."""
     return tuple((size - 1) * stride + kernel for size in codes.shape[2:])
 
 

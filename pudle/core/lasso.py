@@ -1,7 +1,7 @@
-r"""The lasso's codes, :math:`\arg\min_z ½‖x − Dz‖² + λ‖z‖_1`, exactly: what unrolled layers approach.
+r"""Exact codes of the lasso, :math:`\arg\min_z ½‖x − Dz‖² + λ‖z‖_1`, to which unrolled layers converge.
 
-An active-set method finds them, or where it does not, layers and then a linear system on their signed support. Whether they are optimal
-is always checked: the KKT residual is how far −∇ of the quadratic term is from λ ∂‖z‖₁.
+An active-set method computes them. If it fails, unrolled layers find the signed support, and a linear system on this support is solved.
+Optimality is always tested by the KKT residual, the distance of the negative gradient of the quadratic term from λ ∂‖z‖₁.
 """
 
 import warnings
@@ -15,10 +15,10 @@ from pudle.core.units import power_below
 from pudle.core.unrolling import Unrolling, check_shapes
 from pudle.errors import PudleError
 
-LAYERS = 100  # before the first linear systems
-SET = 64  # atoms of a working set, about
-ROUNDS = 20  # of working sets
-LANES = 16  # compiled loops want widths that are multiples of it
+LAYERS = 100  # layers before the first linear systems
+SET = 64  # approximate number of atoms in a working set
+ROUNDS = 20  # largest number of enlargements of a working set
+LANES = 16  # compiled loops need widths that are multiples of this number
 
 
 def lasso(
@@ -31,17 +31,18 @@ def lasso(
     max_iter: int = 2_000,
     start: Tensor | None = None,
 ) -> Tensor:
-    """Lasso codes (n, p): argmin_z ½‖x − Dz‖² + λ‖z‖₁ for each row of ``x`` (n, m), to a KKT residual of at most
-    ``tol`` times the sample's largest |⟨D_i, x⟩|, so that scaling x and λ scales the codes.
+    """Lasso codes (n, p), argmin_z ½‖x − Dz‖² + λ‖z‖₁ for each row of ``x`` (n, m).
 
-    start : codes (n, p) near the wanted ones, such as those of a dictionary that has changed little since: they save time
+    The KKT residual of a sample is at most ``tol`` times its largest |⟨D_i, x⟩|, so that scaling x and λ scales the codes.
 
-    On a CPU an active-set method (:mod:`pudle.kernels.active_set`) solves every sample, and its KKT residual, to a hundredth of ``tol``,
-    says which are done. Those left, and all on other devices, go through unrolled layers and accelerated proximal gradient (Beck &
-    Teboulle, 2009) with restarts (O'Donoghue & Candès, 2015), of at most ``max_iter`` iterations; every 50 of these the linear system on
-    the current signed support is solved exactly. The last few go to scikit-learn's homotopy (LARS), and where that loses its way to its
-    coordinate descent. Computed in float64, but for the layers, and returned in the type of ``x``; differentiable in ``x`` and
-    ``dictionary`` for the signed support that is found. Raises :class:`PudleError` if none of them comes to ``tol``.
+    start : codes (n, p) near the solution, such as those of a dictionary that has changed little since; they save time
+
+    On a CPU an active-set method (:mod:`pudle.kernels.active_set`) solves all samples to a hundredth of ``tol``. The samples whose KKT
+    residual is still above ``tol``, and all samples on other devices, are solved by unrolled layers and at most ``max_iter`` iterations of
+    accelerated proximal gradient (Beck & Teboulle, 2009) with restarts (O'Donoghue & Candès, 2015). Every 50 iterations the linear system on
+    the current signed support is solved exactly. Remaining samples are solved by scikit-learn's homotopy (LARS) and, if this fails, by
+    its coordinate descent. All steps except the layers use float64. Codes have the type of ``x`` and are differentiable in ``x`` and
+    ``dictionary`` with the signed support held fixed. Raises :class:`PudleError` if no method reaches ``tol``.
     """
     check_shapes(x, dictionary)
     with torch.no_grad():
@@ -55,7 +56,7 @@ def lasso(
         codes = _start(x, dictionary, start, scale)
         if not len(x):
             return codes.to(x.dtype)
-        samples, correlation = X / scale, correlation.div_(scale)  # exactly the same problem, in its own units
+        samples, correlation = X / scale, correlation.div_(scale)  # the same problem in other units; the division is exact
         largest = largest / scale
         tols = tol * largest
         left = torch.arange(len(x), device=x.device)  # samples not yet optimal
@@ -85,7 +86,10 @@ def _start(x: Tensor, dictionary: Tensor, start: Tensor | None, scale: float) ->
 def _by_active_sets(
     codes: Tensor, x: Tensor, dictionary: Tensor, correlation: Tensor, lam: float, nonnegative: bool, goals: Tensor
 ) -> Tensor:
-    """Codes in place of those that are the start, to KKT residuals (n,) of ``goals`` if possible; returns these. With DᵀD where n is large."""
+    """Replace ``codes``, the start, by lasso codes with KKT residuals of at most ``goals`` (n,) if possible; returns the residuals (n,).
+
+    If there are many samples, DᵀD of all atoms is computed; otherwise each sample has a working set of atoms.
+    """
     n, p = codes.shape
     if n * (4 * SET**2 + 4 * p) >= p**2:
         return _solve(codes, correlation, (dictionary.T @ dictionary)[None], lam, nonnegative, goals)
@@ -95,10 +99,10 @@ def _by_active_sets(
 def _in_working_sets(
     codes: Tensor, x: Tensor, dictionary: Tensor, correlation: Tensor, lam: float, nonnegative: bool, goals: Tensor
 ) -> Tensor:
-    """The same where samples are few: by DᵀD of a working set (n, K) of atoms for each sample alone.
+    """:func:`_by_active_sets` for few samples, with DᵀD of a working set of K atoms for each sample.
 
-    These are the atoms that correlate most with x − Dz, and those that are in use at the start; others join for as long as
-    they violate the KKT conditions. Source: Massias, Gramfort & Salmon, ICML 2018, without their dual extrapolation.
+    A working set holds the atoms that correlate most with x − Dz and those of the start. It is enlarged as long as atoms outside violate
+    the KKT conditions. Source: Massias, Gramfort & Salmon, ICML 2018, without their dual extrapolation.
     """
     atoms, p = dictionary.T, codes.shape[1]
     descent = correlation - _times(codes, atoms) @ dictionary if codes.any() else correlation
@@ -126,26 +130,27 @@ def _in_working_sets(
 
 
 def _larger(grams: Tensor, members: Tensor, n_new: int, atoms: Tensor) -> Tensor:
-    """DᵀD of the ``members`` (n, K), where ``grams`` holds it for all but the last ``n_new``."""
+    """DᵀD of the working sets ``members`` (n, K), of which ``grams`` has all but the last ``n_new`` rows and columns."""
     n_old, new = grams.shape[1], grams.new_empty(len(members), n_new, members.shape[1])
     chosen = atoms.new_empty(members.shape[1], atoms.shape[1])
-    for row, out in zip(members, new, strict=True):  # one after the other, so that its atoms stay in the cache
+    for row, out in zip(members, new, strict=True):  # one sample after the other, so that its atoms stay in the cache
         torch.index_select(atoms, 0, row, out=chosen)
         torch.mm(chosen[n_old:], chosen.T, out=out)
     return torch.cat([torch.cat([grams, new[:, :, :n_old].mT], 2), new], 1)
 
 
 def _times(codes: Tensor, atoms: Tensor) -> Tensor:
-    """Dz (n, m) of sparse codes (n, p)."""
+    """Dz (n, m) for sparse codes (n, p)."""
     return torch.sparse.mm(codes.to_sparse(), atoms)
 
 
 def _solve(codes: Tensor, correlation: Tensor, grams: Tensor, lam: float, nonnegative: bool, goals: Tensor) -> Tensor:
-    """Codes (n, p), in place of those that are the start, by :mod:`pudle.kernels.active_set`, in threads; KKT residuals (n,).
+    """Replace ``codes`` (n, p), the start, by those that :mod:`pudle.kernels.active_set` finds, in threads; returns KKT residuals (n,).
 
-    correlation : (n, p); grams : (n, p, p), or (1, p, p) for all samples
+    correlation : Dᵀx, (n, p)
+    grams : DᵀD, (n, p, p), or (1, p, p) for all samples
     """
-    from pudle.kernels.active_set import solve_in_threads  # numba is slow to import, and needed here only
+    from pudle.kernels.active_set import solve_in_threads  # importing numba is slow, and only this function needs it
 
     if padding := -codes.shape[1] % LANES:
         correlation, grams = F.pad(correlation, (0, padding)), F.pad(grams, (0, padding, 0, padding))
@@ -167,7 +172,7 @@ def _by_layers(
     tol: float,
     max_iter: int,
 ) -> Tensor:
-    """Codes of the samples that active sets do not solve; ``x`` and ``dictionary`` are in the type of the call, the others in float64."""
+    """Codes of samples that active sets do not solve. ``x`` and ``dictionary`` have the type of the call, all other tensors float64."""
     gram = D.T @ D
     unrolling = Unrolling(lam=lam, step=1 / _squared_norm(gram), n_layers=LAYERS, nonnegative=nonnegative)
     codes = unrolled_codes(x, dictionary, unrolling).double()
@@ -185,7 +190,7 @@ def _by_layers(
         left, current = left[~optimal], current[~optimal]
         if not len(left):
             return codes
-    for sample in left.tolist():  # the few hard ones
+    for sample in left.tolist():  # few and hard samples remain
         codes[sample] = _homotopy(gram, correlation[sample], lam, nonnegative)
         some = slice(sample, sample + 1)
         if not _kkt(codes[some], gram, correlation[some], lam, nonnegative) <= tols[some]:
@@ -203,12 +208,15 @@ def _by_layers(
 
 
 def kkt_residual(x: Tensor, dictionary: Tensor, codes: Tensor, lam: float, *, nonnegative: bool = False) -> Tensor:
-    """How far each sample's codes are from lasso optimality: max_i dist(−D_iᵀ(Dz − x), λ ∂|z_i|), shape (n,)."""
+    """The KKT residual max_i dist(−D_iᵀ(Dz − x), λ ∂|z_i|) of each sample, shape (n,); it is 0 for optimal codes."""
     return _kkt(codes, dictionary.T @ dictionary, x @ dictionary, lam, nonnegative)
 
 
 def _squared_norm(gram: Tensor) -> float:
-    """‖D‖₂² of DᵀD, by the power method from 8 directions: up to a tenth too large, or a little too small (layers stand twice as much)."""
+    """An estimate of ‖D‖₂² from DᵀD, by the power method from 8 directions.
+
+    It is at most a tenth too large, or slightly too small; layers converge up to twice the step 1 / ‖D‖₂².
+    """
     directions = torch.randn(len(gram), 8, generator=torch.Generator().manual_seed(0), dtype=gram.dtype, device="cpu").to(
         gram.device
     )
@@ -218,7 +226,7 @@ def _squared_norm(gram: Tensor) -> float:
 
 
 def _accelerated(codes: Tensor, gram: Tensor, correlation: Tensor, unrolling: Unrolling, n_iter: int) -> Tensor:
-    momentum, point = torch.ones_like(codes[:, :1]), codes  # each sample restarts on its own
+    momentum, point = torch.ones_like(codes[:, :1]), codes  # each sample has its own restarts
     for _ in range(n_iter):
         new = unrolling.shrink(point - unrolling.step * (point @ gram - correlation), 0)
         restart = ((point - new) * (new - codes)).sum(1, keepdim=True) > 0
@@ -230,7 +238,7 @@ def _accelerated(codes: Tensor, gram: Tensor, correlation: Tensor, unrolling: Un
 
 
 def _solve_on_support(codes: Tensor, gram: Tensor, correlation: Tensor, lam: float) -> Tensor:
-    """Solve G_SS z_S = (Dᵀx)_S − λ sign(z_S) for each sample; supports are padded to the largest with rows of the identity."""
+    """Solve G_SS z_S = (Dᵀx)_S − λ sign(z_S) for each sample. Rows of the identity pad supports to the size of the largest."""
     width = int((codes != 0).sum(1).max())
     index = codes.abs().topk(width, dim=1).indices
     signs = codes.gather(1, index).sign()
@@ -244,7 +252,7 @@ def _solve_on_support(codes: Tensor, gram: Tensor, correlation: Tensor, lam: flo
 
 
 def _homotopy(gram: Tensor, correlation: Tensor, lam: float, nonnegative: bool) -> Tensor:
-    """One sample's lasso codes (p,) by following the path from λ = ∞."""
+    """Lasso codes (p,) of one sample, by following the path of solutions from λ = ∞."""
     from sklearn.linear_model import lars_path_gram
 
     _, _, codes = lars_path_gram(
@@ -261,12 +269,12 @@ def _homotopy(gram: Tensor, correlation: Tensor, lam: float, nonnegative: bool) 
 
 
 def _descended(x: Tensor, dictionary: Tensor, gram: Tensor, correlation: Tensor, lam: float, nonnegative: bool) -> Tensor:
-    """One sample's lasso codes (1, p) by coordinate descent: slower than homotopy, and surer."""
+    """Lasso codes (1, p) of one sample by coordinate descent, which is slower and more reliable than homotopy."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import lasso_path
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the KKT residual tells
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the caller tests the KKT residual
         _, codes, _ = lasso_path(
             dictionary.cpu().numpy(),
             x[0].cpu().numpy(),
@@ -287,7 +295,7 @@ def _kkt(codes: Tensor, gram: Tensor, correlation: Tensor, lam: float, nonnegati
 
 
 def _violation(codes: Tensor, descent: Tensor, lam: float, nonnegative: bool) -> Tensor:
-    """How far ``descent``, −∇ of the quadratic term, is from λ ∂‖z‖₁ (n,)."""
+    """The distance (n,) of ``descent``, the negative gradient of the quadratic term, from λ ∂‖z‖₁."""
     off = (descent if nonnegative else descent.abs()) - lam
     violation = torch.where(codes == 0, off.clamp_min(0), (descent - lam * codes.sign()).abs())
     if nonnegative:

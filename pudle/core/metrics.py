@@ -1,4 +1,4 @@
-"""How far a dictionary is from the truth, and how good a denoised image is."""
+"""Errors of dictionaries and quality of denoised images."""
 
 import numpy as np
 import torch
@@ -6,62 +6,72 @@ from scipy.optimize import linear_sum_assignment
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
+from pudle.core.units import number
 from pudle.core.unrolling import check_types
 from pudle.errors import PudleError
 
 
 def dictionary_error(learned: Tensor, true: Tensor, *, align: bool = False) -> float:
-    """‖D − D*‖_F / ‖D*‖_F of two (m, p) dictionaries; 0 is perfect.
+    """The relative error ‖D − D*‖_F / ‖D*‖_F of a dictionary (m, p).
 
-    Without ``align`` atoms are compared column by column, which is valid from a near start; with it, after the best one-to-one
-    matching of atoms and signs (Hungarian assignment on |Dᵀ D*|), which permutations and sign flips leave as it is.
+    Without ``align`` atoms are compared column by column, which is valid if learning started near the truth. With ``align`` they are compared
+    after the best one-to-one matching of atoms and signs (Hungarian assignment on |Dᵀ D*|), so that permutations and sign flips do not matter.
     """
     _check_dictionaries(learned, true)
     if learned.shape != true.shape:
         raise PudleError(f"dictionaries differ in shape: {tuple(learned.shape)} and {tuple(true.shape)}")
     if not true.any():
         raise PudleError("true is 0 everywhere: the error is a share of its norm")
+    learned, true = learned.detach(), true.detach()
     if align:
         learned = align_atoms(learned, true)
     return float((learned - true).norm() / true.norm())
 
 
 def align_atoms(learned: Tensor, true: Tensor) -> Tensor:
-    """``learned`` (m, p) with its atoms permuted and flipped to match those of ``true`` best."""
+    """``learned`` (m, p) with atoms and signs permuted to match those of ``true`` best."""
     _check_dictionaries(learned, true)
     if learned.shape != true.shape:
         raise PudleError(f"dictionaries differ in shape: {tuple(learned.shape)} and {tuple(true.shape)}")
-    overlap = learned.T @ true
+    overlap = learned.detach().double().T @ true.detach().double()
+    if not overlap.isfinite().all():
+        raise PudleError("atoms that are not finite cannot be matched")
     rows, columns = linear_sum_assignment(overlap.abs().cpu().numpy(), maximize=True)
     order = torch.as_tensor(rows[np.argsort(columns)], device=learned.device)
     return learned[:, order] * torch.where(overlap[order].diagonal() < 0, -1, 1).to(learned.dtype)
 
 
 def psnr(clean, estimate, peak: float | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of one image (h, w): 10 log10(peak² / mean squared error); the field's peak is 1.
+    """Peak signal-to-noise ratio in dB of one image (h, w), 10 log10(peak² / mean squared error).
 
-    ``peak``: unless it is given, 1 for values in [0, 1], and the largest number of the type for images of 8 or 16 bits.
+    peak : None means 1 for values in [0, 1], and the largest value of the type for images of 8 or 16 bits. No value of the clean
+        image is larger; those of the estimate may be.
     """
     clean, estimate, brightest = _pair(clean, estimate)
-    peak = brightest if peak is None else peak
-    if not 0 < peak < np.inf:
-        raise PudleError(f"peak must be above 0 and finite, not {peak}: it is the brightest value that there can be")
+    if peak is None:
+        peak = brightest
+        _check_range(clean, brightest, "; or give peak, the brightest value that there can be")
+    peak = number("peak", peak, above=True)
     if np.array_equal(clean, estimate):
         return float("inf")
     return float(peak_signal_noise_ratio(clean, estimate, data_range=peak))
 
 
 def psnr_as_published(clean, estimate) -> float:
-    """PSNR in dB as in PUDLE's numbers: of the estimate clamped to [0, 1], with the maximum of the clean image as the peak.
+    """PSNR in dB as computed for PUDLE: the estimate is clamped to [0, 1], and the peak is the maximum of the clean image.
 
-    ``psnr`` does not clamp, for any method.
+    Images of 8 or 16 bits are divided by the largest value of their type. :func:`psnr` does not clamp.
     """
-    return psnr(clean, np.clip(_image(estimate), 0, 1), peak=float(_image(clean).max()))
+    clean, estimate, brightest = _pair(clean, estimate)
+    _check_range(clean, brightest)
+    clean = clean / brightest
+    return psnr(clean, np.clip(estimate / brightest, 0, 1), peak=float(clean.max()))
 
 
 def ssim(clean, estimate) -> float:
-    """Structural similarity of one image (h, w) with values in [0, 1], from scikit-image (window 7, data range 1)."""
+    """Structural similarity of one image (h, w) with values in [0, 1], or 8 or 16 bits, by scikit-image (window 7, data range 1)."""
     clean, estimate, brightest = _pair(clean, estimate)
+    _check_range(clean, brightest)
     if min(clean.shape) < 7:
         raise PudleError(f"ssim compares windows of 7 x 7 pixels: an image of {clean.shape[0]} x {clean.shape[1]} has none")
     return float(structural_similarity(clean, estimate, data_range=brightest))
@@ -75,13 +85,14 @@ def _check_dictionaries(learned: Tensor, true: Tensor) -> None:
 
 
 def _pair(clean, estimate) -> tuple[np.ndarray, np.ndarray, float]:
-    """Two images of one shape and one kind of numbers, and the brightest value that they could have."""
+    """Two images of the same shape and range of values as float64, and the largest value of this range."""
     kinds = [
         str(image.dtype if hasattr(image, "dtype") else np.asarray(image).dtype).removeprefix("torch.")
         for image in (clean, estimate)
     ]
     peaks = [{"uint8": 255.0, "uint16": 65535.0}.get(kind, 1.0) for kind in kinds]
-    if any(kind not in ("uint8", "uint16") and kind.startswith(("int", "uint")) for kind in kinds) or peaks[0] != peaks[1]:
+    taken = all(kind in ("uint8", "uint16", "bool") or kind.startswith(("float", "bfloat")) for kind in kinds)
+    if not taken or peaks[0] != peaks[1]:
         raise PudleError(
             f"clean and estimate must both have values in [0, 1], or 8 or 16 bits, and not be {kinds[0]} and {kinds[1]}"
         )
@@ -91,8 +102,18 @@ def _pair(clean, estimate) -> tuple[np.ndarray, np.ndarray, float]:
     return clean, estimate, peaks[0]
 
 
+def _check_range(clean: np.ndarray, brightest: float, advice: str = "") -> None:
+    """Raise :class:`PudleError` unless the values of ``clean`` are in [0, 1], but for rounding, or of 8 or 16 bits."""
+    low, high = clean.min(), clean.max()
+    if not (low >= -1e-6 and high <= brightest * (1 + 1e-6)):
+        raise PudleError(
+            f"clean must have values in [0, 1], not from {low:.4g} to {high:.4g}: divide both images by their white{advice}"
+        )
+
+
 def _image(image) -> np.ndarray:
-    image = np.asarray(image.detach().cpu().double() if isinstance(image, Tensor) else image, dtype=np.float64).squeeze()
-    if image.ndim != 2:
+    image = np.asarray(image.detach().cpu().double() if isinstance(image, Tensor) else image, dtype=np.float64)
+    image = image if image.ndim == 2 else image.squeeze()
+    if image.ndim != 2 or not image.size:
         raise PudleError(f"one grey image (height, width) is needed, not an array of shape {image.shape}")
     return image

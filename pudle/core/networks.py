@@ -1,19 +1,21 @@
-r"""Unrolled networks with convolutional dictionaries: their gradients in closed form, and how they denoise.
+r"""Unrolled networks with convolutional dictionaries, their gradients in closed form, and denoising with them.
 
-A :class:`Network` may have other filters A for the correlation in its layers and C for its estimate than D, and a soft threshold
-θ_i for each filter, as CSCNet has (Simon & Elad, NeurIPS 2019): :math:`z_{t+1} = S_θ(z_t − α Aᵀ(D z_t − x))`, estimate :math:`C z_T`.
+Like CSCNet (Simon & Elad, NeurIPS 2019), a :class:`Network` may have filters A for the correlation in its layers and C for its estimate
+that differ from D, and a soft threshold θ_i for each filter. It computes :math:`z_{t+1} = S_θ(z_t − α Aᵀ(D z_t − x))` and the estimate
+:math:`C z_T`.
 
-:func:`network_gradient` is the fast path, in closed form. Write :math:`⟨x, z⟩` for the correlation of images with codes, which
-is the gradient of :math:`\sum x ⊙ Dz` in the filters. Layer t computes :math:`r_t = D z_t − x`,
-:math:`u_t = z_t − α Aᵀ r_t` and :math:`z_{t+1} = P_t(u_t)`. Back through it,
+:func:`network_gradient` computes gradients in closed form, which is fast. Let :math:`⟨x, z⟩` be the correlation of images with codes, that
+is, the gradient of :math:`\sum x ⊙ Dz` with respect to the filters. Layer t computes :math:`r_t = D z_t − x`,
+:math:`u_t = z_t − α Aᵀ r_t` and :math:`z_{t+1} = P_t(u_t)`. Its back-propagation is
 
 .. math::
     \bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0], \qquad q_t = A \bar u_t, \qquad \bar z_t = \bar u_t − α Dᵀ q_t, \\
     \bar A = −α \textstyle\sum_t ⟨r_t, \bar u_t⟩, \qquad \bar D = −α \textstyle\sum_t ⟨q_t, z_t⟩, \qquad
     \bar θ = −\textstyle\sum_t \mathrm{sign}(z_{t+1}) ⊙ \bar u_t \text{ (summed over samples and places)},
 
-and :math:`\bar C = ⟨C z_T − x, z_T⟩`; tied dictionaries have the sum of their parts. :mod:`pudle.kernels.image_layers` computes this on a
-CPU, torch's convolutions below on other devices. :func:`autograd_network_gradient` is the plain path, and the oracle in the tests.
+and :math:`\bar C = ⟨C z_T − x, z_T⟩`. The gradient of a tied dictionary is the sum of these parts. :mod:`pudle.kernels.image_layers`
+computes them on a CPU, and torch's convolutions below on other devices. :func:`autograd_network_gradient` computes gradients by automatic
+differentiation and is the oracle of the tests.
 """
 
 from collections.abc import Callable
@@ -32,12 +34,12 @@ from pudle.kernels.dense_layers import shrink_in_place
 
 
 class Network(NamedTuple):
-    """The arrays of an unrolled denoiser: T layers z ← P(z − α Aᵀ(Dz − x)), then the estimate Cz. Gradients have the same form.
+    """The arrays of an unrolled denoiser with T layers z ← P(z − α Aᵀ(Dz − x)) and the estimate Cz. Gradients have the same form.
 
     filters : D (p, 1, k, k)
-    analysis : A, of the same shape; tied to D if None
-    decoder : C, of the same shape; tied to D if None
-    thresholds : θ (p,), the soft threshold of each filter in the place of αλ; those of the unrolling if None
+    analysis : A, of the same shape; None means that it is tied to D
+    decoder : C, of the same shape; None means that it is tied to D
+    thresholds : θ (p,), one soft threshold per filter, which replaces αλ; None means the thresholds of the unrolling
     """
 
     filters: Tensor
@@ -46,7 +48,7 @@ class Network(NamedTuple):
     thresholds: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Network":
-        """The network of ``function`` of each array that there is."""
+        """The network with ``function`` applied to each array that is not None."""
         return Network(*(None if array is None else function(array) for array in self))
 
     def __neg__(self) -> "Network":
@@ -66,12 +68,12 @@ def network_gradient(
     backward_layers: int | None = None,
     margin: int = 0,
 ) -> Gradient:
-    """Gradient (a :class:`Network`) of mean ½‖target − Cz‖² (+ ``l1_weight`` λ mean ‖z‖₁ for ae-lasso), means over images.
+    """Gradient (a :class:`Network`) of ½‖target − Cz‖², plus ``l1_weight`` λ‖z‖₁ for ae-lasso, averaged over images.
 
-    The codes z are those of ``images`` (noisy, say); ``targets`` (clean, say) are the images themselves unless given.
-    ``backward_layers`` back-propagates ae-ls and ae-lasso through the last so many layers only (all T of them unless given).
-    The squared error leaves out ``margin`` pixels along the border, which fewer filters see.
-    Source: PUDLE, Section 3, with D convolutional (Section 6). Worked out in blocks of images: memory does not grow with n.
+    ``images`` are encoded (for example noisy images), and ``targets`` are approximated (for example clean images; default: ``images``).
+    ``backward_layers`` is the number of last layers that ae-ls and ae-lasso back-propagate through (default: all T layers). The squared
+    error excludes ``margin`` pixels along the border, which fewer filters reach. Source: PUDLE, Section 3, with a convolutional D (Section 6).
+    The computation is in blocks of images, so that memory does not grow with n.
     """
     targets = images if targets is None else targets
     n_back = _check(
@@ -99,7 +101,7 @@ def autograd_network_gradient(
     backward_layers: int | None = None,
     margin: int = 0,
 ) -> Gradient:
-    """The same as :func:`network_gradient` by automatic differentiation, through torch's own transposed convolution."""
+    """The result of :func:`network_gradient`, by automatic differentiation through torch's transposed convolution."""
     targets = images if targets is None else targets
     n_back = _check(
         images, network, estimator, unrolling, stride=stride, targets=targets, backward_layers=backward_layers, margin=margin
@@ -127,12 +129,12 @@ def autograd_network_gradient(
 
 
 def filter_gradient(images: Tensor, filters: Tensor, estimator: str, unrolling: Unrolling, **options) -> Gradient:
-    """:func:`network_gradient` of the network with nothing but ``filters`` (p, 1, k, k), and the gradient is that of the filters."""
+    """:func:`network_gradient` of the network that has ``filters`` (p, 1, k, k) only; the gradient is that of the filters."""
     return _of_filters(network_gradient(images, Network(filters), estimator, unrolling, **options))
 
 
 def autograd_filter_gradient(images: Tensor, filters: Tensor, estimator: str, unrolling: Unrolling, **options) -> Gradient:
-    """The same as :func:`filter_gradient` by automatic differentiation."""
+    """The result of :func:`filter_gradient`, by automatic differentiation."""
     return _of_filters(autograd_network_gradient(images, Network(filters), estimator, unrolling, **options))
 
 
@@ -142,9 +144,9 @@ def _of_filters(result: Gradient) -> Gradient:
 
 @torch.no_grad()
 def denoise(images: Tensor, network: Network, unrolling: Unrolling, *, stride: int, shift_average: bool = False) -> Tensor:
-    """Estimates (n, 1, h, w) of noisy ``images`` by one pass through the network, no gradients.
+    """Estimates (n, 1, h, w) of noisy ``images`` by one pass through the network, without gradients.
 
-    ``shift_average``: the mean over the estimates from all stride² positions of the grid of codes (Simon & Elad, 2019), for any size.
+    shift_average : average the estimates over all stride² shifts of the grid of codes (Simon & Elad, 2019); images may then have any size
     """
     if shift_average:
         return average_shifts(
@@ -159,16 +161,19 @@ def denoise(images: Tensor, network: Network, unrolling: Unrolling, *, stride: i
 
 
 def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, inside=None):
-    """Parts of the gradient that D, A, C and θ have from their places, summed over images; codes; and the sum of the losses.
+    """The parts of the gradient with respect to D, A, C and θ, summed over images; the codes; and the sum of the losses.
 
-    By compiled loops on a CPU, in single and in double precision; by torch's convolutions elsewhere. Without ``targets`` codes alone.
+    Compiled loops compute them on a CPU in single and double precision, and torch's convolutions otherwise. Without ``targets`` only the codes
+    are computed.
     """
     network = network.map(torch.detach)
     targets = None if targets is None else targets.detach()
     settings = {"stride": stride, "stop": unrolling.n_layers - n_back, "penalty": penalty, "inside": inside}
     run = run_network
     if images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64):
-        from pudle.kernels.image_layers import run_image_network as run  # numba is slow to import, and needed here only
+        from pudle.kernels.image_layers import (
+            run_image_network as run,
+        )  # importing numba is slow, and only this function needs it
     with flushed_denormals():
         return run(images.detach(), targets, (*_tied(network), network.thresholds), unrolling, **settings)
 
@@ -214,9 +219,12 @@ def _shrink(u: Tensor, levels: Tensor, unrolling: Unrolling) -> Tensor:
 
 
 def _back_propagate(back, codes, history, synthesis, analysis, step, parts):
-    """Add to ``parts`` what the layers in ``history``, (z_t, r_t) each and z_0 = None, give, from z̄_T = ``back`` and z_T; both are lost."""
+    """Add the contributions of the layers in ``history`` to ``parts``, from z̄_T = ``back`` and ``codes`` z_T; both may be overwritten.
+
+    history : (z_t, r_t) for each layer, with None for z_0 = 0
+    """
     while history:
-        # z̄ where the codes are not 0, in one pass
+        # z̄ at non-zero codes and 0 elsewhere, in one pass
         error = torch.ops.aten.softshrink_backward.grad_input(back, codes, 0.0, grad_input=back)
         parts[3] -= (codes.sign() * error).sum((0, 2, 3))
         codes, residual = history.pop()
@@ -228,7 +236,7 @@ def _back_propagate(back, codes, history, synthesis, analysis, step, parts):
 
 
 def _inside(images: Tensor, margin: int) -> Tensor | None:
-    """An image of ones with zeros on ``margin`` pixels along its border; None without a margin."""
+    """An image of ones with zeros on ``margin`` pixels along its border; None if ``margin`` is 0."""
     height, width = images.shape[-2:]
     return F.pad(images.new_ones(1, 1, height - 2 * margin, width - 2 * margin), [margin] * 4) if margin else None
 
@@ -240,7 +248,7 @@ def _tied(network: Network) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _block(images: Tensor, filters: Tensor, stride: int) -> int:
-    """Images a block: about 0.6 MB of codes a layer on a CPU, so that one layer stays in the cache; more on a GPU."""
+    """Images per block. On a CPU one layer has about 0.6 MB of codes and stays in the cache; blocks are larger on a GPU."""
     kernel = filters.shape[-1]
     height, width = ((size - kernel) // stride + 1 for size in images.shape[-2:])
     return max(1, (150_000 if images.device.type == "cpu" else 50_000_000) // (len(filters) * height * width))
@@ -257,7 +265,7 @@ def _check(
     backward_layers: int | None = None,
     margin: int = 0,
 ) -> int:
-    """How many layers to back-propagate through; raises :class:`PudleError` if anything does not fit."""
+    """The number of layers to back-propagate through. Raises :class:`PudleError` if arguments are invalid."""
     one_of(estimator, ESTIMATORS, "estimator")
     if estimator == "ae-lasso" and unrolling.lam is None:
         raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")

@@ -1,4 +1,4 @@
-"""Learning under a constraint: an update of the optimiser, then the parameters are put back where the constraint allows them."""
+"""Learning under a constraint: after each update of the optimiser, parameters are changed to satisfy the constraint."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 def normalize_atoms(dictionary: Tensor) -> None:
-    """Rescale the atoms of ``dictionary`` (m, p) to norm 1, in place; atoms of 0 stay so."""
+    """Rescale the atoms of ``dictionary`` (m, p) to norm 1, in place. Atoms that are 0 stay 0."""
     dictionary /= torch.linalg.vector_norm(dictionary, dim=0, keepdim=True).clamp_min(torch.finfo(dictionary.dtype).tiny)
 
 
 @dataclass(frozen=True)
 class ConstrainedDescent:
-    """Steps of ``optimizer``, each followed by the constraint. Parameters change in place.
+    """Steps of ``optimizer``, each followed by ``constrain``. Parameters change in place.
 
     optimizer : an optimiser of torch, such as Adam, with its parameters
-    constrain : called with the parameters, it puts the constraint back, in place; None: there is none
+    constrain : function that is called with the parameters and changes them in place to satisfy the constraint; None means no constraint
     """
 
     optimizer: torch.optim.Optimizer

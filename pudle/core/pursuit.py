@@ -1,6 +1,6 @@
-"""Orthogonal matching pursuit: what scikit-learn's ``orthogonal_mp_gram`` gives, in compiled loops, in threads.
+"""Orthogonal matching pursuit in compiled loops and threads, with the results of scikit-learn's ``orthogonal_mp_gram``.
 
-One sample after the other, so that what belongs to it stays in the cache.
+Each thread processes one sample after the other, so that the data of a sample stay in the cache.
 """
 
 import sys
@@ -8,23 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from pudle.core.units import number
 from pudle.core.unrolling import check_shapes
 from pudle.kernels import simd
-from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.cache import compiled, forget_stale_code
 from pudle.kernels.simd import LANES, OPTIONS, add_rows
 
 
 def pursue(x: Tensor, dictionary: Tensor, *, sparsity: int | None = None, residual: float = 0.0) -> Tensor:
-    """Codes (n, p) of samples ``x`` (n, m) by orthogonal matching pursuit, in a ``dictionary`` (m, p) that need not have norm 1.
+    """Codes (n, p) of samples ``x`` (n, m) by orthogonal matching pursuit in ``dictionary`` (m, p), whose atoms may have any norm.
 
-    The atom of largest |D_iᵀ(x − Dz)| joins the others, z becomes the least-squares fit on all of them, and so on: until there are
-    ``sparsity`` of them, ‖x − Dz‖ is at most ``residual``, or no atom is left that would lower it. Computed on the CPU. Scaling x and
-    ``residual`` scales the codes.
-    Source: Pati et al., Asilomar 1993; with DᵀD alone: Rubinstein et al., Technion CS-2008-08.
+    Each step adds the atom of largest |D_iᵀ(x − Dz)| to the support, and z becomes the least-squares fit on the support. It stops when the
+    support has ``sparsity`` atoms, when ‖x − Dz‖ is at most ``residual``, or when no further atom would reduce ‖x − Dz‖. The computation is
+    on the CPU. Scaling x and ``residual`` scales the codes.
+    Sources: Pati et al., Asilomar 1993; for the use of DᵀD, Rubinstein et al., Technion CS-2008-08.
     """
     check_shapes(x, dictionary)
     sparsity = sparsity if sparsity is None else number("sparsity", sparsity, least=1, whole=True)
@@ -46,18 +45,22 @@ def pursue(x: Tensor, dictionary: Tensor, *, sparsity: int | None = None, residu
 
 
 def _memory(limit, gram):
-    """QᵀD, L, Qᵀx and a row of L for one sample of up to ``limit`` atoms, the atoms, and all places of an index."""
+    """Scratch memory for one sample with up to ``limit`` atoms: QᵀD, L, Qᵀx, a row of L, the atoms, and the indices 0 to ``limit`` − 1."""
     shapes = (limit, gram.shape[1]), (limit, limit), limit, limit
     return *(np.empty(shape, gram.dtype) for shape in shapes), np.empty(limit, np.int32), np.arange(limit, dtype=np.int32)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def pursue_samples(codes, correlation, left, gram, enough, basis, factor, weights, row, atoms, places):
-    """With D_S = QLᵀ for the atoms S chosen so far, and new columns of Q by Gram and Schmidt, D is met in DᵀD and DᵀQ alone.
+    """Orthogonal matching pursuit of each sample, given DᵀD and Dᵀx.
 
-    codes : (n, P), zeros to begin with
-    correlation : Dᵀ(x − Dz) (n, P), and left : ‖x − Dz‖² (n,); both are overwritten
-    gram : DᵀD (p, P)
+    The atoms S chosen so far have the factorisation D_S = QLᵀ, whose new columns of Q come from Gram-Schmidt orthogonalisation. All steps use
+    D through DᵀD and DᵀQ only.
+
+    codes : (n, P), initially 0; the result
+    correlation : Dᵀ(x − Dz), (n, P); overwritten
+    left : ‖x − Dz‖², (n,); overwritten
+    gram : DᵀD, (p, P)
     """
     epsilon = np.finfo(gram.dtype).eps
     for i in range(len(codes)):
@@ -73,7 +76,7 @@ def pursue_samples(codes, correlation, left, gram, enough, basis, factor, weight
                 square -= row[k] ** 2
             norm = gram[chosen, chosen]
             if not (strength**2 > floor * norm and square > epsilon * norm):
-                break  # no atom is of use, or the others span it, or these are no numbers
+                break  # no atom reduces the residual, the others span this atom, or values are NaN
             root = np.sqrt(square)
             add_rows(basis[count], gram[chosen], basis, places, row, count)
             weight = correlation[i, chosen] / root

@@ -1,7 +1,7 @@
-r"""When unrolled coding finds the right support and keeps it, and how fast it then converges: what theory predicts.
+r"""Theory of when unrolled layers find the true support and keep it, and of how fast they then converge.
 
-Dictionaries are (m, p) with atoms of norm 1, codes (n, p), samples x = D* z* (n, m). A support is *signed*: which entries are not
-zero, and their signs. Conditions called sufficient guarantee what they speak of; where they fail, nothing is said.
+Dictionaries are (m, p) with atoms of norm 1, codes are (n, p), and samples x = D* z* are (n, m). A signed support is the set of non-zeros
+together with their signs. A sufficient condition implies its conclusion; if it fails, the conclusion may or may not hold.
 
 Derivation of :func:`support_condition`. Let :math:`S = \text{supp}(z^*)` with :math:`|S| \le s`, :math:`a \le |z^*_i| \le b` on S, μ the
 coherence of D, and δ the distance of D from D* in its worst atom, so that :math:`|⟨D_k, D^*_j − D_j⟩| \le δ`. For codes z supported in
@@ -11,16 +11,15 @@ S with the right signs and an error :math:`|z_j − z^*_j| \le e`, the input of 
     u_k = z_k + α ⟨D_k, D^* z^* − D z⟩, \qquad
     ⟨D_k, D^* z^* − D z⟩ = \sum_{j \in S} ⟨D_k, D_j⟩ (z^*_j − z_j) + ⟨D_k, D^*_j − D_j⟩ z^*_j .
 
-Off S it is at most :math:`α s (μ e + δ b)`: it stays zero if :math:`λ ≥ s (μ e + δ b)`. On S, with the term j = k apart, its part
-along the right sign is at least :math:`(1 − α)|z_k| + α (a − s δ b − (s − 1) μ e)`: it keeps its sign if :math:`λ < a − s δ b −
-(s − 1) μ e` (and α ≤ 1). The error after the layer is at most :math:`(1 − α (1 − (s − 1) μ)) e + α (λ + s δ b)`. From z = 0,
-where e = b, a fixed λ in
+Outside S, :math:`|u_k|` is at most :math:`α s (μ e + δ b)`, so that the entry stays zero if :math:`λ ≥ s (μ e + δ b)`. On S, the term j = k is
+separated; then :math:`u_k` times the true sign is at least :math:`(1 − α)|z_k| + α (a − s δ b − (s − 1) μ e)`, so that the entry keeps its
+sign if :math:`λ < a − s δ b − (s − 1) μ e` and α ≤ 1. The error after the layer is at most
+:math:`(1 − α (1 − (s − 1) μ)) e + α (λ + s δ b)`. From z = 0, where e = b, a fixed λ in
 
 .. math:: s (μ + δ) b \;\le\; λ \;<\; a − s δ b − (s − 1) μ b
 
-therefore recovers the signed support in the first layer, and no later layer loses it, as e never exceeds b. Sources: the argument
-of PUDLE (Tolooshams & Ba, TMLR 2022), theory of the forward pass, and of Nguyen, Wong & Hegde (2019); worked out here for atoms at
-distance δ.
+therefore recovers the signed support in the first layer, and later layers keep it, since e never exceeds b. The argument is that of PUDLE
+(Tolooshams & Ba, TMLR 2022), theory of the forward pass, and of Nguyen, Wong & Hegde (2019); it is extended here to atoms at distance δ.
 """
 
 from typing import NamedTuple
@@ -46,21 +45,21 @@ def _check_dictionaries(**dictionaries: Tensor) -> None:
 
 
 class Range(NamedTuple):
-    """Levels λ with ``low`` ≤ λ < ``high``; empty if ``low`` ≥ ``high``. Numbers, or tensors (n,) with one range per sample."""
+    """The range ``low`` ≤ λ < ``high``, which is empty if ``low`` ≥ ``high``. Both are numbers, or tensors (n,) with one range per sample."""
 
     low: Tensor | float
     high: Tensor | float
 
 
 class Closeness(NamedTuple):
-    """``delta``: the largest distance of an atom from the true one; ``kappa``: ‖D − D*‖₂ / ‖D*‖₂."""
+    """``delta`` is the largest distance of an atom from the true one, and ``kappa`` is ‖D − D*‖₂ / ‖D*‖₂."""
 
     delta: float
     kappa: float
 
 
 def coherence(dictionary: Tensor) -> float:
-    """μ: the largest |⟨D_i, D_j⟩| of two atoms, each divided by its norm; 0 for one atom alone. Source: Donoho & Huo (2001)."""
+    """The coherence μ, the largest |⟨D_i, D_j⟩| of two normalised atoms; 0 if there is one atom. Source: Donoho & Huo (2001)."""
     _check_dictionaries(dictionary=dictionary)
     unit = dictionary / torch.linalg.vector_norm(dictionary, dim=0)
     overlaps = (unit.T @ unit).abs().fill_diagonal_(0)
@@ -68,7 +67,7 @@ def coherence(dictionary: Tensor) -> float:
 
 
 def closeness(dictionary: Tensor, true: Tensor) -> Closeness:
-    """How close D is to D*, atom by atom and as a whole. Source: Arora et al. (2015), Definition of (δ, κ)-nearness."""
+    """The largest distance of an atom and the relative spectral distance of D from D*. Source: Arora et al. (2015), (δ, κ)-nearness."""
     _check_dictionaries(dictionary=dictionary, true=true)
     difference = dictionary - true
     return Closeness(
@@ -78,17 +77,19 @@ def closeness(dictionary: Tensor, true: Tensor) -> Closeness:
 
 
 def largest_step(dictionary: Tensor) -> float:
-    """2 / ‖D‖₂²: soft-thresholded layers converge for every smaller step, whatever the data; larger ones may still converge where
-    supports stay small. Source: Combettes & Wajs (2005)."""
+    """2 / ‖D‖₂². Soft-thresholded layers converge for all smaller steps and all data. Larger steps may converge if supports stay small.
+
+    Source: Combettes & Wajs (2005).
+    """
     _check_dictionaries(dictionary=dictionary)
     return 2 / float(torch.linalg.matrix_norm(dictionary, 2)) ** 2
 
 
 def contraction_rate(dictionary: Tensor, supports: Tensor, step: float) -> Tensor:
-    """ρ (n,) = ‖I − α D_Sᵀ D_S‖₂ on each support of the rows of ``supports`` (n, p), boolean; 0 where it is empty.
+    """ρ (n,) = ‖I − α D_Sᵀ D_S‖₂ for the support S in each row of ``supports`` (n, p), boolean; 0 if S is empty.
 
-    From the layer on where a sample's signed support stays the same, ‖z_t − ẑ‖ falls at least by ρ a layer: exactly predicted for the worst
-    direction, an upper bound otherwise. Source: PUDLE, theory of the forward pass; Liang, Fadili & Peyré (2014).
+    Once the signed support of a sample is constant, each layer multiplies ‖z_t − ẑ‖ by at most ρ. The factor is exactly ρ in the worst
+    direction. Source: PUDLE, theory of the forward pass; Liang, Fadili & Peyré (2014).
     """
     _check_dictionaries(dictionary=dictionary)
     step = number("step", step, above=True)
@@ -107,9 +108,10 @@ def contraction_rate(dictionary: Tensor, supports: Tensor, step: float) -> Tenso
 
 
 def first_layer_range(x: Tensor, dictionary: Tensor, codes: Tensor) -> Range:
-    """λ for which the first layer has exactly the signed support of ``codes`` (n, p): necessary and sufficient, a range per sample.
+    """For each sample, the range of λ for which the first layer has exactly the signed support of ``codes`` (n, p).
 
-    It has it if |⟨D_i, x⟩| is at most λ off the support, and above λ with the right sign on it. Source: PUDLE, theory of the forward pass.
+    The condition is necessary and sufficient: |⟨D_i, x⟩| is at most λ outside the support, and above λ with the true sign on the support.
+    Source: PUDLE, theory of the forward pass.
     """
     check_shapes(x, dictionary)
     check_types(x=x, codes=codes)
@@ -123,9 +125,10 @@ def first_layer_range(x: Tensor, dictionary: Tensor, codes: Tensor) -> Range:
 
 
 def support_condition(dictionary: Tensor, true: Tensor, sparsity: int, smallest: float, largest: float) -> Range:
-    """Fixed λ for which every sample's signed support is recovered in the first layer and never lost, if α ≤ 1: sufficient only.
+    """The range of fixed λ for which, if α ≤ 1, the first layer recovers the signed support of every sample and later layers keep it.
 
-    For true codes with at most ``sparsity`` non-zeros of sizes in [``smallest``, ``largest``], no noise; λ has their units. Derived above.
+    The condition is sufficient. It is for true codes with at most ``sparsity`` non-zeros of sizes in [``smallest``, ``largest``] and samples
+    without noise; λ has the units of the sizes. It is derived above.
     """
     sparsity = number("sparsity", sparsity, least=1, whole=True)
     smallest = number("smallest", smallest, above=True)
@@ -140,10 +143,11 @@ def support_condition(dictionary: Tensor, true: Tensor, sparsity: int, smallest:
 def preserving_lambdas(
     dictionary: Tensor, true: Tensor, sparsity: int, largest: float, step: float, n_layers: int
 ) -> tuple[list[float], list[float]]:
-    """The smallest λ_t that the preservation argument allows in each layer, and the bounds e_t on the codes' error that go with them.
+    """The smallest λ_t for which the argument above preserves the support in each layer, and the corresponding bounds e_t on the codes' error.
 
-    λ_t = s (μ e_t + δ b), so that e_{t+1} = (1 − α (1 − (2s − 1) μ)) e_t + 2 α s δ b: both fall geometrically if (2s − 1) μ < 1, to what δ
-    allows. Sufficient only. Derived above; PUDLE, theory of the forward pass, for decaying λ.
+    With λ_t = s (μ e_t + δ b) the bounds satisfy e_{t+1} = (1 − α (1 − (2s − 1) μ)) e_t + 2 α s δ b. If (2s − 1) μ < 1, both decrease
+    geometrically to limits that depend on δ. The condition is sufficient. It is derived above; for decaying λ see PUDLE, theory of the forward
+    pass.
     """
     sparsity, n_layers = number("sparsity", sparsity, least=1, whole=True), number("n_layers", n_layers, whole=True)
     largest, step = number("largest", largest, above=True), number("step", step, above=True)
@@ -157,10 +161,10 @@ def preserving_lambdas(
 
 
 def lasso_jacobian(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
-    r"""∂ẑ/∂D (p, m, p) of one sample's lasso codes: entry [i, l, j] is ∂ẑ_i/∂D_lj.
+    r"""The Jacobian ∂ẑ/∂D (p, m, p) of one sample's lasso codes, with entries [i, l, j] = ∂ẑ_i/∂D_lj.
 
-    ``x`` (m,), ``codes`` (p,) the lasso's. On the support S, with r = Dẑ − x and D_l row l of D,
-    :math:`J_S = −(D_Sᵀ D_S)^{-1} (D_l ẑᵀ + r_l I)_S`; zero off S. It holds where the support does not change with D.
+    ``x`` is (m,), and ``codes`` (p,) are the lasso's. On the support S, with r = Dẑ − x and D_l row l of D,
+    :math:`J_S = −(D_Sᵀ D_S)^{-1} (D_l ẑᵀ + r_l I)_S`; outside S it is zero. The formula holds where the support does not change with D.
     Source: Malézieux, Moreau & Kowalski (ICLR 2022), Proposition on the Jacobian of the lasso.
     """
     _check_dictionaries(dictionary=dictionary)

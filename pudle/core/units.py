@@ -1,4 +1,4 @@
-"""The size of data: what is computed in units of it is the same whatever units the data are in. And numbers that are arguments, checked."""
+"""The magnitude of data, by which computations can be made independent of the data's units, and checks of numeric arguments."""
 
 import math
 
@@ -8,7 +8,7 @@ from pudle.errors import PudleError
 
 
 def power_of_two(x: Tensor) -> float:
-    """The largest power of two that is at most the root mean square of ``x``: dividing by it changes no digit. 1 where all are 0."""
+    """The largest power of two that is at most the root mean square of ``x``; 1 if ``x`` is 0. Division by it is exact."""
     largest = float(x.abs().max())
     if not largest:
         return 1.0
@@ -16,18 +16,21 @@ def power_of_two(x: Tensor) -> float:
 
 
 def power_below(size: float) -> float:
-    """The largest power of two that is at most ``size`` > 0; 1 for 0."""
+    """The largest power of two that is at most ``size`` > 0; 1 if ``size`` is 0."""
     return math.ldexp(1.0, math.frexp(size)[1] - 1) if size else 1.0
 
 
 def number(name: str, value: object, *, least: float = 0, above: bool = False, whole: bool = False) -> float | int:
-    """``value`` as a finite number of at least ``least``, or above it; ``whole``: an integer. Else a :class:`PudleError` that names it."""
+    """``value`` as a finite number that is at least ``least``, or with ``above`` greater than ``least``; with ``whole`` as an integer.
+
+    Raises :class:`PudleError`, which gives the ``name``, for all other values.
+    """
     if getattr(value, "requires_grad", False):
         raise PudleError(f"{name} requires a gradient, and there is none to it: pass {name}.item()")
     convert = getattr(value, "__index__" if whole else "__float__", None)
     try:
         found = convert() if convert else None
-    except (TypeError, ValueError, RuntimeError):  # of an array, or of a tensor of several
+    except (TypeError, ValueError, RuntimeError):  # raised by arrays and by tensors with several elements
         found = None
     if found is None:
         raise PudleError(f"{name} must be {'an integer' if whole else 'a number'}, not {value!r}")

@@ -1,13 +1,13 @@
-r"""T unrolled layers: settings and formula. Their codes are in :mod:`pudle.core.encoding`, the lasso's, which they approach, in
-:mod:`pudle.core.lasso`.
+r"""Settings and formula of T unrolled layers.
 
-Data ``x`` is (n, m), a dictionary ``D`` is (m, p) with atoms as columns, codes ``z`` are (n, p).
+:mod:`pudle.core.encoding` computes their codes, and :mod:`pudle.core.lasso` those of the lasso, to which they converge. Data ``x`` are
+(n, m), a dictionary ``D`` is (m, p) with atoms as columns, and codes ``z`` are (n, p).
 
 .. math::
     z_{t+1} = P_t\bigl(z_t - \alpha D^\top (D z_t - x)\bigr), \qquad z_0 = 0, \quad t = 0, \dots, T - 1
 
-with ``P_t`` the soft threshold at :math:`\alpha\lambda\nu^t` (``lam``, ``decay``) or the hard threshold at ``threshold``. With
-``acceleration="fista"`` (Beck & Teboulle, 2009) layers start from :math:`y_t = z_t + \beta_t (z_t - z_{t-1})` in place of :math:`z_t`, with
+where ``P_t`` is soft thresholding at :math:`\alpha\lambda\nu^t` (``lam``, ``decay``) or hard thresholding at ``threshold``. With
+``acceleration="fista"`` (Beck & Teboulle, 2009) layers start from :math:`y_t = z_t + \beta_t (z_t - z_{t-1})` instead of :math:`z_t`, with
 :math:`\beta_t = (\theta_{t-1} - 1) / \theta_t, \theta_0 = 1, \theta_t = (1 + \sqrt{1 + 4 \theta_{t-1}^2}) / 2`.
 """
 
@@ -27,14 +27,14 @@ ACCELERATIONS = ("none", "fista")
 
 @dataclass(frozen=True, kw_only=True)
 class Unrolling:
-    """The settings of T unrolled layers, checked once.
+    """The settings of T unrolled layers. Raises :class:`PudleError` if they are invalid.
 
-    lam : sparsity level λ of soft thresholding (exactly one of ``lam`` and ``threshold`` is given)
-    threshold : absolute level b of hard thresholding; not multiplied by the step
+    lam : sparsity level λ of soft thresholding; exactly one of ``lam`` and ``threshold`` must be given
+    threshold : level b of hard thresholding, which is not multiplied by the step
     step : step size α
     n_layers : number of layers T
-    decay : ν, with λ_t = λ ν^t; only for soft thresholding
-    nonnegative : one-sided codes (a ReLU) instead of signed ones
+    decay : ν, with λ_t = λ ν^t; for soft thresholding only
+    nonnegative : whether codes are non-negative (ReLU) instead of signed
     acceleration : "none", or "fista" for layers with momentum
     """
 
@@ -47,7 +47,7 @@ class Unrolling:
     acceleration: str = "none"
 
     def __post_init__(self):
-        for name in ("lam", "threshold", "step", "decay", "n_layers"):  # torch does not take all numbers of numpy
+        for name in ("lam", "threshold", "step", "decay", "n_layers"):  # torch does not accept all number types of numpy
             value, whole = getattr(self, name), name == "n_layers"
             if getattr(value, "requires_grad", False):
                 raise PudleError(
@@ -84,7 +84,7 @@ class Unrolling:
         return self.acceleration == "fista"
 
     def momenta(self) -> list[float]:
-        """β_t of every layer; 0 without acceleration."""
+        """β_t of all layers; 0 without acceleration."""
         if not self.accelerated:
             return [0.0] * self.n_layers
         momenta, theta = [0.0], 1.0
@@ -95,20 +95,18 @@ class Unrolling:
         return momenta
 
     def level(self, layer: int) -> float:
-        """What layer t compares entries with: α λ ν^t for soft thresholding, b for hard."""
+        """The threshold of layer t: α λ ν^t for soft thresholding, b for hard thresholding."""
         return self.threshold if self.hard else self.step * self.lam * self.decay**layer
 
     def levels(self) -> list[float]:
-        """Those of every layer."""
+        """The thresholds of all layers."""
         return [self.level(0)] * self.n_layers if self.decay == 1 else [self.level(t) for t in range(self.n_layers)]
 
     def shrink(self, u: Tensor, layer: int) -> Tensor:
-        """P_t, elementwise."""
+        """P_t(u), elementwise, for layer t = ``layer``."""
         level = self.level(layer)
         if self.hard:
-            return torch.where(
-                (u if self.nonnegative else u.abs()) < level, torch.zeros_like(u), u
-            )  # keeps what is not a number
+            return torch.where((u if self.nonnegative else u.abs()) < level, torch.zeros_like(u), u)  # keeps NaN
         return F.relu(u - level) if self.nonnegative else F.softshrink(u, level)
 
 
@@ -120,9 +118,9 @@ def iterate(
     step: float | Tensor | None = None,
     shrink: Callable[[Tensor, int], Tensor] | None = None,
 ) -> Tensor:
-    """Run all layers from ``codes``; ``correlate(z)`` is Dᵀ(Dz − x) for whatever linear D the caller has.
+    """Run all layers from ``codes``, where ``correlate(z)`` is Dᵀ(Dz − x) for the caller's linear D.
 
-    step, shrink : in place of those of ``unrolling``, where they are tensors that require a gradient
+    step, shrink : replace those of ``unrolling`` if given, for tensors that require a gradient
     """
     previous, step, shrink = codes, unrolling.step if step is None else step, shrink or unrolling.shrink
     for layer, momentum in enumerate(unrolling.momenta()):
@@ -132,7 +130,7 @@ def iterate(
 
 
 def runs_compiled(*arrays: Tensor) -> bool:
-    """Whether compiled loops can run on these, and nothing that torch does with them has to see each operation."""
+    """Whether compiled loops support ``arrays``, and no transformation of torch must record single operations on them."""
     return (
         all(type(array) in (Tensor, torch.nn.Parameter) and array.device.type == "cpu" and len(array) for array in arrays)
         and arrays[0].dtype in (torch.float32, torch.float64)
@@ -154,7 +152,7 @@ def check_shapes(x: Tensor, dictionary: Tensor) -> None:
 
 
 def check_types(**arrays: Tensor) -> None:
-    """Raise :class:`PudleError`, which names them, unless all ``arrays`` are tensors of one floating type."""
+    """Raise :class:`PudleError`, which names the arrays, unless all ``arrays`` are tensors of one floating type."""
     for name, array in arrays.items():
         if not isinstance(array, Tensor):
             raise PudleError(f"{name} must be a torch tensor, not a {type(array).__name__}: torch.as_tensor makes one")

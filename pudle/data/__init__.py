@@ -1,1 +1,1 @@
-"""What methods are fed: synthetic sparse data and images."""
+"""Data for methods and denoisers: synthetic sparse data, images and digits."""

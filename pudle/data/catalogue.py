@@ -1,7 +1,7 @@
-"""Which image data sets there are, and where they lie. Light enough to import while a workflow is planned.
+"""The available data sets of images and digits, and their locations. The import is fast enough for planning a workflow.
 
-No set is redistributed here; a missing folder is an error that says where the set comes from. Beside the sets that have a name, any
-folder of images is one: ``folder:PATH``, relative to the working directory.
+Data sets are not redistributed here. If a folder is missing, the error names the source of the data set. ``folder:PATH``, relative to the
+working directory, is a data set of the user.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from pudle.errors import PudleError, one_of
 from pudle.harness.files import sha256
 
-# The ordinary photographs inside scikit-image, in alphabetical order; every third one tests, so that no image is picked for its outcome.
+# The ordinary photographs in scikit-image, in alphabetical order. Every third one is a test image, so that the outcome selects no image.
 _BUNDLED = (
     "astronaut.png",
     "brick.png",
@@ -43,20 +43,20 @@ DIGITS = {
     "mnist": "MNIST's four files (LeCun et al., 1998), such as train-images-idx3-ubyte, with or without .gz",
 }
 MNIST_FILES = tuple(f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
-OWN = "folder:"  # begins the name of a data set that is a folder of the user's
+OWN = "folder:"  # prefix of the names of data sets that are folders of the user
 
 
 def data_root() -> Path:
-    """Where the folders of image sets lie: the environment variable PUDLE_DATA, or ``data`` in the working directory.
+    """The folder that contains the folders of data sets: the environment variable PUDLE_DATA, or ``data`` in the working directory.
 
-    The workflow sets the variable from ``data.root`` of the config where the user has not set it.
+    The workflow sets the variable from ``data.root`` of the config unless the user has set it.
     """
     return Path(os.environ.get("PUDLE_DATA", "data")).expanduser()
 
 
 def roots(data_sets: Iterable[str] = ()) -> dict[str, Path]:
-    """The folders that data are read from, by name: those of ``data_sets`` that are a folder of the user's, the one that holds the
-    others, and those of the packages that bring some."""
+    """The folders that data are read from, by name: folders of the user among ``data_sets``, :func:`data_root`, and those of packages with
+    data sets."""
     own = {name: _place(name, data_root()) for name in data_sets if name.startswith(OWN)}
     packages = {"skimage": "data", "sklearn": "datasets/data"}
     inside = {name: Path(find_spec(name).origin).parent / folder for name, folder in packages.items()}
@@ -64,7 +64,7 @@ def roots(data_sets: Iterable[str] = ()) -> dict[str, Path]:
 
 
 def locate(name: str, root: Path) -> Path | None:
-    """Where a file of data is that ``cell.json`` has as ``name``: ``name of its root/path``; None for a root that is not known."""
+    """The path of a data file that ``cell.json`` lists as ``name``, ``name of its root/path``; None if the root is unknown."""
     if name.startswith(OWN):
         return _place(name, root)
     folder, _, inside = name.partition("/")
@@ -73,7 +73,7 @@ def locate(name: str, root: Path) -> Path | None:
 
 
 def check_name(data_set: str) -> None:
-    """Raise :class:`PudleError` with the nearest name unless ``data_set`` is one, or ``folder:PATH``."""
+    """Raise :class:`PudleError`, which gives the nearest name, unless ``data_set`` is a known name or ``folder:PATH``."""
     if data_set == OWN:
         raise PudleError(f"data set {data_set!r}: a path must follow")
     if not data_set.startswith(OWN):
@@ -81,9 +81,9 @@ def check_name(data_set: str) -> None:
 
 
 def find_folder(data_set: str, root: Path) -> Path | None:
-    """The folder of ``data_set``, under ``root`` if it has a name; None for those inside scikit-image.
+    """The folder of ``data_set``, which is under ``root`` unless it is ``folder:PATH``; None for data sets in scikit-image.
 
-    Raises :class:`PudleError` for an unknown name, and for a folder that is missing or has no images one that says what belongs there.
+    Raises :class:`PudleError` if the name is unknown, or if the folder is missing or has no images; the error then says what it should hold.
     """
     check_name(data_set)
     if data_set in BUNDLED:
@@ -103,9 +103,9 @@ def find_folder(data_set: str, root: Path) -> Path | None:
 
 
 def find_digits(data_set: str, root: Path) -> list[Path]:
-    """The four files of "mnist" under ``root``, in the order of ``MNIST_FILES``; none for "digits", which are inside scikit-learn.
+    """The four files of "mnist" under ``root``, in the order of ``MNIST_FILES``; an empty list for "digits", which are in scikit-learn.
 
-    Raises :class:`PudleError` for an unknown name, and for a missing folder or file one that says what belongs there.
+    Raises :class:`PudleError` if the name is unknown, or if the folder or a file is missing; the error then says what the folder should hold.
     """
     if one_of(data_set, DIGITS, "data set of digits") == "digits":
         return []
@@ -122,7 +122,7 @@ def find_digits(data_set: str, root: Path) -> list[Path]:
 
 
 def is_there(data_set: str, root: Path) -> bool:
-    """Whether the files of ``data_set``, of images or digits, are under ``root``."""
+    """Whether the files of ``data_set`` (images or digits) are present under ``root``."""
     try:
         (find_digits if data_set in DIGITS else find_folder)(data_set, root)
     except PudleError:
@@ -131,7 +131,7 @@ def is_there(data_set: str, root: Path) -> bool:
 
 
 def is_image(path: Path) -> bool:
-    """Whether ``path`` is a file with the name of an image, or a link that leads nowhere with such a name."""
+    """Whether ``path`` is a file or a broken link with the name of an image."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
@@ -144,14 +144,14 @@ def _advice(data_set: str) -> str:
 
 
 def _place(data_set: str, root: Path) -> Path:
-    """Where the folder of ``data_set`` is, or would be."""
+    """The path of the folder of ``data_set``, which may be missing."""
     return Path(data_set.removeprefix(OWN)).expanduser() if data_set.startswith(OWN) else Path(root, data_set)
 
 
 def contents(data_set: str, root: Path) -> dict[str, str]:
-    """SHA-256 of the files that are read in the folder of ``data_set``, by their names in ``cell.json``.
+    """SHA-256 of the files of ``data_set`` that are read, by their names in ``cell.json``.
 
-    Empty for a set that comes inside a package, and where the folder is not there.
+    The result is empty if the data set is part of a package or if its folder is missing.
     """
     folder = _place(data_set, root)
     if data_set in BUNDLED or data_set == "digits" or not folder.is_dir():
@@ -166,16 +166,16 @@ def contents(data_set: str, root: Path) -> dict[str, str]:
 
 
 def differing(inputs: Mapping[str, str], data_sets: Iterable[str], root: Path) -> list[str]:
-    """Names of the files that are not as ``inputs`` of a cell has them: changed, gone, or added to one of its ``data_sets``.
+    """Names of the files that differ from ``inputs`` of a cell: they were changed, removed, or added to one of its ``data_sets``.
 
-    A file whose folder is not there counts as unchanged: results may be where the data are not.
+    Files in a missing folder count as unchanged, since results may be on a machine without the data.
     """
     changed = [name for name, known in inputs.items() if _digest_now(locate(name, root)) not in (None, known)]
     return changed + [name for data_set in data_sets for name in contents(data_set, root) if name not in inputs]
 
 
 def _digest_now(path: Path | None) -> str | None:
-    """SHA-256 of a file; "" if it is not in its folder, None if that is not there."""
+    """SHA-256 of a file; "" if it is missing, None if its folder is missing."""
     if path is None or not path.parent.is_dir():
         return None
     if not path.is_file():
@@ -186,5 +186,5 @@ def _digest_now(path: Path | None) -> str | None:
 
 @cache
 def _digest_at(path: Path, modified: int, size: int) -> str:
-    """Computed once for each time and size that a file has: many cells read the same."""
+    """SHA-256 of a file, cached by its time and size, since many cells read the same files."""
     return sha256(path)

@@ -1,4 +1,4 @@
-"""Images of handwritten digits with their labels: scikit-learn's, which need no download, or MNIST's IDX files."""
+"""Images of handwritten digits with their labels, from scikit-learn, without download, or from MNIST's IDX files."""
 
 import gzip
 import struct
@@ -12,10 +12,10 @@ from pudle.errors import PudleError
 
 
 def load_digits(data_set: str, classes: list[int], root: Path) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """((images, labels), (images, labels)) to train and to test, of the digits in ``classes``; images are float32 (n, h, w) in [0, 1].
+    """(images, labels) for training and (images, labels) for testing, of the digits in ``classes``; images are float32 (n, h, w) in [0, 1].
 
-    data_set : "digits", scikit-learn's 8 x 8 images, of which every fourth tests; or "mnist", 28 x 28, from ``root``/mnist
-    Raises :class:`PudleError` naming the folder or file that is missing or damaged.
+    data_set : "digits", scikit-learn's 8 x 8 images, of which every fourth is a test image; or "mnist", 28 x 28, from ``root``/mnist
+    Raises :class:`PudleError`, which names the folder or file, if one is missing or damaged.
     """
     if data_set == "digits":
         from sklearn.datasets import load_digits as load
@@ -38,7 +38,7 @@ def _mnist(image_file: Path, label_file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of bytes in an IDX file, gzipped or not. Raises :class:`PudleError` for a bad magic number or a wrong length."""
+    """The array of bytes in an IDX file, with or without gzip. Raises :class:`PudleError` if its magic number or length is wrong."""
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         try:

@@ -1,5 +1,8 @@
-"""Downloads of image sets from where their authors put them, with pooch: files that are there are kept, a download that was cut off goes
-on where it stopped, and every file must have the SHA-256 sum of the list (:mod:`pudle.data.inventory`)."""
+"""Downloads of image data sets from their original sources, with pooch.
+
+Files that are present are kept, interrupted downloads continue, and every file must have the SHA-256 sum of the list
+(:mod:`pudle.data.inventory`).
+"""
 
 import hashlib
 import re
@@ -17,26 +20,26 @@ from pudle.data.inventory import listed
 from pudle.errors import PudleError, one_of
 from pudle.harness import files
 
-_DNCNN = "https://github.com/cszn/DnCNN/raw/master/testsets"  # Zhang et al. (2017) test with these very files
+_DNCNN = "https://github.com/cszn/DnCNN/raw/master/testsets"  # the files with which Zhang et al. (2017) test
 _BSDS500 = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/BSR_bsds500.tgz"
 SOURCES = {"bsd68": f"{_DNCNN}/BSD68/", "set12": f"{_DNCNN}/Set12/", "cbsd432": _BSDS500}  # a folder of files, or an archive
 TIMEOUT = 30  # seconds without an answer
 
 
 def fetch(data_set: str, root: Path, source: str | None = None, say: Callable[[str], None] = print) -> Path:
-    """Download what is missing of ``data_set`` to ``root``/``data_set``, and return that folder.
+    """Download the missing files of ``data_set`` to ``root``/``data_set``, and return this folder.
 
-    source : the address of a folder of the files (ends in "/") or of a tar archive that holds them, in place of the original one
-    Raises :class:`PudleError` for sets without a source, addresses that do not answer, and files that are not those of the list.
+    source : address of a folder with the files (ends in "/") or of a tar archive with them; None means the original source
+    Raises :class:`PudleError` if the data set has no source, an address does not respond, or a file differs from the list.
     """
     if data_set in BUNDLED:
-        raise PudleError(f"data set {data_set!r} is inside scikit-image: there is nothing to fetch")
+        raise PudleError(f"data set {data_set!r} is part of scikit-image and needs no download")
     one_of(data_set, [name for name in DATA_SETS if name in SOURCES], "data set to fetch")
     source, sums, folder = SOURCES[data_set] if source is None else source, listed(data_set).sha256, Path(root, data_set)
     if not re.match(r"https?://.+/", source):
         raise PudleError(f"--source {source!r}: must be an address such as {SOURCES[data_set]}")
     missing = [name for name in sums.index if not (folder / name).exists() or files.sha256(folder / name) != sums[name]]
-    say(f"{data_set}: {len(sums) - len(missing)} of {len(sums)} files are there")
+    say(f"{data_set}: {len(sums) - len(missing)} of {len(sums)} files are present")
     new = [path for path in (folder, Path(root)) if not path.exists()]
     try:
         _fetch(source, dict(sums[missing]), folder, say)
@@ -48,7 +51,7 @@ def fetch(data_set: str, root: Path, source: str | None = None, say: Callable[[s
 
 
 def _fetch(source: str, sums: Mapping[str, str], folder: Path, say: Callable[[str], None]) -> None:
-    """Download the files of which there are ``sums`` to ``folder``, from a folder or an archive."""
+    """Download the files named in ``sums`` to ``folder``, from a folder or an archive."""
     if source.endswith("/"):
         for name in sums:
             _retrieve(f"{source}{name}", sums[name], folder / name)
@@ -66,15 +69,15 @@ def _retrieve(address: str, known_hash: str | None, path: Path) -> Path:
         pooch.retrieve(address, known_hash and f"sha256:{known_hash}", path.name, path.parent, downloader=_go_on(path))
     except requests.RequestException as error:
         raise PudleError(
-            f"{address}: {type(error).__name__}: {' '.join(str(error).split())[:200]}; what came is kept, try again"
+            f"{address}: {type(error).__name__}: {' '.join(str(error).split())[:200]}; the received part is kept, try again"
         ) from None
-    except ValueError:  # pooch's word for another sum
-        raise PudleError(f"{address}: not the file of the list, whose SHA-256 is {known_hash}; it is not kept") from None
+    except ValueError:  # raised by pooch for a wrong sum
+        raise PudleError(f"{address}: the file differs from the list, whose SHA-256 is {known_hash}; it was deleted") from None
     return path
 
 
 def _go_on(path: Path) -> Callable[[str, str, object], None]:
-    """A downloader for pooch that keeps what it has beside ``path`` when it is cut off, and asks for the rest the next time."""
+    """A downloader for pooch that keeps the received part beside ``path`` if it is interrupted, and continues from there the next time."""
     part = path.with_name(f".{path.name}.part")
 
     def download(url: str, output_file: str, _) -> None:
@@ -82,12 +85,12 @@ def _go_on(path: Path) -> Callable[[str, str, object], None]:
         with requests.get(url, headers={"Range": f"bytes={begun}-"} if begun else {}, stream=True, timeout=TIMEOUT) as response:
             if (
                 response.status_code == requests.codes.requested_range_not_satisfiable
-            ):  # it is whole, or of another file: begin again
+            ):  # the part is complete or of another file; start again
                 part.unlink()
                 return download(url, output_file, _)
             response.raise_for_status()
             with open(part, "ab" if response.status_code == requests.codes.partial_content else "wb") as file:
-                for chunk in response.iter_content(2**12):  # what is cut off within a chunk is lost
+                for chunk in response.iter_content(2**12):  # an interrupted chunk is lost
                     file.write(chunk)
         shutil.move(part, output_file)
 
@@ -95,20 +98,18 @@ def _go_on(path: Path) -> Callable[[str, str, object], None]:
 
 
 def _unpack(archive: Path, wanted: set[str], sums: Mapping[str, str], folder: Path) -> None:
-    """Write those members of a tar archive whose names (without folders) are ``wanted``; each must have its sum."""
+    """Write the members of a tar archive whose names, without folders, are ``wanted``; each must have its sum."""
     try:
         with tarfile.open(archive) as tar:
             members = {
                 name: tar.extractfile(member).read() for member in tar for name in [Path(member.name).name] if name in wanted
             }
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise PudleError(f"{archive.name}: not a tar archive, or a damaged one ({error}); it is not kept") from None
+        raise PudleError(f"{archive.name} is damaged or not a tar archive ({error}); it was deleted") from None
     for name, content in members.items():
         if hashlib.sha256(content).hexdigest() != sums[name]:
-            raise PudleError(
-                f"{archive.name}: {name} is not the file of the list, whose SHA-256 is {sums[name]}; it is not kept"
-            )
+            raise PudleError(f"{archive.name}: {name} differs from the list, whose SHA-256 is {sums[name]}; it was not written")
         files.write(folder / name, content)
     lacking = sorted(wanted - set(members))
     if lacking:
-        raise PudleError(f"{archive.name}: does not hold {len(lacking)} of the files: {', '.join(lacking[:5])}")
+        raise PudleError(f"{archive.name} lacks {len(lacking)} of the files: {', '.join(lacking[:5])}")

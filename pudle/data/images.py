@@ -1,4 +1,4 @@
-"""Grey photographs in [0, 1]: reading, checking, cropping."""
+"""Reading, checking and cropping of grey images with values in [0, 1]."""
 
 import hashlib
 import io
@@ -18,23 +18,24 @@ from pudle.data.catalogue import BUNDLED, find_folder, is_image
 from pudle.errors import PudleError
 from pudle.harness.files import FORMULAS
 
-MAX_PIXELS = 40_000_000  # 64 filters at a stride of 4 make 16 bytes of codes a pixel, and some copies of them
+MAX_PIXELS = 40_000_000  # 64 filters at a stride of 4 need 16 bytes of codes per pixel, and several copies of them
+_PNG_BITS = 24  # offset of the byte that holds the bits per sample of a PNG
 _JPEG, _TIFF = (".jpeg", ".jpg"), (".tif", ".tiff")
 _LOG = logging.getLogger(__name__)
 
 
 def load_images(data_set: str, root: Path) -> dict[str, np.ndarray]:
-    """Every image of ``data_set`` as float32 (h, w) in [0, 1], by file name in alphabetical order; colour is read as grey.
+    """All images of ``data_set`` as float32 (h, w) in [0, 1], by file name in alphabetical order. Colour images are converted to grey.
 
-    Raises :class:`PudleError` naming the folder or file that is missing, empty, unreadable or there twice. Other files are told in the log.
+    Raises :class:`PudleError`, which names the folder or file, if one is missing, empty, unreadable or duplicate. Other files are logged.
     """
     return {path.stem: read_grey(path) for path in image_files(data_set, root)}
 
 
 def image_files(data_set: str, root: Path) -> list[Path]:
-    """The files of ``data_set`` in alphabetical order. Files that are no images by their names are left out, and told in the log.
+    """The image files of ``data_set`` in alphabetical order. Files without the suffix of an image are omitted and logged.
 
-    Raises :class:`PudleError` if there are none, or two whose names differ in the suffix alone.
+    Raises :class:`PudleError` if there are no images, or if the names of two images differ only in their suffixes.
     """
     folder = find_folder(data_set, root)
     if folder is None:
@@ -61,26 +62,26 @@ def image_files(data_set: str, root: Path) -> list[Path]:
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """One image file as float32 (h, w) in [0, 1]: 1, 8 or 16 bits, or floating-point values that are in [0, 1] already."""
+    """One image file as float32 (h, w) in [0, 1]. Files have 1, 8 or 16 bits, or floating-point values in [0, 1]."""
     content = path.read_bytes()
     try:
         size = improps(content, extension=path.suffix).shape
         image = _decoded(content, path) if np.prod(size[:2]) <= MAX_PIXELS else None
     except PudleError:
         raise
-    except Exception as error:  # each of the readers behind imread has exceptions of its own
+    except Exception as error:  # each reader that imread calls has its own exceptions
         raise PudleError(f"{path}: cannot be read as an image ({' '.join(str(error).split())[:200]})") from None
     if image is None:
         raise PudleError(
             f"{path}: {size[0]} x {size[1]} pixels are more than the {MAX_PIXELS:,} that fit into memory as codes; cut it"
         )
-    if path.suffix.lower() == ".pgm" and image.dtype == np.int32:  # sixteen bits, as Pillow gives them
+    if path.suffix.lower() == ".pgm" and image.dtype == np.int32:  # sixteen bits as read by Pillow
         image = image.astype(np.uint16)
     if image.dtype not in (np.bool_, np.uint8, np.uint16):
         _check_values(image, path)
     if image.ndim == 3 and image.shape[2] == 2:  # grey with alpha
         image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
-    if image.ndim == 3 and image.shape[2] == 4 and path.suffix.lower() not in _JPEG:  # four channels in a JPEG are inks
+    if image.ndim == 3 and image.shape[2] == 4 and path.suffix.lower() not in _JPEG:  # a JPEG with four channels is CMYK
         image = rgba2rgb(image)
     if image.ndim == 3 and image.shape[2] == 3:
         image = rgb2gray(image)
@@ -90,14 +91,14 @@ def read_grey(path: Path) -> np.ndarray:
 
 
 def _decoded(content: bytes, path: Path) -> np.ndarray:
-    """The array of an image file. What the numbers of a TIFF stand for is written beside them, and not all of it is light."""
+    """The array of an image file. Tags of a TIFF say what its values mean, and not all of their meanings are grey or RGB."""
     if path.suffix.lower() == ".png" and (image := _with_alpha(content)) is not None:
         return image
     if path.suffix.lower() not in _TIFF:
         return imread(content, extension=path.suffix)
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages[0]
-        colours, samples = page.photometric.name, page.samplesperpixel
+        colours, samples, extra = page.photometric.name, page.samplesperpixel, [kind.name for kind in page.extrasamples]
     if colours in ("PALETTE", "MINISWHITE"):
         return imread(content, extension=path.suffix, plugin="pillow")
     if colours not in ("MINISBLACK", "RGB"):
@@ -105,18 +106,37 @@ def _decoded(content: bytes, path: Path) -> np.ndarray:
     image = imread(content, extension=path.suffix)
     if image.ndim > 2 and (image.ndim > 3 or image.shape[2] != samples):
         raise PudleError(f"{path}: not a grey, RGB or RGBA image (its array has shape {image.shape})")
-    return image
+    return _on_white(image) if extra == ["ASSOCALPHA"] and image.dtype.kind == "u" else image
+
+
+def _on_white(image: np.ndarray) -> np.ndarray:
+    """On white, and without its last channel: an ``image`` (h, w, channels) whose colours are multiplied by this channel, alpha."""
+    colours, alpha = image[..., :-1], image[..., -1:]
+    return (np.minimum(colours, alpha) + (np.iinfo(image.dtype).max - alpha)).squeeze()
 
 
 def _with_alpha(content: bytes) -> np.ndarray | None:
-    """A PNG of which one colour, or entries of the palette, are transparent, with a channel that says so; None for any other."""
+    """A PNG with a transparent colour or transparent palette entries, as an array with an alpha channel; None for other PNG files."""
     with Image.open(io.BytesIO(content)) as file:
-        if "transparency" not in file.info:
+        clear, bits = file.info.get("transparency"), content[_PNG_BITS]
+        if clear is None:
             return None
-        if not file.mode.startswith("I"):
+        if bits < 16:
+            if file.mode == "L":  # Pillow scales the pixels to eight bits, but not this
+                file.info["transparency"] = clear * 255 // (2**bits - 1)
             return np.asarray(file.convert("RGBA"))
-        grey = np.asarray(file).astype(np.uint16)  # sixteen bits
-        return np.dstack([grey, np.where(grey == file.info["transparency"], 0, 65535).astype(np.uint16)])
+        deep = np.dstack([np.asarray(file).astype(np.uint16)])
+    if deep.shape[2] == 3:
+        deep = 256 * deep + _low_bytes(content)
+    opaque = np.any(deep != np.asarray(clear), axis=2)
+    return np.dstack([deep, np.where(opaque, 65535, 0).astype(np.uint16)])
+
+
+def _low_bytes(content: bytes) -> np.ndarray:
+    """The lower halves of the colours of a PNG with sixteen bits, of which Pillow gives the upper ones."""
+    with Image.open(io.BytesIO(content)) as file:
+        file.tile = [tile._replace(args="RGB;16L") for tile in file.tile]  # the other order of bytes
+        return np.asarray(file)
 
 
 def _check_values(image: np.ndarray, path: Path) -> None:
@@ -130,14 +150,14 @@ def _check_values(image: np.ndarray, path: Path) -> None:
 
 
 def content_hash(image: np.ndarray) -> str:
-    """SHA-256 of the size and pixels, in 8 bits, of an image in [0, 1]: the same in any format without loss, depth and kind of grey."""
+    """SHA-256 of the size and the pixels, in 8 bits, of an image in [0, 1]. It does not depend on lossless format, depth and kind of grey."""
     return hashlib.sha256(
         f"{image.shape}".encode() + np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8).tobytes()
     ).hexdigest()
 
 
 def refuse_overlap(train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray], train_set: str, test_set: str) -> None:
-    """Raise :class:`PudleError` with both names if a test image is one of the training images."""
+    """Raise :class:`PudleError`, which gives both names, if a test image equals a training image."""
     trained = {content_hash(image): name for name, image in train.items()}
     for name, image in test.items():
         twin = trained.get(content_hash(image))
@@ -149,7 +169,7 @@ def refuse_overlap(train: Mapping[str, np.ndarray], test: Mapping[str, np.ndarra
 
 
 def random_crops(images: Mapping[str, np.ndarray], size: int, count: int, draw: np.random.Generator) -> np.ndarray:
-    """``count`` random square crops (count, 1, size, size) with random flips, images drawn uniformly."""
+    """``count`` random square crops (count, 1, size, size) with random flips, from images drawn uniformly."""
     names = list(images)
     crops = np.empty((count, 1, size, size), np.float32)
     for crop in crops:
@@ -165,7 +185,7 @@ def random_crops(images: Mapping[str, np.ndarray], size: int, count: int, draw: 
 
 
 def check_sizes(images: Mapping[str, np.ndarray], size: int, data_set: str, what: str = "crop") -> None:
-    """Raise :class:`PudleError` naming the first image smaller than ``size`` x ``size``, which is the size of ``what``."""
+    """Raise :class:`PudleError`, which names the image, if one is smaller than ``size`` x ``size``, the size of ``what``."""
     for name, image in images.items():
         if min(image.shape) < size:
             height, width = image.shape
@@ -175,7 +195,7 @@ def check_sizes(images: Mapping[str, np.ndarray], size: int, data_set: str, what
 
 
 def check_scores(images: Mapping[str, np.ndarray], data_set: str) -> None:
-    """Raise :class:`PudleError` naming the first test image that PSNR as published or SSIM is not defined for: black, or very small."""
+    """Raise :class:`PudleError`, which names the image, if one is black, so that published PSNR is undefined, or too small for SSIM."""
     check_sizes(images, 7, data_set, "window of SSIM")
     for name, image in images.items():
         if not image.max() > 0:

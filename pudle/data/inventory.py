@@ -1,4 +1,4 @@
-"""What belongs to each image set, and whether it is there: names, sizes and SHA-256 sums of the files, in ``lists/<data set>.csv``."""
+"""Lists of the files of each image data set, with sizes and SHA-256 sums (``lists/<data set>.csv``), and comparison with present files."""
 
 from collections.abc import Iterator
 from importlib import resources
@@ -13,7 +13,7 @@ from pudle.harness.files import sha256
 
 
 class Checked(NamedTuple):
-    """What :func:`check` found: how many images, their sizes, and a line for each one that is not as listed."""
+    """The result of :func:`check`: the number of images, the counts of their sizes, and a line for each difference from the list."""
 
     count: int
     sizes: dict[str, int]
@@ -22,7 +22,7 @@ class Checked(NamedTuple):
 
 
 def listed(data_set: str) -> pd.DataFrame | None:
-    """The list of ``data_set``: file, height, width, sha256; None for a folder of the user's."""
+    """The list of ``data_set`` with the columns file, height, width and sha256; None for a folder of the user."""
     if data_set not in DATA_SETS:
         return None
     with resources.files("pudle.data").joinpath("lists", f"{data_set}.csv").open(encoding="utf-8") as file:
@@ -30,7 +30,7 @@ def listed(data_set: str) -> pd.DataFrame | None:
 
 
 def describe(data_set: str, root: Path) -> pd.DataFrame:
-    """The same for the files that are there, with the hash of their ``content`` (:func:`pudle.data.images.content_hash`)."""
+    """The columns of :func:`listed` for the present files, and the hash of their ``content`` (:func:`pudle.data.images.content_hash`)."""
     rows = []
     for path in image_files(data_set, root):
         image = read_grey(path)
@@ -42,7 +42,7 @@ def describe(data_set: str, root: Path) -> pd.DataFrame:
 
 
 def check(data_set: str, root: Path) -> Checked:
-    """Compare what is there with the list. Raises :class:`PudleError` for files that cannot be read as images."""
+    """Compare the present files with the list. Raises :class:`PudleError` if a file cannot be read as an image."""
     there, wanted = describe(data_set, root), listed(data_set)
     sizes = (there.height.astype(str) + " x " + there.width.astype(str)).value_counts().to_dict()
     wrong = [] if wanted is None else list(_differences(there, wanted))
@@ -59,4 +59,4 @@ def _differences(there: pd.DataFrame, wanted: pd.DataFrame) -> Iterator[str]:
     for name in wanted.index.intersection(there.index):
         if there.sha256[name] != wanted.sha256[name]:
             height, width = there.height[name], there.width[name]
-            yield f"{name} is another file: {height} x {width} pixels, SHA-256 {there.sha256[name]}"
+            yield f"{name} differs from the list: it has {height} x {width} pixels and the SHA-256 {there.sha256[name]}"

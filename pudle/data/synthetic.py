@@ -1,5 +1,6 @@
-"""Sparse data with known truth: x = D* z* (+ noise)."""
+"""Synthetic sparse data x = D* z* + noise with a known dictionary and known codes."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from pudle.core.initialization import unit_norm
 from pudle.core.random import stream
+from pudle.core.units import number
 from pudle.errors import PudleError, one_of
 
 AMPLITUDES = ("uniform", "subgaussian")
@@ -16,7 +18,7 @@ SIGNS = ("shared", "independent")
 
 
 class SparseData(NamedTuple):
-    """Samples x (n, m), their true codes z* (n, p), and the true dictionary D* (m, p) with unit-norm atoms."""
+    """Samples x (n, m), their true codes z* (n, p), and the true dictionary D* (m, p) with atoms of norm 1."""
 
     x: Tensor
     codes: Tensor
@@ -39,22 +41,26 @@ def make_sparse_data(
     seed: int,
     dtype: torch.dtype = torch.float32,
 ) -> SparseData:
-    """Draw a dictionary with independent Gaussian atoms of unit norm, codes with ``sparsity`` non-zeros each, and x = D* z* + noise.
+    """Draw a dictionary with independent Gaussian atoms of norm 1, codes with ``sparsity`` non-zeros each, and x = D* z* + noise.
 
-    amplitudes : "uniform" on [``low``, ``high``], or "subgaussian": Gaussian with ``mean`` and ``std``
-    signs : "shared": all non-zeros of a sample have one random sign, as in the published code, so that E[z_i z_j] ≠ 0;
-        "independent": a random sign each, as the theory assumes
+    amplitudes : "uniform" on [``low``, ``high``], or "subgaussian", which is Gaussian with ``mean`` and ``std``
+    signs : "shared" gives all non-zeros of a sample one random sign, as in the published code, so that E[z_i z_j] ≠ 0;
+        "independent" gives each non-zero its own random sign, as the theory assumes
     noise : standard deviation of Gaussian noise on every entry of x
 
-    Dictionary, supports, amplitudes, signs and noise come from separate streams of ``seed``. All is worked out in float64 on the CPU, to be
-    the same on every device, and then moved to torch's default device. Raises :class:`PudleError` for no samples, a
-    sparsity above the number of atoms and for unknown names. Source: PUDLE, Section 5 and Appendix.
+    Dictionary, supports, amplitudes, signs and noise come from separate streams of ``seed``. They are computed in float64 on the CPU, so that
+    they are the same on every device, and then moved to torch's default device. Raises :class:`PudleError` if there are no samples, if the
+    sparsity exceeds the number of atoms, or if a name is unknown. Source: PUDLE, Section 5 and Appendix.
     """
     one_of(amplitudes, AMPLITUDES, "amplitudes")
     one_of(signs, SIGNS, "signs")
-    if n_samples < 1:
-        raise PudleError(f"n_samples={n_samples}: there must be one sample at least")
-    if not 1 <= sparsity <= n_atoms:
+    n_samples, n_features, n_atoms, sparsity = (
+        number(name, value, least=1, whole=True)
+        for name, value in (("n_samples", n_samples), ("n_features", n_features), ("n_atoms", n_atoms), ("sparsity", sparsity))
+    )
+    std, noise, low = number("std", std), number("noise", noise), number("low", low, least=-math.inf)
+    high, mean = number("high", high, least=low), number("mean", mean, least=-math.inf)
+    if sparsity > n_atoms:
         raise PudleError(f"sparsity={sparsity} non-zeros do not fit into codes of n_atoms={n_atoms}")
     dictionary = unit_norm(torch.from_numpy(stream(seed, "dictionary").standard_normal((n_features, n_atoms))))
     supports = _supports(stream(seed, "supports"), n_samples, n_atoms, sparsity)
@@ -65,7 +71,7 @@ def make_sparse_data(
     entries = torch.from_numpy(supports), torch.from_numpy(values)
     x = F.embedding_bag(
         entries[0], dictionary.T.contiguous(), per_sample_weights=entries[1], mode="sum"
-    )  # D* z*, of s atoms each
+    )  # D* z*, from s atoms per sample
     codes = torch.zeros(n_samples, n_atoms, dtype=dtype, device="cpu").scatter_(1, entries[0], entries[1].to(dtype))
     if noise:
         x += noise * torch.from_numpy(stream(seed, "noise").standard_normal(x.shape))
@@ -73,6 +79,6 @@ def make_sparse_data(
 
 
 def _supports(draw: np.random.Generator, n_samples: int, n_atoms: int, sparsity: int, block: int = 10_000) -> np.ndarray:
-    """Uniformly random supports (n_samples, sparsity), without an (n_samples, n_atoms) array of random numbers at once."""
+    """Uniformly random supports (n_samples, sparsity), drawn in blocks so that no (n_samples, n_atoms) array is needed."""
     sizes = [min(block, n_samples - start) for start in range(0, n_samples, block)]
     return np.concatenate([np.argpartition(draw.random((size, n_atoms)), sparsity - 1)[:, :sparsity] for size in sizes])

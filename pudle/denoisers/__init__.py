@@ -1,20 +1,20 @@
-"""Denoisers as plug-ins, to set beside the learned filters.
+"""Denoisers as plug-ins, to compare with the learned filters.
 
-A denoiser is a class in a file of this folder, in a file of yours (``plugins:`` in the config) or in an installed package (entry points
-of the group ``pudle.denoisers``)::
+A denoiser is a class in a file of this folder, in your own file (``plugins:`` in the config) or in an installed package (entry points of
+the group ``pudle.denoisers``)::
 
     @register("my-denoiser")
     class MyDenoiser(Denoiser):
-        '''The one line that `pudle denoisers` shows.'''
+        '''The description, in one line, that `pudle denoisers` shows.'''
 
-        source = "who published it, where"
+        source = "authors and publication"
 
         class Settings(Settings):
-            width: float = Field(1.0, gt=0, description="What it is.")
+            width: float = Field(1.0, gt=0, description="Width of the filter in pixels.")
 
         def denoise(self, noisy): ...
 
-As for methods, what is heavy is imported inside the functions that need it.
+Like methods, denoisers import large packages inside the functions that need them.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ __all__ = [
 
 
 class Denoiser(Plugin):
-    """Estimates a grey image with values in [0, 1] from one with Gaussian noise on it. It never sees a clean test image."""
+    """Estimates a grey image with values in [0, 1] from an image with Gaussian noise, without access to clean test images."""
 
-    improves: ClassVar[bool] = True  # a promise: halves the error of an easy problem
+    improves: ClassVar[bool] = True  # promises to halve the error of an easy problem
 
     def __init__(self, settings: Settings, sigma: float, generator: np.random.Generator):
-        """``sigma`` is the standard deviation of the noise, for images in [0, 1]; all randomness comes from ``generator``."""
+        """``sigma`` is the standard deviation of the noise for images in [0, 1]; all random numbers come from ``generator``."""
         self.settings = settings
         self.sigma = sigma
         self.generator = generator
 
     def fit(self, images: Mapping[str, np.ndarray]) -> None:
-        """Learn from clean training images (h, w), float32, by name. Called once, before :meth:`denoise`; does nothing unless given."""
+        """Learn from clean training images (h, w), float32, by name. It is called once before :meth:`denoise`; the default does nothing."""
 
     @abstractmethod
     def denoise(self, noisy: np.ndarray) -> np.ndarray:
-        """The estimate (h, w) of one noisy image (h, w), float32, whose values may lie outside of [0, 1]."""
+        """The estimate (h, w) of one noisy image (h, w), float32, whose values may be outside [0, 1]."""
 
 
 REGISTRY = plugins.Registry("denoiser", Denoiser, __name__)
@@ -72,5 +72,5 @@ validate, source_file, fingerprint = REGISTRY.validate, REGISTRY.source_file, RE
 
 
 def create(name: str, settings: Mapping, sigma: float, generator: np.random.Generator) -> Denoiser:
-    """Denoiser ``name`` for noise of standard deviation ``sigma``."""
+    """An instance of the denoiser ``name`` for noise of standard deviation ``sigma``."""
     return get(name)(REGISTRY.settings(name, settings), sigma, generator)

@@ -1,4 +1,4 @@
-"""Denoisers that need not be told the noise."""
+"""The base of denoisers that estimate the noise level."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from pudle.denoisers import Denoiser, Field, Settings
 
 
 class Blind(Denoiser):
-    """Estimates the noise of each image with scikit-image, from its finest wavelet coefficients (Donoho & Johnstone, 1994)."""
+    """Estimates the noise level of each image with scikit-image, from its finest wavelet coefficients (Donoho & Johnstone, 1994)."""
 
     class Settings(Settings):
         noise: Literal["estimated", "known"] = Field(
@@ -14,7 +14,7 @@ class Blind(Denoiser):
         )
 
     def level(self, noisy):
-        """The standard deviation of the noise on ``noisy``."""
+        """The standard deviation of the noise in ``noisy``, estimated or known."""
         from skimage.restoration import estimate_sigma
 
         return self.sigma if self.settings.noise == "known" else float(estimate_sigma(noisy))

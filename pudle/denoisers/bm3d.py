@@ -1,4 +1,4 @@
-"""Block matching and collaborative filtering, by its authors' package."""
+"""Block matching and collaborative filtering, with the package of its authors."""
 
 from pudle.denoisers import Denoiser, register
 from pudle.errors import PudleError
@@ -6,7 +6,7 @@ from pudle.errors import PudleError
 
 @register("bm3d")
 class Bm3d(Denoiser):
-    """Groups of blocks that look alike, shrunk together (the package bm3d)."""
+    """Joint shrinkage of groups of similar blocks (package bm3d)."""
 
     source = "Dabov, Foi, Katkovnik & Egiazarian, IEEE TIP 2007; Mäkinen, Azzari & Foi, IEEE TIP 2020"
     note = "Needs the package bm3d, whose licence is for non-commercial use and which is therefore not installed by default: pip install bm3d"

@@ -1,4 +1,4 @@
-"""Convolutional basis pursuit denoising, by SPORCO."""
+"""Convolutional basis pursuit denoising, with SPORCO."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from pudle.errors import PudleError
 
 @register("cbpdn")
 class ConvolutionalBpdn(Denoiser):
-    """Lasso codes of the whole image in a convolutional dictionary without stride, by ADMM (SPORCO's ConvBPDN)."""
+    """Lasso codes of the entire image in a convolutional dictionary with stride 1, by ADMM (SPORCO's ConvBPDN)."""
 
     source = "Wohlberg, IEEE TIP 2016; SciPy 2017 (SPORCO)"
     note = (
@@ -40,7 +40,7 @@ class ConvolutionalBpdn(Denoiser):
 
     def denoise(self, noisy):
         cbpdn = _sporco("admm.cbpdn")
-        margin = self.settings.kernel  # boundaries are periodic there
+        margin = self.settings.kernel  # since ConvBPDN has periodic boundaries
         low, high = self._split(np.pad(noisy, margin, mode="symmetric"))
         options = {"MaxMainIter": self.settings.iterations, "RelStopTol": 1e-3, "DataType": np.float32}
         solver = cbpdn.ConvBPDN(self._filters, high, self.settings.lam * self.sigma, cbpdn.ConvBPDN.Options(options))
@@ -48,12 +48,12 @@ class ConvolutionalBpdn(Denoiser):
         return (low + solver.reconstruct().squeeze())[margin:-margin, margin:-margin]
 
     def _split(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The low-pass part, and the rest."""
+        """The low-pass part of images and the remaining part."""
         return _sporco("signal").tikhonov_filter(images, self.settings.smooth)
 
 
 def _sporco(module: str):
-    """A module of SPORCO, with as many threads as torch has; by itself it takes all cores, and times plans of transforms for seconds."""
+    """A module of SPORCO, limited to torch's number of threads. By default it uses all cores and spends seconds on planning transforms."""
     from importlib import import_module
 
     import torch

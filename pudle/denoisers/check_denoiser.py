@@ -1,7 +1,7 @@
-"""What every denoiser promises, checked: ``pudle check-denoiser NAME``, or :func:`check` in a test of yours.
+"""Checks of the contract of denoisers, for ``pudle check-denoiser NAME`` and, with :func:`check`, for your own tests.
 
-The problem is easy: a disc on a slope, with noise of σ = 25 of 255. A denoiser is run on it with its default settings, after
-learning from clean images of the same kind.
+A denoiser runs with its default settings on an easy problem, a disc on a linear gradient with noise of σ = 25 / 255, after learning from
+clean images of the same kind.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ SHAPE = (64, 80)
 
 
 def check(name: str, files: Iterable[str | Path] = (), settings: Mapping | None = None) -> list[Finding]:
-    """Run all checks on denoiser ``name``, which may be in plug-in ``files``; raises :class:`BrokenPromise` with all that is wrong."""
+    """Run all checks on denoiser ``name``, which may be in plug-in ``files``. Raises :class:`BrokenPromise`, which lists all failed checks."""
     plugins.load(files)
     return demand("denoiser", name, findings(name, settings))
 
 
 def findings(name: str, settings: Mapping | None = None) -> Iterator[Finding]:
-    """The findings on denoiser ``name``, one after the other."""
+    """The findings on denoiser ``name``, one for each check."""
     return examine(denoisers.REGISTRY, name, _Trial(name, settings or {}), PROMISES)
 
 
 class _Trial:
-    """A denoiser and the images that it is tried on."""
+    """A denoiser and its test images."""
 
     def __init__(self, name: str, settings: Mapping):
         self.name, self.settings = name, settings
@@ -49,7 +49,7 @@ class _Trial:
 
 
 def picture(draw: np.random.Generator) -> np.ndarray:
-    """A disc on a slope, float32 in [0, 1]."""
+    """An image of a disc on a linear gradient, float32 in [0, 1]."""
     rows, columns = np.indices(SHAPE)
     centre, radius = draw.uniform(20, 44, 2), draw.uniform(8, 18)
     disc = np.hypot(rows - centre[0], columns - centre[1]) < radius
@@ -61,7 +61,7 @@ def _shape(trial: _Trial) -> str:
         noisy = trial.noisy[: cut[0], : cut[1]].copy()
         estimate = trial.run(trial.images, noisy)
         if np.shape(estimate) != cut or not np.isfinite(estimate).all():
-            raise Broken(f"an estimate of shape {np.shape(estimate)} for a noisy image of {cut}, or one that is not finite")
+            raise Broken(f"the estimate of a noisy image of shape {cut} has shape {np.shape(estimate)} or is not finite")
     return f"{SHAPE[0]} x {SHAPE[1]} and {cut[0]} x {cut[1]} pixels"
 
 
@@ -73,15 +73,15 @@ def _inputs(trial: _Trial) -> str:
         *((name, images[name], image) for name, image in trial.images.items()),
     ]:
         if not np.array_equal(now, before):
-            raise Broken(f"{what} was changed, by up to {np.abs(now - before).max():.2g}; work on a copy")
-    return "training and noisy images are as they were"
+            raise Broken(f"the denoiser changed {what} by up to {np.abs(now - before).max():.2g}; work on a copy")
+    return "training and noisy images are unchanged"
 
 
 def _deterministic(trial: _Trial) -> str:
     first, second = (trial.run(trial.images, trial.noisy.copy()) for _ in range(2))
     if not np.array_equal(first, second):
         raise Broken(
-            f"two runs with one seed differ by up to {np.abs(first - second).max():.2g}; draw random numbers from self.generator alone"
+            f"two runs with one seed differ by up to {np.abs(first - second).max():.2g}; draw random numbers from self.generator only"
         )
     return "two runs are equal to the last bit"
 
@@ -90,15 +90,15 @@ def _improves(trial: _Trial) -> str:
     before, after = (
         float(np.mean((image - trial.clean) ** 2)) for image in (trial.noisy, trial.run(trial.images, trial.noisy.copy()))
     )
-    told = f"mean squared error {before:.2g} before and {after:.2g} after"
+    measured = f"mean squared error {before:.2g} before and {after:.2g} after"
     if not after < before / 2 and denoisers.get(trial.name).improves:
-        raise Broken(f"{told}: it must fall by half at least")
-    return told
+        raise Broken(f"{measured}; it must decrease by at least half")
+    return measured
 
 
 PROMISES: dict[str, Callable[[_Trial], str]] = {
     "an estimate of the right shape": _shape,
-    "leaves its inputs alone": _inputs,
+    "unchanged inputs": _inputs,
     "same seed, same result": _deterministic,
-    "halves the error of an easy problem": _improves,
+    "half the error on an easy problem": _improves,
 }

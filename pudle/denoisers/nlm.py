@@ -1,4 +1,4 @@
-"""Non-local means, by scikit-image."""
+"""Non-local means, with scikit-image."""
 
 from pudle.denoisers import Field, register
 from pudle.denoisers.blind import Blind
@@ -6,7 +6,7 @@ from pudle.denoisers.blind import Blind
 
 @register("nlm")
 class NonLocalMeans(Blind):
-    """Averages of pixels whose surroundings look alike (scikit-image's denoise_nl_means, fast mode)."""
+    """Averages over pixels with similar surroundings (scikit-image's denoise_nl_means, fast mode)."""
 
     source = "Buades, Coll & Morel, CVPR 2005; Darbon et al., ISBI 2008 (fast mode)"
 

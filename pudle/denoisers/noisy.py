@@ -1,11 +1,11 @@
-"""What every denoiser starts from."""
+"""The noisy image as its own estimate."""
 
 from pudle.denoisers import Denoiser, register
 
 
 @register("noisy")
 class Noisy(Denoiser):
-    """The noisy image itself, as a floor for all others."""
+    """The noisy image itself, the baseline that all denoisers should exceed."""
 
     source = "none"
     improves = False

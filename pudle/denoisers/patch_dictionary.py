@@ -9,12 +9,12 @@ from pydantic import model_validator
 from pudle.denoisers import Denoiser, Field, Settings, register
 from pudle.errors import PudleError
 
-_PATCHES = 20_000  # at a time: bounds the memory
+_PATCHES = 20_000  # patches that are processed at a time, which bounds the memory
 
 
 @register("patch-dictionary")
 class PatchDictionary(Denoiser):
-    """Each patch from as few atoms as the noise allows; overlapping patches are averaged (scikit-learn's MiniBatchDictionaryLearning)."""
+    """Patches coded with as few atoms as the noise level allows, and averaged (scikit-learn's MiniBatchDictionaryLearning)."""
 
     source = "Elad & Aharon, IEEE TIP 2006; the dictionary: Mairal et al., JMLR 2010"
 
@@ -43,7 +43,7 @@ class PatchDictionary(Denoiser):
         learner = MiniBatchDictionaryLearning(
             settings.n_atoms, alpha=settings.lam, max_iter=1, batch_size=256, fit_algorithm="cd", random_state=seed
         )
-        with warnings.catch_warnings():  # the dictionary is learned from codes that need not be exact
+        with warnings.catch_warnings():  # learning does not need exact codes
             warnings.simplefilter("ignore", ConvergenceWarning)
             learned = learner.fit((patches - patches.mean(1, keepdims=True)).astype(np.float64)).components_
         self._atoms = learned / np.maximum(np.linalg.norm(learned, axis=1, keepdims=True), 1e-12)
@@ -66,7 +66,7 @@ class PatchDictionary(Denoiser):
         return total / count
 
     def _pursue(self, patches: np.ndarray) -> np.ndarray:
-        """Patches (n, patch²) from as few atoms as leave no more than the noise."""
+        """Approximations of patches (n, patch²) with as few atoms as reduce the residual to the noise level."""
         import torch
 
         from pudle.core.pursuit import pursue
@@ -76,5 +76,5 @@ class PatchDictionary(Denoiser):
 
 
 def _starts(length: int, size: int, stride: int) -> np.ndarray:
-    """Where patches begin along one axis; the last one ends with the image."""
+    """The first pixels of patches along one axis; the last patch ends at the border of the image."""
     return np.unique([*range(0, length - size + 1, stride), length - size])

@@ -1,4 +1,4 @@
-"""Total variation, by scikit-image."""
+"""Total variation, with scikit-image."""
 
 from pudle.denoisers import Field, register
 from pudle.denoisers.blind import Blind
@@ -6,7 +6,7 @@ from pudle.denoisers.blind import Blind
 
 @register("tv")
 class TotalVariation(Blind):
-    """The image of least total variation that is as far from the noisy one as the noise (scikit-image's denoise_tv_chambolle)."""
+    """The image of least total variation whose distance from the noisy image is the noise level (scikit-image's denoise_tv_chambolle)."""
 
     source = "Rudin, Osher & Fatemi, 1992; Chambolle, 2004, whose rule finds the weight"
 

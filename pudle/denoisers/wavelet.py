@@ -1,4 +1,4 @@
-"""Wavelet shrinkage, by scikit-image."""
+"""Wavelet shrinkage, with scikit-image."""
 
 from pudle.denoisers import Field, register
 from pudle.denoisers.blind import Blind
@@ -6,7 +6,7 @@ from pudle.denoisers.blind import Blind
 
 @register("wavelet")
 class Wavelet(Blind):
-    """Soft thresholds for wavelet coefficients, from each band's variance (BayesShrink)."""
+    """Soft thresholding of wavelet coefficients, with thresholds from the variance of each band (BayesShrink)."""
 
     source = "Chang, Yu & Vetterli, IEEE TIP 2000; Coifman & Donoho, 1995 (shifts)"
 

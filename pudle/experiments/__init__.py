@@ -1,6 +1,8 @@
-"""The experiments of the paper, one folder each, which exports ``EXPERIMENT``: an :class:`_shared.experiment.Experiment` that names
-its settings, plan, run, figures, claims and controls. A new folder is a new experiment: nothing else lists them. ``_shared`` holds
-what several of them use."""
+"""The experiments of the paper, one folder each.
+
+A folder exports ``EXPERIMENT``, an :class:`_shared.experiment.Experiment` with its settings, plan, run, figures, claims and controls. Each
+new folder is a new experiment; experiments are listed nowhere else. ``_shared`` holds code that several experiments use.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ EXPERIMENTS = tuple(
 
 @cache
 def get(experiment: str) -> Experiment:
-    """What the folder of an experiment exports. Raises :class:`PudleError` for a name that is none, with the nearest one."""
+    """The experiment of this name. Raises :class:`PudleError`, which gives the nearest name, if there is none."""
     return import_module(f"pudle.experiments.{one_of(experiment, EXPERIMENTS, 'experiment')}").EXPERIMENT
 
 
@@ -43,21 +45,21 @@ def has_controls(experiment: str) -> bool:
 
 
 def controls(experiment: str) -> tuple[Control, ...]:
-    """The negative controls of an experiment's claims; none, if it has none."""
+    """The negative controls of an experiment's claims; an empty tuple if it has none."""
     found = get(experiment).controls
     return found.load() if found else ()
 
 
 def controls_of(experiment: str, claim: Claim, tell: str = "statement") -> str:
-    """The negative controls of an experiment's claim, by their ``tell``: "statement" or "id"; or "none" and why there is none."""
+    """The statements or ids (``tell``: "statement" or "id") of a claim's negative controls; else "none" and the reason."""
     found = [getattr(control, tell) for control in controls(experiment) if claim.id in control.claims]
     return (", " if tell == "id" else " ").join(found) or ": ".join(filter(None, ("none", claim.uncontrolled)))
 
 
 def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
-    """Check the whole configuration, and that the data it names are there; with a ``reference`` the data may be missing.
+    """Raise :class:`PudleError` if the configuration is invalid, or if data that it names are missing and it has no ``reference``.
 
-    ``files`` and ``options`` of the command line are what it was merged from, for error messages. Raises :class:`PudleError`.
+    Error messages name the place in ``files`` or in ``options`` of the command line, from which the configuration was merged.
     """
     sources = settings.Sources(files, options)
     settings.validate(configuration_of(EXPERIMENTS), config, sources)
@@ -75,7 +77,7 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
 
 
 def plan(config: Mapping) -> list[Cell]:
-    """The cells of all experiments of a valid configuration; an experiment whose section is null is switched off."""
+    """The cells of all experiments of a valid configuration. An experiment with the section null is switched off."""
     plugins.load(config.get("plugins", ()))
     planned = []
     for experiment, section in config["experiments"].items():
@@ -88,7 +90,7 @@ def plan(config: Mapping) -> list[Cell]:
 
 
 def fingerprint(cell: Cell) -> str:
-    """Changes with the code that ``cell`` depends on: how its experiment runs, and its plug-in."""
+    """The fingerprint of the code that ``cell`` depends on, which is that of its experiment's run and of its plug-in."""
     experiment = get(cell.experiment)
     plugin = experiment.plugin(cell.settings)
     return "-".join([_fingerprint(experiment.run.module), *([experiment.plugins.fingerprint(plugin)] if plugin else [])])
@@ -98,7 +100,7 @@ _fingerprint = cache(provenance.fingerprint)
 
 
 def source_file(cell: Cell) -> Path | None:
-    """The file of the plug-in that ``cell`` runs, if it runs one."""
+    """The file of the plug-in that ``cell`` runs; None if it runs none."""
     experiment = get(cell.experiment)
     plugin = experiment.plugin(cell.settings)
     return experiment.plugins.source_file(plugin) if plugin else None
@@ -110,7 +112,7 @@ def data_sets(cell: Cell) -> list[str]:
 
 
 def code(cell: Cell) -> dict[str, str]:
-    """SHA-256 of the source of each module that ``cell`` depends on, its plug-in included."""
+    """SHA-256 of the source of each module that ``cell`` depends on, including its plug-in."""
     experiment = get(cell.experiment)
     plugin = experiment.plugin(cell.settings)
     return provenance.code(experiment.run.module, *([experiment.plugins.get(plugin).__module__] if plugin else []))
@@ -119,12 +121,16 @@ def code(cell: Cell) -> dict[str, str]:
 def require_gpu(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
     """Raise :class:`PudleError` if a valid configuration computes on a GPU and this machine has none; arguments as in :func:`validate`.
 
-    Asked where cells are computed, which may not be where they are planned. Tried in another process, as planning does not import torch.
+    Call this on the machine that computes cells, which may differ from the one that plans them. The GPU is tested in another process, since
+    planning does not import torch.
     """
     if config["device"] != "cuda":
         return
     tried = subprocess.run(
-        [sys.executable, "-P", "-c", "import torch; torch.zeros(1, device='cuda')"], capture_output=True, text=True
+        [sys.executable, "-P", "-c", "import torch; torch.zeros(1, device='cuda')"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if tried.returncode:
         reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -63,6 +63,7 @@ def run(
     fingerprint: str,
     code: Mapping[str, str] | None = None,
     data: Mapping[str, Path] | None = None,
+    contents: Mapping[str, str] | None = None,
     device: str = "cpu",
     computing: Callable[[], AbstractContextManager] = nullcontext,
 ) -> str:
@@ -74,22 +75,29 @@ def run(
 
     code : SHA-256 of the source of each module that the cell depends on, recorded in ``cell.json``
     data : folders by name; ``cell.json`` records the SHA-256 of each file that is read from them
+    contents : SHA-256 by name of the files of data as they are now; finished seeds and states that were computed from others are not used
     device : the device that was requested; ``computing()`` makes it torch's default during the computation
     """
     seeds = []
     for seed in cell.seeds:
-        found = finished(cell, folder, seed, fingerprint, device)
+        found = finished(cell, folder, seed, fingerprint, device, contents)
         if found is None:
             with computing():
-                found = compute(cell, seed, folder, experiment, fingerprint, data)
+                found = compute(cell, seed, folder, experiment, fingerprint, data, contents)
             if seed != cell.seeds[-1]:
-                keep(cell, folder, seed, found, fingerprint, device)
+                keep(cell, folder, seed, found, fingerprint, device, contents)
         seeds.append(found)
     return merge(cell, folder, seeds, fingerprint, code)
 
 
 def compute(
-    cell: Cell, seed: int, folder: Path, experiment: Run, fingerprint: str, data: Mapping[str, Path] | None = None
+    cell: Cell,
+    seed: int,
+    folder: Path,
+    experiment: Run,
+    fingerprint: str,
+    data: Mapping[str, Path] | None = None,
+    contents: Mapping[str, str] | None = None,
 ) -> dict:
     """Compute one seed of a cell; returns its record and the metadata that :func:`merge` needs. Arguments as in :func:`run`.
 
@@ -97,7 +105,9 @@ def compute(
     """
     started = _now()
     usage.reset_peak_memory()
-    checkpoints = Checkpoints(folder, files.canonical_json([dict(cell.settings), fingerprint, provenance.device()]))
+    checkpoints = Checkpoints(
+        folder, files.canonical_json([dict(cell.settings), fingerprint, provenance.device(), dict(contents or {})])
+    )
     record = Record(checkpoints, first=cell.seeds[0])
     with provenance.reading(data or {}) as inputs, checkpoints.ending_on_request():
         try:
@@ -115,15 +125,25 @@ def compute(
     }
 
 
-def keep(cell: Cell, folder: Path, seed: int, computed: Mapping, fingerprint: str, device: str = "cpu") -> None:
-    """Save a seed that :func:`compute` has finished, until the cell is merged."""
-    save(_seed_file(folder, seed), _key(cell, fingerprint, device), computed)
+def keep(
+    cell: Cell,
+    folder: Path,
+    seed: int,
+    computed: Mapping,
+    fingerprint: str,
+    device: str = "cpu",
+    contents: Mapping[str, str] | None = None,
+) -> None:
+    """Save a seed that :func:`compute` has finished, until the cell is merged. Arguments as in :func:`run`."""
+    save(_seed_file(folder, seed), _key(cell, fingerprint, device, contents), computed)
     Path(folder, f"checkpoint-{seed}.pt").unlink(missing_ok=True)
 
 
-def finished(cell: Cell, folder: Path, seed: int, fingerprint: str, device: str = "cpu") -> dict | None:
-    """The saved result of a finished seed with the same settings, code and device; None if there is none."""
-    return load(_seed_file(folder, seed), _key(cell, fingerprint, device))
+def finished(
+    cell: Cell, folder: Path, seed: int, fingerprint: str, device: str = "cpu", contents: Mapping[str, str] | None = None
+) -> dict | None:
+    """The saved result of a finished seed with the same settings, code, device and data; None if there is none."""
+    return load(_seed_file(folder, seed), _key(cell, fingerprint, device, contents))
 
 
 def merge(cell: Cell, folder: Path, seeds: Sequence[Mapping], fingerprint: str, code: Mapping[str, str] | None = None) -> str:
@@ -140,7 +160,9 @@ def merge(cell: Cell, folder: Path, seeds: Sequence[Mapping], fingerprint: str, 
         files.replace(folder / name, save_output)
     for name in {"timings.csv", "arrays.npz"} - set(outputs):
         (folder / name).unlink(missing_ok=True)  # of an earlier run
-    inputs = {name: digest for seed in seeds for name, digest in seed["inputs"].items()}
+    inputs: dict[str, str] = {}
+    for name, digest in itertools.chain.from_iterable(seed["inputs"].items() for seed in seeds):
+        inputs[name] = digest if inputs.get(name, digest) == digest else provenance.CHANGED
     description = {
         "experiment": cell.experiment,
         "id": cell.id,
@@ -171,9 +193,9 @@ def _seed_file(folder: Path, seed: int) -> Path:
     return Path(folder, f"seed-{seed}.pt")
 
 
-def _key(cell: Cell, fingerprint: str, device: str) -> str:
+def _key(cell: Cell, fingerprint: str, device: str, contents: Mapping[str, str] | None) -> str:
     """A text that changes whenever a finished seed becomes invalid."""
-    return files.canonical_json([dict(cell.settings), fingerprint, device, cell.seeds[0]])
+    return files.canonical_json([dict(cell.settings), fingerprint, device, cell.seeds[0], dict(contents or {})])
 
 
 def _now() -> str:

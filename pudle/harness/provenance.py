@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pudle.harness import files
 
+CHANGED = "changed while it was read"  # in the place of a digest
 PLUGIN = "pudle_plugin_"  # begins the name of a module that is a plug-in's file; what it imports from its folder is named as if inside
 
 
@@ -112,7 +113,7 @@ def _parse(module: str, path: str, modified: int, size: int) -> tuple[str, froze
     """:func:`_read` of a file, cached by its time and size, since planning calls it thousands of times."""
     tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     own, package = module.split(".")[0], module if path.endswith("__init__.py") else module.rpartition(".")[0]
-    names = set(_imports(tree, package))
+    names = {*_imports(tree, package), *_imported_by_name(tree)}
     if own.startswith(PLUGIN):
         names |= {f"{own}.{name}" for name in names}
     packages = {own, __name__.split(".")[0]}
@@ -168,18 +169,27 @@ def _imports(statement: ast.AST, package: str) -> Iterator[str]:
             yield from _imports(inner, package)
 
 
-_READ: ContextVar[set[str] | None] = ContextVar("read", default=None)
+def _imported_by_name(tree: ast.AST) -> Iterator[str]:
+    """The names in calls such as ``importlib.import_module("helper")``."""
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
+            function, name = getattr(call.func, "attr", getattr(call.func, "id", "")), call.args[0].value
+            if function in ("import_module", "__import__") and isinstance(name, str):
+                yield name
+
+
+_READ: ContextVar[dict[str, tuple | None] | None] = ContextVar("read", default=None)
 
 
 @contextmanager
 def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
     """Record the files that Python code inside opens in the folders ``roots``.
 
-    At the end of the block the dictionary maps ``name of the root/path`` to SHA-256. Loaders of data need not report their files.
-    Python modules do not count as data.
+    At the end of the block the dictionary maps ``name of the root/path`` to SHA-256, or for a file that has changed since it was opened to
+    :data:`CHANGED`, which is the digest of no file. Loaders of data need not report their files. Python modules do not count as data.
     """
     _listen()
-    opened: set = set()
+    opened: dict = {}
     found: dict = {}
     token = _READ.set(opened)
     try:
@@ -191,9 +201,20 @@ def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
             inside = sorted(path for path in map(Path, opened) if path.is_relative_to(home))
             found |= {
                 f"{name}/{path.relative_to(home).as_posix()}": files.sha256(path)
+                if opened[str(path)] in (None, _state(path))
+                else CHANGED
                 for path in inside
                 if path.is_file() and path.suffix not in (".py", ".pyc")
             }
+
+
+def _state(path: str | Path) -> tuple[int, int] | None:
+    """The time and size of a file; None if there is none."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return state.st_mtime_ns, state.st_size
 
 
 @cache
@@ -203,7 +224,9 @@ def _listen() -> None:
     def hear(event: str, arguments: tuple) -> None:
         opened = _READ.get() if event == "open" else None
         if opened is not None and isinstance(arguments[0], str | os.PathLike):
-            opened.add(os.path.abspath(os.fsdecode(arguments[0])))
+            path = os.path.abspath(os.fsdecode(arguments[0]))
+            if path not in opened:
+                opened[path] = _state(path)
 
     sys.addaudithook(hear)
 

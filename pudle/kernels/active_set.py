@@ -17,10 +17,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 
 from pudle.kernels import memory, simd
-from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.cache import compiled, forget_stale_code
 from pudle.kernels.memory import JOIN, set_memory
 from pudle.kernels.simd import OPTIONS, add_rows, clear, padded
 
@@ -37,14 +36,14 @@ SETS, SETS_PER_ATOM = (
 ONE_BY_ONE = 4  # after one in so many of these sets, atoms join one at a time: what the proof of termination is about
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def times_inverse(out, scratch, vector, count):
     """out (w,) = G_SS⁻¹ vector (w,) in its first ``count`` places, and 0 up to a multiple of 16; G_SS⁻¹ is symmetric."""
     width = padded(count)
     add_rows(out[:width], scratch.nothing, scratch.inverse, scratch.identity, vector, count)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_atom(scratch, gram, atom, sign, count):
     """Let an atom i join S, in place ``count``, with code 0; returns whether it is independent of S. ``product`` is G_SS⁻¹ G_Si in any case.
 
@@ -76,7 +75,7 @@ def add_atom(scratch, gram, atom, sign, count):
     return True
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def remove_atom(scratch, place, count):
     """Let the atom at ``place`` of ``count`` leave S; the last takes its place.
 
@@ -106,7 +105,7 @@ def remove_atom(scratch, place, count):
     clear(inverse[last][:width])
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def exchange(scratch, gram, atom, sign, gap, count):
     """Let an atom i with D_i = D_S v, v in ``product``, take the place of the atom of S whose code comes to 0 first.
 
@@ -131,7 +130,7 @@ def exchange(scratch, gram, atom, sign, gap, count):
     return count, True
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def move(scratch, count):
     """Move z_S to the minimiser over S for its signs, z_S + G_SS⁻¹ gap, or to that over what is left of S; returns how many atoms are left.
 
@@ -161,7 +160,7 @@ def move(scratch, count):
     return count
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def find_descent(scratch, correlation, gram, lam, count):
     """descent (P,) = Dᵀx − G z, and gap = descent_S − λs on S, from the codes; returns the largest |gap|.
 
@@ -177,7 +176,7 @@ def find_descent(scratch, correlation, gram, lam, count):
     return largest
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def largest_outside(scratch, nonnegative):
     """score (P,) = |descent|, or max(descent, 0) for codes ≥ 0, outside of S, and 0 in S; returns the largest."""
     descent, free, score, bits = scratch.descent, scratch.free, scratch.score, scratch.score_bits
@@ -196,7 +195,7 @@ def largest_outside(scratch, nonnegative):
     return score[0]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def restart(scratch, gram, count):
     """G_SS⁻¹ computed again, atom by atom, without those that depend on the others; returns how many atoms are left.
 
@@ -216,7 +215,7 @@ def restart(scratch, gram, count):
     return kept
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def join(scratch, gram, lam, top, count, most):
     """Let up to ``most`` atoms with a score of at least λ + NEAR (top − λ) join S; returns how many are in it then, and whether S changed.
 
@@ -240,7 +239,7 @@ def join(scratch, gram, lam, top, count, most):
     return count, count > before
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scratch):
     """Codes ``out`` (p,) of one sample, which are the start; returns their KKT residual, or ∞ where it finds none after ``limit`` sets.
 
@@ -275,7 +274,7 @@ def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scr
     return residual
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def load_start(out, nonnegative, scratch):
     """S, its codes and signs = the entries of ``out`` (p,) that are not 0 and have an allowed sign; out = 0. Returns how many.
 
@@ -291,7 +290,7 @@ def load_start(out, nonnegative, scratch):
     return count
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def store_codes(out, scratch, count):
     """out (p,) = z, which it is 0 before, and the scratch as it was before the sample."""
     for a in range(count):
@@ -301,7 +300,7 @@ def store_codes(out, scratch, count):
         clear(scratch.inverse[a][: padded(count)])
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def solve_samples(codes, residuals, correlation, grams, lam, nonnegative, tolerances, limit, scratch):
     """:func:`solve_sample` for each of n rows, float64: codes (n, p), residuals (n,), correlation (n, P), tolerances (n,).
 

@@ -1,10 +1,59 @@
-"""numba's cache of compiled loops on disk: whether there is one, and what is out of date in it."""
+"""numba's cache of compiled loops on disk: whether there is one, what is out of date in it, and what happens where it fails."""
 
+import contextlib
+import functools
 import hashlib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
+from numba import config, njit
 from numba.core.caching import FunctionCache
+
+
+def compiled(*, cache: bool, **options) -> Callable:
+    """``numba.njit`` with ``options`` as a decorator; with ``cache`` the code is kept on disk as far as that is possible.
+
+    It compiles where NUMBA_DISABLE_JIT is set, too: Python cannot run vector instructions.
+    """
+
+    def compile_later(function):
+        disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
+        try:
+            loops = njit(**options)(function)
+        finally:
+            config.DISABLE_JIT = disabled
+        if cache:
+            loops._cache = _Kept(function)
+        return loops
+
+    return compile_later
+
+
+class _Kept(FunctionCache):
+    """The cache of one function. A file that cannot be read or written, as on a full disk, costs time and a warning, not the run."""
+
+    def load_overload(self, sig, target_context):
+        """The code that was kept, or None; files that are damaged are as good as none."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # of whatever kind: an index or code that was cut off
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig, data):
+        """Keep the code if possible."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _warn_not_kept(self.cache_path, error.strerror)
+
+
+@functools.cache
+def _warn_not_kept(folder: str, reason: str) -> None:
+    """Once for a folder, and not for each of its files."""
+    warnings.warn(f"pudle: compiled loops cannot be kept in {folder} ({reason})", stacklevel=3)
 
 
 def keeps_code() -> bool:
@@ -40,4 +89,4 @@ def forget_stale_code(loops, *modules):
             folder.mkdir(parents=True, exist_ok=True)
             stamp.write_text(digest, encoding="utf-8")
     except OSError as error:
-        warnings.warn(f"pudle: compiled loops cannot be kept in {folder} ({error.strerror})", stacklevel=2)
+        _warn_not_kept(str(folder), error.strerror)

@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 
 from pudle.kernels import matmul, memory, simd
-from pudle.kernels.cache import forget_stale_code
+from pudle.kernels.cache import compiled, forget_stale_code
 from pudle.kernels.matmul import multiply
 from pudle.kernels.memory import ImageSums, image_memory
 from pudle.kernels.simd import OPTIONS, add_dots, add_outer, add_strips, clear, copy, padded, pick
@@ -64,7 +63,7 @@ class ImageProblem(NamedTuple):
     infinity: float
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def find_active(t, problem, memory):
     """active[t, j] = the filters f with z_{t,j,f} ≠ 0, counts[t, j] how many, shares[t] their share of all p codes of all positions."""
     codes, total = memory.codes[t], 0
@@ -75,7 +74,7 @@ def find_active(t, problem, memory):
     memory.shares[t] = total / (codes.shape[0] * problem.n_filters)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def gather(patch, image, place, problem):
     """patch[: k²] = the pixels of image (1, pixels) under the filter at ``place``; patch (K,) is 0 beyond, before and after."""
     kernel = problem.kernel
@@ -84,7 +83,7 @@ def gather(patch, image, place, problem):
             patch[a * kernel + b] = image[0, place + a * problem.width + b]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_image(image, codes, t, filters, problem, memory):
     """image (1, pixels) += Dz, for codes z (J, P) that are 0 where those of slot ``t`` are: each position adds Σ_f z_{j,f} D_f to its pixels.
 
@@ -103,7 +102,7 @@ def add_image(image, codes, t, filters, problem, memory):
             add_patch(image, patches[j], problem.places[at + j], problem)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_patch(image, patch, place, problem):
     """The pixels of image (1, pixels) under the filter at ``place`` += patch (K,)."""
     kernel = problem.kernel
@@ -112,7 +111,7 @@ def add_patch(image, patch, place, problem):
             image[0, place + a * problem.width + b] += patch[a * kernel + b]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def step_along(out, codes, factor, image, filters, problem, memory, at):
     """out = codes + factor Dᵀ image, for the row of the grid from position ``at`` on; out and codes (J, P) may be the same."""
     change, across = memory.of_codes, problem.across
@@ -122,7 +121,7 @@ def step_along(out, codes, factor, image, filters, problem, memory, at):
             out[at + j, f] = codes[at + j, f] + factor * change[j, f]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def shrink_row(codes, levels, problem, at):
     """codes = P(codes) with thresholds ``levels`` (P,), for the row of the grid from position ``at`` on. NaN stays NaN."""
     for j in range(at, at + problem.across):
@@ -135,7 +134,7 @@ def shrink_row(codes, levels, problem, at):
                 codes[j, f] = u - min(max(u, low), level)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def step_along_active(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image at the entries where codes of slot ``t`` are not 0; others of out (J, P) are left as they are."""
     patch = memory.patch
@@ -144,7 +143,7 @@ def step_along_active(out, codes, t, factor, image, filters, problem, memory):
         add_dots(out[j], codes[j], factor, filters.atoms, memory.active[t, j], memory.counts[t, j], patch)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def step_back(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image, at least where codes of slot ``t`` are not 0: no other entries of z̄_t count."""
     if memory.shares[t] < FEW:
@@ -154,7 +153,7 @@ def step_back(out, codes, t, factor, image, filters, problem, memory):
             step_along(out, codes, factor, image, filters, problem, memory, at)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_product(total, by_atom, image, codes, t, problem, memory, factor):
     """total (k², P) += factor ⟨image, codes⟩, or by_atom (P, K) += its transpose, for codes (J, P) that are 0 where those of slot ``t`` are.
 
@@ -173,7 +172,7 @@ def add_product(total, by_atom, image, codes, t, problem, memory, factor):
             total[k, f] += factor * product[k, f]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def forward(x, problem, memory):
     """z_T of an image x (pixels,), in the last slot of memory.codes; z_t and r_t of the layers from ``stop`` on in the slots from 0.
 
@@ -201,7 +200,7 @@ def forward(x, problem, memory):
         codes = after
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def backward(problem, memory, sums, x_bar):
     """Back through the layers from z̄_T = memory.bar (J, P), which is overwritten; x_bar (pixels,) += x̄ where that is wanted.
 
@@ -232,7 +231,7 @@ def backward(problem, memory, sums, x_bar):
             step_back(bar, bar, slot, -problem.step, image, problem.synthesis, problem, memory)  # z̄_t
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def mask_inactive(bar, after, problem):
     """bar (J, P) = bar ⊙ 1[after ≠ 0], for codes ``after`` (J, P)."""
     zero = problem.step * 0
@@ -241,7 +240,7 @@ def mask_inactive(bar, after, problem):
             bar[j, f] = bar[j, f] if after[j, f] != 0 else zero
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_thresholds(thresholds, bar, slot, fade, memory):
     """thresholds (P,) −= ``fade`` Σ_j bar_j · sign(z_j) for the codes z (J, P) of ``slot``, by those that are not 0."""
     codes = memory.codes[slot]
@@ -251,7 +250,7 @@ def add_thresholds(thresholds, bar, slot, fade, memory):
             thresholds[f] -= fade * (bar[j, f] if codes[j, f] > 0 else -bar[j, f])
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
     """All of x (n, pixels): z_T to codes (n, J, P), and where scored losses (n,), and their parts of all derivatives to ``sums``.
 
@@ -280,7 +279,7 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
     add_transposed(sums.decoder, memory.by_atom.decoder)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def score_estimate(target, problem, memory, sums):
     """memory.image = e = C z_T − target (pixels,), 0 where it is not ``inside``; C̄ += ⟨e, z_T⟩; returns ½‖e‖²."""
     error, zero, last = memory.image, problem.step * 0, memory.codes.shape[0] - 1
@@ -296,7 +295,7 @@ def score_estimate(target, problem, memory, sums):
     return loss
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def end_at_loss(problem, memory, loss):
     """memory.bar = z̄_T = Cᵀ e + penalty sign(z_T) where z_T is not 0, for e in memory.image; returns loss + penalty ‖z_T‖₁."""
     bar, error, zero, last = memory.bar, memory.image, problem.step * 0, memory.codes.shape[0] - 1
@@ -310,7 +309,7 @@ def end_at_loss(problem, memory, loss):
     return loss
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_transposed(total, by_atom):
     """total (k², P) += by_atomᵀ, of which the first k² columns (P, K) are read."""
     for k in range(total.shape[0]):

@@ -8,10 +8,11 @@ columns stays in registers while k runs, and a step costs one multiply-add for e
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from pudle.kernels.cache import compiled
 from pudle.kernels.simd import LANES, OPTIONS, broadcast, vectors
 
 # Rows of a tile: with COLUMNS each their sums fit the registers, 6 x 4 of the 32 of AVX-512, 2 x 8 of the 16 of AVX2 (float32).
@@ -65,7 +66,7 @@ def multiply_tile(typing_context, out, source, rows, columns, matrix, first, at,
     return types.void(out, source, rows, columns, matrix, types.intp, types.intp, n_rows, width), codegen
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def multiply_strip(out, source, rows, columns, matrix, at, width):
     """All rows of columns at : at + width, a literal: tiles of ROWS rows, then the rows that are left one by one."""
     n, r = rows.shape[0], 0
@@ -77,7 +78,7 @@ def multiply_strip(out, source, rows, columns, matrix, at, width):
         r += 1
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def multiply(out, source, rows, columns, matrix):
     """out[r] (w,) = Σ_k source[rows[r] + columns[k]] matrix[k] (w,), for each of R rows.
 

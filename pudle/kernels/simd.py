@@ -12,11 +12,11 @@ An argument described as a literal must be a constant of the source, as it decid
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pudle.kernels.cache import keeps_code
+from pudle.kernels.cache import compiled, keeps_code
 
 LANES = 16  # all widths are multiples of it: a vector of 64 bytes in float32, which LLVM cuts to the machine's width
 REGISTER = 64  # bytes of the widest vector register, that of AVX-512
@@ -28,7 +28,7 @@ CHAINS = 4  # independent sums, at least, that hide the latency of the additions
 OPTIONS = {"cache": keeps_code(), "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def padded(width):
     """The smallest multiple of 16 that is at least ``width``."""
     return (width + LANES - 1) // LANES * LANES
@@ -107,7 +107,7 @@ def add_strip(typing_context, out, base, at, matrix, index, values, count, width
     return types.void(out, base, types.intp, matrix, index, values, types.intp, width), codegen
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_strips(out, base, matrix, index, values, count):
     """:func:`add_rows`, put in place of the call, strip by strip; each width needs a literal of its own."""
     at, width = 0, out.shape[0]
@@ -197,7 +197,7 @@ def dot_strip(typing_context, out, base, factor, matrix, at, index, count, row, 
     return types.void(out, base, factor, matrix, types.intp, index, types.intp, row, width), codegen
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_outer(matrix, index, values, factor, count, row):
     """matrix[i] (w,) += factor values[i] row (w,) for i in index[:count]. The indices differ."""
     at, width = 0, row.shape[0]
@@ -209,7 +209,7 @@ def add_outer(matrix, index, values, factor, count, row):
         at += LANES
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_dots(out, base, factor, matrix, index, count, row):
     """out[i] = base[i] + factor ⟨matrix[i], row⟩ for i in index[:count], row (w,); out may be base. The indices differ."""
     at, width = 0, row.shape[0]
@@ -295,7 +295,7 @@ def add_where(typing_context, out, at, values, count, flags):
     return types.intp(out, types.intp, values, types.intp, flags), codegen
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def pick(out, values, flags):
     """out[:n] = those of ``values`` (w,) whose ``flags`` (w,) are not 0, in order; returns n. NaN counts as not 0.
 
@@ -307,7 +307,7 @@ def pick(out, values, flags):
     return count
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def pick_padded(out, values, flags):
     """:func:`pick`, and zeros behind up to a multiple of 16."""
     count = pick(out, values, flags)
@@ -315,7 +315,7 @@ def pick_padded(out, values, flags):
         out[j] = 0
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_spread(out, values, flags):
     """The k-th entry of ``out`` (w,) whose ``flags`` (w,) is not 0 += values[k]: the other way round than :func:`pick`."""
     count = 0
@@ -323,13 +323,13 @@ def add_spread(out, values, flags):
         count += add_where(out, at, values, count, flags)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_rows(out, base, matrix, index, values, count):
     """out (w,) = base (w,) + Σ_i values[i] matrix[i] over i in index[:count]; out may be base. A row vector times a matrix."""
     add_strips(out, base, matrix, index, values, count)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def add_products(out, used, matrix, index, values, count):
     """out[i] (w,) += Σ_k values[k, i] matrix[k] over k in index[:count], for each row i with used[i] ≠ 0: valuesᵀ times a matrix."""
     for i in range(out.shape[0]):
@@ -337,7 +337,7 @@ def add_products(out, used, matrix, index, values, count):
             add_strips(out[i], out[i], matrix, index, values[:, i], count)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def add_few_rows(out, base, matrix, index, values, count):
     """:func:`add_rows` for ``out`` of 16, 32, 48 or 64 entries, put in place of the call."""
     width = out.shape[0]
@@ -351,21 +351,21 @@ def add_few_rows(out, base, matrix, index, values, count):
         add_strip(out, base, 0, matrix, index, values, count, 16)
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def copy(out, values):
     """out (w,) = values (w,). (Slice assignment looks for overlaps first.)"""
     for j in range(out.shape[0]):
         out[j] = values[j]
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def clear(out):
     """out (w,) = 0."""
     for j in range(out.shape[0]):
         out[j] = 0
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def n_nonzero(z):
     """#{j : z_j ≠ 0} for z (w,). NaN counts."""
     count = np.int32(0)
@@ -374,7 +374,7 @@ def n_nonzero(z):
     return count
 
 
-@njit(forceinline=True, **OPTIONS)
+@compiled(forceinline=True, **OPTIONS)
 def n_outside(u, low, high):
     """#{j : u_j not in (low, high)} for u (w,). NaN counts."""
     count = np.int32(0)

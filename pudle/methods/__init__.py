@@ -1,21 +1,21 @@
 """Methods of dictionary learning as plug-ins.
 
-A method is a class in a file of this folder, in a file of yours (``load_plugins``) or in an installed package (entry points of
-the group ``pudle.methods``)::
+A method is a class in a file of this folder, in your own file (``load_plugins``) or in an installed package (entry points of the group
+``pudle.methods``)::
 
     @register("my-method")
     class MyMethod(Method):
-        '''The one line that `pudle methods` shows.'''
+        '''The description, in one line, that `pudle methods` shows.'''
 
-        source = "who published it, where"
+        source = "authors and publication"
 
         class Settings(Settings):
-            rate: float = Field(0.1, gt=0, description="What it is.")
+            rate: float = Field(0.1, gt=0, description="Step size of the update.")
 
         def update(self, batch): ...
 
-Planning a workflow imports every method, so that names and settings can be checked, and must not wait for torch: a method imports
-what is heavy inside the functions that need it.
+Planning a workflow imports every method, to check names and settings, and must not wait for torch. Methods therefore import large packages
+inside the functions that need them.
 """
 
 from __future__ import annotations
@@ -52,26 +52,26 @@ __all__ = [
 
 
 class Method(Plugin):
-    """A dictionary that is learned from batches of samples. It never sees the truth.
+    """A dictionary that is learned from batches of samples, without access to the true dictionary.
 
-    dictionary : the current dictionary (m, p), of the type and on the device of the one it started from. Copy it to keep it
-    encode : optional; ``encode(x)`` gives the codes (n, p) of samples (n, m) in the current dictionary
+    dictionary : the current dictionary (m, p), with the type and device of the initial one. Later updates may change it in place
+    encode : optional; ``encode(x)`` returns the codes (n, p) of samples (n, m) in the current dictionary
     """
 
-    unit_norm: ClassVar[bool] = True  # a promise: after every update all atoms have norm 1
+    unit_norm: ClassVar[bool] = True  # promises that all atoms have norm 1 after every update
 
     def __init__(self, dictionary: Tensor, settings: Settings, generator: np.random.Generator):
-        """``dictionary`` (m, p) is where to start, and is copied; all randomness comes from ``generator``."""
+        """Start from a copy of ``dictionary`` (m, p); all random numbers come from ``generator``."""
         self.dictionary = dictionary.clone()
         self.settings = settings
         self.generator = generator
 
     @abstractmethod
     def update(self, batch: Tensor) -> None:
-        """Learn from ``batch`` (b, m), b ≥ 1. Called once for each batch, in order."""
+        """Learn from ``batch`` (b, m), b ≥ 1. It is called once for each batch, in order."""
 
     def move_to(self, dictionary: Tensor) -> None:
-        """Make ``dictionary`` (m, p) the current one, with its atoms rescaled to norm 1."""
+        """Set the current dictionary to ``dictionary`` (m, p), with its atoms rescaled to norm 1."""
         self.dictionary = dictionary / dictionary.norm(dim=0, keepdim=True)
 
 
@@ -82,5 +82,5 @@ load_plugins = plugins.load
 
 
 def create(name: str, dictionary: Tensor, settings: Mapping, generator: np.random.Generator) -> Method:
-    """Method ``name``, about to start from ``dictionary`` (m, p)."""
+    """An instance of the method ``name`` that starts from ``dictionary`` (m, p)."""
     return get(name)(dictionary, REGISTRY.settings(name, settings), generator)

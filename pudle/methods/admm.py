@@ -1,4 +1,4 @@
-"""Dictionary learning by ADMM, by SPORCO."""
+"""Dictionary learning by ADMM, with SPORCO."""
 
 from pudle.errors import PudleError
 from pudle.methods import Field, register
@@ -7,7 +7,7 @@ from pudle.methods.gathered import Gathered
 
 @register("admm")
 class Admm(Gathered):
-    """Steps of ADMM for the codes and for the dictionary in turn, on the lasso loss (SPORCO's BPDNDictLearn)."""
+    """ADMM on the lasso loss, which alternates steps for the codes and for the dictionary (SPORCO's BPDNDictLearn)."""
 
     source = "Wohlberg, SciPy 2017 (SPORCO)"
     note = "Needs SPORCO: pip install sporco"

@@ -1,4 +1,4 @@
-"""Exact alternating minimisation."""
+"""Alternating minimisation with exact codes."""
 
 from pudle.methods import Field, register
 from pudle.methods.descent import Descent
@@ -6,7 +6,7 @@ from pudle.methods.descent import Descent
 
 @register("alternating")
 class Alternating(Descent):
-    """Converged lasso codes, then a step of the optimiser on the least-squares loss: alternating minimisation, exact codes."""
+    """Alternating minimisation: exact lasso codes, then one step of the optimiser on the least-squares loss."""
 
     source = "Agarwal et al., COLT 2014 (arXiv 1310.7991); Tolooshams & Ba, TMLR 2022, gradient ĝ"
 

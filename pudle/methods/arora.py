@@ -1,22 +1,22 @@
-"""Arora's neurally plausible methods: codes in one step, sign descent for the dictionary."""
+"""The neurally plausible methods of Arora et al., with codes from one step and sign descent for the dictionary."""
 
 from pudle.methods import register
 from pudle.methods.sign_descent import SignDescent, hard_threshold
 
-_BLOCK = 10_000  # pairs of a sample and an atom at a time: bounds the memory
+_BLOCK = 10_000  # pairs of a sample and an atom that are processed at a time, which bounds the memory
 _PAPER = "Arora, Ge, Ma & Moitra, COLT 2015 (arXiv 1503.00778)"
 
 
 @register("arora-biased")
 class AroraBiased(SignDescent):
-    """Codes HT_{C/2}(Dᵀx) and a sign gradient: cheap, but ends at a distance from the truth."""
+    """Codes HT_{C/2}(Dᵀx) and a sign gradient. It is cheap, but its error does not converge to 0."""
 
     source = _PAPER
 
 
 @register("arora-unbiased")
 class AroraUnbiased(SignDescent):
-    """The same with codes recomputed for each atom after it is projected out of the others, which removes the bias."""
+    """arora-biased with codes recomputed for each atom after projecting it out of the other atoms, which removes the bias."""
 
     source = _PAPER
     note = "As written m times dearer than arora-biased; here n s p + m p² operations for a batch of n."
@@ -24,8 +24,8 @@ class AroraUnbiased(SignDescent):
     def gradient(self, batch):
         r"""Column i is mean[(B⁽ⁱ⁾z⁽ⁱ⁾ − x) sign(zᵢ)], with columns B⁽ⁱ⁾_i = D_i and B⁽ⁱ⁾_j = D_j − G_ij D_i, G = DᵀD.
 
-        Only samples with zᵢ ≠ 0 count, and B⁽ⁱ⁾ does not depend on the sample, so v⁽ⁱ⁾ = mean[z⁽ⁱ⁾ sign(zᵢ)] is enough:
-        B⁽ⁱ⁾v = Dv − D_i (Gv − v)_i, and B⁽ⁱ⁾ᵀx = Dᵀx − G_i (Dᵀx)_i but for entry i, which is (Dᵀx)_i.
+        Only samples with zᵢ ≠ 0 contribute, and B⁽ⁱ⁾ does not depend on the sample, so that v⁽ⁱ⁾ = mean[z⁽ⁱ⁾ sign(zᵢ)] suffices:
+        B⁽ⁱ⁾v = Dv − D_i (Gv − v)_i. Moreover B⁽ⁱ⁾ᵀx = Dᵀx − G_i (Dᵀx)_i except for entry i, which is (Dᵀx)_i.
         """
         import torch
 

@@ -1,7 +1,7 @@
-"""What every method promises, checked: ``pudle check-method NAME``, or :func:`check` in a test of yours.
+"""Checks of the contract of methods, for ``pudle check-method NAME`` and, with :func:`check`, for your own tests.
 
-The problem is small and easy: an orthonormal dictionary, two non-zeros a sample, no noise, and a start near the truth. A method
-is run on it with its default settings.
+A method runs with its default settings on a small and easy problem: an orthonormal dictionary, two non-zeros per sample, no noise, and a
+start near the truth.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 __all__ = ["PROMISES", "BrokenPromise", "Finding", "check", "findings"]
 
 N_ATOMS, SPARSITY, BATCH, UPDATES, INIT_NOISE = 32, 2, 50, 200, 0.03
-BRIEF = 16  # batches where less will do; enough for methods that gather them first
+BRIEF = 16  # batches of short checks; enough for methods that collect batches first
 
 
 def check(name: str, plugins: Iterable[str | Path] = (), settings: Mapping | None = None) -> list[Finding]:
-    """Run all checks on method ``name``; raises :class:`BrokenPromise` with all that was found wrong."""
+    """Run all checks on method ``name``. Raises :class:`BrokenPromise`, which lists all failed checks."""
     methods.load_plugins(plugins)
     return demand("method", name, findings(name, settings))
 
 
 def findings(name: str, settings: Mapping | None = None) -> Iterator[Finding]:
-    """The findings on method ``name``, one after the other."""
+    """The findings on method ``name``, one for each check."""
     return examine(methods.REGISTRY, name, _Trial(name, settings or {}), PROMISES)
 
 
 class _Trial:
-    """A method and the problem that it is tried on."""
+    """A method and its test problem."""
 
     def __init__(self, name: str, settings: Mapping):
         self.name, self.settings = name, settings
         self.unit_norm = methods.get(name).unit_norm
 
     def problem(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Samples (n, m), where to start, and the truth (m, p)."""
+        """Samples (n, m), the initial dictionary and the true one (m, p)."""
         import torch
 
         from pudle.core.initialization import perturb_dictionary
@@ -73,7 +73,7 @@ def _shapes(trial: _Trial) -> str:
         method = trial.run(x[: BRIEF * BATCH].split(BATCH), start)
         _same_kind("the dictionary", method.dictionary, start)
         if hasattr(method, "encode"):
-            _same_kind("what encode gives", method.encode(x[:7]), x.new_zeros(7, N_ATOMS))
+            _same_kind("the result of encode", method.encode(x[:7]), x.new_zeros(7, N_ATOMS))
     codes = f"codes (7, {N_ATOMS})" if hasattr(method, "encode") else "no codes"
     return f"dictionary ({N_ATOMS}, {N_ATOMS}), {codes}; float32 and float64"
 
@@ -96,7 +96,7 @@ def _unit_norms(trial: _Trial) -> str:
         method.update(batch)
         worst = max(worst, float((method.dictionary.norm(dim=0) - 1).abs().max()))
     if not worst <= 1e-4:
-        raise Broken(f"an atom's norm is {worst:.2g} from 1 after an update (say unit_norm = False, or use self.move_to)")
+        raise Broken(f"an atom's norm is {worst:.2g} from 1 after an update (set unit_norm = False, or use self.move_to)")
     return f"largest distance from 1 is {worst:.1e}"
 
 
@@ -106,8 +106,8 @@ def _inputs(trial: _Trial) -> str:
     trial.run(x[: BRIEF * BATCH].split(BATCH), start)
     for what, now, before in (("the initial dictionary", start, kept_start), ("a batch", x, kept_x)):
         if not now.equal(before):
-            raise Broken(f"{what} was changed, by up to {float((now - before).abs().max()):.2g}; work on a copy")
-    return "initial dictionary and batches are as they were"
+            raise Broken(f"the method changed {what} by up to {float((now - before).abs().max()):.2g}; work on a copy")
+    return "initial dictionary and batches are unchanged"
 
 
 def _deterministic(trial: _Trial) -> str:
@@ -115,7 +115,7 @@ def _deterministic(trial: _Trial) -> str:
     first, second = (trial.run(x[: BRIEF * BATCH].split(BATCH), start).dictionary for _ in range(2))
     if not first.equal(second):
         apart = float((first - second).abs().max())
-        raise Broken(f"two runs with one seed differ by up to {apart:.2g}; draw random numbers from self.generator alone")
+        raise Broken(f"two runs with one seed differ by up to {apart:.2g}; draw random numbers from self.generator only")
     return "two runs are equal to the last bit"
 
 
@@ -132,17 +132,17 @@ def _improves(trial: _Trial) -> str:
     learned = trial.run(x.split(BATCH), start).dictionary
     _same_kind("the dictionary", learned, start)
     before, after = (dictionary_error(dictionary, truth, align=True) for dictionary in (start, learned))
-    told = f"error {before:.3g} before and {after:.3g} after {UPDATES} batches of {BATCH}"
+    measured = f"error {before:.3g} before and {after:.3g} after {UPDATES} batches of {BATCH}"
     if not after < 0.9 * before:
-        raise Broken(f"{told}: it must fall by a tenth at least")
-    return told
+        raise Broken(f"{measured}; it must decrease by at least a tenth")
+    return measured
 
 
 PROMISES: dict[str, Callable[[_Trial], str]] = {
     "right shapes and types": _shapes,
     "atoms of norm 1": _unit_norms,
-    "leaves its inputs alone": _inputs,
+    "unchanged inputs": _inputs,
     "same seed, same result": _deterministic,
     "batches of one sample": _batch_of_one,
-    "improves an easy problem": _improves,
+    "lower error on an easy problem": _improves,
 }

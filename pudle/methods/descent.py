@@ -1,4 +1,4 @@
-"""What the methods that follow a gradient share: the optimiser."""
+"""The base of methods that follow a gradient with an optimiser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Descent(Method):
-    """Follows :meth:`gradient` with Adam or plain gradient descent; atoms are rescaled to norm 1 after every update."""
+    """Adam or plain gradient descent along :meth:`gradient`. Atoms are rescaled to norm 1 after every update."""
 
     class Settings(Settings):
         optimizer: Literal["adam", "sgd"] = Field("adam", description="Adam, or plain gradient descent.")
@@ -38,7 +38,7 @@ class Descent(Method):
 
     @abstractmethod
     def gradient(self, batch: Tensor) -> Tensor:
-        """The direction (m, p) to go against."""
+        """The gradient (m, p) of the loss on ``batch``; updates go against it."""
 
     def update(self, batch):
         self._descent.update(self.gradient(batch))

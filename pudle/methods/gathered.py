@@ -1,4 +1,4 @@
-"""What full-batch methods share, so that they can be fed minibatches: batches wait until there are enough samples."""
+"""The base of full-batch methods, which collects minibatches until there are enough samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Gathered(Method):
-    """Calls :meth:`learn` once for every ``samples_per_atom`` × p samples; a batch of that many is used at once."""
+    """A method that calls :meth:`learn` each time ``samples_per_atom`` × p samples have arrived; a batch of this size is used at once."""
 
     class Settings(Settings):
         samples_per_atom: float = Field(
@@ -24,11 +24,11 @@ class Gathered(Method):
     def __init__(self, dictionary, settings, generator):
         super().__init__(dictionary, settings, generator)
         self._waiting: list[Tensor] = []
-        self.idle = True  # until it has learned
+        self.idle = True  # until the first call of learn
 
     @abstractmethod
     def learn(self, x: Tensor) -> None:
-        """One iteration on the samples x (n, m)."""
+        """Perform one iteration on the samples x (n, m)."""
 
     def update(self, batch):
         import torch

@@ -1,4 +1,4 @@
-"""MOD and K-SVD: codes by orthogonal matching pursuit, and two ways to update the dictionary with them."""
+"""MOD and K-SVD, which use codes of orthogonal matching pursuit and differ in the update of the dictionary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Pursuit(Method):
-    """Codes of orthogonal matching pursuit."""
+    """The base of methods with codes of orthogonal matching pursuit."""
 
     class Settings(Settings):
         sparsity: int | None = Field(None, ge=1, description="Non-zeros of every code; null: `tolerance` decides.")
@@ -31,7 +31,7 @@ class Pursuit(Method):
 
 @register("mod")
 class Mod(Pursuit):
-    """Method of optimal directions: D = XZᵀ(ZZᵀ)⁻¹, over the batch and a fading memory of those before."""
+    """Method of optimal directions, D = XZᵀ(ZZᵀ)⁻¹, over the batch and a decaying memory of earlier batches."""
 
     source = "Engan, Aase & Husøy, ICASSP 1999"
 
@@ -50,20 +50,20 @@ class Mod(Pursuit):
 
         x, z, dictionary = batch.double(), self.encode(batch).double(), self.dictionary.double()
         power = z.square().mean()
-        if self._zz is None:  # the memory starts full of samples that the initial dictionary explains, an atom each
+        if self._zz is None:  # as if earlier samples had used one atom of the initial dictionary each
             self._zz = self._memory * power * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
             self._xz = self._memory * power * dictionary
         kept = max(0.0, 1 - len(x) / self._memory)
         self._xz = kept * self._xz + x.T @ z
         self._zz = kept * self._zz + z.T @ z
         ridge, system = 1e-6 * len(x) * power.where(power > 0, torch.ones_like(power)), self._zz.clone()
-        system.diagonal().add_(ridge)  # atoms that are not used, or not told apart, stay
+        system.diagonal().add_(ridge)  # keeps atoms that are not used or not distinguishable
         self.move_to(torch.linalg.solve(system, self._xz + ridge * dictionary, left=False).to(batch.dtype))
 
 
 @register("k-svd")
 class KSvd(Gathered, Pursuit):
-    """K-SVD: atom by atom, the best rank-one fit to what the other atoms leave of the samples that use it."""
+    """K-SVD, which updates each atom by the best rank-one fit to the residual, without this atom, of the samples that use it."""
 
     source = "Aharon, Elad & Bruckstein, IEEE TSP 2006"
 
@@ -77,7 +77,7 @@ class KSvd(Gathered, Pursuit):
         residual = x - codes @ dictionary.T
         for atom in range(dictionary.shape[1]):
             users = codes[:, atom].nonzero()[:, 0]
-            if len(users):  # an atom that is not used stays
+            if len(users):  # unused atoms are kept
                 left = residual[users] + torch.outer(codes[users, atom], dictionary[:, atom])
                 new = leading_vector(left, dictionary[:, atom])
                 codes[users, atom] = left @ new
@@ -87,9 +87,9 @@ class KSvd(Gathered, Pursuit):
 
 
 def leading_vector(matrix: Tensor, start: Tensor) -> Tensor:
-    """The right singular vector (m,) of ``matrix`` (n, m) with the largest singular value, on the side of ``start`` (m,).
+    """The right singular vector (m,) of ``matrix`` (n, m) for the largest singular value, with the sign of its inner product with ``start``.
 
-    By Lanczos steps from ``start`` (ARPACK) where the whole decomposition would be long.
+    For large matrices it is computed by Lanczos steps from ``start`` (m,) (ARPACK) instead of a full decomposition.
     """
     import torch
     from scipy.sparse.linalg import aslinearoperator, eigsh

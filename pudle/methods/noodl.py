@@ -1,4 +1,4 @@
-"""NOODL: hard-thresholded iterations for the codes, sign descent for the dictionary."""
+"""NOODL, with hard-thresholded iterations for the codes and sign descent for the dictionary."""
 
 from pudle.methods import Field, register
 from pudle.methods.sign_descent import SignDescent
@@ -8,7 +8,7 @@ _PAPER = "Rambhatla, Li & Haupt, ICLR 2019 (arXiv 1902.11261)"
 
 @register("noodl")
 class Noodl(SignDescent):
-    """NOODL as it is meant: codes from HT_{C/2}(Dᵀx), then hard-thresholded gradient steps, then a sign gradient."""
+    """NOODL as in its paper: codes start from HT_{C/2}(Dᵀx) and take hard-thresholded gradient steps; a sign gradient follows."""
 
     source = _PAPER
 
@@ -18,7 +18,7 @@ class Noodl(SignDescent):
         n_layers: int = Field(100, ge=1, description="Steps of the codes.")
 
     def start(self, x):
-        """The first codes (n, p)."""
+        """The initial codes (n, p)."""
         return super().encode(x)
 
     def encode(self, x):
@@ -31,7 +31,7 @@ class Noodl(SignDescent):
 
 @register("noodl-as-published")
 class NoodlAsPublished(Noodl):
-    """NOODL as PUDLE's released code ran it: codes from zero, and an effective η of 0.4 (divided by the batch size twice)."""
+    """NOODL as in PUDLE's released code: codes start from zero, and η is effectively 0.4 (it is divided by the batch size twice)."""
 
     source = f"{_PAPER}, as run for Tolooshams & Ba, TMLR 2022"
 

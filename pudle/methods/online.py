@@ -1,4 +1,4 @@
-"""Online dictionary learning, by scikit-learn."""
+"""Online dictionary learning, with scikit-learn."""
 
 from pydantic import model_validator
 
@@ -8,7 +8,7 @@ from pudle.methods import Field, Method, Settings, register
 
 @register("online")
 class Online(Method):
-    """Lasso codes and running statistics of all batches so far (scikit-learn's MiniBatchDictionaryLearning)."""
+    """Online learning from lasso codes and statistics of all batches so far (scikit-learn's MiniBatchDictionaryLearning)."""
 
     source = "Mairal, Bach, Ponce & Sapiro, JMLR 2010 (arXiv 0908.0050)"
 
@@ -23,9 +23,9 @@ class Online(Method):
             return self
 
     def __init__(self, dictionary, settings, generator):
-        """The atoms themselves are the first batch: their statistics are the A = t₀I, B = t₀D of Mairal et al., Section 3.4.
+        """Use the initial atoms as the first batch, whose statistics are A = t₀I and B = t₀D of Mairal et al., Section 3.4.
 
-        Without it scikit-learn replaces every atom that the first batch does not use by a random sample.
+        Without this batch scikit-learn replaces every atom that the first batch does not use by a random sample.
         """
         from sklearn.decomposition import MiniBatchDictionaryLearning
 
@@ -49,7 +49,7 @@ class Online(Method):
         import torch
 
         self._model.partial_fit(batch.double().cpu().numpy())
-        self.move_to(torch.from_numpy(self._model.components_.T).to(self.dictionary))  # there norms are only at most 1
+        self.move_to(torch.from_numpy(self._model.components_.T).to(self.dictionary))  # norms of components_ may be below 1
 
     def encode(self, x):
         from pudle.core.lasso import lasso

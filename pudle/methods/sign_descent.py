@@ -1,4 +1,4 @@
-"""What Arora's methods and NOODL share: hard-thresholded codes and a gradient with the signs of the codes."""
+"""The base of Arora's methods and NOODL: hard-thresholded codes and a gradient with the signs of the codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def hard_threshold(u: Tensor, level: float) -> Tensor:
-    """``u`` where |u| ≥ ``level``, else 0."""
+    """Entries of ``u`` with |u| ≥ ``level``, and 0 for all others."""
     return u * (u.abs() >= level)
 
 
@@ -21,7 +21,7 @@ def sign_gradient(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
 
 
 class SignDescent(Method):
-    """D ← normalise(D − η g). Codes are HT_{C/2}(Dᵀx) and g is :func:`sign_gradient`, unless a subclass says otherwise."""
+    """D ← normalise(D − η g). By default codes are HT_{C/2}(Dᵀx), and g is :func:`sign_gradient`."""
 
     class Settings(Settings):
         learning_rate: float = Field(5.0, gt=0, description="Step size η of the dictionary.")

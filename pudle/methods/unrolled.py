@@ -1,4 +1,4 @@
-"""PUDLE: gradients of the dictionary through T unrolled layers of a sparse coder."""
+"""PUDLE, which computes gradients of the dictionary through T unrolled layers of a sparse coder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAPER = "Tolooshams & Ba, TMLR 2022 (arXiv 2106.00058)"
 
 
 class Unrolled(Descent):
-    """One batch, T layers, one gradient. Subclasses choose what the layers shrink with and how far back to go."""
+    """One gradient through T layers per batch. Subclasses choose the thresholds and the number of layers of back-propagation."""
 
     source = _PAPER
     estimator = "ae-ls"
@@ -28,11 +28,11 @@ class Unrolled(Descent):
         n_layers: int = Field(100, ge=1, description="Layers T.")
 
     def shrinkage(self) -> dict[str, float]:
-        """What a layer shrinks with now: arguments of :class:`pudle.core.unrolling.Unrolling`."""
+        """The current thresholding, as arguments of :class:`pudle.core.unrolling.Unrolling`."""
         return {"lam": self.settings.lam}
 
     def backward_layers(self) -> int | None:
-        """How many layers to back-propagate through; None: all."""
+        """The number of last layers to back-propagate through; None means all layers."""
         return None
 
     def gradient(self, batch: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Unrolled(Descent):
 
 
 class Soft(Unrolled):
-    """Soft thresholding at αλ."""
+    """The base of methods with soft thresholding at αλ."""
 
     class Settings(Unrolled.Settings):
         lam: float = Field(0.2, gt=0, description="Sparsity level λ.")
@@ -61,26 +61,26 @@ class Soft(Unrolled):
 
 @register("pudle-dec")
 class Dec(Soft):
-    """Gradient of the decoder alone, codes held constant: alternating minimisation with inexact codes."""
+    """Gradient of the decoder with codes held constant, which is alternating minimisation with inexact codes."""
 
     estimator = "dec"
 
 
 @register("pudle-ae-lasso")
 class AeLasso(Soft):
-    """Back-propagation of the lasso loss through T layers, fixed λ."""
+    """Back-propagation of the lasso loss through T layers with fixed λ."""
 
     estimator = "ae-lasso"
 
 
 @register("pudle-ae-ls")
 class AeLs(Soft):
-    """Back-propagation of the least-squares loss through T layers, fixed λ."""
+    """Back-propagation of the least-squares loss through T layers with fixed λ."""
 
 
 @register("pudle-ae-ls-decay")
 class AeLsDecay(Soft):
-    """ae-ls with λ_t = λ ν^t in layer t, and ν lowered from 1 while learning, which removes the bias of λ."""
+    """ae-ls with λ_t = λ ν^t in layer t, where ν decreases from 1 during learning, which removes the bias of λ."""
 
     class Settings(Soft.Settings):
         decay_drop: float = Field(0.005, ge=0, description="What ν is lowered by each time.")

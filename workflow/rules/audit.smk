@@ -18,7 +18,7 @@ rule manifest:
     params:
         root=lambda wildcards: ROOT,
         config=hashlib.sha256(files.canonical_json(config).encode()).hexdigest(),
-        snakefile=f"{BASE}/Snakefile",
+        snakefile=lambda wildcards: f"{BASE}/Snakefile",
         sources=contents(f"{BASE}/Snakefile", f"{BASE}/workflow/rules/*.smk", *PLUGINS),
         fingerprint=code("audit.manifest"),
     shell:

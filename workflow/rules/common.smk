@@ -21,6 +21,11 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
+if set("{}") & set(str(BASE)):
+    raise WorkflowError(
+        f"{BASE}: braces in the name of a folder are wildcards to Snakemake; move the checkout, or rename the folder"
+    )
+
 sys.path[:0] = [BASE, f"{BASE}/workflow"]
 import job_server
 from pudle import experiments
@@ -225,17 +230,34 @@ def code(*parts):
     return provenance.fingerprint(*(f"pudle.{name}" for name in parts))
 
 
+SUBMITTED = Path(f"{ROOT}/logs/submitted")  # numbers of the jobs that a scheduler was given
+
+
 def refuse_while_queued():
     """Jobs of this run that SLURM still has, as a main process leaves them that was killed, would be submitted a second time."""
-    if not shutil.which("squeue"):
+    if not SUBMITTED.exists() or not shutil.which("squeue"):
         return
-    known = {number.split("_")[0] for job in workflow.dag.jobs for number in workflow.persistence.external_jobids(job)}
     listed = subprocess.run(["squeue", "--noheader", "--format=%F"], capture_output=True, text=True).stdout.split()
-    queued = " ".join(sorted(known.intersection(listed), key=int))
+    queued = " ".join(sorted(set(SUBMITTED.read_text().split()).intersection(listed), key=int))
     if queued:
         raise WorkflowError(
             f"{ROOT}: SLURM still has jobs of an earlier run: {queued}. Wait until they have ended, or cancel them: scancel {queued}"
         )
+    SUBMITTED.unlink()
+
+
+def keep_numbers_of_jobs():
+    """Write the number of each job that is submitted to :data:`SUBMITTED`. Snakemake's own record of it is lost when the job starts."""
+    started = workflow.persistence.started
+
+    def keep(job, external_jobid=None):
+        if external_jobid:
+            SUBMITTED.parent.mkdir(exist_ok=True)
+            with open(SUBMITTED, "a") as numbers:
+                print(re.match(r"\d*", external_jobid)[0], file=numbers)  # of a task of an array, that of the array
+        started(job, external_jobid)
+
+    workflow.persistence.started = keep
 
 
 onstart:
@@ -245,6 +267,7 @@ onstart:
         Path(ROOT).mkdir(parents=True, exist_ok=True)
         LOCK.acquire(timeout=0)
         refuse_while_queued()
+        keep_numbers_of_jobs()
         files.sweep(ROOT)
     except PudleError as error:
         raise WorkflowError(str(error)) from None

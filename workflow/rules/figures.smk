@@ -37,7 +37,7 @@ for experiment in EXPERIMENTS:
             root=lambda wildcards: ROOT,
             experiment=experiment,
             planned=planned(experiment),
-            captions=captions(experiment),
+            captions=lambda wildcards, experiment=experiment: captions(experiment),
             fingerprint=code(f"experiments.{experiment}.figures"),
         shell:
             "pudle figures {params.experiment} --root {params.root:q} 2> {log:q}"

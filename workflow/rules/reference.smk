@@ -74,7 +74,7 @@ for experiment in filter(taken, EXPERIMENTS):
         params:
             root=lambda wildcards: ROOT,
             experiment=experiment,
-            folder=str(REFERENCE.folder),
+            folder=lambda wildcards: str(REFERENCE.folder),
             cells=",".join(offer.cell.id for offer in taken(experiment)),
             offers=hashlib.sha256(json.dumps([offer.origin() for offer in taken(experiment)]).encode()).hexdigest()[:16],
             fingerprint=code("harness.reference"),

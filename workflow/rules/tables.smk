@@ -16,7 +16,7 @@ rule configuration:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         root=lambda wildcards: ROOT,
-        configuration=CONFIGURATION,
+        configuration=lambda wildcards: CONFIGURATION,
     shell:
         "pudle configuration {params.configuration:q} --root {params.root:q} 2> {log:q}"
 

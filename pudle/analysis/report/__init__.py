@@ -31,14 +31,8 @@ _TABLES = {
 }
 
 
-_IN_PAPER = (
-    "unrolling",
-    "learning",
-    "baselines",
-    "robustness",
-    "denoising",
-    "interpretability",
-)  # as figures come in the paper
+# experiments with figures of the paper, in its order
+IN_PAPER = ("unrolling", "learning", "baselines", "robustness", "denoising", "interpretability")
 _EMBEDDED = 100_000  # bytes: larger tables of numbers are linked, not embedded
 _LARGEST = 200_000  # bytes of an SVG that is embedded as it is
 _WIDEST = 1600  # pixels
@@ -48,7 +42,8 @@ class Picture(NamedTuple):
     """A figure as the page shows it: ``image`` is a ``data:`` address, ``size`` its pixels, ``numbers`` an address or a link to the file.
 
     paper : what the paper shows with it, in a sentence; empty for other figures
-    distance : the largest distance to a published curve, in words; empty if none is drawn
+    distance : the largest distance to a published curve, as a factor or in dB; empty if none is drawn
+    place : what the distance compares, and at which update or layer, in words
     claims : rows of the claims table that refer to it, without questions of ours
     """
 
@@ -60,6 +55,7 @@ class Picture(NamedTuple):
     size: tuple[int, int]
     numbers: str
     distance: str
+    place: str
     claims: list
 
 
@@ -106,7 +102,7 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping
         curves=list(along[along.farthest.notna()].itertuples()),
         curve_rule=published.CURVE_RULE,
         experiments=pictures,
-        of_paper=[picture for name in _IN_PAPER for picture in pictures.get(name, ()) if picture.paper],
+        of_paper=[picture for name in IN_PAPER for picture in pictures.get(name, ()) if picture.paper],
         coverage=list(coverage.fillna({"endings": ""}).itertuples()),
         statuses=coverage.status.value_counts().to_dict(),
         minutes=coverage.groupby("experiment").seconds.sum().div(60).to_dict(),
@@ -141,6 +137,7 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
         set(files.read_csv(table, ["curve"]).curve.dropna()) if "curve" in table.read_text(encoding="utf-8")[:1000] else set()
     )
     near = along[along.curve.isin(names) & along.farthest.notna()]
+    farthest = max(near.itertuples(), key=published.distance, default=None)
     rests = claims[(claims.experiment == experiment) & (claims.figure == figure.name) & ~is_ours(claims)]
     return Picture(
         experiment,
@@ -151,7 +148,7 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
         _address(table.read_bytes(), "text/csv")
         if table.stat().st_size < _EMBEDDED
         else f"../figures/{experiment}/{figure.name}.csv",
-        published.farthest_text(max(near.itertuples(), key=published.distance)) if len(near) else "",
+        *(("", "") if farthest is None else (published.farthest_text(farthest), f" ({published.farthest_place(farthest)})")),
         list(rests.fillna({"note": ""}).itertuples()),
     )
 

@@ -1,4 +1,4 @@
-"""Names of data sets in a configuration. A set whose files are missing is refused, unless cells may be taken from a reference."""
+"""Names of data sets in a configuration. Data sets with missing files are an error, unless cells may be taken from a reference."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -8,13 +8,13 @@ from pydantic import AfterValidator, ValidationInfo
 
 from pudle.data import catalogue
 
-MISSING_ALLOWED = {"data may be missing": True}  # the context of a validation that accepts sets whose files are not there
+MISSING_ALLOWED = {"data may be missing": True}  # context of a validation that accepts data sets with missing files
 
 
 def found_by(find: Callable[[str, Path], object], optional: Collection[str]) -> AfterValidator:
     """The check that ``find(data set, catalogue.data_root())`` raises no :class:`pudle.errors.PudleError`.
 
-    Under :data:`MISSING_ALLOWED` the sets ``optional`` are not looked for; an unknown name, or a folder of the user's, still is.
+    Under :data:`MISSING_ALLOWED` the data sets in ``optional`` are not checked; unknown names and folders of the user are.
     """
 
     def check(data_set: str, info: ValidationInfo) -> str:
@@ -25,5 +25,5 @@ def found_by(find: Callable[[str, Path], object], optional: Collection[str]) -> 
     return AfterValidator(check)
 
 
-DataSet = Annotated[str, found_by(catalogue.find_folder, catalogue.FOLDERS)]  # of images: a name, or folder:PATH
+DataSet = Annotated[str, found_by(catalogue.find_folder, catalogue.FOLDERS)]  # images: the name of a data set, or folder:PATH
 Digits = Annotated[Literal["digits", "mnist"], found_by(catalogue.find_digits, catalogue.DIGITS)]

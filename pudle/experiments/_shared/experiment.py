@@ -1,4 +1,4 @@
-"""What an experiment consists of: the folder of each exports one :class:`Experiment`, by the name ``EXPERIMENT``."""
+"""The parts of an experiment. The folder of each experiment exports one :class:`Experiment` under the name ``EXPERIMENT``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pudle.harness.plugins import Registry
 
 @dataclass(frozen=True)
 class Later:
-    """An object whose module is imported when it is needed: planning imports every experiment, and does not wait for torch.
+    """An object whose module is imported when it is needed, since planning imports every experiment and must not wait for torch.
 
     reference : ``package.module:NAME``, as in the entry points of packages
     """
@@ -32,24 +32,24 @@ class Later:
 
 
 def no_data(settings: Mapping) -> list[str]:
-    """A cell of synthetic data reads no data set."""
+    """An empty list, for cells of synthetic data, which read no data set."""
     return []
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """An experiment: from a section of the configuration to cells, from cells to rows, from rows to figures and verdicts.
+    """An experiment. Its section of the configuration gives cells, its cells give rows, and its rows give figures and verdicts.
 
-    settings : the model of its section: types, ranges, what fits together, and descriptions
-    plan : section, without its seeds → the settings of each cell
+    settings : the model of its section, with types, ranges, conditions on several keys, and descriptions
+    plan : maps the section, without its seeds, to the settings of each cell
     varies : settings that differ between cells; they are columns of the tables
-    run : where ``run(settings, seeds, record)`` is, which computes one cell
-    figures : what is drawn from the rows
-    claims : what the rows are held against
-    controls : where the negative controls of the claims are, a tuple of them; None if there are none
+    run : location of ``run(settings, seeds, record)``, which computes one cell
+    figures : figures drawn from the rows
+    claims : claims tested on the rows
+    controls : location of the tuple of negative controls of the claims; None if there are none
     plugins : the registry of the plug-ins that its cells run; None if they run none
-    data_sets : settings of a cell → names of the data sets that it reads
-    small_arrays : a cell's arrays → what reference results keep of them; None: all
+    data_sets : maps the settings of a cell to the names of the data sets that it reads
+    small_arrays : maps the arrays of a cell to those that reference results keep; None keeps all of them
     """
 
     settings: type[Section]
@@ -64,5 +64,5 @@ class Experiment:
     small_arrays: Callable[[Mapping], dict] | None = None
 
     def plugin(self, settings: Mapping) -> str | None:
-        """The name of the plug-in that a cell with these settings runs, if it runs one."""
+        """The name of the plug-in that a cell with these settings runs; None if it runs none."""
         return settings.get(self.plugins.kind) if self.plugins else None

@@ -1,5 +1,8 @@
-"""One label, colour and line per method, in every figure. The gradients have Okabe & Ito's colours, safe for the colour-blind; where
-there are more methods than colours to tell apart, relatives share one and differ in their lines."""
+"""One label, colour and line style per method in all figures.
+
+The gradients have colours of Okabe & Ito, which colour-blind readers can distinguish. Since there are more methods than distinguishable
+colours, related methods share a colour and differ in their line styles.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -43,12 +46,14 @@ _LOOKS = {
     "cbpdn": ("convolutional BPDN", "#8C564B", "--"),
     "bm3d": ("BM3D", "#4D4D4D", "--"),
 }
-_GUESTS = ("#000000", "#E377C2", "#17BECF", "#BCBD22")  # for methods that are not ours, in the order of their names
+_GUESTS = ("#000000", "#E377C2", "#17BECF", "#BCBD22")  # for methods of users, in the order of their names
 
 
 def lines(table: pd.DataFrame, method: Callable[..., str], *keys: str) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """The groups of ``table`` by ``keys``, each with the look of ``method(*values of the keys)``: ours in the order of the palette, then
-    guests."""
+    """The groups of ``table`` by ``keys``, each with the look of the method ``method(*values of the keys)``.
+
+    Methods of the palette come first, in its order; other methods follow.
+    """
     groups = {method(*values): group for values, group in table.groupby(list(keys))}
     for name in _LOOKS:
         if name in groups:

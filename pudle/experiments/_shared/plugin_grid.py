@@ -1,7 +1,8 @@
-"""Plug-ins in a configuration: ``name: {…settings}``, or ``label: {method: registered name, …settings}`` for a variant of a method (a
-denoiser likewise); null leaves one out, as an overlay may want to.
+"""Plug-ins in a configuration.
 
-In the settings of a cell they are ``method_name`` (the label), ``method`` and ``method_settings``, or the same with ``denoiser``.
+An entry is ``name: {…settings}``, or ``label: {method: registered name, …settings}`` for a variant of a method (or denoiser). null omits an
+entry, so that an overlay can remove it. The settings of a cell have ``method_name`` (the label), ``method`` and ``method_settings``, or the
+same keys with ``denoiser``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,12 @@ from pudle.harness.settings import Misfit
 
 
 def chosen(plugins: Mapping[str, Mapping | None]) -> dict[str, dict]:
-    """Those that are not null."""
+    """The entries that are not null."""
     return {label: dict(settings) for label, settings in plugins.items() if settings is not None}
 
 
 def cell(registry: Registry, label: str, settings: Mapping) -> dict:
-    """The part of a cell's settings that says which plug-in runs and how, with all defaults filled in."""
+    """The part of a cell's settings that names the plug-in and its settings, with all defaults filled in."""
     name, settings = _split(registry, label, settings)
     kind = registry.kind
     return {f"{kind}_name": label, kind: name, f"{kind}_settings": registry.validate(name, settings)}
@@ -26,7 +27,8 @@ def cell(registry: Registry, label: str, settings: Mapping) -> dict:
 def check(registry: Registry, plugins: Mapping, place: Sequence[str], shared: Mapping | None = None) -> None:
     """Raise :class:`Misfit` with the place of the first plug-in or setting that does not exist.
 
-    ``place`` leads to ``plugins``, or, if they were checked before, to the settings ``shared`` that were then given to all of them.
+    ``place`` is the path of ``plugins`` in the section. If ``shared`` is given, the plug-ins without it have been checked before, and
+    ``place`` is the path of these settings, which all of them share.
     """
     for label, settings in chosen(plugins).items():
         name, settings = _split(registry, label, settings)

@@ -1,7 +1,7 @@
-"""What `baselines` and `robustness` share: a method learns a dictionary whose truth we know, from batches and a start near the truth.
+"""The run of `baselines` and `robustness`: a method learns a dictionary from batches of synthetic data and a start near the truth.
 
-Data, start and batches come from streams of the seed alone, so that all methods are compared on the same draws. The method never
-sees the truth. Only its own updates are timed.
+Data, start and batches come from random streams that depend on the seed only, so that all methods are compared on the same draws. The method
+has no access to the true dictionary. Only its updates are timed.
 """
 
 import time
@@ -23,10 +23,10 @@ DRAWS = ("amplitudes", "low", "high", "mean", "std", "signs", "noise")
 
 
 def learn(settings: Mapping, seed: int, record: Record, create: Callable = methods.create) -> None:
-    """Run ``settings["method"]`` with ``settings["method_settings"]``; at step k stands what holds after k updates.
+    """Run ``settings["method"]`` with ``settings["method_settings"]``. Rows of step k hold the errors after k updates.
 
-    A method that raises, takes longer than ``settings["time_limit"]`` seconds or returns numbers that are not finite ends the seed as
-    failed, stalled or diverged. ``create`` makes the method; it is only ever another one in negative controls.
+    A method that raises an error, takes longer than ``settings["time_limit"]`` seconds or returns values that are not finite ends the seed
+    as failed, stalled or diverged. ``create`` makes the method; only negative controls override it.
     """
     draws = {key: settings[key] for key in DRAWS if key in settings}
     x, _, true_dictionary = make_sparse_data(*(settings[key] for key in PROBLEM), **draws, seed=seed)
@@ -51,7 +51,7 @@ def learn(settings: Mapping, seed: int, record: Record, create: Callable = metho
 
 
 def _now(samples: torch.Tensor) -> float:
-    """Seconds on a clock, read when the GPU that holds ``samples``, if one does, has nothing left to do."""
+    """Seconds on a clock, read after the GPU, if it holds ``samples``, has finished its work."""
     if samples.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -59,7 +59,7 @@ def _now(samples: torch.Tensor) -> float:
 
 def _score(method: methods.Method, true_dictionary: torch.Tensor, update: int, record: Record) -> None:
     learned = torch.as_tensor(method.dictionary).detach()
-    record.check(update, **{"the sum of the dictionary": float(learned.sum())})  # before an assignment of atoms is tried on NaN
+    record.check(update, **{"the sum of the dictionary": float(learned.sum())})  # the assignment of atoms fails on NaN
     record.add(
         update,
         {
@@ -70,7 +70,10 @@ def _score(method: methods.Method, true_dictionary: torch.Tensor, update: int, r
 
 
 def _batches(n_samples: int, size: int | str, epochs: int, seed: int) -> list[np.ndarray]:
-    """Every epoch in a new random order; a last batch that is not full is left out. Size "full": all samples, in one order."""
+    """Indices of the samples of every batch. Each epoch has a new random order and omits an incomplete last batch.
+
+    With the size "full" every batch holds all samples in their original order.
+    """
     if size == "full":
         return [np.arange(n_samples)] * epochs
     draw = stream(seed, "batches")

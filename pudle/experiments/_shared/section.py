@@ -1,4 +1,4 @@
-"""What the settings of all experiments have in common: the base of a section of the configuration, and types of its values."""
+"""The common base of the settings of all experiments, and types of their values."""
 
 from typing import Annotated, Literal, Self
 
@@ -13,11 +13,11 @@ Estimator = Literal["dec", "ae-lasso", "ae-ls"]
 class Section(Model):
     """A section under ``experiments`` of the configuration. Every field has a description, which ``pudle keys`` prints."""
 
-    seeds: Seeds = Field(None, description="How many seeds, or a list of them; the top-level `seeds` unless given.")
+    seeds: Seeds = Field(None, description="Number of seeds, or a list of seeds. Default: the top-level `seeds`.")
 
 
 class SparseProblem(Section):
-    """A section of an experiment whose samples are x = D* z*, with ``sparsity`` non-zeros in each code: one number, or several."""
+    """The section of an experiment with samples x = D* z*, whose codes have ``sparsity`` non-zeros (one number or several)."""
 
     n_samples: Count = Field(description="Samples n.")
     n_features: Annotated[int, within(2)] = Field(description="Features m of a sample.")

@@ -1,16 +1,16 @@
-"""What `denoising` and `denoising_best` share: an unrolled denoiser learns from noisy crops of clean images.
+"""The training of `denoising` and `denoising_best`: an unrolled denoiser learns from noisy crops of clean images.
 
-Settings of every denoiser: n_filters, kernel, stride, n_layers, step, one of lam and threshold. Optional ones:
+Every denoiser has the settings n_filters, kernel, stride, n_layers, step, and lam or threshold. Optional settings are:
 
-- untied : analysis filters and decoder of their own
-- learn_thresholds : a soft threshold for each filter, from αλ on
-- shift_average : denoise by averaging over the shifts of the grid of codes (training does not)
-- scaling : "unit-norm" (the default), filters rescaled to norm 1 after every update; or "operator-norm", all filters divided by ‖D‖ once,
-  before training, and then free
-- loss : "sum" (the default), ½‖x − Dz‖² + λ‖z‖₁; or "mean", its first term as a mean over pixels and its second as a mean over the positions
-  of codes (of the sum over filters), as PUDLE trained. Adam's eps is felt where gradients are small: those of "mean" are smaller by the pixels
-- margin : pixels along the border of a crop that the loss leaves out (0)
-- schedule : "constant" (the default), or "cosine", from the learning rate down to 0
+- untied : analysis filters and decoder are learned separately from D
+- learn_thresholds : one soft threshold per filter is learned, starting from αλ
+- shift_average : estimates, but not training, average over the shifts of the grid of codes
+- scaling : "unit-norm" (the default) rescales filters to norm 1 after every update; "operator-norm" divides all filters by ‖D‖ once, before
+  training, without constraint afterwards
+- loss : "sum" (the default) is ½‖x − Dz‖² + λ‖z‖₁. "mean", with which PUDLE trained, averages the first term over pixels and the second one,
+  summed over filters, over the positions of codes. Its gradients are smaller by the number of pixels, so that Adam's eps matters more
+- margin : number of pixels along the border of a crop that the loss excludes (default 0)
+- schedule : "constant" (the default), or "cosine", which decreases the learning rate to 0
 """
 
 import math
@@ -40,7 +40,7 @@ METRICS = {"psnr": psnr, "psnr_as_published": psnr_as_published, "ssim": ssim}
 
 @dataclass
 class Denoiser:
-    """Takes one noisy image (h, w) to its estimate; without ``shift_average`` its size must be kernel plus a multiple of stride."""
+    """Maps one noisy image (h, w) to its estimate. Without ``shift_average`` its sides must be kernel plus a multiple of stride."""
 
     network: Network
     unrolling: Unrolling
@@ -55,7 +55,7 @@ class Denoiser:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """What is learned."""
+        """The arrays that are learned."""
         return [array for array in self.network if array is not None]
 
 
@@ -83,11 +83,11 @@ def train(
     evaluate: Callable[[Denoiser, int], None],
     gradient: Callable = networks.network_gradient,
 ) -> Denoiser:
-    """Train on ``images``; ``evaluate(denoiser, update)`` every ``settings["evaluate_every"]`` updates, after those in
-    ``settings["evaluate_at"]`` and after the last one.
+    """Train on ``images`` and return the denoiser.
 
-    The processor's seconds of the updates alone, over all threads, are recorded as timings. A run that was stopped goes on from what it
-    kept last, to the same numbers. ``gradient`` is only ever another one in negative controls.
+    ``evaluate(denoiser, update)`` is called every ``settings["evaluate_every"]`` updates, after those in ``settings["evaluate_at"]`` and
+    after the last one. Recorded timings are CPU seconds of the updates, summed over threads. An interrupted run continues from its last
+    checkpoint and gives the same numbers. Only negative controls override ``gradient``.
     """
     denoiser, sigma, last = untrained(settings, seed), settings["sigma"] / 255, settings["updates"]
     scale, l1_weight = loss_weights(settings)
@@ -126,7 +126,7 @@ def train(
 
 
 def with_noise(images: Mapping[str, Tensor], sigma: float, seed: int) -> dict[str, Tensor]:
-    """Test images (h, w) with noise of standard deviation ``sigma`` / 255, each from a stream of its own."""
+    """Test images (h, w) with noise of standard deviation ``sigma`` / 255. Each image has its own random stream."""
     draws = {
         name: stream(seed, f"test noise {name}").standard_normal(image.shape, np.float32) for name, image in images.items()
     }
@@ -143,7 +143,7 @@ def score(
     prefix: str = "",
     **labels: object,
 ) -> None:
-    """The mean of every metric over the images (rows without an image), and the metric of ``each`` image."""
+    """Record the mean of every metric over the images, as rows without an image, and with ``each`` the metrics of each image."""
     scores = {
         name: {prefix + metric: measure(clean[name], estimates[name]) for metric, measure in METRICS.items()} for name in clean
     }
@@ -154,7 +154,10 @@ def score(
 
 
 def loss_weights(settings: Mapping) -> tuple[float, float]:
-    """(c, w) of the loss c (½‖x − Dz‖² + w λ‖z‖₁) of a crop: (1, 1) for "sum", (1 / pixels, pixels / code positions) for "mean"."""
+    """(c, w) of the loss c (½‖x − Dz‖² + w λ‖z‖₁) of a crop.
+
+    They are (1, 1) for "sum" and (1 / pixels, pixels / positions of codes) for "mean".
+    """
     if settings.get("loss", "sum") == "sum":
         return 1.0, 1.0
     pixels = (settings["crop"] - 2 * settings.get("margin", 0)) ** 2
@@ -178,7 +181,7 @@ def _constrain(network: Network, settings: Mapping) -> None:
 
 
 def _state(update: int, seconds: float, denoiser: Denoiser, adam: torch.optim.Adam, draws: Mapping) -> dict:
-    """Everything that the updates to come depend on."""
+    """The state that later updates depend on."""
     moments = adam.state_dict()["state"]
     return {
         "update": update,
@@ -190,7 +193,7 @@ def _state(update: int, seconds: float, denoiser: Denoiser, adam: torch.optim.Ad
 
 
 def _restore(state: Mapping | None, denoiser: Denoiser, adam: torch.optim.Adam, draws: Mapping) -> tuple[int, float]:
-    """Put ``state`` in place; returns the next update, and the seconds of those before it."""
+    """Restore ``state``; returns the next update and the CPU seconds of the updates before it."""
     if state is None:
         return 0, 0.0
     for purpose, draw in draws.items():

@@ -1,10 +1,10 @@
-"""What negative controls put in place of a gradient."""
+"""Wrong gradients for negative controls."""
 
 from collections.abc import Callable
 
 
 def wrong_sign(gradient: Callable, *estimators: str) -> Callable:
-    """``gradient(x, dictionary, estimator, …)`` with the sign changed for ``estimators``."""
+    """``gradient(x, dictionary, estimator, …)`` with the opposite sign for ``estimators``."""
 
     def wrong(x, dictionary, estimator, *arguments, **options):
         result = gradient(x, dictionary, estimator, *arguments, **options)
@@ -14,7 +14,7 @@ def wrong_sign(gradient: Callable, *estimators: str) -> Callable:
 
 
 def shuffled_codes(gradient: Callable) -> Callable:
-    """``gradient(…)`` with the codes of each sample given to the next."""
+    """``gradient(…)`` with the codes of each sample assigned to the next sample."""
 
     def wrong(*arguments, **options):
         result = gradient(*arguments, **options)
@@ -24,7 +24,7 @@ def shuffled_codes(gradient: Callable) -> Callable:
 
 
 def detached(gradient: Callable) -> Callable:
-    """``gradient(…)`` with dec in place of ae-ls, as if the layers had been left out of the back-propagation."""
+    """``gradient(…)`` with dec in place of ae-ls, as if back-propagation omitted the layers."""
 
     def wrong(x, dictionary, estimator, *arguments, **options):
         return gradient(x, dictionary, "dec" if estimator == "ae-ls" else estimator, *arguments, **options)

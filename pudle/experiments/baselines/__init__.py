@@ -1,4 +1,4 @@
-"""How fast, and how far, does every published method recover the dictionary from the same data, start and budget? (PUDLE, Section 5)"""
+"""How fast and how accurately does each published method recover the dictionary from the same data, start and batches? (PUDLE, Section 5)"""
 
 from pudle import methods
 from pudle.experiments._shared.experiment import Experiment, Later

@@ -1,4 +1,4 @@
-"""A λ that is gone at once, a hard threshold that no code passes, a "fixed λ" that is none, and no learning."""
+"""Negative controls: λ decays at once, no code exceeds the hard threshold, fixed λ is replaced by a hard threshold, and nothing is learned."""
 
 import pandas as pd
 
@@ -6,7 +6,7 @@ from pudle.analysis.negative_controls import Control, measure
 from pudle.experiments.baselines.grid import VARIES, plan
 from pudle.experiments.baselines.run import run
 
-# Sizes at which all of the claims hold: few atoms for the number of features, a large λ, and a low rate for NOODL.
+# All claims hold at these sizes: few atoms relative to features, a large λ, and a low learning rate for NOODL.
 SETTINGS = {
     "n_features": 64,
     "n_atoms": 30,
@@ -56,25 +56,25 @@ CONTROLS = (
     Control(
         id="decay-at-once-in-updates",
         claims=("pudle-ae-ls-decay-removes-bias",),
-        statement="λ has decayed after two updates: codes are those of least squares.",
+        statement="ν falls to its smallest value within two updates, so that the codes approach those of least squares.",
         rows=_gone_at_once,
     ),
     Control(
         id="threshold-too-high",
         claims=("pudle-ae-ls-ht-removes-bias", "ht-beats-decay", "noodl-as-published-slower-than-ht", "noodl-slower-than-ht"),
-        statement="The hard threshold is so high that no code passes it.",
+        statement="The hard threshold is so high that all codes are zero.",
         rows=_without_codes,
     ),
     Control(
         id="no-bias-to-level-off-at",
         claims=("fixed-lambda-levels-off",),
-        statement="The run with the hard threshold is taken for that with fixed λ.",
+        statement="The method with the hard threshold runs under the name of that with fixed λ.",
         rows=_unbiased,
     ),
     Control(
         id="no-learning",
         claims=("fixed-lambda-levels-off",),
-        statement="The learning rate is next to nothing: the error is level from the start.",
+        statement="The learning rate is almost zero, so that the error does not decrease.",
         rows=_still,
     ),
 )

@@ -38,7 +38,7 @@ def _curves(results: Results, table: pd.DataFrame, x: str, xlabel: str, **axes_o
 
 
 def final_errors(results: Results):
-    """One row per method, the best first; an interval for each sparsity."""
+    """One row per method, with the best at the top, and one panel with intervals per sparsity."""
     table = final_table(results)
     order = table.groupby("method_name")["mean"].mean().sort_values().index
     sparsities = sorted(table.sparsity.unique())
@@ -73,20 +73,20 @@ def final_table(results: Results) -> pd.DataFrame:
 FIGURES = (
     Figure(
         "error_over_updates",
-        "Relative error of the dictionary over updates; same data, start and batches for all methods. " + published.CAPTION,
+        "Relative error of the dictionary over updates. All methods use the same data, start and batches. " + published.CAPTION,
         over_updates,
         paper="Decaying λ and hard thresholding remove the bias that a fixed λ leaves.",
     ),
     Figure(
         "error_over_seconds",
-        "The same over the seconds that the updates took, mean over seeds, on the machine of the run.",
+        "Relative error of the dictionary over the time of the updates in seconds (mean over seeds), on the machine of the run.",
         over_seconds,
         timed=True,
     ),
     Figure(
         "final_errors",
-        "Relative error after the last update, the best method on top; a cross marks a method of which a seed diverged, failed or stalled. "
-        "The CSV has milliseconds per update (median over seeds) and the peak memory of the process.",
+        "Relative error of the dictionary after the last update, with the best method at the top. A cross marks methods with a seed that "
+        "diverged, failed or stalled. The CSV file has milliseconds per update (median over seeds) and the peak memory of the process.",
         final_errors,
         timed=True,
     ),

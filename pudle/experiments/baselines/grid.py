@@ -1,4 +1,4 @@
-"""A cell for each sparsity and each method."""
+"""One cell for each sparsity and method."""
 
 from collections.abc import Iterator, Mapping
 
@@ -16,7 +16,7 @@ def plan(settings: Mapping) -> Iterator[dict]:
 
 
 def methods_at(settings: Mapping, sparsity: int | str) -> dict:
-    """Methods and their settings at one sparsity."""
+    """The methods and their settings at one sparsity."""
     found = dict(settings["methods"])
     for name, others in settings.get("at_sparsity", {}).get(str(sparsity), {}).items():
         found[name] = None if others is None or found[name] is None else {**found[name], **others}

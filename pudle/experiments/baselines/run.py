@@ -1,4 +1,4 @@
-"""One method at one sparsity, over all seeds."""
+"""Run one method at one sparsity, for all seeds."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Which settings the experiment has."""
+"""The settings of the experiment."""
 
 from typing import Annotated, Any, Self
 
@@ -15,24 +15,24 @@ from pudle.harness.settings import Count, Misfit, Name, NonNegative, Null, Posit
 class Settings(SparseProblem):
     """The section ``experiments.baselines`` of the configuration."""
 
-    sparsity: Several[Count] = Field(description="Non-zeros s of each true code; a cell each.")
+    sparsity: Several[Count] = Field(description="Numbers s of non-zeros of each true code; each has a cell.")
     init_noise: NonNegative = Field(description="δ. The initial dictionary is normalise(D* + δ N(0, 1)).")
-    batch: Count = Field(description="Samples of an update.")
+    batch: Count = Field(description="Samples per update.")
     epochs: Count = Field(description="Passes over the samples.")
     evaluate_every: Count = Field(description="Updates between measurements of the error.")
-    time_limit: Positive = Field(description="Seconds after which a seed of a method ends as stalled.")
+    time_limit: Positive = Field(description="Time in seconds after which a seed of a method ends as stalled.")
     methods: dict[Name, dict[str, Any] | Null] = Field(
         min_length=1,
         description=(
-            "Methods to compare, each with the settings that differ from its own defaults: `name: {}`, or `label: "
-            "{method: name, …}` for a variant of one; null leaves one out. `pudle methods` lists the names."
+            "Methods to compare, each with the settings that differ from its defaults: `name: {}`, or `label: "
+            "{method: name, …}` for a variant of a method. null omits a method. `pudle methods` lists the names."
         ),
     )
     at_sparsity: dict[Annotated[str, Field(pattern="^[0-9]+$")], dict[str, dict[str, Any] | Null]] = Field(
         {},
         description=(
-            'Settings of methods that are others at one sparsity: `"20": {noodl: {learning_rate: 1.0}}`; null leaves a method '
-            "out there."
+            'Settings of methods that differ at one sparsity, for example `"20": {noodl: {learning_rate: 1.0}}`. null omits a '
+            "method at this sparsity."
         ),
     )
 
@@ -41,7 +41,7 @@ class Settings(SparseProblem):
         if self.batch > self.n_samples:
             raise Misfit("there are not enough samples for one batch", ["batch"], ["n_samples"])
         plugin_grid.check(methods.REGISTRY, self.methods, ["methods"])
-        for sparsity, others in self.at_sparsity.items():  # one that does not run may be there: an overlay may run some of them
+        for sparsity, others in self.at_sparsity.items():  # also those not in `sparsity`, since an overlay may run fewer
             place = ["at_sparsity", sparsity]
             for name in others:
                 try:

@@ -1,4 +1,4 @@
-"""How far are codes, and the dictionary learned from them, from the truth, and which forward pass cures it? (PUDLE, Section 4)"""
+"""How biased are the codes and the dictionary learned from them, and which forward pass removes the bias? (PUDLE, Section 4)"""
 
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.bias.claims import CLAIMS

@@ -1,4 +1,4 @@
-"""What theory says of the bias that λ puts into codes and dictionaries."""
+"""The theory's claims about the bias that λ causes in codes and dictionaries."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from pudle.analysis.statistics import slope
 
 
 def _against_lam(rows: pd.DataFrame, quantity: str, **where) -> pd.DataFrame:
-    """The last value for each seed (rows) and λ (columns, rising)."""
+    """The last value for each seed (rows) and each λ (columns, in increasing order)."""
     table = final(rows, quantity, by="lam", **where)
     return table[sorted(table.columns, key=float)]
 
@@ -35,38 +35,41 @@ _LEARNED = "Section 4, theory of learning: bias of the dictionary"
 
 
 def _vanishing(forward: str, what: str) -> list[Claim]:
-    """From the largest λ, where theory asks for the least, and from every λ."""
+    """Two claims: at the largest λ, where the theory's assumptions are weakest, and at every λ."""
     return [
         Claim(
             id=f"code-bias-vanishes-{forward}{suffix}",
             kind=kind,
-            statement=f"{what} takes the codes' error away, {words}.",
+            statement=f"{what} removes the codes' error, {words}.",
             place=place,
-            effect=f"code error with the {forward} level over that with fixed λ, {words.replace('from', 'at')}",
+            effect=f"code error with {forward} levels divided by that with fixed λ, {effect}",
             estimate=lambda rows, of=of: of(_codes(rows, forward) / _codes(rows, "fixed")),
             below=0.01,
             ratio=True,
             why=why,
-            rows=f"code_error with {forward} and fixed levels, {words.replace('from ', '')}",
+            rows=f"code_error with {forward} and fixed levels, {words}",
             figure="codes",
         )
-        for kind, place, suffix, words, of, why in (
+        for kind, place, suffix, words, effect, of, why in (
             (
                 "theory",
                 f"{_PLACE}, where λ_t ≥ s (μ e_t + δ b) in every layer, so that the support is kept",
                 "",
-                "from the largest λ",
+                "at the largest λ",
+                "at the largest λ",
                 _largest,
-                "the bias is proportional to the level, of which 0.98^300 = 0.002 is left after the layers, and nothing with a hard "
-                "threshold; a hundredth leaves room for λ at the start",
+                "the bias is proportional to the level; after the layers the decayed level is 0.98^300 = 0.002 of the initial one, and "
+                "a hard threshold causes no bias; 0.01 leaves room for the effect of the first layers",
             ),
             (
                 "ours",
-                f"nobody states it of every λ: {_PLACE}, asks that λ exceeds the interference in the first layers, which small λ do not",
+                f"no publication states this for every λ; {_PLACE}, requires that λ exceeds the interference in the first layers, and "
+                "small λ do not",
                 "-every-lambda",
-                "from every λ",
+                "at every λ",
+                "largest over λ",
                 lambda table: table.max(axis=1),
-                "the same",
+                "the threshold of the claim about the largest λ",
             ),
         )
     ]
@@ -77,12 +80,12 @@ CLAIMS = (
         id="code-bias-proportional",
         kind="theory",
         statement="At the true dictionary the codes' error is proportional to λ.",
-        place=f"{_PLACE}, where the lasso's support is the true one",
+        place=f"{_PLACE}, where the support of the lasso's codes is the true one",
         effect="|exponent of the code error in λ − 1|",
         estimate=lambda rows: (_exponents(_codes(rows, "fixed")) - 1).abs(),
         below=0.1,
-        why="on a fixed support the lasso's bias is λ (D_SᵀD_S)⁻¹ sign(z*): exponent 1; a tenth is allowed for supports that change",
-        rows="code_error with fixed λ, all λ",
+        why="on a fixed support the lasso's bias is λ (D_SᵀD_S)⁻¹ sign(z*), so that the exponent is 1; 0.1 allows for supports that change",
+        rows="code_error with fixed levels, at every λ",
         figure="codes",
     ),
     *_vanishing("decayed", "Decaying λ over the layers"),
@@ -90,52 +93,54 @@ CLAIMS = (
     Claim(
         id="floor-grows-dec",
         kind="theory",
-        statement="The error floor of the dictionary that dec learns grows with λ.",
-        place=f"{_LEARNED}, where the supports are found",
+        statement="The final error of the dictionary that dec learns, its error floor, grows with λ.",
+        place=f"{_LEARNED}, where the codes have the true supports",
         effect="exponent of the final dictionary error in λ",
         estimate=lambda rows: _exponents(_floors(rows, "dec")),
         above=0,
-        why="a floor that does not depend on λ has exponent 0, one proportional to the codes' bias 1",
-        rows="dictionary_error of dec with fixed λ after the last update, all λ",
+        why="the exponent is 0 if the floor does not depend on λ, and 1 if it is proportional to the codes' bias",
+        rows="dictionary_error of dec with fixed λ after the last update, at every λ",
         figure="floors",
     ),
     Claim(
         id="floor-lower-ae-ls",
         kind="ours",
-        statement="The floor of ae-ls is below that of dec, at every λ.",
-        place=f"nobody states it of every λ: {_LEARNED}, bounds both, and the experiments of Section 5 have λ = 0.2",
-        effect="final dictionary error of ae-ls over that of dec, largest over λ",
+        statement="At every λ the error floor of ae-ls is below that of dec.",
+        place=f"no publication states this for every λ; {_LEARNED}, bounds both floors, and the experiments of Section 5 use λ = 0.2",
+        effect="final dictionary error of ae-ls divided by that of dec, largest over λ",
         estimate=lambda rows: (_floors(rows, "ae-ls") / _floors(rows, "dec")).max(axis=1),
         below=1,
         ratio=True,
         why="equal floors give 1",
-        rows="dictionary_error of both with fixed λ after the last update, all λ",
+        rows="dictionary_error of both with fixed λ after the last update, at every λ",
         figure="floors",
     ),
     Claim(
         id="floor-falls-decayed",
         kind="theory",
-        statement="With λ decayed over the layers ae-ls ends at half the error or less, from the largest λ.",
+        statement="At the largest λ, decaying λ over the layers at least halves the final error of ae-ls.",
         place=f"{_LEARNED}, where λ_t ≥ s (μ e_t + δ b) in every layer, so that the support is kept",
-        effect="final dictionary error of ae-ls with decayed over that with fixed λ, at the largest λ",
+        effect="final dictionary error of ae-ls with decayed λ divided by that with fixed λ, at the largest λ",
         estimate=lambda rows: _largest(_floors(rows, "ae-ls", "decayed") / _floors(rows, "ae-ls")),
         below=0.5,
         ratio=True,
-        why="equal floors give 1; of the level, to which the floor is proportional, 0.98^50 = 0.36 is left after the layers of learning",
-        rows="dictionary_error of ae-ls after the last update, largest λ",
+        why="equal floors give 1; the floor is proportional to the level, which is 0.98^50 = 0.36 of the initial one after the layers used in "
+        "learning",
+        rows="dictionary_error of ae-ls after the last update, at the largest λ",
         figure="floors",
     ),
     Claim(
         id="floor-falls-decayed-every-lambda",
         kind="ours",
-        statement="With λ decayed over the layers ae-ls ends lower from every λ.",
-        place=f"nobody states it of every λ: {_LEARNED}, asks that λ exceeds the interference in the first layers, which small λ do not",
-        effect="final dictionary error of ae-ls with decayed over that with fixed λ, largest over λ",
+        statement="At every λ, decaying λ over the layers lowers the final error of ae-ls.",
+        place=f"no publication states this for every λ; {_LEARNED}, requires that λ exceeds the interference in the first layers, and "
+        "small λ do not",
+        effect="final dictionary error of ae-ls with decayed λ divided by that with fixed λ, largest over λ",
         estimate=lambda rows: (_floors(rows, "ae-ls", "decayed") / _floors(rows, "ae-ls")).max(axis=1),
         below=1,
         ratio=True,
         why="equal floors give 1",
-        rows="dictionary_error of ae-ls after the last update, all λ",
+        rows="dictionary_error of ae-ls after the last update, at every λ",
         figure="floors",
     ),
 )

@@ -1,4 +1,4 @@
-"""Codes of other samples, a gradient of the wrong sign, a λ that is gone at once, and learning that does not learn."""
+"""Negative controls: codes of other samples, a gradient with the wrong sign, λ that decays at once, and a learning rate of zero."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ SETTINGS = {
     "learning_layers": 40,
     "learning_rate": 0.01,
 }
-# All λ of the controls exceed the interference between atoms in the first layers, as theory asks of every λ.
+# All λ of the controls exceed the interference between atoms in the first layers, as the theory requires.
 CODES = SETTINGS | {"n_features": 64, "n_atoms": 64, "lams": [0.2, 0.3, 0.4]}
 FORWARD = ("fixed", "decayed", "hard")
 
@@ -58,7 +58,7 @@ CONTROLS = (
             "code-bias-proportional",
             *(f"code-bias-vanishes-{forward}{which}" for forward in FORWARD[1:] for which in ("", "-every-lambda")),
         ),
-        statement="Each sample has the codes of another.",
+        statement="Each sample has the codes of another sample.",
         rows=_codes,
     ),
     Control(
@@ -70,13 +70,13 @@ CONTROLS = (
     Control(
         id="lambdas-swapped",
         claims=("floor-grows-dec",),
-        statement="Dictionaries that were learned with λ = 0.2 are said to have 0.4, and the other way round.",
+        statement="Dictionaries learned with λ = 0.2 are labelled 0.4, and those learned with 0.4 are labelled 0.2.",
         rows=_reversed,
     ),
     Control(
         id="decay-at-once",
         claims=("floor-falls-decayed-every-lambda",),
-        statement="λ falls to a tenth from each layer to the next: codes are those of least squares.",
+        statement="Each layer divides λ by ten, so that the codes approach those of least squares.",
         rows=lambda corrupt: _floors(**{"decay": 0.1} if corrupt else {}),
     ),
     Control(

@@ -13,7 +13,7 @@ FORWARD = {"fixed": ("fixed λ", "-", "o"), "decayed": ("decayed λ", "--", "s")
 
 
 def _exponent(rows: pd.DataFrame) -> str:
-    """Exponent in λ with its 95 % t-interval over seeds, from rows of one value for each seed and λ."""
+    """Label with the exponent in λ and its 95 % t-interval over seeds, from rows with one value for each seed and λ."""
     fits = rows.groupby("seed")[["lam", "value"]].apply(lambda line: slope(np.log(line.lam), np.log(line.value))[0])
     interval = t_interval(fits.to_numpy())
     return f", exponent {interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
@@ -70,13 +70,13 @@ def floors(results: Results):
 FIGURES = (
     Figure(
         "codes",
-        "Error of the codes after the last layer at the true dictionary against λ (hard: the threshold is α λ). Exponent: least squares on "
-        "both logarithms for each seed, with its 95 % Student-t interval.",
+        "Error of the codes after the last layer, at the true dictionary, against λ. The hard threshold is α λ. Exponents are fitted by least "
+        "squares to both logarithms for each seed; brackets show 95 % Student-t intervals.",
         codes,
     ),
     Figure(
         "floors",
-        "Error of the learned dictionary after the last update against λ, for each forward pass and gradient. Exponents: with fixed λ.",
+        "Error of the learned dictionary after the last update against λ, for each forward pass and gradient. Exponents are given for fixed λ.",
         floors,
     ),
 )

@@ -1,6 +1,6 @@
-"""A cell for each forward pass with the codes at D* ("codes"), and one with each gradient that learns through it.
+"""For each forward pass, one cell with the codes at D* ("codes") and one for each gradient that learns through this forward pass.
 
-ae-lasso learns with fixed λ only: its loss has one λ.
+ae-lasso learns with fixed λ only, since its loss has one λ.
 """
 
 from collections.abc import Iterator, Mapping

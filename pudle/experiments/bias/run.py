@@ -1,4 +1,4 @@
-"""Against λ: the error of the codes at the true dictionary, or the floor of the error of a dictionary that is learned."""
+"""Measure, for each λ, the error of the codes at the true dictionary, or the final error of a learned dictionary."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -21,7 +21,7 @@ def run(
     gradient: Callable = unrolled_gradient,
     encoder: Callable = encode,
 ) -> None:
-    """``gradient`` and ``encoder`` are only ever others in negative controls."""
+    """Run one cell. Only negative controls override ``gradient`` and ``encoder``."""
     for seed in seeds:
         for lam in settings["lams"]:
             with record.seed(seed, lam=lam):

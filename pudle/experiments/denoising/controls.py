@@ -1,4 +1,4 @@
-"""Gradients of the wrong sign or under another's name, and a grid of λ that is too large throughout; on few and small crops."""
+"""Negative controls on few small crops: gradients with the wrong sign or the wrong name, and λ that are all too large."""
 
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -26,12 +26,13 @@ SETTINGS = {
     "updates": 50,
     "evaluate_every": 50,
     "learning_rate": 0.003,
-    "adam_eps": 0.001 / 65**2,  # the loss is divided by the pixels: so few updates learn nothing with eps above the gradient
+    "adam_eps": 0.001
+    / 65**2,  # the loss is divided by the number of pixels, and few updates learn nothing if eps exceeds the gradient
     "loss": "mean",
 }
 HARD = {key: value for key, value in SETTINGS.items() if key != "lam"} | {"threshold": 0.02}
 NOISES = ({}, {"sigma": 50, "lam": 0.32})
-WATCHED = {"evaluate_every": 25}  # where the second half of training counts
+WATCHED = {"evaluate_every": 25}  # for claims about the second half of training
 
 
 def _measure(cells: Iterable[dict], gradient: Callable = network_gradient) -> pd.DataFrame:
@@ -40,7 +41,7 @@ def _measure(cells: Iterable[dict], gradient: Callable = network_gradient) -> pd
 
 @cache
 def _ae_ls() -> pd.DataFrame:
-    """As it should be, for the controls that compare with it."""
+    """Rows of ae-ls without corruption, for controls that compare with them."""
     return _measure([SETTINGS | WATCHED | {"estimator": "ae-ls"}])
 
 
@@ -55,7 +56,7 @@ def _thresholds(corrupt: bool) -> pd.DataFrame:
 
 
 def _lams(corrupt: bool) -> pd.DataFrame:
-    """After so few updates a small λ is best."""
+    """Rows for three λ. After few updates a small λ is best."""
     lams = (2.0, 4.0, 8.0) if corrupt else (0.001, 0.02, 8.0)
     return _measure(SETTINGS | {"estimator": "ae-ls", "lam": lam} for lam in lams)
 
@@ -85,7 +86,7 @@ CONTROLS = (
     Control(
         id="wrong-sign-hard",
         claims=("hard-thresholds-come-close",),
-        statement="ae-ls has the wrong sign where its threshold is hard.",
+        statement="ae-ls has the wrong sign with hard thresholds.",
         rows=_thresholds,
     ),
     Control(
@@ -97,7 +98,7 @@ CONTROLS = (
     Control(
         id="ae-ls-for-ae-lasso",
         claims=("ae-lasso-fails",),
-        statement="ae-ls is taken for ae-lasso.",
+        statement="ae-ls runs under the name of ae-lasso.",
         rows=_ae_lasso,
     ),
 )

@@ -1,4 +1,4 @@
-"""Test quality over training, λ and noise; methods against each other, image by image. The pictures themselves: galleries.py."""
+"""Figures of the quality on test images over training, λ and noise, and of methods compared image by image; pictures are in galleries.py."""
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ def test_psnr(results: Results):
 
 
 def curves(results: Results):
-    """Above: a panel for each soft λ at the main noise; below: for each hard threshold."""
+    """One panel for each λ at the main noise level (top) and for each hard threshold (bottom)."""
     table = _means(results)
     table = table[(table.sigma == slices.main_sigma(table)) & (table.quantity == "psnr_as_published")]
     hard = table[(table.variant == "") & table.threshold.notna()]
@@ -38,10 +38,12 @@ def curves(results: Results):
         [(f"{symbol} = {level:g}", line) for level, line in part.groupby(key)]
         for symbol, key, part in (("λ", "lam", slices.soft(table)), ("hard, b", "threshold", hard))
     ]
+    panels = [part for part in panels if part] or panels[:1]  # no row is left empty
     columns = max(map(len, panels))
-    figure, axes = style.panels(2 * columns, rows=2, width=1.9, height=2.0, sharey=True)
+    size = {"width": max(1.9, 3.5 / columns), "height": max(2.0, 3.0 / len(panels))}  # room for the label of both rows
+    figure, axes = style.panels(len(panels) * columns, rows=len(panels), sharey=True, **size)
     drawn = []
-    for row, part in zip(axes.reshape(2, columns), panels, strict=True):
+    for row, part in zip(axes.reshape(len(panels), columns), panels, strict=True):
         for axis, (title, panel) in zip(row, part, strict=False):
             for look_, line in lines(panel, str, "estimator"):
                 drawn.append(_line(axis, results, line, look_))
@@ -57,13 +59,13 @@ def curves(results: Results):
 
 
 def _line(axis, results: Results, line: pd.DataFrame, look_: dict[str, str]) -> pd.DataFrame:
-    """Draw a line of means, and the published curve beside it; returns what was drawn of that one."""
+    """Draw a line of means and the published curve; returns the drawn part of the published curve."""
     style.draw_band(axis, line, **look_)
-    return published.draw(axis, results, results.summary.loc[line.index], look_)  # which has σ and λ as they were set
+    return published.draw(axis, results, results.summary.loc[line.index], look_)  # the summary has σ and λ as configured
 
 
 def psnr_over_lam(results: Results):
-    """Left: soft thresholds, each gradient; right: hard ones."""
+    """Soft thresholds with each gradient (left) and hard thresholds (right)."""
     table = _ends(_means(results))
     table = table[table.sigma == slices.main_sigma(table)]
     figure, axes = style.panels(2, width=2.9, height=3.0, sharey=True)
@@ -73,9 +75,8 @@ def psnr_over_lam(results: Results):
     if len(hard):
         style.draw_band(axes[1], hard, x="threshold", marker="o", markersize=3.5, **look("ae-ls"))
     soft = slices.soft(table)
-    axes[1].axhline(
-        soft[soft.estimator == "ae-ls"]["mean"].max(), **look("ae-ls") | {"linestyle": ":", "label": "ae-ls, best λ"}
-    )
+    if (of_ae_ls := soft.estimator == "ae-ls").any():
+        axes[1].axhline(soft["mean"][of_ae_ls].max(), **look("ae-ls") | {"linestyle": ":", "label": "ae-ls, best λ"})
     axes[0].set(xlabel="sparsity level λ", ylabel="test PSNR (dB), peak 1")
     axes[1].set(xlabel="hard threshold b")
     style.legend_below(figure, axes, 3)
@@ -83,7 +84,7 @@ def psnr_over_lam(results: Results):
 
 
 def psnr_over_sigma(results: Results):
-    """A panel for each data set."""
+    """One panel for each data set."""
     table = _ends(_means(results, first=False))
     shown = pd.concat([slices.in_proportion(table), table[table.denoiser_name != ""]])
     shown = shown[shown.estimator != "ae-lasso"]
@@ -100,10 +101,10 @@ def psnr_over_sigma(results: Results):
 
 
 def compared(results: Results) -> pd.DataFrame:
-    """The table of methods, soft thresholds at the λ that belongs to the noise.
+    """The table of all methods; soft thresholds are compared at the λ that is in proportion to the noise.
 
-    For each data set, noise and method: the mean PSNR with its interval over images (each the mean over seeds), and how far it is from
-    the best method, paired by image, with the p of a t-test and after Holm's correction.
+    For each data set, noise level and method it has the mean PSNR with its interval over images (each image is averaged over seeds), and the
+    difference to the best method, paired by image, with the p-value of a t-test before and after Holm's correction.
     """
     rows = slices.columns(results.rows)
     counts = rows[rows.quantity == "n_images"].groupby("data_set").value.first()
@@ -161,7 +162,7 @@ def methods(results: Results):
 
 
 def per_image(results: Results):
-    """ae-ls against dec, a point for each image."""
+    """PSNR of ae-ls against that of dec, one point for each image."""
     table = slices.last(slices.in_proportion(slices.columns(results.rows)), "psnr")
     wide = table[table.image != ""].pivot_table(index=["data_set", "sigma", "image"], columns="estimator", values="value")
     wide = wide.reindex(columns=["dec", "ae-ls"]).dropna().reset_index()  # empty unless both were run
@@ -177,7 +178,7 @@ def per_image(results: Results):
 
 
 def _means(results: Results, *, first: bool = True) -> pd.DataFrame:
-    """Means over images with their bands over seeds, on the first data set or on all of them."""
+    """Means over images with their intervals over seeds, on the first data set or on all data sets."""
     table = slices.columns(results.summary)
     if first:
         table = table[table.data_set == slices.first_name(results.rows)]
@@ -192,7 +193,7 @@ def _ends(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cited(data_set: str) -> pd.DataFrame:
-    """Published PSNR (peak 1, σ = 25) of methods that are cited and not run; they hold for BSD68 alone."""
+    """Published PSNR (peak 1, σ = 25, BSD68 only) of methods that are cited and not run."""
     table = published.values()
     table = table[(table.group == "denoising-cited") & (data_set == "bsd68")]
     return table.assign(
@@ -203,37 +204,36 @@ def _cited(data_set: str) -> pd.DataFrame:
 FIGURES = (
     Figure(
         "test_psnr",
-        "PSNR on the test images over updates, mean over images; left with peak 1, right with the paper's "
-        "peak and estimates clamped to [0, 1]. Main σ and λ. " + published.CAPTION,
+        "PSNR on the test images over updates, averaged over images, at the main σ and λ. Left: peak 1. Right: the paper's peak, "
+        "with estimates clamped to [0, 1]. " + published.CAPTION,
         test_psnr,
-        paper="ae-ls learns filters that denoise better than those of dec; ae-lasso fails to.",
+        paper="ae-ls learns filters that denoise better than those of dec; ae-lasso fails to learn filters that denoise.",
     ),
     Figure(
         "curves",
-        "PSNR as published over updates at the main noise: above for each λ, below for each hard threshold b. "
+        "PSNR, computed as in the paper, over updates at the main noise level. Top: each λ. Bottom: each hard threshold b. "
         + published.CAPTION,
         curves,
-        paper="ae-ls ends above dec at every λ, and hard thresholds come close.",
+        paper="At every λ the final PSNR of ae-ls is above that of dec, and hard thresholds come close.",
     ),
     Figure(
         "psnr_over_lam",
-        "PSNR after the last update against λ, for each gradient, and against the hard threshold.",
+        "PSNR after the last update against λ for each gradient (left) and against the hard threshold for ae-ls (right).",
         psnr_over_lam,
-        paper="The best λ is neither the smallest nor the largest, and ae-ls is ahead of dec at each.",
+        paper="The best λ lies between the smallest and the largest, and ae-ls is better than dec at each λ.",
     ),
     Figure(
         "psnr_over_sigma",
-        "PSNR against the noise: dec and ae-ls, trained for each noise with λ in proportion to it, and denoisers of other kinds.",
+        "PSNR against the noise level σ for dec and ae-ls, trained at each σ with λ in proportion to it, and for other denoisers.",
         psnr_over_sigma,
     ),
     Figure(
         "methods",
-        "All methods on the first data set, the best on top. Left: mean PSNR with its 95 % Student-t interval over images; right: "
-        "difference to the best method, paired by image (each the mean over seeds). No estimate "
-        "is clamped to [0, 1]. The CSV has every data set and noise, p-values (Holm) "
-        "and the number of images read.",
+        "All methods on the first data set, with the best at the top. Left: mean PSNR with its 95 % Student-t interval over images. Right: "
+        "difference to the best method, paired by image. Each image is averaged over seeds. Estimates are not clamped to [0, 1]. The CSV "
+        "file has all data sets and noise levels, p-values (Holm) and the number of images read.",
         methods,
     ),
-    Figure("per_image", "PSNR of ae-ls against that of dec, a point for each test image (mean over seeds).", per_image),
+    Figure("per_image", "PSNR of ae-ls against that of dec, with one point for each test image (mean over seeds).", per_image),
     *galleries.FIGURES,
 )

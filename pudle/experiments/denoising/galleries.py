@@ -1,4 +1,4 @@
-"""The filters, and what denoised images look like. Pictures are of the first seed."""
+"""Figures of the filters and of denoised images. Pictures show the first seed."""
 
 from collections.abc import Iterable, Mapping
 
@@ -18,7 +18,7 @@ SMALL = 32  # pixels of a picture in reference results
 
 
 def small_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What reference results keep of a cell's arrays: filters as they are, the middle of pictures of the first data set."""
+    """The arrays of a cell that reference results keep: the filters, unchanged, and the centres of pictures of the first data set."""
     sets = [_parts(key)[1] for key in arrays if not isinstance(_parts(key), str)]
     return {
         key: value if isinstance(_parts(key), str) else as_picture(value, SMALL)
@@ -39,7 +39,7 @@ def filters(results: Results):
 
 
 def crops(results: Results):
-    """The first images of the first data set: clean, noisy, and each method's estimate."""
+    """The first images of the first data set, clean, noisy, and as estimated by each method."""
     shown = _shown(results)
     data_set, reference = slices.first_name(results.rows), next(iter(shown.values()))
     names = sorted(key[2] for key in reference if key[:2] == ("clean", data_set))[:GALLERY]
@@ -68,7 +68,7 @@ def worst_and_best(results: Results):
 
 
 def _wall(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
-    """Pictures (title, image, array, PSNR), each with its centre enlarged in a corner; a block of them begins a row."""
+    """A figure of pictures (title, image, array, PSNR), each with its centre enlarged in a corner; each block begins a new row."""
     filled = [[*block, *[None] * (-len(block) % COLUMNS)] for block in blocks]
     pictures = [picture for block in filled for picture in block]
     figure, axes = style.panels(len(pictures), width=1.15, height=1.4, rows=len(pictures) // COLUMNS)
@@ -92,15 +92,15 @@ def _wall(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
 
 
 def _fill(axes, shown: Iterable):
-    """Panels with what they show; those that are left over stay empty."""
+    """Pairs of a panel and its content; the remaining panels stay empty."""
     for axis in axes:
         axis.axis("off")
-        axis.set(xticks=[], yticks=[])  # else ticks that nobody sees are laid out
+        axis.set(xticks=[], yticks=[])  # otherwise matplotlib lays out invisible ticks
     return zip(axes, shown, strict=False)
 
 
 def _shown(results: Results) -> dict[str, Mapping]:
-    """Name and arrays, by their parts, of the finished cells at the main noise and λ, the first seed's."""
+    """The arrays of the first seed of each finished cell at the main noise level and λ: method → parts of the key → array."""
     sigma, lam = (find(slices.columns(results.rows)) for find in (slices.main_sigma, slices.main_lam))
     shown = {}
     for cell in results.finished():
@@ -117,13 +117,13 @@ def _shown(results: Results) -> dict[str, Mapping]:
 
 
 def _parts(key: str):
-    """``kind/data set/image/seed`` as (kind, data set, image), and ``filters/seed`` as "filters"; a data set may have a / in it."""
+    """``kind/data set/image/seed`` as (kind, data set, image), and ``filters/seed`` as "filters"; names of data sets may contain a /."""
     kind, *middle = key.split("/")[:-1]
     return (kind, "/".join(middle[:-1]), middle[-1]) if middle else kind
 
 
 def _quality(results: Results) -> dict[tuple[str, str, str], float]:
-    """(data set, image, method) → PSNR of the first seed at the main noise and λ."""
+    """The PSNR of the first seed at the main noise level and λ, by (data set, image, method)."""
     rows = slices.columns(results.rows)
     rows = rows[(rows.seed == results.cells[0].seeds[0]) & (rows.sigma == slices.main_sigma(rows)) & (rows.image != "")]
     rows = rows[rows.lam.isna() | (rows.lam == slices.main_lam(slices.columns(results.rows))) | (rows.variant != "")]
@@ -143,16 +143,19 @@ def _long(filters: np.ndarray, name: str) -> pd.DataFrame:
 
 FIGURES = (
     Figure(
-        "filters", "Learned filters of the first seed, the smoothest first, each scaled to its largest absolute value.", filters
+        "filters",
+        "Learned filters of the first seed in order of total variation, the smoothest first. Each is scaled to its largest absolute value.",
+        filters,
     ),
     Figure(
         "crops",
-        "The centre of test images with its middle enlarged: clean, noisy and denoised (first seed); PSNR (peak 1) of the whole image.",
+        "Centres of test images, clean, noisy and denoised (first seed). Insets enlarge the middle; PSNR (peak 1) is that of the entire image.",
         crops,
     ),
     Figure(
         "worst_and_best",
-        "For each method the test image with the lowest PSNR and the one with the highest (first seed); the centre, its middle enlarged.",
+        "For each method, the test images with the lowest and the highest PSNR (first seed). Pictures show the centre; insets enlarge its "
+        "middle.",
         worst_and_best,
     ),
 )

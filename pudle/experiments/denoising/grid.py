@@ -1,9 +1,9 @@
-"""A cell for each gradient and level of sparsity or of noise, for each variant, and for each denoiser at each level of noise.
+"""One cell for each gradient and level of sparsity or noise, for each variant, and for each denoiser at each noise level.
 
-- at the noise ``sigma``: dec and ae-ls at each of ``lams``, ae-ls with each hard threshold of ``thresholds``, ae-lasso at
-  ``lam``, and ae-ls (or the variant's ``estimators``) at ``lam`` with what each of ``variants`` changes;
-- at the other noises of ``sigmas``: dec and ae-ls, with λ in proportion to the noise;
-- at each noise: every denoiser of ``denoisers``.
+- The main noise level ``sigma`` has cells for dec and ae-ls at each of ``lams``, for ae-ls with each hard threshold of ``thresholds``, for
+  ae-lasso at ``lam``, and for ae-ls (or the variant's ``estimators``) at ``lam`` with the changes of each of ``variants``.
+- The other noise levels of ``sigmas`` have cells for dec and ae-ls with λ in proportion to σ.
+- Each noise level has cells for all ``denoisers``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,13 @@ from pudle.experiments._shared import plugin_grid
 
 VARIES = ("sigma", "estimator", "lam", "threshold", "variant", "denoiser_name")
 LISTS = ("estimators", "lams", "thresholds", "sigmas", "variants", "denoisers")
-FOR_DENOISERS = ("train", "test", "kernel", "stride", "time_limit")  # kernel and stride say to which size test images are cut
+FOR_DENOISERS = (
+    "train",
+    "test",
+    "kernel",
+    "stride",
+    "time_limit",
+)  # kernel and stride determine the size that test images are cropped to
 
 
 def plan(settings: Mapping) -> Iterator[dict]:
@@ -42,12 +48,12 @@ def _trained(settings: Mapping) -> Iterator[dict]:
 
 
 def data_sets(settings: Mapping) -> list[str]:
-    """Those that a cell reads."""
+    """The names of the data sets that a cell reads."""
     return [settings["train"], *settings["test"]]
 
 
 def _sigmas(settings: Mapping) -> list[float]:
-    """``sigma``, and then the others."""
+    """All noise levels, with the main one first."""
     return list(dict.fromkeys([settings["sigma"], *settings["sigmas"]]))
 
 
@@ -56,5 +62,5 @@ def _without_sigmas(denoiser: Mapping) -> dict:
 
 
 def _variants(settings: Mapping) -> dict[str, dict]:
-    """Those that are not null."""
+    """The variants that are not null, each with its changes."""
     return {name: dict(changes) for name, changes in settings["variants"].items() if changes is not None}

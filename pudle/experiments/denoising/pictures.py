@@ -1,3 +1,3 @@
-"""Which denoised images a cell keeps, and the figures show."""
+"""How many denoised images a cell keeps for the figures."""
 
-GALLERY = 4  # images of each set that are always in the galleries, beside the worst and the best
+GALLERY = 4  # images of each data set in the galleries, in addition to the worst and the best

@@ -1,7 +1,7 @@
-"""Filters learned to denoise, or a denoiser of another kind, tested on whole images.
+"""Learn filters that denoise, or run another denoiser, and test them on entire images.
 
-Test images are cut to a size that the filters cover, for all alike, and their noise is a stream of the seed alone, so that methods
-are compared on the same noisy images.
+All methods are compared on the same noisy images: test images are cropped to a size that the filters cover, and their noise comes from
+random streams that depend on the seed and the image only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ Images = Mapping[str, Mapping[str, Tensor]]  # data set → name → (h, w)
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = networks.network_gradient) -> None:
-    """``gradient`` is only ever another one in negative controls."""
+    """Run one cell. Only negative controls override ``gradient``."""
     train, test = load(settings)
     for seed in seeds:
         limit, trained = settings.get("time_limit"), "denoiser" not in settings
@@ -41,7 +41,10 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Calla
 
 
 def load(settings: Mapping) -> tuple[dict[str, np.ndarray], Images]:
-    """Training images, and test images cut to kernel plus a multiple of stride; refuses what is too small or in both."""
+    """Training images, and test images cropped to kernel plus a multiple of stride.
+
+    Raises :class:`PudleError` if images are too small or belong to both sets.
+    """
     kernel, stride, root = settings["kernel"], settings["stride"], data_root()
     train = load_images(settings["train"], root)
     check_sizes(train, settings.get("crop", kernel), settings["train"])
@@ -66,7 +69,7 @@ def _train(
             training.score(test[name], denoised[name], update, record, each=update == settings["updates"], data_set=name)
         if denoiser.network.analysis is None:
             squared = float(convolution.operator_norm(denoiser.network.filters, stride=denoiser.stride)) ** 2
-            record.add(update, {"step_times_squared_norm": settings["step"] * squared})  # α‖D‖₂²; layers may diverge beyond 2
+            record.add(update, {"step_times_squared_norm": settings["step"] * squared})  # α‖D‖₂²; layers may diverge above 2
 
     denoiser = training.train(settings, train, seed, record, evaluate, gradient)
     record.array("filters", denoiser.network.filters[:, 0])
@@ -94,7 +97,7 @@ def _checked(estimate: np.ndarray, noisy: Tensor, name: str) -> Tensor:
 
 
 def _keep_gallery(test: Images, noisy: Images, denoised: Images, record: Record) -> None:
-    """The centres of the first images of each set, and of those denoised worst and best."""
+    """Keep the centres of the first images of each data set and of the images denoised worst and best."""
     for name, images in test.items():
         quality = {key: training.METRICS["psnr"](image, denoised[name][key]) for key, image in images.items()}
         shown = {*list(images)[:GALLERY], min(quality, key=quality.get), max(quality, key=quality.get)}

@@ -1,4 +1,4 @@
-"""Which settings the experiment has."""
+"""The settings of the experiment."""
 
 from typing import Annotated, Literal, Self
 
@@ -32,7 +32,7 @@ class Variant(Model):
 
 
 class Compared(Model, extra="allow"):
-    """A denoiser to compare with; what it does not know are settings of the plug-in."""
+    """A denoiser to compare with. Other keys are settings of the plug-in."""
 
     sigmas: Several[Positive] = None
 
@@ -43,22 +43,20 @@ class Settings(Section):
     train: DataSet = Field(
         description=(
             "Data set to train on: skimage-train, skimage-test, bsd68, cbsd432, set12, or `folder:PATH` for a folder "
-            "of your own images."
+            "with your own images."
         ),
     )
     test: Several[DataSet] = Field(
         description=(
-            "Data sets to test on; none of their images may be in `train`. The first one is that of published values "
-            "and figures."
+            "Data sets to test on. None of their images may be in `train`. The first one is compared with published values "
+            "and shown in figures."
         ),
     )
     sigma: Positive = Field(
-        description="Standard deviation σ of the noise in grey levels of 255, where the settings are compared.",
+        description="Main noise level, at which settings are compared: standard deviation σ in grey levels from 0 to 255.",
     )
     sigmas: Distinct[Positive] = Field(
-        description=(
-            "Standard deviations of noise at which dec and ae-ls (with λ in proportion to σ) and the denoisers are compared."
-        ),
+        description=("Noise levels σ at which dec and ae-ls (with λ in proportion to σ) and the denoisers are compared."),
     )
     n_filters: Count = Field(description="Filters p.")
     kernel: Annotated[int, within(2)] = Field(description="Height and width k of a filter.")
@@ -66,30 +64,34 @@ class Settings(Section):
     n_layers: Count = Field(description="Layers T.")
     step: Positive = Field(description="Step size α.")
     lam: Positive = Field(
-        description="Sparsity level λ of ae-lasso, of the variants and, times σ / `sigma`, of other noises; one of `lams`.",
+        description=(
+            "Sparsity level λ of ae-lasso and of the variants, one of `lams`. At another noise level σ it is multiplied by "
+            "σ / `sigma`."
+        ),
     )
-    lams: Several[Positive] = Field(description="Sparsity levels λ; a cell each for dec and for ae-ls.")
-    thresholds: Distinct[Positive] = Field(description="Hard thresholds b in the place of λ; a cell of ae-ls each.")
-    estimators: Several[Estimator] = Field(description="Gradients; a cell each, ae-lasso at `lam` alone.")
+    lams: Several[Positive] = Field(description="Sparsity levels λ; each has one cell for dec and one for ae-ls.")
+    thresholds: Distinct[Positive] = Field(description="Hard thresholds b, which replace λ; each has a cell for ae-ls.")
+    estimators: Several[Estimator] = Field(description="Gradients; each has a cell. ae-lasso is run at `lam` only.")
     loss: Literal["mean", "sum"] = Field(
         description=(
-            "`mean`, as the paper trained: ½(x − Dz)² averaged over pixels, plus (ae-lasso) λ times Σ|z| over filters "
-            "averaged over the positions of codes. `sum`: ½‖x − Dz‖² + λ‖z‖₁ of a crop. The gradient of `mean` is that "
-            "of `sum` divided by the pixels of a crop, but for the weight of ℓ1, and Adam's eps is large against it."
+            "`mean`, with which the paper trained, averages ½(x − Dz)² over pixels and, for ae-lasso, adds λ times Σ|z| over "
+            "filters averaged over the positions of codes. `sum` is ½‖x − Dz‖² + λ‖z‖₁ of a crop. Except for the weight of the ℓ1 "
+            "term, the gradient of `mean` is that of `sum` divided by the number of pixels of a crop, and Adam's eps is large "
+            "compared with it."
         ),
     )
     variants: dict[str, Variant | Null] = Field(
         description=(
-            "Variants of ae-ls, or of `estimators`, at `lam` by their names, each with what it changes: `loss`, "
-            "`learn_thresholds` (a soft threshold for each filter), `untied` (analysis filters and a decoder of their "
-            "own), `shift_average` (test images denoised at all shifts of the grid of codes, reflected at their edges, "
-            "and averaged), `scaling` (`unit-norm` filters, or ‖D‖ = 1 at the start and free then: `operator-norm`), "
-            "or `n_layers`, `step`, `lam`, `crop`, `batch`, `updates`, `evaluate_every`, `evaluate_at`, "
-            "`learning_rate`, `schedule` and `adam_eps`. null leaves one out."
+            "Variants of ae-ls (or of the gradients in `estimators`) at `lam`, by name, each with the settings that it changes: "
+            "`loss`, `learn_thresholds` (one soft threshold per filter), `untied` (analysis filters and decoder are learned "
+            "separately from D), `shift_average` (estimates of test images are averaged over all shifts of the grid of codes, with "
+            "images reflected at their edges), `scaling` (`unit-norm`: filters keep norm 1; `operator-norm`: ‖D‖ = 1 at the start, "
+            "without constraint afterwards), `n_layers`, `step`, `lam`, `crop`, `batch`, `updates`, `evaluate_every`, "
+            "`evaluate_at`, `learning_rate`, `schedule` and `adam_eps`. null omits a variant."
         ),
     )
     crop: Annotated[int, within(2)] = Field(
-        description="Height and width of the training crops; kernel plus a multiple of stride."
+        description="Height and width of the training crops, `kernel` plus a multiple of `stride`."
     )
     batch: Count = Field(description="Crops per update.")
     updates: Count = Field(description="Updates of Adam.")
@@ -97,24 +99,26 @@ class Settings(Section):
     evaluate_at: Distinct[Natural] = Field(description="Further updates after which the test images are evaluated.")
     learning_rate: Positive = Field(description="Learning rate of Adam.")
     schedule: Literal["constant", "cosine"] = Field(
-        description="Learning rate over updates: constant, or lowered to nothing along a cosine.",
+        description="Learning rate over updates: constant, or decreasing to 0 along a cosine.",
     )
-    adam_eps: Positive = Field(description="Adam's eps. Where it is large against the gradients the scale of the loss matters.")
+    adam_eps: Positive = Field(
+        description="eps of Adam. If it is large compared with the gradients, results depend on the scale of the loss."
+    )
     denoisers: dict[str, Compared | Null] = Field(
         description=(
-            "Denoisers to compare with, each with the settings that differ from its own defaults: `name: {}`, or "
-            "`label: {denoiser: name, …}` for a variant of one; null leaves one out. `pudle denoisers` lists the "
-            "names. `sigmas`, beside the settings, are the noises to run it at; all of them unless given."
+            "Denoisers to compare with, each with the settings that differ from its defaults: `name: {}`, or "
+            "`label: {denoiser: name, …}` for a variant of a denoiser. null omits a denoiser. `pudle denoisers` lists the "
+            "names. The key `sigmas` among the settings lists the noise levels to run it at (default: all)."
         ),
     )
-    time_limit: Positive = Field(description="Seconds after which a seed of a denoiser ends as stalled.")
+    time_limit: Positive = Field(description="Time in seconds after which a seed of a denoiser ends as stalled.")
 
     @model_validator(mode="after")
     def fits(self) -> Self:
         if self.train in self.test:
-            raise Misfit("the test images must not be those trained on", ["train"], ["test"])
+            raise Misfit("the test images must differ from the training images", ["train"], ["test"])
         if self.lam not in self.lams:
-            raise Misfit("λ of what is compared at one λ must be one of the grid", ["lam"], ["lams"])
+            raise Misfit("lam must be one of lams", ["lam"], ["lams"])
         _refuse_sizes(dict(self), {}, [])
         for name, variant in self.variants.items():
             if variant is not None:
@@ -136,4 +140,4 @@ def _refuse_sizes(settings: dict, changes: dict, place: list[str]) -> None:
         reason = f"crop must be kernel = {sizes['kernel']} plus a multiple of stride"
         raise Misfit(reason, key("crop"), key("stride"))
     if sizes["stride"] > sizes["kernel"]:
-        raise Misfit("pixels between the filters would not be covered", key("stride"), key("kernel"))
+        raise Misfit("filters would not cover the pixels between them", key("stride"), key("kernel"))

@@ -1,7 +1,7 @@
-"""Which part of the grid claims and figures look at, read off the rows themselves.
+"""The parts of the grid that claims and figures use, inferred from the rows.
 
-The noise that settings are compared at is the one with the most λ; the λ that is carried to other noises is the one whose ratio to σ
-occurs at the most of them. Rows may lack columns of the grid, as those of negative controls do: these are empty then.
+Settings are compared at the noise level with the most values of λ. The main λ is the one whose ratio to σ occurs at the most noise
+levels. Rows may lack columns of the grid, as those of negative controls do; these columns are then empty.
 """
 
 import pandas as pd
@@ -10,7 +10,7 @@ from pudle.experiments.denoising.grid import VARIES
 
 
 def columns(table: pd.DataFrame) -> pd.DataFrame:
-    """``table`` with every column of the grid, σ, λ and thresholds as numbers (NaN where there is none), other ones as text."""
+    """``table`` with every column of the grid; σ, λ and thresholds are numbers (NaN where they are missing), other columns are text."""
     table = table.assign(**{key: "" for key in (*VARIES, "image", "data_set") if key not in table})
     return table.assign(**{key: pd.to_numeric(table[key], errors="coerce") for key in ("sigma", "lam", "threshold")})
 
@@ -21,12 +21,12 @@ def soft(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_sigma(table: pd.DataFrame) -> float:
-    """The noise at which settings are compared."""
+    """The noise level at which settings are compared."""
     return soft(table).groupby("sigma").lam.nunique().idxmax()
 
 
 def main_lam(table: pd.DataFrame) -> float:
-    """The λ at that noise which is in proportion to those of the other noises; the middle one, if there are no others."""
+    """The λ at the main noise level that is in proportion to those at the others; the middle λ if there is one noise level only."""
     chosen, sigma = soft(table), main_sigma(table)
     ratio = (chosen.lam / chosen.sigma).round(6)
     noises = chosen.groupby(ratio).sigma.nunique()
@@ -36,17 +36,17 @@ def main_lam(table: pd.DataFrame) -> float:
 
 
 def first_name(table: pd.DataFrame) -> str:
-    """The data set that comes first; the row of a run that ended early names none."""
+    """The name of the first data set; rows of runs that ended early have no name."""
     return next((name for name in table.data_set if name != ""), "")
 
 
 def first_set(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the data set that comes first."""
+    """Rows of the first data set."""
     return table[table.data_set == first_name(table)]
 
 
 def in_proportion(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of :func:`soft` whose λ is to their σ as the main ones are."""
+    """Rows of :func:`soft` whose ratio of λ to σ is that of the main λ and σ."""
     chosen = soft(table)
     return chosen[((chosen.lam / chosen.sigma) / (main_lam(table) / main_sigma(table)) - 1).abs() < 1e-3]
 
@@ -59,7 +59,7 @@ def last(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
 
 
 def name(row) -> str:
-    """The method of a row, or of anything else with the columns of the grid as attributes: what figures and tables call it."""
+    """The name that figures and tables give to the method of ``row``, which has the columns of the grid as attributes."""
     if row.denoiser_name:
         return row.denoiser_name
     if row.threshold == row.threshold and row.threshold != "":  # neither NaN nor empty

@@ -1,4 +1,4 @@
-"""How well does the paper's dictionary denoise with a training of our choosing, and how well with what CSCNet adds?"""
+"""How well does the paper's network denoise with better training, and how well with the additions of CSCNet?"""
 
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.denoising_best.claims import CLAIMS

@@ -1,4 +1,4 @@
-"""PSNR over training, against updates and against the processor's seconds; and the filters that were learned."""
+"""Figures of the PSNR over training, against updates and against CPU seconds, and of the learned filters."""
 
 import pandas as pd
 
@@ -7,7 +7,7 @@ from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines
 
-# What each quantity is held against: label → id of the published value, line style.
+# Published values that each quantity is compared with: label → (id of the published value, line style).
 BARS = {
     "psnr_as_published": {"PUDLE, published": ("denoising-0.16-ae-ls", (0, (5, 2)))},
     "psnr": {"BM3D, cited": ("denoising-cited-BM3D", ":"), "CSCNet, cited": ("denoising-cited-CSCNet", "-.")},
@@ -40,7 +40,7 @@ def psnr(results: Results):
 
 
 def filters(results: Results):
-    """D of each network, the filters of the greatest norm first."""
+    """The filters D of each network, in decreasing order of their norm."""
     finished = [cell for cell in results.finished() if "arrays.npz" in results.record(cell)["outputs"]]
     figure, axes = style.panels(max(1, len(finished)), width=2.2, height=2.4)
     frames = []
@@ -58,7 +58,7 @@ def filters(results: Results):
 
 
 def _with_seconds(results: Results) -> pd.DataFrame:
-    """The means over images, with the seconds of training so far (mean over seeds)."""
+    """The means over images, with the training time so far in seconds (mean over seeds)."""
     table = results.summary[results.summary.image == ""]
     seconds = results.timings.groupby(["network", "step"]).value.mean().rename("seconds").reset_index()
     return table.merge(seconds, on=["network", "step"])
@@ -67,12 +67,14 @@ def _with_seconds(results: Results) -> pd.DataFrame:
 FIGURES = (
     Figure(
         "psnr",
-        "PSNR on the test images over training, mean over images, against updates (left) and against the processor's seconds over all "
-        "threads, evaluations left out (right); above as published, below with peak 1. A network whose loss left out the border of its crops "
-        "is only good averaged over shifts.",
+        "PSNR on the test images over training, averaged over images, against updates (left) and against CPU seconds of training, summed over "
+        "threads and without evaluations (right). Top: PSNR computed as in the paper. Bottom: peak 1. A network whose loss excludes the border "
+        "of its crops denoises well only when its estimates are averaged over shifts.",
         psnr,
     ),
     Figure(
-        "filters", "Learned filters of the first seed, the largest first, each scaled to its largest absolute value.", filters
+        "filters",
+        "Learned filters of the first seed in decreasing order of their norm. Each is scaled to its largest absolute value.",
+        filters,
     ),
 )

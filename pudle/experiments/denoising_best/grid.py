@@ -1,4 +1,4 @@
-"""A cell for each network with its training."""
+"""One cell for each network and its training."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,5 +13,5 @@ def plan(settings: Mapping) -> Iterator[dict]:
 
 
 def data_sets(settings: Mapping) -> list[str]:
-    """Those that a cell reads."""
+    """The names of the data sets that a cell reads."""
     return [settings["train"], settings["test"]]

@@ -1,4 +1,4 @@
-"""Train a denoiser with ae-ls, and test it on whole images on the way: as it is, and averaged over the shifts of the grid of codes."""
+"""Train a denoiser with ae-ls and test it on entire images during training, without and with averaging over shifts of the grid of codes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

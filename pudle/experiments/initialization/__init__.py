@@ -1,4 +1,4 @@
-"""From where does learning recover the dictionary? (PUDLE, Section 5; Arora, Ge, Ma & Moitra, COLT 2015)"""
+"""From which starts does learning recover the dictionary? (PUDLE, Section 5; Arora, Ge, Ma & Moitra, COLT 2015)"""
 
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.initialization.claims import CLAIMS

@@ -1,6 +1,6 @@
-"""What is said of the basin of recovery and of Arora's start.
+"""Claims about the basin of recovery and about Arora's start.
 
-Thresholds were set before the reported seeds were run; sizes and the learner's settings were chosen on seed 1000, which is not reported.
+Thresholds were set before the reported seeds were run. Sizes and the learner's settings were chosen on seed 1000, which is not reported.
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ _HALF = 0.5  # of the atoms
 
 
 def _basin(recovered: pd.Series) -> float:
-    """The largest δ at which half of the atoms are recovered, from fractions indexed by δ; linear between the δ of the grid.
+    """The largest δ at which half of the atoms are recovered, from fractions indexed by δ, interpolated linearly.
 
-    Off the grid it is the end of the grid, which can only bring two basins closer together.
+    Where this δ is outside the grid, the nearest end of the grid is returned, which can only bring two basins closer together.
     """
     noise, fraction = recovered.index.to_numpy(float), recovered.to_numpy(float)
     inside = np.flatnonzero(fraction >= _HALF)
@@ -38,7 +38,7 @@ def _shrinkage(rows: pd.DataFrame) -> pd.Series:
 
 
 def _distance(quantity: str):
-    """The distance of what Arora's start found, before any learning, in units of 1 / log p; at the smallest s, independent signs."""
+    """The distance of the atoms that Arora's start finds from true atoms, in units of 1 / log p, at the smallest s with independent signs."""
 
     def estimate(rows: pd.DataFrame) -> pd.Series:
         return _found(rows, quantity, 0) * np.log(_found(rows, "n_atoms", 0))
@@ -47,7 +47,7 @@ def _distance(quantity: str):
 
 
 def _found(rows: pd.DataFrame, quantity: str, step: int) -> pd.Series:
-    """A quantity of Arora's start for each seed: at ``step``, or -1 for the last."""
+    """A quantity of Arora's start for each seed, at ``step`` 0 or, for -1, at the last step."""
     run = {"start": "arora", "signs": "independent"}
     chosen = select(rows, quantity, sparsity=select(rows, "n_found", **run).sparsity.min(), **run)
     steps = chosen.pivot(index="seed", columns="step", values="value")
@@ -56,8 +56,8 @@ def _found(rows: pd.DataFrame, quantity: str, step: int) -> pd.Series:
 
 _WHERE = "at the smallest s, with independent signs"
 _SOURCE = (
-    "nobody states it of a problem of this size: Arora et al. (2015), whom the paper cites for its start, state a rate, O(1/log p), with no "
-    "constant, for s far below √m / log p"
+    "no publication states this for a problem of this size; Arora et al. (2015), whom the paper cites for its start, state a rate, O(1/log p), "
+    "without a constant, for s far below √m / log p"
 )
 
 CLAIMS = (
@@ -65,38 +65,38 @@ CLAIMS = (
         id="basin-shrinks",
         kind="ours",
         statement="The basin of recovery shrinks as s grows.",
-        place="nobody states it of the basin itself: in the theory of Section 4 the distance of the start that suffices falls with s",
-        effect="largest δ from which half of the atoms are recovered, at the largest s over that at the smallest s",
+        place="no publication states this for the basin itself; in the theory of Section 4 the distance that suffices decreases with s",
+        effect="largest δ from which half of the atoms are recovered, at the largest s divided by that at the smallest s",
         estimate=_shrinkage,
         below=1,
         ratio=True,
         why="equal basins give 1",
-        rows="atoms_recovered of the start perturbed, shared signs, after the last update, every δ, smallest and largest s",
+        rows="atoms_recovered of the start perturbed with shared signs after the last update, at every δ, smallest and largest s",
         figure="recovery_map",
     ),
     Claim(
         id="arora-lands-near",
         kind="ours",
-        statement="Arora's start lands within O(1/log p) of the truth: on average.",
+        statement="The atoms that Arora's start finds are on average within O(1/log p) of true atoms.",
         place=_SOURCE,
         effect=f"mean distance of the atoms found to the nearest true ±atom, times log p, {_WHERE}",
         estimate=_distance("found_distance"),
         below=1,
         ratio=True,
-        why="the constant of O is taken as 1, as in the method's own bars on σ₂ / σ₁ and on duplicates",
+        why="the constant of O is taken as 1, as in the method's own thresholds for σ₂ / σ₁ and for duplicates",
         rows=f"found_distance and n_atoms of the start arora before the first update, {_WHERE}",
         figure="arora",
     ),
     Claim(
         id="arora-lands-near-every-atom",
         kind="ours",
-        statement="Arora's start lands within O(1/log p) of the truth: every atom that it finds.",
+        statement="Every atom that Arora's start finds is within O(1/log p) of a true atom.",
         place=_SOURCE,
         effect=f"largest distance of an atom found to the nearest true ±atom, times log p, {_WHERE}",
         estimate=_distance("found_distance_max"),
         below=1,
         ratio=True,
-        why="as for the average: the theorem speaks of every atom",
+        why="the constant of O is taken as 1, as for the average; the theorem is about every atom",
         rows=f"found_distance_max and n_atoms of the start arora before the first update, {_WHERE}",
         figure="arora",
     ),
@@ -104,12 +104,12 @@ CLAIMS = (
         id="arora-then-converges",
         kind="ours",
         statement="Learning from Arora's start converges.",
-        place=f"{_SOURCE}; learning converges in the theory if all atoms have been found, which this start does not do here",
-        effect=f"mean distance of the atoms found to the nearest true ±atom after learning over that before, {_WHERE}",
+        place=f"{_SOURCE}; in the theory learning converges if all atoms have been found, and this start does not find all of them here",
+        effect=f"mean distance of the atoms found to the nearest true ±atom after learning divided by that before, {_WHERE}",
         estimate=lambda rows: _found(rows, "found_distance", -1) / _found(rows, "found_distance", 0),
         below=0.1,
         ratio=True,
-        why="standing still gives 1; the theory has geometric convergence to the truth, so a tenth is little to ask",
+        why="an unchanged distance gives 1; in the theory the convergence to the truth is geometric, so that 0.1 is a weak requirement",
         rows=f"found_distance of the start arora before the first and after the last update, {_WHERE}",
         figure="arora",
     ),

@@ -1,4 +1,4 @@
-"""Sparsities that are told the wrong way round, and a truth that has not made the samples."""
+"""Negative controls: swapped sparsities, and a true dictionary that did not generate the samples."""
 
 from pudle.analysis.negative_controls import Control, measure
 from pudle.data.synthetic import make_sparse_data
@@ -22,7 +22,7 @@ SETTINGS = {
 }
 FEW, MANY = 1, 6
 BASIN = SETTINGS | {"sparsity": [FEW, MANY], "init_noise": [0.02, 0.3, 0.5], "starts": {"perturbed": ["shared"]}}
-# One non-zero a sample, and atoms far from each other: pairs that share an atom give it away, and so all atoms are found.
+# With one non-zero per sample and atoms far from each other, pairs of samples reveal the atom that they share, and all atoms are found.
 PAIRS = SETTINGS | {
     "n_features": 64,
     "n_atoms": 20,
@@ -48,13 +48,13 @@ CONTROLS = (
     Control(
         id="sparsities-swapped",
         claims=("basin-shrinks",),
-        statement=f"Samples have {FEW} non-zeros where the cell says {MANY}, and {MANY} where it says {FEW}.",
+        statement=f"Samples have {FEW} non-zeros where the settings say {MANY}, and {MANY} where they say {FEW}.",
         rows=lambda corrupt: measure(run, plan(BASIN), range(3), VARIES, make=_swapped if corrupt else make_sparse_data),
     ),
     Control(
         id="another-truth",
         claims=("arora-lands-near", "arora-lands-near-every-atom", "arora-then-converges"),
-        statement="Distances are to a dictionary that has not made the samples.",
+        statement="Distances are measured to a dictionary that did not generate the samples.",
         rows=lambda corrupt: measure(run, plan(PAIRS), range(3), VARIES, make=_another_truth if corrupt else make_sparse_data),
     ),
 )

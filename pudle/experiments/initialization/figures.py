@@ -1,4 +1,4 @@
-"""Where recovery stops: over distance and sparsity, from other starts, and what Arora's start finds."""
+"""Figures of recovery over the distance of the start and the sparsity, of recovery from other starts, and of the atoms of Arora's start."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ _LABELS = {_RECOVERED: "atoms recovered", _ERROR: "aligned error", _SUPPORT: "si
 
 
 def recovery_map(results: Results):
-    """A row of panels for each kind of signs; empty where the start `perturbed` was not run."""
+    """One row of panels for each kind of signs. Panels are empty if the start `perturbed` was not run."""
     table = results.summary[results.summary.start == "perturbed"]
     table = table.assign(init_noise=pd.to_numeric(table.get("init_noise")))
     at_start = table[(table.step == 0) & (table.quantity == "dictionary_error")].groupby("init_noise")["mean"].mean()
@@ -36,7 +36,7 @@ def recovery_map(results: Results):
 
 
 def _heat(axis, values: pd.DataFrame, logarithmic: bool) -> None:
-    """One annotated map, dark where recovery is good; errors are coloured by their logarithm from 0.01 to 1."""
+    """One annotated map, dark where recovery is good. Errors are coloured by their logarithm, from 0.01 to 1."""
     colors = 1 + np.log10(values.clip(0.01, 1)) / 2 if logarithmic else 1 - values
     axis.imshow(colors, cmap="viridis", vmin=0, vmax=1, aspect="auto", origin="lower")
     for (row, column), value in np.ndenumerate(values.to_numpy()):
@@ -48,7 +48,7 @@ def _heat(axis, values: pd.DataFrame, logarithmic: bool) -> None:
 
 
 def by_start(results: Results):
-    """Final values over s from every start; `perturbed` at its smallest δ."""
+    """Final values over s from every start, with `perturbed` at its smallest δ."""
     table = _last(results.summary[results.summary.quantity.isin(_LABELS)])
     noise = pd.to_numeric(table.get("init_noise", pd.Series(np.nan, table.index)))
     table = table[noise.isna() | (noise == noise.min())]
@@ -65,7 +65,7 @@ def by_start(results: Results):
 
 
 def arora(results: Results):
-    """How many atoms the pairwise method finds, and how far they are from the truth before and after learning."""
+    """The number of atoms that the pairwise method finds, and their distance from true atoms before and after learning."""
     table = results.summary[(results.summary.start == "arora") & ~results.summary.quantity.isin(_LABELS)]
     before, after = table[table.step == 0], _last(table)
     sparsities = sorted(before.sparsity.unique())
@@ -93,7 +93,7 @@ def arora(results: Results):
 
 
 def _points(axis, x: pd.Series, table: pd.DataFrame, marker: str, label: str | None, full: bool) -> None:
-    """Means with their intervals, as full or empty markers."""
+    """Means with their intervals, as filled or empty markers."""
     color = look("arora")["color"]
     ends = np.abs(table[["low", "high"]].T.to_numpy() - table["mean"].to_numpy())
     fill = {"mfc": color if full else "white", "markersize": 5, "capsize": 2, "clip_on": False}
@@ -107,22 +107,22 @@ def _last(table: pd.DataFrame) -> pd.DataFrame:
 FIGURES = (
     Figure(
         "recovery_map",
-        "Learning from the truth perturbed by δ, at each sparsity s: fraction of atoms that end within the bar of the truth, final "
-        "relative error after the best matching of atoms with signs, and fraction of test samples whose signed support is exactly the "
-        "true one. Means over seeds; ★ marks the δ of the paper.",
+        "Results of learning from the truth perturbed by δ, at each sparsity s: the fraction of recovered atoms (within the threshold "
+        "`recovered_within` of a true ±atom), the final relative error after the best matching of atoms and signs, and the fraction of test "
+        "samples whose signed support is exactly the true one. Values are means over seeds; ★ marks the δ of the paper.",
         recovery_map,
     ),
     Figure(
         "by_start",
-        "The same after learning from other starts, over the sparsity s; the perturbed truth at the smallest δ. One random sign per "
-        "sample (shared) unless the legend says otherwise.",
+        "Recovered atoms, aligned error and recovered signed supports after learning from each start, over the sparsity s. The perturbed truth "
+        "has the smallest δ. Each sample has one random sign (shared) unless the legend says otherwise.",
         by_start,
     ),
     Figure(
         "arora",
-        "What the pairwise method of Arora et al. finds: atoms, and how many different true atoms they are nearest to (left); their "
-        "distance to the nearest true ±atom, at the start (worst and mean) and after learning (mean); nothing where none is found (right). "
-        "Full markers: independent signs; empty ones: one sign per sample.",
+        "Atoms found by the pairwise method of Arora et al. Left: their number, and the number of different true atoms that they are nearest "
+        "to. Right: their distance to the nearest true ±atom, at the start (worst and mean) and after learning (mean), where any are found. "
+        "Filled markers: independent signs. Empty markers: one sign per sample.",
         arora,
     ),
 )

@@ -1,10 +1,10 @@
-"""A cell for each start and each kind of signs; sparsities and distances are labels inside."""
+"""One cell for each start and kind of signs. Sparsities and values of δ are labels of rows within a cell."""
 
 from collections.abc import Iterator, Mapping
 
 VARIES = ("start", "signs")
 
-_ONLY = {"init_noise": "perturbed", "max_pairs": "arora"}  # settings that one start alone has
+_ONLY = {"init_noise": "perturbed", "max_pairs": "arora"}  # settings that only one start has
 
 
 def plan(settings: Mapping) -> Iterator[dict]:

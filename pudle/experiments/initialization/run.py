@@ -1,6 +1,7 @@
 """Learn a dictionary from one kind of start at several sparsities, with a hard threshold in the encoder and minibatch Adam.
 
-A fixed λ leaves a bias, and "recovered" would depend on it; with the hard threshold the error of what is recovered goes towards 0.
+A fixed λ leaves a bias, so that the number of recovered atoms would depend on λ. With a hard threshold the error of recovered atoms goes
+to 0.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from pudle.harness.record import Record
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, make: Callable = make_sparse_data) -> None:
-    """``make`` is only ever another one in negative controls."""
+    """Run one cell. Only negative controls override ``make``."""
     for seed in seeds:
         for sparsity in settings["sparsity"]:
             data, test = _draw(settings, sparsity, seed, make)
@@ -31,7 +32,7 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record, make: Callable 
 
 
 def _draw(settings: Mapping, sparsity: int, seed: int, make: Callable) -> tuple[SparseData, SparseData]:
-    """Samples to learn from and samples to test on."""
+    """Training samples and test samples."""
     n = settings["n_samples"]
     x, codes, dictionary = make(
         n + settings["test_samples"],
@@ -45,7 +46,7 @@ def _draw(settings: Mapping, sparsity: int, seed: int, make: Callable) -> tuple[
 
 
 def _starts(settings: Mapping, data: SparseData, seed: int) -> Iterator[tuple[dict, Tensor, object]]:
-    """Labels, initial dictionary (m, p), and what the pairwise method found, whose atoms come first."""
+    """Labels, initial dictionary (m, p), and the result of the pairwise method or None; atoms that the method found come first."""
     n_features, n_atoms = data.dictionary.shape
     match settings["start"]:
         case "perturbed":
@@ -62,7 +63,7 @@ def _starts(settings: Mapping, data: SparseData, seed: int) -> Iterator[tuple[di
 
 
 def _learn(settings: Mapping, dictionary: Tensor, n_found: int, data: SparseData, test: SparseData, record: Record) -> None:
-    """Records at step k what holds after k updates: before the first and after the last."""
+    """Learn, and record the measurements before the first update (step 0) and after the last."""
     unrolling = Unrolling(threshold=settings["threshold"], step=settings["step"], n_layers=settings["n_layers"])
     adam = torch.optim.Adam([dictionary], lr=settings["learning_rate"], eps=settings["adam_eps"])
     descent = ConstrainedDescent(adam)
@@ -76,7 +77,7 @@ def _learn(settings: Mapping, dictionary: Tensor, n_found: int, data: SparseData
 
 
 def _measure(settings: Mapping, dictionary: Tensor, n_found: int, test: SparseData, unrolling: Unrolling) -> dict[str, float]:
-    """Errors of a dictionary, its fraction of recovered atoms, and signed supports of its codes against the true ones."""
+    """Errors of a dictionary, its fraction of recovered atoms, and the agreement of the signed supports of its codes with the true ones."""
     true = test.dictionary
     aligned = align_atoms(dictionary, true)
     signs, true_signs = encode(test.x, aligned, **vars(unrolling)).sign(), test.codes.sign()
@@ -104,7 +105,7 @@ def _fraction(hits: Tensor) -> float:
 
 
 def _to_nearest(atoms: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the nearest true ±atom (k,) of each of ``atoms`` (m, k), and the distance to it (k,)."""
+    """For each of ``atoms`` (m, k), the index of the nearest true ±atom (k,) and the distance to it (k,)."""
     overlap = atoms.T @ true
     nearest = overlap.abs().argmax(1)
     signs = overlap.gather(1, nearest[:, None])[:, 0].sign()

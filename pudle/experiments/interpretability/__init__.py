@@ -1,4 +1,4 @@
-"""Interpretability: what atoms and outputs owe to the training images."""
+"""Which training images do atoms and outputs consist of? (PUDLE, Section 4)"""
 
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.interpretability.claims import CLAIMS

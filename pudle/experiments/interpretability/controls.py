@@ -1,4 +1,4 @@
-"""A dictionary that has not been trained, one that was before, codes shuffled, and contributors that are none."""
+"""Negative controls: untrained and trained starts, reversed training, shuffled codes, and the images that contribute least."""
 
 from functools import cache
 
@@ -28,7 +28,7 @@ SETTINGS = {
     "n_contributors": None,
     "n_outputs": 1000,
 }
-# Few atoms, a large weight decay and codes that are held constant: training comes to a standstill, and the relation holds to rounding.
+# With few atoms, a large weight decay and codes held constant, training reaches a stationary point, and the relation holds up to rounding.
 STATIONARY = SETTINGS | {
     "classes": [0, 1],
     "n_atoms": 4,
@@ -57,7 +57,7 @@ def _backwards() -> pd.DataFrame:
 
 
 def _trained_before() -> pd.DataFrame:
-    """Small steps, as Adam's first ones do not ask how small the gradient is."""
+    """Training from a trained dictionary, with a small learning rate, since Adam's first steps do not depend on the gradient's size."""
 
     def end(settings, x, seed):
         return train_dictionary(STATIONARY, x, seed, Record())
@@ -66,7 +66,7 @@ def _trained_before() -> pd.DataFrame:
 
 
 def _shuffled() -> pd.DataFrame:
-    """The run measures shuffled codes beside the others; they are given out as the raw ones."""
+    """Rows of shuffled codes, which every run measures, relabelled as raw codes."""
     rows = _trained()
     return rows[rows.codes != "raw"].replace({"codes": {"shuffled": "raw"}})
 
@@ -79,19 +79,19 @@ CONTROLS = (
     Control(
         id="untrained",
         claims=("relation-holds-many-layers", "relation-holds-few-layers", "outputs-from-contributions"),
-        statement="The dictionary is as it was at the start.",
+        statement="The dictionary is trained for one epoch only.",
         rows=lambda corrupt: _untrained() if corrupt else _trained(few_atoms=True),
     ),
     Control(
         id="backwards",
         claims=("relation-approached",),
-        statement="The end of training is taken for its beginning.",
+        statement="The order of epochs is reversed.",
         rows=lambda corrupt: _backwards() if corrupt else _trained(few_atoms=True),
     ),
     Control(
         id="trained-before",
         claims=("relation-needs-convergence",),
-        statement="Training begins at a dictionary that has been trained already.",
+        statement="Training starts from a trained dictionary.",
         rows=lambda corrupt: _trained_before() if corrupt else _trained(few_atoms=True),
     ),
     Control(
@@ -103,7 +103,7 @@ CONTROLS = (
     Control(
         id="smallest-contributors",
         claims=("top-contributors-matter",),
-        statement="The images that contribute least are taken for those that contribute most.",
+        statement="The images that contribute least replace those that contribute most.",
         rows=lambda corrupt: _smallest() if corrupt else _trained(),
     ),
 )

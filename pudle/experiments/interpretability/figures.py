@@ -1,4 +1,4 @@
-"""The dictionary, who contributes to its atoms and to outputs, how concentrated that is, and whether the relation holds."""
+"""Figures of the dictionary, of the images that contribute to atoms and outputs, of their weights, and of the relation over training."""
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,12 @@ GUESSES = {
 
 
 def small_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What reference results keep of a cell's arrays: images and atoms for the eye, everything else as it is."""
+    """The arrays of a cell that reference results keep: images and atoms at the precision of pictures, all others unchanged."""
     return {key: as_picture(value) if value.ndim > 2 else value for key, value in arrays.items()}
 
 
 def _pictures(results: Results) -> tuple[dict[str, np.ndarray], int, str]:
-    """Arrays of the first seed of the first cell that has any, that seed, and what it is."""
+    """The arrays of the first seed of the first cell that has any, that seed, and the cell's label."""
     for cell in results.finished():
         if "arrays.npz" in results.record(cell)["outputs"]:
             arrays = results.arrays(cell)
@@ -34,7 +34,7 @@ def _pictures(results: Results) -> tuple[dict[str, np.ndarray], int, str]:
 
 
 def _cells(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """Colour, label and rows of each cell."""
+    """The colour, label and rows of each cell."""
     groups = table.groupby(["estimator", "n_layers", "data_set"])
     of = "" if table.data_set.nunique() < 2 else ", {}"
     return [
@@ -115,14 +115,14 @@ def outputs(results: Results):
 
 
 def _contributors(arrays: dict, name: str, row: int):
-    """(column, place, image, weight, class) of what contributes most and, after a gap, least: places 1 to 5, and -5 to -1."""
+    """(column, place, image, weight, class) of the images that contribute most, places 1 to 5, and after a gap least, places -5 to -1."""
     found = (arrays[f"{name}/{what}"][row] for what in ("images", "weights", "labels"))
     for rank, picture in enumerate(zip(*found, strict=True)):
         yield (rank, rank + 1, *picture) if rank < 5 else (rank + 0.3, rank - 10, *picture)
 
 
 def similarity(results: Results):
-    """A panel for each class of test images."""
+    """One panel for each class of test images."""
     arrays, seed, name = _pictures(results)
     classes = arrays.get("histogram/classes", np.zeros(1, int))
     counts = arrays.get("histogram/counts_by_class", np.ones((1, 2, 1), int))
@@ -213,7 +213,7 @@ def _show(axis, image, title: str) -> None:
 
 
 def _table(rows: int, columns: float, heads: dict[float, str]):
-    """A figure with one axis, for a table of images: an axis for each would take seconds to lay out. ``heads``: column → title."""
+    """A figure with one axis for a table of images, since laying out one axis for each image takes seconds. ``heads``: column → title."""
     figure, (axis,) = style.panels(width=0.53 * columns, height=0.7 * max(1, rows) + 0.2)
     axis.axis("off")
     for column, title in heads.items():
@@ -222,67 +222,73 @@ def _table(rows: int, columns: float, heads: dict[float, str]):
 
 
 def _tile(axis, row: int, column: float, image: np.ndarray, title: str, colour: str = "black") -> None:
-    """One image (h, w) of the table, each in its own range of greys, with its title above."""
+    """Draw one image (h, w) of the table in its own range of greys, with its title above."""
     left, bottom = 1.1 * column, -1.45 * row
     axis.imshow(image, cmap="gray", extent=(left, left + 1, bottom, bottom + 1))
     axis.text(left + 0.5, bottom + 1.04, title, fontsize=6, ha="center", va="bottom", color=colour)
-    axis.set(xlim=(0, left + 1), ylim=(bottom, 1.7))  # each image sets them to its own
+    axis.set(xlim=(0, left + 1), ylim=(bottom, 1.7))  # imshow sets the limits to those of its image
 
 
 FIGURES = (
     Figure(
         "relation",
-        "How far the dictionary is from the weighted sum of training images that the relation gives, over training.",
+        "Relative distance of the dictionary from the weighted sum of training images that the relation gives, over training.",
         _lines("relation_residual", "epoch", r"$\|D - X^T C\| / \|D\|$", (0.01, "threshold of the claim")),
     ),
     Figure(
         "dictionary",
-        "Atoms of the first seed that some image uses, the most used first (144 of them at most), each in its own range of greys; and "
-        "how much each is used. Weight decay takes the others to zero.",
+        "Left: atoms of the first seed that at least one image uses, the most used first (at most 144), each in its own range of greys. "
+        "Right: the mean code of each atom. Weight decay reduces unused atoms to zero.",
         dictionary,
     ),
     Figure(
         "atoms",
-        "The four most used atoms, as learned and as the sum of all training images that the relation gives (estimate); the five "
-        "training images that contribute most to each and the five that contribute least, with their weights (first seed).",
+        "The four most used atoms (first seed), as learned and as the weighted sum of all training images that the relation gives (estimate). "
+        "To their right are the five training images that contribute most to each atom and the five that contribute least, with their weights.",
         atoms,
-        paper="An atom is a weighted sum of training images, and the images that weigh most look like it.",
+        paper="An atom is a weighted sum of training images, and the images with the largest weights look like it.",
     ),
     Figure(
         "outputs",
-        "A test image of each class, its output D z, and the same sum for the output (estimate); the five training images that "
-        "contribute most and the five that contribute least, with their weights β, and the five with the most similar codes, with the "
-        "cosine; orange where the class is another (first seed).",
+        "A test image of each class (first seed), its output D z, and the weighted sum of all training images (estimate). To their right are "
+        "the five training images that contribute most and the five that contribute least, with their weights β, and the five with the most "
+        "similar codes, with the cosine. Orange marks images of another class.",
         outputs,
         paper="An output is a weighted sum of training images, most of them of the class of the input.",
     ),
     Figure(
         "similarity",
-        "How similar the codes of test images are to those of the training images of the same class, and of other classes: "
-        "histograms over all pairs, each divided by its number of pairs (first seed).",
+        "Cosine similarity of the codes of test images and of training images, of the same class and of other classes. Each histogram is over "
+        "all pairs and is divided by its number of pairs (first seed).",
         similarity,
         paper="Codes are more similar within a class than between classes.",
     ),
     Figure("beta_histogram", "Contributions of all training images to all outputs (first seed).", histogram),
     Figure(
         "matrices",
-        "Codes of thirty training images of each class, and their inner products, sorted by class (first seed).",
+        "Codes of thirty training images of each class (left) and their inner products (right), sorted by class (first seed).",
         matrices,
     ),
     Figure(
         "singular_values",
-        "Singular values of the training images' codes Z, down to 1e-3; below are those of atoms that no image uses, which decay to zero.",
+        "Singular values of the codes Z of the training images, down to 1e-3. Smaller ones belong to atoms that no image uses and that decay "
+        "to zero.",
         _lines("singular_value", "index", "singular value of $Z$", bottom=1e-3),
     ),
     Figure(
         "rebuilt",
-        "Relative distance of the outputs rebuilt from the k training images with the largest |β| to the decoder's outputs.",
+        "Relative distance of the decoder's outputs from outputs that are rebuilt from the k training images with the largest |β|.",
         _lines("rebuilt", "contributors $k$", "relative error of the output"),
     ),
-    Figure("purity", "Share of the ten strongest training images that are of the class of the test image.", purity),
+    Figure(
+        "purity",
+        "Share of the ten training images with the largest weights or the most similar codes that are of the class of the test image.",
+        purity,
+    ),
     Figure(
         "removal",
-        "How far an atom moves when the 5 % of the training images that contribute most to it are left out and the dictionary is recomputed.",
+        "Relative change of an atom when the 5 % of the training images that contribute most to it, or as many random images, are left out and "
+        "the dictionary is recomputed.",
         removal,
     ),
 )

@@ -1,4 +1,4 @@
-"""A cell for each number of layers, and for each at which dec is trained, too."""
+"""One cell for each number of layers, and one for each number of layers at which dec is trained as well."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,5 +14,5 @@ def plan(settings: Mapping) -> Iterator[dict]:
 
 
 def data_sets(settings: Mapping) -> list[str]:
-    """Those that a cell reads."""
+    """The names of the data sets that a cell reads."""
     return [settings["data_set"]]

@@ -1,4 +1,4 @@
-"""Train a dictionary on images of digits with weight decay; then divide its atoms and its outputs among the training images."""
+"""Train a dictionary on images of digits with weight decay; then compute how much each training image contributes to atoms and outputs."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,10 @@ from pudle.data.catalogue import data_root
 from pudle.data.digits import load_digits
 from pudle.harness.record import Record
 
-TOP = 10  # contributors whose class is looked at
-FEW = 0.05  # share of the training images that is called a few per cent
-BINS = 40  # of the likeness of codes
-KEPT = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # contributors that an output is rebuilt from
+TOP = 10  # number of contributors whose classes are counted
+FEW = 0.05  # share of the training images that we call a few per cent
+BINS = 40  # of the histograms of the similarity of codes
+KEPT = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # numbers of contributors that outputs are rebuilt from
 
 
 def run(
@@ -30,7 +30,7 @@ def run(
     start_of: Callable | None = None,
     order: Callable = Tensor.argsort,
 ) -> None:
-    """``start_of`` (settings, x, seed) → D and another order of contributors are given in negative controls only."""
+    """Run one cell. Only negative controls override ``start_of``, which maps (settings, x, seed) to D, and ``order``, of contributors."""
     (train, labels), (test, new_labels) = load_digits(settings["data_set"], settings["classes"], data_root())
     shape = train.shape[1:]
     x, new = (torch.as_tensor(images.reshape(len(images), -1)) for images in (train, test))
@@ -45,7 +45,10 @@ def _unrolling(settings: Mapping) -> Unrolling:
 
 
 def train_dictionary(settings: Mapping, x: Tensor, seed: int, record: Record, start: Tensor | None = None) -> Tensor:
-    """Adam on the loss with weight decay, from D = ``start`` or a random one; records the relation over epochs, on all training images."""
+    """Train with Adam on the loss with weight decay, from D = ``start`` or a random one.
+
+    The residual of the relation on all training images is recorded over epochs.
+    """
     decay, unrolling = settings["weight_decay"], _unrolling(settings)
     drawn = stream(seed, "initial dictionary").standard_normal((x.shape[1], settings["n_atoms"]), dtype=np.float32)
     dictionary = torch.as_tensor(drawn)
@@ -60,7 +63,7 @@ def train_dictionary(settings: Mapping, x: Tensor, seed: int, record: Record, st
             codes = encode(x, dictionary, **vars(unrolling))
             residual = relation_residual(dictionary, x, codes, len(x) * decay or settings["ridge"])
             loss = 0.5 * float((codes @ dictionary.T - x).square().sum()) / len(x)
-            squared = float(torch.linalg.matrix_norm(dictionary, 2)) ** 2  # layers may diverge where α‖D‖₂² is beyond 2
+            squared = float(torch.linalg.matrix_norm(dictionary, 2)) ** 2  # layers may diverge if α‖D‖₂² is above 2
             record.add(epoch, {"relation_residual": residual, "reconstruction_loss": loss})
             record.add(epoch, {"step_times_squared_norm": settings["step"] * squared})
         if epoch == settings["epochs"]:
@@ -77,7 +80,7 @@ def train_dictionary(settings: Mapping, x: Tensor, seed: int, record: Record, st
 def _interpret(
     settings: Mapping, dictionary: Tensor, train: tuple, test: tuple, shape: tuple, seed: int, record: Record, order: Callable
 ) -> None:
-    """Everything at step 0 unless said otherwise."""
+    """Record all measurements of a trained dictionary. Those without a natural index have step 0."""
     draw, unrolling = stream(seed, "interpretation"), _unrolling(settings)
     every = len(train[0])
     explained = explained_dictionary(
@@ -90,7 +93,7 @@ def _interpret(
     codes, new_codes = (encode(part, dictionary, **vars(unrolling)) for part in (x, new))
     beta = output_contributions(codes, new_codes, ridge)
     outputs = new_codes @ dictionary.T
-    # Xᵀβ = XᵀC z over all training images, as the relation is that of all; β below is of those that n_contributors leaves
+    # Xᵀβ = XᵀC z is over all training images, as the relation is; β below is over those that n_contributors selects
     record.add(0, {"output_gap": (new_codes @ explained.T - outputs).norm() / outputs.norm()})
     record.add(0, {"chance": np.mean([np.mean(labels == label) for label in new_labels])})
     for name, some in _variants(codes, draw).items():
@@ -108,7 +111,7 @@ def _interpret(
 
 
 def _some(x: Tensor, labels: np.ndarray, count: int | None, draw: np.random.Generator) -> tuple[Tensor, np.ndarray]:
-    """At most ``count`` images, drawn without replacement."""
+    """At most ``count`` images and their labels, drawn without replacement."""
     if count is None or count >= len(x):
         return x, labels
     chosen = np.sort(draw.choice(len(x), count, replace=False))
@@ -116,7 +119,7 @@ def _some(x: Tensor, labels: np.ndarray, count: int | None, draw: np.random.Gene
 
 
 def _variants(codes: Tensor, draw: np.random.Generator) -> dict[str, Tensor]:
-    """The codes; divided by their norms; and, to see what chance does, each atom's entries shuffled across the images on their own."""
+    """The codes, unchanged, divided by their norms, and shuffled: each atom's entries are permuted across images, as a chance level."""
     shuffled = torch.stack([column[torch.as_tensor(draw.permutation(len(column)))] for column in codes.T], 1)
     return {"raw": codes, "normalised": _normalised(codes), "shuffled": shuffled}
 
@@ -126,27 +129,27 @@ def _normalised(codes: Tensor) -> Tensor:
 
 
 def _purity(weights: Tensor, labels: np.ndarray, new_labels: np.ndarray) -> float:
-    """Share of the ``TOP`` training images with the largest weights (q, n) that are of the class of the new image, mean over these."""
+    """Share of the ``TOP`` training images with the largest ``weights`` (q, n) that are of the class of the new image, mean over new images."""
     best = weights.topk(min(TOP, weights.shape[1]), dim=1).indices.numpy(force=True)
     return float((labels[best] == new_labels[:, None]).mean())
 
 
 def _mass(beta: Tensor) -> float:
-    """Share of Σ|β| that the ``FEW`` largest |β| of each output carry, mean over outputs."""
+    """Share of Σ|β| in the ``FEW`` largest |β| of each output, mean over outputs."""
     size = beta.abs().sort(dim=1, descending=True).values
     few = max(1, round(FEW * beta.shape[1]))
     return float((size[:, :few].sum(1) / size.sum(1).clamp_min(1e-30)).mean())
 
 
 def _rebuilt(beta: Tensor, x: Tensor, outputs: Tensor, k: int) -> float:
-    """‖Σ over the k largest |β| of β_k x_k − D z‖ / ‖D z‖ over all outputs."""
+    """‖Xᵀβ' − Dz‖ / ‖Dz‖ over all outputs, where β' keeps the k largest |β| of each output."""
     chosen = beta.abs().topk(k, dim=1).indices
     kept = torch.zeros_like(beta).scatter(1, chosen, beta.gather(1, chosen))
     return float((kept @ x - outputs).norm() / outputs.norm())
 
 
 def _remove(x: Tensor, codes: Tensor, ridge: float, draw: np.random.Generator, record: Record, order: Callable) -> None:
-    """How far each of the ten most used atoms moves when the images it leans on are left out and D is recomputed; and as many others."""
+    """Record the relative change of the ten most used atoms when D is recomputed without their top contributors or as many random images."""
     whole = explained_dictionary(x, codes, ridge)
     count = max(1, round(FEW * len(x)))
     contributions = atom_contributions(codes, ridge)
@@ -161,7 +164,7 @@ def _remove(x: Tensor, codes: Tensor, ridge: float, draw: np.random.Generator, r
 def _keep_pictures(
     settings: Mapping, dictionary: Tensor, explained: Tensor, train: tuple, test: tuple, shape: tuple, record: Record
 ) -> None:
-    """Arrays for the figures, of images as (…, h, w). Contributions are those of all training images, which sum to ``explained``."""
+    """Keep arrays for the figures, with images as (…, h, w). Contributions are those of all training images, which sum to ``explained``."""
     (x, labels), (new, new_labels) = train, test
     unrolling = _unrolling(settings)
     codes, new_codes = (encode(part, dictionary, **vars(unrolling)) for part in (x, new))
@@ -191,7 +194,7 @@ def _keep_pictures(
 
 
 def _keep_histograms(train: tuple, test: tuple, beta: Tensor, likeness: Tensor, record: Record) -> None:
-    """Of the contributions to all outputs, and of the likeness of codes (q, n), of each class with itself and with the others."""
+    """Keep histograms of the contributions to all outputs and of the similarities ``likeness`` (q, n) of codes within and between classes."""
     (labels, codes), new_labels = train, test
     counts, edges = np.histogram(beta.numpy(force=True), bins=np.linspace(-1, 1, 2001) * float(beta.abs().max()))
     record.array("histogram/counts", counts)

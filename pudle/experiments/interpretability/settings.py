@@ -1,4 +1,4 @@
-"""Which settings the experiment has."""
+"""The settings of the experiment."""
 
 from typing import Annotated, Self
 
@@ -12,7 +12,7 @@ Contributors = Annotated[int, within(20)] | Null
 
 
 class OfDec(Model):
-    """What is different where dec is trained; described in :class:`Settings`."""
+    """The settings that differ for the trainings with dec; :class:`Settings` describes them."""
 
     data_set: Digits = None
     classes: Several[Annotated[int, within(0, 9)]] = None
@@ -39,44 +39,48 @@ class Settings(Section):
     )
     classes: Several[Annotated[int, within(0, 9)]] = Field(description="Digits to keep.")
     n_atoms: Count = Field(description="Atoms p.")
-    n_layers: Several[Count] = Field(description="Numbers of layers T; a cell each.")
+    n_layers: Several[Count] = Field(description="Numbers of layers T; each has a cell.")
     estimator: Estimator = Field(description="Gradient to train with.")
     dec_layers: Distinct[Count] = Field(
-        description="Numbers of layers T at which dec, of which the relation is the stationarity, is trained too; a cell each.",
+        description=(
+            "Numbers of layers T at which dec is trained as well, since the relation is its stationarity; each has a cell."
+        ),
     )
-    lam: Positive = Field(description="Sparsity level λ; codes are one-sided.")
-    step: Positive = Field(description="Step size α. Atoms have norm 1 at the start, and are not rescaled.")
+    lam: Positive = Field(description="Sparsity level λ. Codes are non-negative.")
+    step: Positive = Field(description="Step size α. Atoms have norm 1 at the start and are not rescaled later.")
     weight_decay: NonNegative = Field(
         description=(
-            "w of the penalty w/2 ‖D‖² beside the loss averaged over samples; with 0 `ridge` is needed, and is ω of "
-            "the relation."
+            "Weight w of the penalty w/2 ‖D‖², which is added to the loss averaged over samples. If it is 0, `ridge` is required and "
+            "gives ω of the relation."
         ),
     )
     ridge: Positive | Null = Field(
-        description="ω of the contributions; null: n w, for which a dictionary that has converged satisfies the relation.",
+        description=(
+            "ω of the contributions. null means n w, with which a dictionary that has converged satisfies the relation."
+        ),
     )
-    batch: Count = Field(description="Images of an update; more than there are: all of them.")
+    batch: Count = Field(description="Images per update; all images if there are fewer.")
     epochs: Count = Field(description="Passes over the training images.")
-    learning_rate: Positive = Field(description="Adam's learning rate at the start.")
-    adam_eps: Positive = Field(description="Adam's eps.")
+    learning_rate: Positive = Field(description="Initial learning rate of Adam.")
+    adam_eps: Positive = Field(description="eps of Adam.")
     drop_epochs: Distinct[Count] = Field(description="Epochs after which the learning rate is multiplied by 0.1.")
     evaluate_every: Count = Field(description="Epochs between measurements of the relation.")
     n_contributors: Contributors = Field(
-        description="Training images, drawn at random, among which contributions are divided; null: all.",
+        description="Number of random training images for which contributions are computed; null means all.",
     )
-    n_outputs: Count = Field(description="Test images whose outputs are explained; more than there are: all of them.")
+    n_outputs: Count = Field(description="Number of test images whose outputs are explained; all images if there are fewer.")
 
     dec: OfDec = Field(
         description=(
-            "Those of the other settings that are different where `dec_layers` are trained; the relation is the stationarity of "
-            "full batches with weight decay."
+            "The settings above that differ for the trainings at `dec_layers`. The relation is the stationarity of training in full "
+            "batches with weight decay."
         ),
     )
 
     @model_validator(mode="after")
     def fits(self) -> Self:
         if self.estimator == "dec" and set(self.dec_layers) & set(self.n_layers):
-            raise Misfit("'estimator' is dec, and these are trained already", ["dec_layers"], ["n_layers"])
+            raise Misfit("estimator is dec, so that both lists would train the same networks", ["dec_layers"], ["n_layers"])
         _refuse_unfit(dict(self), {})
         if self.dec_layers:
             _refuse_unfit(dict(self), self.dec.changes())
@@ -84,14 +88,14 @@ class Settings(Section):
 
 
 def _refuse_unfit(settings: dict, changes: dict) -> None:
-    """``changes`` are those of ``settings`` that stand under ``dec``."""
+    """``changes`` are the settings under ``dec``, which replace those of ``settings``."""
 
     def key(name: str) -> list[str]:
         return ["dec", name] if name in changes else [name]
 
     chosen = settings | changes
     if not chosen["weight_decay"] and chosen["ridge"] is None:
-        raise Misfit("without weight decay ω must be given", key("ridge"), key("weight_decay"))
+        raise Misfit("ridge must be a number if weight_decay is 0", key("ridge"), key("weight_decay"))
     for epoch in chosen["drop_epochs"]:
         if epoch >= chosen["epochs"]:
             raise Misfit(f"training ends before epoch {epoch}", key("drop_epochs"), key("epochs"))

@@ -1,4 +1,4 @@
-"""What theory says of the codes' Jacobian."""
+"""The theory's claims about the Jacobian of the codes."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from pudle.analysis.claim import Claim, select
 
 
 def _samples(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """Values for each seed (rows) and sample (columns)."""
+    """The values of ``quantity`` for each seed (rows) and each sample (columns)."""
     return select(rows, quantity).pivot(index="seed", columns="step", values="value")
 
 
@@ -30,11 +30,11 @@ CLAIMS = (
         kind="theory",
         statement="Once a sample's support is fixed, the Jacobian of its codes converges to the lasso's.",
         place=f"{_PLACE}, for samples whose support settles, with D_S of full rank",
-        effect="‖J_T − J*‖ over ‖J_t − J*‖ at the layer t where the support settles, geometric mean over samples that settle",
+        effect="‖J_T − J*‖ divided by ‖J_t − J*‖ at the layer t where the support settles, geometric mean over samples that settle",
         estimate=_settling,
         below=0.1,
         ratio=True,
-        why="the distance goes to 0, in the layers that are left far below any share of it; a tenth is asked",
+        why="the distance converges to 0, so that after enough layers it is below any share of its value at settling; we require 0.1",
         rows="at_end and at_settling",
         figure="settling",
     ),
@@ -42,33 +42,33 @@ CLAIMS = (
         id="jacobian-not-before",
         kind="ours",
         statement="When the support settles, the Jacobian has not converged yet.",
-        place=f"nobody gives a number for it: {_PLACE}, have the convergence that follows",
+        place=f"no publication gives a number; {_PLACE}, prove the convergence after the support settles",
         effect="‖J_t − J*‖ / ‖J*‖ at the layer where the support settles, mean over samples",
         estimate=lambda rows: _samples(rows, "at_settling").mean(axis=1),
         above=0.1,
-        why="the same tenth, of ‖J*‖",
+        why="the same 0.1, here of ‖J*‖",
         rows="at_settling",
         figure="settling",
     ),
     Claim(
         id="jacobian-rate-as-predicted",
         kind="theory",
-        statement="Then it falls at least as fast as the contraction on the support predicts.",
+        statement="After the support settles, the Jacobian converges at least as fast as the contraction on the support predicts.",
         place=f"{_PLACE}, for samples whose support settles, with D_S of full rank",
-        effect="measured fall of ‖J_t − J*‖ a layer over ρ, largest over samples",
+        effect="measured factor by which ‖J_t − J*‖ changes per layer divided by ρ, largest over samples",
         estimate=lambda rows: (_samples(rows, "rate") / _samples(rows, "predicted_rate")).max(axis=1),
         below=1.01,
         ratio=True,
-        why="ρ bounds the rate of each sample; one per cent for the polynomial factor t ρᵗ that moving codes add",
-        rows="rate and predicted_rate of samples that settle more than ten layers before the last and do not end at rounding",
+        why="ρ bounds the rate of each sample; 1 % allows for the term of the order t ρᵗ that arises while the codes still converge",
+        rows="rate and predicted_rate of samples that settle more than ten layers before the last and do not reach rounding errors",
         figure="error",
     ),
     Claim(
         id="code-rate-as-predicted",
         kind="theory",
         statement="On their final support the codes converge to the lasso's at least as fast as the contraction there predicts.",
-        place="Section 4, theory of the forward pass, once the support of the codes is that of the lasso's",
-        effect="measured fall of ‖z_t − ẑ‖ a layer, once the support is settled, over ρ, largest over samples",
+        place="Section 4, theory of the forward pass, once the codes have the support of the lasso's codes",
+        effect="measured factor by which ‖z_t − ẑ‖ changes per layer once the support has settled, divided by ρ, largest over samples",
         estimate=lambda rows: (_samples(rows, "code_rate") / _samples(rows, "predicted_rate")).max(axis=1),
         below=1.0001,
         ratio=True,
@@ -80,12 +80,12 @@ CLAIMS = (
         id="truncated-jacobian-stays-off",
         kind="ours",
         statement="A Jacobian truncated to the last layers ends at least twice as far from the lasso's as the full one.",
-        place="nobody states it: Malézieux et al. (2022) truncate for stability, and the paper changes step and loss",
-        effect="‖J_T − J*‖ of the best truncation over that of the full Jacobian, samples that settle",
+        place="no publication states this; Malézieux et al. (2022) truncate for stability, and the paper changes step size and loss",
+        effect="‖J_T − J*‖ of the best truncation divided by that of the full Jacobian, over samples that settle",
         estimate=_truncated,
         above=2,
         ratio=True,
-        why="equal distances give 1, and twice is clear of that",
+        why="equal distances give 1; a factor of 2 is clearly above that",
         rows="jacobian_error after the last layer",
         figure="error",
     ),

@@ -1,4 +1,4 @@
-"""A closed form of the wrong sign, and supports taken to settle where they do not."""
+"""Negative controls: a closed form with the wrong sign, a wrong rate, no truncation, and a wrong layer at which supports settle."""
 
 from pudle.analysis.negative_controls import Control, measure
 from pudle.core import theory
@@ -38,7 +38,7 @@ CONTROLS = (
     Control(
         id="wrong-sign-rate",
         claims=("jacobian-rate-as-predicted",),
-        statement="The lasso's Jacobian has the wrong sign; few layers, so that the rate can be seen.",
+        statement="The lasso's Jacobian has the wrong sign; the number of layers is small enough to measure the rate.",
         rows=lambda corrupt: measure(
             run,
             plan(SETTINGS | {"n_layers": 120}),
@@ -58,7 +58,7 @@ CONTROLS = (
     Control(
         id="truncated-to-all-layers",
         claims=("truncated-jacobian-stays-off",),
-        statement="Back-propagation is truncated to all layers, which is not at all.",
+        statement="The truncated Jacobian passes through all layers.",
         rows=lambda corrupt: measure(
             run, plan(SETTINGS | {"truncations": [SETTINGS["n_layers"]]} if corrupt else SETTINGS), range(3), VARIES
         ),
@@ -66,7 +66,7 @@ CONTROLS = (
     Control(
         id="settled-at-the-end",
         claims=("jacobian-not-before",),
-        statement="Supports are taken to settle at the last layer.",
+        statement="The last layer is assumed to be the one at which supports settle.",
         rows=lambda corrupt: measure(run, plan(SETTINGS), range(3), VARIES, settled=SETTINGS["n_layers"] if corrupt else None),
     ),
 )

@@ -1,4 +1,4 @@
-"""The error of Jacobians over layers, and what happens to it at settling."""
+"""Figures of the error of Jacobians over layers, and of this error when the support settles."""
 
 from pudle.analysis import style
 from pudle.analysis.figure import Figure
@@ -39,10 +39,14 @@ def settling(results: Results):
 FIGURES = (
     Figure(
         "error",
-        "Relative distance of the codes' Jacobian after t layers to the lasso's, mean over samples; apart for samples whose "
-        "support is that of the lasso from layer t on and for those whose is not yet, and for Jacobians truncated to the last "
-        "layers (samples that settle).",
+        "Relative distance of the codes' Jacobian after t layers from the lasso's, averaged over samples. Separate lines show samples whose "
+        "support has settled, that is, stays the lasso's from layer t on, samples whose support has not settled yet, and Jacobians "
+        "truncated to the last layers (samples that settle).",
         error,
     ),
-    Figure("settling", "The same for each sample, when its support settles and after the last layer.", settling),
+    Figure(
+        "settling",
+        "Relative distance of each sample's Jacobian from the lasso's, when its support settles and after the last layer.",
+        settling,
+    ),
 )

@@ -1,4 +1,4 @@
-"""One cell: full and truncated Jacobians of the same samples."""
+"""One cell, which measures full and truncated Jacobians of the same samples."""
 
 from collections.abc import Iterator, Mapping
 

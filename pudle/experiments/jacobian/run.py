@@ -1,4 +1,4 @@
-r"""∂z_t/∂D after each layer, by forward recursion, against the lasso's.
+r"""Compute ∂z_t/∂D after each layer, by forward recursion, and compare it with that of the lasso's codes.
 
 For one sample, with r = Dz − x and :math:`∂z/∂D_{lj}` as a p-vector, a soft-thresholded layer gives
 
@@ -28,7 +28,7 @@ def run(
     settled: int | None = None,
     rate_of: Callable = theory.contraction_rate,
 ) -> None:
-    """``target``, ``settled`` (the layer at which supports are taken to be fixed) and ``rate_of`` are given in negative controls only."""
+    """Run one cell. Only negative controls override ``target``, ``settled`` (the layer at which supports settle) and ``rate_of``."""
     for seed in seeds:
         with record.seed(seed):
             _measure(settings, seed, record, target, settled, rate_of)
@@ -70,7 +70,7 @@ def _measure(settings: Mapping, seed: int, record: Record, target: Callable, set
 
 
 def _problem(settings: Mapping, seed: int) -> tuple[Tensor, Tensor]:
-    """A Gaussian dictionary of unit atoms (m, p), and samples (n, m) of Bernoulli-Gaussian codes with noise, in float64."""
+    """A Gaussian dictionary (m, p) with atoms of norm 1, and noisy samples (n, m) of Bernoulli-Gaussian codes, in float64."""
     n, m, p = (settings[key] for key in ("n_samples", "n_features", "n_atoms"))
     dictionary = unit_norm(torch.as_tensor(stream(seed, "dictionary").standard_normal((m, p))))
     draw = stream(seed, "codes")
@@ -80,7 +80,7 @@ def _problem(settings: Mapping, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _history(x: Tensor, dictionary: Tensor, layer: Unrolling, n_layers: int) -> Tensor:
-    """Codes of every layer (T + 1, n, p)."""
+    """The codes after every layer, (T + 1, n, p)."""
     codes = [x.new_zeros(len(x), dictionary.shape[1])]
     for _ in range(n_layers):
         codes.append(iterate(layer, codes[-1], lambda z: (z @ dictionary.T - x) @ dictionary))
@@ -88,7 +88,7 @@ def _history(x: Tensor, dictionary: Tensor, layer: Unrolling, n_layers: int) -> 
 
 
 def _errors(x, dictionary, codes, step: float, wanted: Tensor, start: int, layers: set[int]) -> dict[int, float]:
-    """‖J_t − J*‖ / ‖J*‖ after each t of ``layers``, from J = 0 at ``start``. Only rows of the support are not 0."""
+    """‖J_t − J*‖ / ‖J*‖ after each t of ``layers``, from J = 0 at ``start``. J has non-zero rows on the support only."""
     gram, jacobian, scale = dictionary.T @ dictionary, torch.zeros_like(wanted), float(wanted.norm().clamp_min(1e-12))
     before, errors = torch.arange(0), {}  # the support so far
     for t in range(start, max(layers)):
@@ -104,5 +104,5 @@ def _errors(x, dictionary, codes, step: float, wanted: Tensor, start: int, layer
 
 
 def _rounded(n_layers: int) -> set[int]:
-    """About eight layers in every factor of ten, and the last."""
+    """About eight layers per decade, and the last layer."""
     return {round(10 ** (i / 8)) for i in range(8 * 6)} | {n_layers}

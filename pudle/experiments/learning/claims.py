@@ -1,4 +1,7 @@
-"""What the paper says of the dictionaries that the three gradients learn. Errors are relative, column by column, after the last update."""
+"""The paper's claims about the dictionaries that the three gradients learn.
+
+Errors are relative errors of the dictionary, column by column, after the last update.
+"""
 
 import pandas as pd
 
@@ -8,7 +11,7 @@ _PLACE = "Section 5, dictionary learning; figures of the dictionary's error over
 
 
 def _final(rows: pd.DataFrame, **where) -> pd.DataFrame:
-    """Final relative errors: a row per seed, a column per estimator or number of layers, whichever ``where`` leaves open."""
+    """Final relative errors, with one row per seed and one column per estimator or number of layers, whichever ``where`` does not fix."""
     open_ = next(key for key in ("estimator", "n_layers") if key not in where)
     return final(rows, "dictionary_error", by=open_, **where)
 
@@ -28,9 +31,9 @@ def _deeper(estimator: str) -> Claim:
     return Claim(
         id=f"more-layers-help-{estimator}",
         kind="paper",
-        statement=f"More layers lower the final error of {estimator}: T = 100 against T = 25.",
+        statement=f"The final error of {estimator} is lower with T = 100 layers than with T = 25.",
         place=_PLACE,
-        effect=f"final relative error of {estimator} at T = 100 over that at T = 25",
+        effect=f"final relative error of {estimator} at T = 100 divided by that at T = 25",
         estimate=lambda rows: _ratio(rows, 100, 25, estimator=estimator),
         below=1,
         ratio=True,
@@ -48,9 +51,9 @@ CLAIMS = (
     Claim(
         id="ae-ls-best",
         kind="paper",
-        statement="At T = 100 ae-ls ends below dec and ae-lasso.",
+        statement="At T = 100 the final error of ae-ls is below those of dec and ae-lasso.",
         place=_PLACE,
-        effect="smaller of dec's and ae-lasso's final relative errors over that of ae-ls, at T = 100",
+        effect="the smaller of dec's and ae-lasso's final relative errors divided by that of ae-ls, at T = 100",
         estimate=_below_both,
         above=1,
         ratio=True,
@@ -61,9 +64,9 @@ CLAIMS = (
     Claim(
         id="order-ae-ls-ae-lasso",
         kind="paper",
-        statement="At T = 25 ae-ls ends below ae-lasso.",
+        statement="At T = 25 the final error of ae-ls is below that of ae-lasso.",
         place=_PLACE,
-        effect="final relative error of ae-ls over that of ae-lasso, at T = 25",
+        effect="final relative error of ae-ls divided by that of ae-lasso, at T = 25",
         estimate=lambda rows: _ratio(rows, "ae-ls", "ae-lasso", n_layers=25),
         below=1,
         ratio=True,
@@ -74,9 +77,9 @@ CLAIMS = (
     Claim(
         id="order-ae-lasso-dec",
         kind="paper",
-        statement="At T = 25 ae-lasso ends below dec.",
+        statement="At T = 25 the final error of ae-lasso is below that of dec.",
         place=_PLACE,
-        effect="final relative error of ae-lasso over that of dec, at T = 25",
+        effect="final relative error of ae-lasso divided by that of dec, at T = 25",
         estimate=lambda rows: _ratio(rows, "ae-lasso", "dec", n_layers=25),
         below=1,
         ratio=True,

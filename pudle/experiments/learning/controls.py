@@ -1,4 +1,4 @@
-"""Gradients of the wrong sign."""
+"""Negative controls: gradients with the wrong sign."""
 
 from functools import cache
 
@@ -33,7 +33,7 @@ def _cell(n_layers: int, estimator: str, wrong: bool) -> pd.DataFrame:
 
 
 def _rows(*layers: int, wrong: list[tuple[int, str]]) -> pd.DataFrame:
-    """Rows of every estimator with each of ``layers``; the (layers, estimator) in ``wrong`` follow their gradient the wrong way."""
+    """Rows of every estimator with each of ``layers``; gradients of the (layers, estimator) in ``wrong`` have the wrong sign."""
     return pd.concat([_cell(deep, name, (deep, name) in wrong) for deep in layers for name in ESTIMATORS])
 
 

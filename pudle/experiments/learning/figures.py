@@ -1,4 +1,4 @@
-"""The dictionary's error while it is learned."""
+"""Figures of the errors of the dictionary and of the codes during learning."""
 
 import pandas as pd
 
@@ -29,20 +29,20 @@ def _curves(quantity: str, ylabel: str):
 FIGURES = (
     Figure(
         "dictionary_error",
-        "Relative error of the dictionary, column by column, over full-batch updates of Adam; a panel for each number of layers T. "
+        "Relative error of the dictionary, column by column, over full-batch updates of Adam, for each number of layers T. "
         + published.CAPTION,
         _curves("dictionary_error", r"$\|D - D^*\|_F \,/\, \|D^*\|_F$"),
         paper="The dictionary comes closer to the true one with more layers, and closest with ae-ls.",
     ),
     Figure(
         "dictionary_error_aligned",
-        "The same after the best one-to-one matching of atoms with signs.",
+        "Relative error of the dictionary after the best one-to-one matching of atoms and signs, over updates.",
         _curves("dictionary_error_aligned", r"$\|D - D^*\|_F \,/\, \|D^*\|_F$, aligned"),
     ),
     Figure(
         "code_error",
-        "Mean distance of the codes z_T to the true ones while the dictionary is learned. " + published.CAPTION,
+        "Mean distance of the codes z_T from the true codes while the dictionary is learned. " + published.CAPTION,
         _curves("code_error_true", r"mean code error $\|z_T - z^*\|_2$"),
-        paper="Codes come closest to the true ones when ae-ls learns the dictionary.",
+        paper="Codes come closest to the true codes when ae-ls learns the dictionary.",
     ),
 )

@@ -1,4 +1,4 @@
-"""A cell for each number of layers and each gradient."""
+"""One cell for each number of layers and gradient."""
 
 from collections.abc import Iterator, Mapping
 

@@ -1,4 +1,4 @@
-"""Learn a dictionary from a start near the truth, with one gradient and full-batch Adam; atoms keep norm 1."""
+"""Learn a dictionary from a start near the truth with one gradient and full-batch Adam. Atoms keep norm 1."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,14 +14,14 @@ from pudle.harness.record import Record
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = unrolled_gradient) -> None:
-    """``gradient`` is only ever another one in negative controls."""
+    """Run one cell. Only negative controls override ``gradient``."""
     for seed in seeds:
         with record.seed(seed):
             _learn(settings, seed, record, gradient)
 
 
 def _learn(settings: Mapping, seed: int, record: Record, of: Callable) -> None:
-    """Records at step k, from 0 on, what holds after k updates."""
+    """Learn, and record the loss and errors after k updates at step k = 0, 1, …"""
     sizes = (settings[key] for key in ("n_samples", "n_features", "n_atoms", "sparsity"))
     x, true_codes, true_dictionary = make_sparse_data(*sizes, signs=settings["signs"], seed=seed)
     unrolling = Unrolling(lam=settings["lam"], step=settings["step"], n_layers=settings["n_layers"])

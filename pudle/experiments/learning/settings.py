@@ -1,4 +1,4 @@
-"""Which settings the experiment has."""
+"""The settings of the experiment."""
 
 from pydantic import Field
 
@@ -12,8 +12,10 @@ class Settings(SparseProblem):
     init_noise: NonNegative = Field(description="δ. The initial dictionary is normalise(D* + δ N(0, 1)).")
     lam: Positive = Field(description="Sparsity level λ.")
     step: Positive = Field(description="Step size α.")
-    n_layers: Several[Count] = Field(description="Numbers of layers T; a cell each.")
-    estimators: Several[Estimator] = Field(description="Gradients; a cell each.")
+    n_layers: Several[Count] = Field(description="Numbers of layers T; each has a cell.")
+    estimators: Several[Estimator] = Field(description="Gradients; each has a cell.")
     updates: Count = Field(description="Full-batch updates of Adam.")
     learning_rate: Positive = Field(description="Learning rate of Adam.")
-    adam_eps: Positive = Field(description="Adam's eps. Where it is large against the gradients the scale of the loss matters.")
+    adam_eps: Positive = Field(
+        description="eps of Adam. If it is large compared with the gradients, results depend on the scale of the loss."
+    )

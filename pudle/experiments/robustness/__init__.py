@@ -1,4 +1,4 @@
-"""Do the orderings hold under noise, minibatches, other learning rates, other codes and independent signs? (PUDLE, Appendix)"""
+"""Is the order of the gradients the same with noise, minibatches, other learning rates, other codes and independent signs? (PUDLE, Appendix)"""
 
 from pudle import methods
 from pudle.experiments._shared.experiment import Experiment, Later

@@ -1,4 +1,4 @@
-"""Gradients of the wrong sign, under every variant."""
+"""Negative controls: gradients with the wrong sign in every variant."""
 
 from pudle import methods
 from pudle.analysis.negative_controls import Control, measure
@@ -20,7 +20,7 @@ SETTINGS = {
     "epochs": 1,
     "evaluate_every": 100,
     "variants": {
-        # Large batches, as noise that does not average out keeps ae-ls above the others.
+        # Batches are large, since ae-ls ends above the others if the noise of small batches does not average out.
         "noise-T100": {"noise": 0.12, "batch": 128, "n_samples": 7680, "method_settings": {"n_layers": 50}},
         "noise-T25": {"noise": 0.12, "batch": 128, "n_samples": 7680},
         "batch-4": {"batch": 4, "n_samples": 320},
@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 def _wrong_sign(name: str, *arguments):
-    """The method, which goes along its gradient instead of against it; dec is left as it is."""
+    """The method with the opposite sign of its gradient; dec is unchanged."""
     method = methods.create(name, *arguments)
     if name != "pudle-dec":
         right = method.gradient

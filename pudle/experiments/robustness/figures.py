@@ -1,4 +1,4 @@
-"""Final errors and curves of each gradient under each variant."""
+"""Figures of the final errors and of the error over updates, for each gradient and variant."""
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ ERROR = r"$\|D - D^*\|_F \,/\, \|D^*\|_F$"
 
 
 def _variants(results: Results) -> list[str]:
-    """In the order of the configuration."""
+    """The names of the variants, in the order of the configuration."""
     return list(dict.fromkeys(cell.settings["variant"] for cell in results.cells))
 
 
@@ -51,11 +51,11 @@ def final_errors(results: Results):
 
 
 FIGURES = (
-    Figure("final_errors", "Relative error of the dictionary after the last update, under each variant.", final_errors),
+    Figure("final_errors", "Relative error of the dictionary after the last update, for each variant.", final_errors),
     Figure(
         "curves",
-        "Relative error of the dictionary over updates, a panel for each variant. " + published.CAPTION,
+        "Relative error of the dictionary over updates, for each variant. " + published.CAPTION,
         curves,
-        paper="The order of the gradients holds with small batches, other rates, noise and sub-Gaussian codes.",
+        paper="The order of the gradients is the same with small batches, other learning rates, noise and sub-Gaussian codes.",
     ),
 )

@@ -1,4 +1,4 @@
-"""A cell for each variant and each method."""
+"""One cell for each variant and method."""
 
 from collections.abc import Iterator, Mapping
 

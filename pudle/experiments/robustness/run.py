@@ -1,4 +1,4 @@
-"""One method under one variant, over all seeds."""
+"""Run one method on one variant, for all seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,6 +8,6 @@ from pudle.harness.record import Record
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, create: Callable = methods.create) -> None:
-    """``create`` is only ever another one in negative controls."""
+    """Run one cell. Only negative controls override ``create``."""
     for seed in seeds:
         learn(settings, seed, record, create)

@@ -1,4 +1,4 @@
-"""Which settings the experiment has."""
+"""The settings of the experiment."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -22,7 +22,7 @@ class Variant(Model):
     )
     noise: NonNegative = Field(None, description="Standard deviation of the noise on the samples.")
     init_noise: NonNegative = Field(None, description="δ. The initial dictionary is normalise(D* + δ N(0, 1)).")
-    batch: Count | Literal["full"] = Field(None, description="Samples of an update, or `full` for all of them.")
+    batch: Count | Literal["full"] = Field(None, description="Samples per update, or `full` for all samples.")
     epochs: Count = Field(None, description="Passes over the samples; with `batch: full`, updates.")
     evaluate_every: Count = Field(None, description="Updates between measurements of the error.")
     method_settings: dict[str, Any] = None
@@ -41,20 +41,20 @@ class Settings(Section):
     )
     noise: NonNegative = Field(description="Standard deviation of the noise on the samples.")
     init_noise: NonNegative = Field(description="δ. The initial dictionary is normalise(D* + δ N(0, 1)).")
-    batch: Count | Literal["full"] = Field(description="Samples of an update, or `full` for all of them.")
+    batch: Count | Literal["full"] = Field(description="Samples per update, or `full` for all samples.")
     epochs: Count = Field(description="Passes over the samples; with `batch: full`, updates.")
     evaluate_every: Count = Field(description="Updates between measurements of the error.")
-    time_limit: Positive = Field(description="Seconds after which a seed of a method ends as stalled.")
+    time_limit: Positive = Field(description="Time in seconds after which a seed of a method ends as stalled.")
     variants: dict[Name, Variant] = Field(
         min_length=1,
         description=(
-            "Each variant by its name, with the settings that it changes: any of the above, and under "
-            "`method_settings` those of all methods."
+            "Variants by name, each with the settings that it changes: any of the above and, under `method_settings`, settings of "
+            "all methods."
         ),
     )
     methods: dict[Name, dict[str, Any] | Null] = Field(
         min_length=1,
-        description="Methods to compare, each with the settings that differ from its own defaults: as in `baselines`.",
+        description="Methods to compare, each with the settings that differ from its defaults, as in `baselines`.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Where do gradients through the layers explode, and what cures it: another loss, step, depth, truncation? (PUDLE, Section 4)"""
+"""Where do back-propagated gradients explode, and do other losses, steps, depths or truncation prevent it? (PUDLE, Section 4)"""
 
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.stability.claims import CLAIMS

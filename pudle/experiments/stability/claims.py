@@ -1,4 +1,4 @@
-"""What the paper says of stability."""
+"""The paper's and the theory's claims about the stability of back-propagation."""
 
 import pandas as pd
 
@@ -8,7 +8,10 @@ _PLACE = "Section 4, stability of back-propagation"
 
 
 def _norms(rows: pd.DataFrame, share: str) -> pd.DataFrame:
-    """‖g‖/‖g*‖ for soft ISTA at the deepest T, smallest or largest share of the step: seeds (rows), gradients (columns)."""
+    """‖g‖ / ‖g*‖ for soft ISTA at the largest T, for each seed (rows) and gradient (columns).
+
+    share : "min" for the smallest step, "max" for the largest
+    """
     chosen = select(rows, "norm", thresholding="soft", accelerations="none").astype({"share": float})
     chosen = chosen[(chosen.step == chosen.step.max()) & (chosen.share == getattr(chosen.share, share)())]
     return chosen.pivot(index="seed", columns="gradient", values="value")
@@ -37,7 +40,7 @@ CLAIMS = (
         id="stable-below-the-bound",
         kind="theory",
         statement="With steps below 2/‖D‖² full back-propagation through soft ISTA layers stays bounded at any depth.",
-        place=f"{_PLACE}: no layer with such a step expands a distance",
+        place=f"{_PLACE}; a layer with such a step does not increase distances",
         effect="‖g‖ / ‖g*‖ of ae-ls, largest over depths and steps below 2/‖D‖²",
         estimate=lambda rows: (
             select(rows, "norm", thresholding="soft", accelerations="none", gradient="ae-ls")
@@ -48,48 +51,51 @@ CLAIMS = (
         ),
         below=10,
         ratio=True,
-        why="one order of magnitude above the direction to follow is called bounded",
-        rows="norm of ae-ls, soft, no acceleration, all T, steps below the bound",
+        why="we call a gradient of up to ten times the norm of g* bounded",
+        rows="norm of ae-ls through soft layers without acceleration, at every T and every step below the bound",
         figure="stability",
     ),
     Claim(
         id="explodes-beyond-the-bound",
         kind="theory",
-        statement="With a step well beyond 2/‖D‖² it explodes.",
-        place=f"{_PLACE}: a layer with such a step expands where enough atoms are in use, and layers multiply",
+        statement="With a step well above 2/‖D‖² full back-propagation through soft ISTA layers explodes.",
+        place=f"{_PLACE}; a layer with such a step increases distances where enough atoms are in use, and the factors of the layers multiply",
         effect="‖g‖ / ‖g*‖ of ae-ls at the largest depth and step",
         estimate=lambda rows: _norms(rows, "max")["ae-ls"],
         above=100,
         ratio=True,
-        why="two orders of magnitude above the direction to follow is called exploding",
-        rows="norm of ae-ls, soft, no acceleration, largest T and step",
+        why="we call a gradient of more than a hundred times the norm of g* exploding",
+        rows="norm of ae-ls through soft layers without acceleration, at the largest T and step",
         figure="stability",
     ),
     Claim(
         id="truncation-bounds-gradient",
         kind="ours",
-        statement="Truncating back-propagation to the last layers bounds the gradient there.",
-        place="nobody states it of steps beyond 2/‖D‖², where it is tried here: the paper changes step and loss",
-        effect="‖g‖ / ‖g*‖ of ae-ls through the last layers only, where through all it is above 100; smallest over those",
+        statement="Where full back-propagation explodes, truncating it to the last layers bounds the gradient.",
+        place="no publication states this for steps above 2/‖D‖², which are tested here; the paper changes step size and loss",
+        effect="‖g‖ / ‖g*‖ of ae-ls back-propagated through the last layers only, smallest over the settings where full back-propagation "
+        "gives more than 100",
         estimate=_truncated,
         below=10,
         ratio=True,
-        why="bounded as above",
-        rows="norm of truncated ae-ls, soft, no acceleration, all T and steps where that of ae-ls is above 100",
+        why="we call a gradient of up to ten times the norm of g* bounded",
+        rows="norm of truncated ae-ls through soft layers without acceleration, at every T and step where that of ae-ls is above 100",
         figure="stability",
-        uncontrolled="it does not hold in the uncorrupted experiment, at any size: where soft ISTA's gradient explodes, its codes do too",
+        uncontrolled="the claim does not hold in the uncorrupted experiment at any size; where the gradient of soft ISTA explodes, its codes "
+        "explode too",
     ),
     Claim(
         id="trainings-converge-below-the-bound",
         kind="theory",
-        statement="With steps below 2/‖D‖² no training diverges: each comes closer to the truth.",
-        place=f"{_PLACE}, and of learning, from a start near the truth with a small rate",
-        effect="error of the dictionary after a short training over that before, soft ISTA, largest over gradients and steps below 2/‖D‖²",
+        statement="With steps below 2/‖D‖² no training diverges, and each brings the dictionary closer to the truth.",
+        place=f"{_PLACE}, and theory of learning, from a start near the truth with a small learning rate",
+        effect="error of the dictionary after a short training through soft ISTA layers divided by that before, largest over gradients and "
+        "steps below 2/‖D‖²",
         estimate=_trained,
         below=1,
         ratio=True,
-        why="1 is where it began",
-        rows="error_after_training, soft, no acceleration, all gradients, steps below the bound",
+        why="an unchanged error gives 1",
+        rows="error_after_training through soft layers without acceleration, every gradient, at every step below the bound",
         figure="training",
     ),
 )

@@ -1,4 +1,4 @@
-"""Steps beyond the bound that are told as below it, gradients that do not grow, and gradients of the wrong sign."""
+"""Negative controls: steps above the bound that are labelled as below it, normalised gradients, and gradients with the wrong sign."""
 
 from pudle.analysis.negative_controls import Control, measure
 from pudle.core.gradients import unrolled_gradient
@@ -26,7 +26,7 @@ SETTINGS = {
 
 
 def _larger_step(x, dictionary, estimator, unrolling, **options):
-    """Layers with four times the step that they are said to have."""
+    """The gradient through layers with four times the step of ``unrolling``."""
     return unrolled_gradient(
         x, dictionary, estimator, type(unrolling)(**vars(unrolling) | {"step": 4 * unrolling.step}), **options
     )
@@ -41,7 +41,7 @@ CONTROLS = (
     Control(
         id="step-four-times-as-large",
         claims=("stable-below-the-bound",),
-        statement="Layers have four times the step that they are said to have.",
+        statement="Layers have four times the step of the settings.",
         rows=lambda corrupt: measure(
             run, plan(SETTINGS), range(3), VARIES, gradient=_larger_step if corrupt else unrolled_gradient
         ),

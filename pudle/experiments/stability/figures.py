@@ -1,4 +1,4 @@
-"""Maps of the gradients' size over step and depth, their direction, and where trainings lead."""
+"""Figures of the norms of gradients over step size and depth, of their directions, and of the errors after training."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ NAMES = {"none": "ISTA", "fista": "FISTA"}
 
 
 def _kinds(table):
-    """The kinds of layers that were run, each with its rows."""
+    """The name and the rows of each kind of layers that was run."""
     for kind in KINDS:
         part = table[(table.thresholding == kind[0]) & (table.accelerations == kind[1])]
         if len(part):
@@ -82,14 +82,18 @@ def training(results: Results):
 FIGURES = (
     Figure(
         "stability",
-        'Size of each gradient against that of the global direction g*, over step size and depth; "last": back-propagation truncated to the '
-        "last layers. Black line: 2 / ‖D‖², beyond which ISTA need not converge.",
+        'Norm of each gradient relative to that of the global direction g*, over step size and number of layers. Panels named "last" show '
+        "back-propagation truncated to the last layers. The black line marks 2 / ‖D‖²; ISTA may diverge for larger steps.",
         stability,
     ),
-    Figure("direction", "Cosine of each gradient and g* at the largest number of layers; 0 where it is not finite.", direction),
+    Figure(
+        "direction",
+        "Cosine between each gradient and g* at the largest number of layers. It is shown as 0 where it is not finite.",
+        direction,
+    ),
     Figure(
         "training",
-        "Error of the dictionary after a short training over that before; 2 stands for all above it, and for what is not finite.",
+        "Error of the dictionary after a short training divided by that before. Values that are above 2 or not finite are shown as 2.",
         training,
     ),
 )

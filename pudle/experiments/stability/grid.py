@@ -1,4 +1,4 @@
-"""A cell for each kind of thresholding and of acceleration."""
+"""One cell for each kind of thresholding and acceleration."""
 
 from collections.abc import Iterator, Mapping
 

@@ -1,7 +1,7 @@
-"""Size and direction of each gradient over depth and step size, and which trainings come closer to the truth.
+"""Measure norm and direction of each gradient over depth and step size, and the change of the error in short trainings.
 
-What is not finite is told as such: norms are capped at ``CAP``, a gradient that is not finite has no direction (cosine 0), and a training
-that is not finite ends ``FAR`` times as far from the truth as it began, as does one that ends farther than that.
+Values that are not finite are replaced: norms are at most ``CAP``, the cosine of a gradient that is not finite is 0, and the error after a
+training that is not finite is ``FAR`` times the error before. ``FAR`` is also the largest ratio that is recorded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ FAR = 2.0
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = unrolled_gradient) -> None:
-    """``gradient`` is only ever another one in negative controls."""
+    """Run one cell. Only negative controls override ``gradient``."""
     for seed in seeds:
         with record.seed(seed):
             sizes = (settings[key] for key in ("n_samples", "n_features", "n_atoms", "sparsity"))
@@ -64,7 +64,7 @@ def _measure(
 
 
 def _train(settings, data: SparseData, start: Tensor, unrolling: Unrolling, estimator: str, of: Callable) -> float:
-    """The dictionary's error after training over that before, at most ``FAR``."""
+    """The error of the dictionary after training divided by that before, at most ``FAR``."""
     dictionary = start.clone()
     before = dictionary_error(start, data.dictionary)
     descent = ConstrainedDescent(torch.optim.Adam([dictionary], lr=settings["learning_rate"]))

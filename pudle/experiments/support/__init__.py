@@ -1,4 +1,4 @@
-"""When is the signed support found, and is it kept? Measured against sufficient conditions. (PUDLE, Section 4)"""
+"""When do layers find the signed support, and do later layers keep it? Compared with sufficient conditions. (PUDLE, Section 4)"""
 
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.support.claims import CLAIMS

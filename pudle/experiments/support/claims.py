@@ -1,4 +1,4 @@
-"""What theory says of supports: found at once and kept, wherever its sufficient conditions hold."""
+"""The theory's claims about supports: the first layer finds them and later layers keep them where the sufficient condition holds."""
 
 import pandas as pd
 
@@ -8,7 +8,7 @@ _AT = ["dictionaries", "seed", "sparsity", "init_noise", "lam"]
 
 
 def _promised(rows: pd.DataFrame) -> pd.DataFrame:
-    """Shares of samples with the true support, at all layers, where the condition holds."""
+    """The shares of samples with the true support at every layer, in the settings where the sufficient condition holds."""
     held = select(rows, "condition")
     held = held[held.value == 1][_AT]
     found = select(rows, "equal").astype({"lam": str}).merge(held.astype({"lam": str}), on=_AT)
@@ -20,7 +20,7 @@ def _promised(rows: pd.DataFrame) -> pd.DataFrame:
 _PLACE = (
     "Section 4, theory of the forward pass: support recovery and preservation, where s (μ + δ) b ≤ λ < a − s δ b − (s − 1) μ b"
 )
-_WHY = "a sufficient condition allows no exception: every sample of every setting, up to the rounding of the share"
+_WHY = "a sufficient condition allows no exception; the share is 1 up to rounding in every setting"
 
 CLAIMS = (
     Claim(
@@ -28,7 +28,7 @@ CLAIMS = (
         kind="theory",
         statement="Wherever the sufficient condition holds, the first layer finds the signed support of every sample.",
         place=_PLACE,
-        effect="share of samples with the true support after the first layer, smallest over the settings where it holds",
+        effect="share of samples with the true support after the first layer, smallest over the settings where the condition holds",
         estimate=lambda rows: _promised(rows)[lambda found: found.step == 1].groupby("seed").value.min(),
         above=0.9999,
         why=_WHY,
@@ -38,9 +38,9 @@ CLAIMS = (
     Claim(
         id="condition-implies-preservation",
         kind="theory",
-        statement="Wherever it holds, no later layer loses the support of any sample.",
+        statement="Wherever the sufficient condition holds, no later layer loses the signed support of any sample.",
         place=_PLACE,
-        effect="share of samples with the true support, smallest over layers and over the settings where it holds",
+        effect="share of samples with the true support, smallest over layers and over the settings where the condition holds",
         estimate=lambda rows: _promised(rows).groupby("seed").value.min(),
         above=0.9999,
         why=_WHY,

@@ -1,4 +1,4 @@
-"""Samples with more non-zeros than theory is told."""
+"""Negative control: samples with more non-zeros than the condition assumes."""
 
 from pudle.analysis.negative_controls import Control, measure
 from pudle.experiments.support.grid import VARIES, plan
@@ -21,7 +21,7 @@ CONTROLS = (
     Control(
         id="hidden-non-zeros",
         claims=("condition-implies-recovery", "condition-implies-preservation"),
-        statement="Samples have eight times the non-zeros that theory is told.",
+        statement="Samples have eight times the non-zeros that the condition assumes.",
         rows=lambda corrupt: measure(run, plan(SETTINGS), range(3), VARIES, hidden=8 if corrupt else 1),
     ),
 )

@@ -1,4 +1,4 @@
-"""Where supports are found and kept, with the boundary that theory guarantees."""
+"""Figures of the settings in which supports are found and kept, with the region where theory guarantees it."""
 
 import numpy as np
 
@@ -61,9 +61,14 @@ def layers(results: Results):
 FIGURES = (
     Figure(
         "phase",
-        "Share of samples whose codes have exactly the true signed support after the last layer. White dots: where the sufficient condition "
-        "holds (mean over seeds of its bounds), so that theory promises 1. δ: distance of the worst atom from the true one.",
+        "Share of samples whose codes have exactly the true signed support after the last layer. White dots mark settings where the "
+        "sufficient condition holds (bounds averaged over seeds), so that theory guarantees 1. δ is the largest distance of an atom from the "
+        "true one.",
         phase,
     ),
-    Figure("layers", "The same over layers, at the nearest dictionary and the middle λ.", layers),
+    Figure(
+        "layers",
+        "Share of samples whose codes have exactly the true signed support over layers, at the smallest δ and the middle λ.",
+        layers,
+    ),
 )

@@ -1,4 +1,4 @@
-"""A cell for each kind of true dictionary."""
+"""One cell for each kind of true dictionary."""
 
 from collections.abc import Iterator, Mapping
 

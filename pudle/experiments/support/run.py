@@ -1,4 +1,4 @@
-"""Layer by layer: how many samples have the true signed support, and whether it is lost again; beside the sufficient conditions."""
+"""Measure after each layer how many samples have the true signed support or lost it again, and whether the sufficient condition holds."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,10 @@ from pudle.harness.record import Record
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, hidden: int = 1) -> None:
-    """``hidden`` times as many non-zeros as theory is told: above 1 in negative controls only."""
+    """Run one cell.
+
+    hidden : codes have this many times the non-zeros that the condition assumes; only negative controls override it
+    """
     for seed in seeds:
         with record.seed(seed):
             for sparsity in settings["sparsity"]:

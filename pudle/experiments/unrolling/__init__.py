@@ -1,4 +1,4 @@
-"""How do the codes and the three gradients converge as layers are added, at a fixed dictionary near the truth? (PUDLE, Section 5)"""
+"""How do the codes and the three gradients converge as the number of layers grows, at a fixed dictionary near the truth? (PUDLE, Section 5)"""
 
 from pudle.experiments._shared.experiment import Experiment, Later
 from pudle.experiments.unrolling.claims import CLAIMS

@@ -1,4 +1,4 @@
-"""Gradients of the wrong sign, codes of other samples, and a gradient that is not back-propagated; a λ of zero."""
+"""Negative controls: gradients with the wrong sign, codes of other samples, a gradient that is not back-propagated, and λ = 0."""
 
 from collections.abc import Callable
 from functools import cache
@@ -60,19 +60,19 @@ CONTROLS = (
     Control(
         id="shuffled-codes",
         claims=("codes-converge", "codes-converge-geometrically"),
-        statement="Each sample has the codes of another.",
+        statement="Each sample has the codes of another sample.",
         rows=lambda corrupt: _rows(shuffled_codes if corrupt else None),
     ),
     Control(
         id="detached",
         claims=("ae-ls-stays-away-from-local",),
-        statement="dec is taken for ae-ls, as if its codes had been detached.",
+        statement="dec runs under the name of ae-ls, as if the codes of ae-ls were detached.",
         rows=lambda corrupt: _rows(detached if corrupt else None),
     ),
     Control(
         id="lambda-of-zero",
         claims=("ae-ls-stays-away-from-local",),
-        statement="λ is zero, and ae-ls the same as ae-lasso.",
+        statement="λ is zero, so that ae-ls equals ae-lasso.",
         rows=lambda corrupt: _rows(lam=0.0) if corrupt else _rows(),
     ),
 )

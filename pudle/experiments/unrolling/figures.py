@@ -1,4 +1,4 @@
-"""Convergence of codes and gradients with the number of layers."""
+"""Figures of the convergence of codes and gradients with the number of layers."""
 
 import numpy as np
 import pandas as pd
@@ -64,27 +64,27 @@ def _gradients(quantity: str, target: str):
 FIGURES = (
     Figure(
         "code",
-        "The code of one sample (the first of the first seed) after all layers at the initial dictionary, beside the true code z*. "
-        "It is pulled towards zero by λ. The CSV has the lasso's code, too.",
+        "The code of one sample (the first of the first seed) after all layers at the initial dictionary, and the true code z*. λ shrinks the "
+        "code towards zero. The CSV file also has the lasso's code.",
         code,
-        paper="At the initial dictionary the code has the support of the true one, and smaller amplitudes.",
+        paper="At the initial dictionary the code has the support of the true code, and smaller amplitudes.",
     ),
     Figure(
         "code_convergence",
-        "Mean distance of the codes after t layers to the lasso's codes and to the true ones. " + published.CAPTION,
+        "Mean distance of the codes after t layers from the lasso's codes and from the true codes. " + published.CAPTION,
         code_convergence,
-        paper="Codes converge to the lasso's at a geometric rate, and stay at a distance from the true ones.",
+        paper="Codes converge to the lasso's codes at a geometric rate, and stay at a distance from the true codes.",
     ),
     Figure(
         "gradient_error_local",
-        "Distance of each gradient after t layers to the local direction ĝ, the gradient at the lasso's codes. "
+        "Distance of each gradient after t layers from the local direction ĝ, the gradient at the lasso's codes. "
         + published.CAPTION,
         _gradients("gradient_error_local", r"\hat g"),
         paper="dec and ae-lasso converge to the local direction, ae-lasso faster; ae-ls stays away from it.",
     ),
     Figure(
         "gradient_error_true",
-        "Distance of each gradient after t layers to the global direction g*, the gradient at the true codes. "
+        "Distance of each gradient after t layers from the global direction g*, the gradient at the true codes. "
         + published.CAPTION,
         _gradients("gradient_error_true", "g^*"),
         paper="Of the three gradients, ae-ls comes closest to the global direction.",

@@ -1,4 +1,4 @@
-"""One cell: all gradients are measured on the same draws, layer by layer."""
+"""One cell, which measures all gradients on the same draws after each layer."""
 
 from collections.abc import Iterator, Mapping
 

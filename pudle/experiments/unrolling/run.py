@@ -1,4 +1,4 @@
-"""For t = 1 … T at a fixed dictionary: how far the codes are from the lasso's and from the truth, and each gradient from ĝ and g*."""
+"""Measure, for t = 1 … T at a fixed dictionary, distances of codes from the lasso's and the true codes, and of gradients from ĝ and g*."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +14,7 @@ from pudle.harness.record import Record
 
 
 def run(settings: Mapping, seeds: Sequence[int], record: Record, gradient: Callable = unrolled_gradient) -> None:
-    """``gradient`` is only ever another one in negative controls."""
+    """Run one cell. Only negative controls override ``gradient``."""
     for seed in seeds:
         with record.seed(seed):
             _measure(settings, seed, record, gradient)
@@ -44,7 +44,7 @@ def _measure(settings: Mapping, seed: int, record: Record, of: Callable) -> None
             n_layers, {"code_error_lasso": _distance(codes, lasso_codes), "code_error_true": _distance(codes, true_codes)}
         )
     for name, found in (("true", true_codes), ("unrolled", codes), ("lasso", lasso_codes)):
-        record.array(f"code/{name}", found[0])  # of one sample, to be looked at
+        record.array(f"code/{name}", found[0])  # of one sample, for a figure
 
 
 def _distance(codes: Tensor, reference: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which settings the experiment has."""
+"""The settings of the experiment."""
 
 from typing import Annotated, Literal
 
@@ -14,6 +14,6 @@ class Settings(SparseProblem):
     init_noise: NonNegative = Field(description="δ. The dictionary is normalise(D* + δ N(0, 1)).")
     lam: Positive = Field(description="Sparsity level λ.")
     step: Positive = Field(description="Step size α.")
-    n_layers: Annotated[int, within(2)] = Field(description="Layers T; everything is measured after each of them.")
+    n_layers: Annotated[int, within(2)] = Field(description="Layers T; codes and gradients are measured after each layer.")
     estimators: Several[Estimator] = Field(description="Gradients to measure.")
     dtype: Literal["float32", "float64"] = Field(description="Precision of the run.")
