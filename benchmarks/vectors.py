@@ -15,6 +15,7 @@ from numba import njit
 
 from pudle.kernels import matmul, simd
 
+PATTERNS = 500  # of flags, one for each call, so that the processor cannot learn which branch comes next
 COMPILED = njit(**simd.OPTIONS | {"cache": False})
 
 
@@ -90,8 +91,9 @@ def cases():
             normal(width), normal(width), normal(width, width), index, normal(width), count
         )  # fmt: skip
     for width, count in ((64, 12), (112, 30), (1504, 40)):
-        flags, entries = np.zeros(width, np.float32), np.arange(width, dtype=np.uint32)
-        flags[draw.permutation(width)[:count]] = 1
+        flags, entries = np.zeros((PATTERNS, width), np.float32), np.arange(width, dtype=np.uint32)
+        for pattern in flags:
+            pattern[draw.permutation(width)[:count]] = 1
         yield "pick", f"{count} of {width}", simd.pick, pick, (np.zeros(width + 16, np.uint32), entries, flags)
         yield "add_spread", f"{count} of {width}", simd.add_spread, add_spread, (normal(width), normal(width), flags)
     index, row = draw.permutation(64)[:16].astype(np.uint32), normal(96)
@@ -110,7 +112,8 @@ def main() -> None:
     options = parser.parse_args()
     n_calls, rows = 2 if options.toy else 2_000, []
     for name, size, fast, plain, given in cases():
-        runs = {key: _repeated(function, n_calls) for key, function in (("plain", plain), ("vectors", fast))}
+        repeat = _repeated_over_flags if name in ("pick", "add_spread") else _repeated
+        runs = {key: repeat(function, n_calls) for key, function in (("plain", plain), ("vectors", fast))}
         times = pd.DataFrame(
             {key: timed(partial(run, *given), options.clock) for key, run in runs.items()} for _ in range(options.repeats + 1)
         )[1:]
@@ -129,6 +132,17 @@ def _repeated(function, n_calls: int):
     def run(*given):
         for _ in range(n_calls):
             function(*given)
+
+    return run
+
+
+def _repeated_over_flags(function, n_calls: int):
+    """The same with the next row of the last argument in each call."""
+
+    @njit(**simd.OPTIONS | {"cache": False})
+    def run(first, second, flags):
+        for k in range(n_calls):
+            function(first, second, flags[k % flags.shape[0]])
 
     return run
 
