@@ -251,7 +251,7 @@ def test_sorting_and_typing_work_in_a_browser(report, tmp_path):
     script = """
     const heading = [...document.querySelectorAll("#published-table th")].find((th) => th.textContent === "Published");
     heading.querySelector("button").click(); heading.querySelector("button").click();
-    const box = document.querySelector("input[name=text]"); box.value = "More layers";
+    const box = document.querySelector("input[name=text]"); box.value = "lower with T = 100";
     box.dispatchEvent(new Event("input", {bubbles: true}));
     """
     html = _after(report, tmp_path, script)
