@@ -118,11 +118,14 @@ class SparseLayers:
         cuts = self.cuts(len(x))
 
         def run(task):
-            torch.set_flush_denormal(True)
             block = [array[cuts[task]] for array in arrays]
             run_samples(*block, problem, *self._memory[task], self._sums[task], self._tallies[task])
 
-        list(map(run, tasks) if len(tasks) == 1 or pool is None else pool.map(run, tasks))
+        def run_in_thread(task):
+            torch.set_flush_denormal(True)  # as the calling thread has it while it computes
+            run(task)
+
+        list(map(run, tasks) if len(tasks) == 1 or pool is None else pool.map(run_in_thread, tasks))
         return residual, back, errors[:, :n_atoms]
 
     def cuts(self, n):
