@@ -212,9 +212,8 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             spread = x.std(dim=0, correction=0).mean()
             if not spread > 0:  # all samples are the same
                 spread = torch.ones_like(spread)
-            atoms = x[torch.from_numpy(drawn)] + 0.1 * spread * torch.from_numpy(noise).to(
-                x.dtype
-            )  # all atoms are different, and none is zero
+            # with noise all atoms are different, and none is zero
+            atoms = x[torch.from_numpy(drawn)] + 0.1 * spread * torch.from_numpy(noise).to(x.dtype)
         self._set(atoms / atoms.norm(dim=1, keepdim=True).clamp_min(torch.finfo(atoms.dtype).tiny))
 
     def _resume(self, x: torch.Tensor) -> None:
@@ -233,10 +232,8 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         """
         x = x / self._scale
         D = self._dictionary(x)
-        settings = {
-            "lr": float(self.learning_rate),
-            "eps": float(self.adam_eps),
-        }  # torch does not accept all number types of numpy
+        # float: torch does not accept all number types of numpy
+        settings = {"lr": float(self.learning_rate), "eps": float(self.adam_eps)}
         adam = torch.optim.Adam([D], **settings)
         if self._moments is not None:
             adam.load_state_dict(self._moments)

@@ -50,9 +50,8 @@ def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, ou
     chosen = planned[one_of(name, planned, f"cell of {root / 'config.json'}")]
     _limit_threads(threads or run.config.get("threads", 1))
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # memory is overwritten anyway, and filling it takes as long as the work
-    )
+    # memory is overwritten anyway, and filling it takes as long as the work
+    torch.utils.deterministic.fill_uninitialized_memory = False
     compute = experiments.get(chosen.experiment).run.load()
     if failed:
 

@@ -192,7 +192,6 @@ def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, s
 
     def run(task):
         some = cuts[task]
-        torch.set_flush_denormal(True)
         late.forward(drive[some], codes[some], some)
         if bar is None:
             torch.mm(codes[some], dictionary.T, out=residual[some]).sub_(x[some])
@@ -232,13 +231,14 @@ def _cached(dictionary: Tensor) -> bool:
 def _workers(wanted: bool):
     """A pool with torch's number of threads, while torch itself uses one; None if torch has one thread or no pool is ``wanted``.
 
+    Its threads flush denormals, as the calling one does in :func:`flushed_denormals`: each thread has its own setting.
     Otherwise torch's own threads would wait actively for the next product, for milliseconds, on the processors that the workers need.
     """
     threads = torch.get_num_threads()
     if threads == 1 or not wanted:
         yield None
         return
-    with ThreadPoolExecutor(threads) as pool, one_thread():
+    with ThreadPoolExecutor(threads, initializer=torch.set_flush_denormal, initargs=(True,)) as pool, one_thread():
         yield pool
 
 

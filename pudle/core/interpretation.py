@@ -86,9 +86,8 @@ def pixel_codes(codes: Tensor, kernel: int, stride: int) -> Tensor:
     (n, p), (height, width) = codes.shape[:2], _pixels(codes, kernel, stride)
     spread = codes.new_zeros(n, p, height + kernel - 1, width + kernel - 1)
     spread[:, :, kernel - 1 : height : stride, kernel - 1 : width : stride] = codes
-    patches = F.unfold(
-        spread.reshape(n * p, 1, *spread.shape[2:]), kernel
-    )  # for each pixel, its neighbours above and to the left
+    # for each pixel, its neighbours above and to the left
+    patches = F.unfold(spread.reshape(n * p, 1, *spread.shape[2:]), kernel)
     return (
         patches.reshape(n, p, kernel**2, height * width).flip(2).permute(0, 3, 1, 2).reshape(n * height * width, p * kernel**2)
     )

@@ -171,9 +171,8 @@ def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, ins
     settings = {"stride": stride, "stop": unrolling.n_layers - n_back, "penalty": penalty, "inside": inside}
     run = run_network
     if images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64):
-        from pudle.kernels.image_layers import (
-            run_image_network as run,
-        )  # importing numba is slow, and only this function needs it
+        # importing numba is slow, and only this function needs it
+        from pudle.kernels.image_layers import run_image_network as run
     with flushed_denormals():
         return run(images.detach(), targets, (*_tied(network), network.thresholds), unrolling, **settings)
 

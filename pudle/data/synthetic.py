@@ -69,9 +69,8 @@ def make_sparse_data(
     values = draw.uniform(low, high, shape) if amplitudes == "uniform" else draw.normal(mean, std, shape)
     values *= stream(seed, "signs").choice([-1.0, 1.0], (n_samples, 1) if signs == "shared" else shape)
     entries = torch.from_numpy(supports), torch.from_numpy(values)
-    x = F.embedding_bag(
-        entries[0], dictionary.T.contiguous(), per_sample_weights=entries[1], mode="sum"
-    )  # D* z*, from s atoms per sample
+    # D* z*, from s atoms per sample
+    x = F.embedding_bag(entries[0], dictionary.T.contiguous(), per_sample_weights=entries[1], mode="sum")
     codes = torch.zeros(n_samples, n_atoms, dtype=dtype, device="cpu").scatter_(1, entries[0], entries[1].to(dtype))
     if noise:
         x += noise * torch.from_numpy(stream(seed, "noise").standard_normal(x.shape))

@@ -29,10 +29,8 @@ DEPENDENT = (
 )
 UNSETTLED = 0.1  # share of the largest violation outside the set up to which codes need not be optimal on it
 TRIES = 6  # steps in turn that only correct rounding errors, every other with a new inverse, until the codes are as good as they get
-SETS, SETS_PER_ATOM = (
-    100,
-    10,
-)  # sets after which the method gives up: far more than it takes but for rounding errors that go in circles
+# The method gives up after so many sets. It takes far fewer, unless rounding errors lead it in circles.
+SETS, SETS_PER_ATOM = 100, 10
 ONE_BY_ONE = 4  # after one in so many of these sets, atoms join one at a time: what the proof of termination is about
 
 

@@ -135,9 +135,8 @@ def backward_restricted(bar, problem, history, scratch, products, total_error, t
             used[k] += abs(before[k]) + abs(u[k])
         if problem.slopes:
             add_slopes(scratch, u, z, before, problem.rates[t - 1])
-        add_few_rows(
-            back, scratch.nothing, gram, places, u, pick(places, scratch.identity, z[:width])
-        )  # z̄_{t-1} = ū_{t-1} W_BB
+        # z̄_{t-1} = ū_{t-1} W_BB
+        add_few_rows(back, scratch.nothing, gram, places, u, pick(places, scratch.identity, z[:width]))
         t -= 1
     if problem.weights:
         add_restricted_products(products, problem, history, scratch, r, t, end)

@@ -423,16 +423,13 @@ def _run(images, targets, codes, problem, p):
         total = ImageSums(*(array[task].numpy() for array in sums))
         run_images(x[some], wanted[some], codes[some].numpy(), losses[some], x_bars[some].numpy(), problem, memory, total)
 
-    def run_in_thread(task):
-        torch.set_flush_denormal(True)  # as the calling thread has it while it computes
-        run(task)
-
     if tasks == 1 or torch.get_num_threads() == 1:
         for task in range(tasks):
             run(task)
     else:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(run_in_thread, range(tasks)))
+        # each thread has its own setting of denormals; the calling one flushes them
+        with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_flush_denormal, initargs=(True,)) as pool:
+            list(pool.map(run, range(tasks)))
     *gradients, slopes = (array.sum(0) for array in sums)
     gradients = [array[:, :p].T.reshape(p, 1, problem.kernel, problem.kernel) for array in gradients]
     return [*gradients, slopes[:p]], float(losses.sum()), x_bars.view(n, 1, height, width) if problem.of_images else None

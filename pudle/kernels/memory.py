@@ -124,9 +124,7 @@ class SetScratch(NamedTuple):
     codes: Array  # (w,) float64: z_S
     gap: Array  # (w,) float64: D_Sᵀ(x − Dz) − λs
     step: Array  # (w,) float64: G_SS⁻¹ gap
-    column: (
-        Array  # (w,) float64: G_Si of an atom that may join; while codes move, the share of the step at which each comes to 0
-    )
+    column: Array  # (w,) float64: G_Si of an atom that may join; also the share of a step at which each code becomes 0
     product: Array  # (w,) float64: G_SS⁻¹ G_Si
     nothing: Array  # (w,) float64: always 0
     identity: Array  # (w,) uint32: 0, 1, 2, …

@@ -121,11 +121,7 @@ class SparseLayers:
             block = [array[cuts[task]] for array in arrays]
             run_samples(*block, problem, *self._memory[task], self._sums[task], self._tallies[task])
 
-        def run_in_thread(task):
-            torch.set_flush_denormal(True)  # as the calling thread has it while it computes
-            run(task)
-
-        list(map(run, tasks) if len(tasks) == 1 or pool is None else pool.map(run_in_thread, tasks))
+        list(map(run, tasks) if len(tasks) == 1 or pool is None else pool.map(run, tasks))
         return residual, back, errors[:, :n_atoms]
 
     def cuts(self, n):

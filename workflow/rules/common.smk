@@ -238,7 +238,7 @@ def refuse_while_queued():
     if not SUBMITTED.exists() or not shutil.which("squeue"):
         return
     listed = subprocess.run(["squeue", "--noheader", "--format=%F"], capture_output=True, text=True).stdout.split()
-    queued = " ".join(sorted(set(SUBMITTED.read_text().split()).intersection(listed), key=int))
+    queued = " ".join(sorted(set(SUBMITTED.read_text(encoding="utf-8").split()).intersection(listed), key=int))
     if queued:
         raise WorkflowError(
             f"{ROOT}: SLURM still has jobs of an earlier run: {queued}. Wait until they have ended, or cancel them: scancel {queued}"
@@ -253,7 +253,7 @@ def keep_numbers_of_jobs():
     def keep(job, external_jobid=None):
         if external_jobid:
             SUBMITTED.parent.mkdir(exist_ok=True)
-            with open(SUBMITTED, "a") as numbers:
+            with open(SUBMITTED, "a", encoding="utf-8") as numbers:
                 print(re.match(r"\d*", external_jobid)[0], file=numbers)  # of a task of an array, that of the array
         started(job, external_jobid)
 

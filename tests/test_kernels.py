@@ -1,0 +1,361 @@
+"""The compiled loops of pudle/kernels against plain NumPy versions of each of them."""
+
+import numpy as np
+import pytest
+import torch
+from convolutions import UNROLLINGS, make, matrix
+from numba import njit
+
+import pudle
+from pudle.core.unrolling import Unrolling
+from pudle.kernels import backward, forward, image_layers, matmul, simd
+from pudle.kernels.memory import image_memory
+from pudle.kernels.sparse_layers import SparseLayers
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [16, 48, 96, 128, 208])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_sums_over_chosen_rows_are_those_of_numpy(dtype, width, count):
+    draw = np.random.default_rng(0)
+    matrix, row, values = (draw.standard_normal(shape).astype(dtype) for shape in ((7, width), width, 7))
+    index = draw.permutation(7).astype(np.uint32)
+    chosen, tolerance = index[:count], 100 * np.finfo(dtype).eps
+
+    added = matrix.copy()
+    _outer(added, index, values, -0.5, count, row)
+    expected = matrix.copy()
+    expected[chosen] += -0.5 * values[chosen, None] * row
+    np.testing.assert_allclose(added, expected, rtol=tolerance, atol=tolerance)
+
+    out = np.zeros(7, dtype)
+    _dots(out, values, -0.5, matrix, index, count, row)
+    expected = np.zeros(7, dtype)
+    expected[chosen] = values[chosen] - 0.5 * matrix[chosen] @ row
+    np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
+
+
+@njit
+def _outer(matrix, index, values, factor, count, row):
+    simd.add_outer(matrix, index, values, factor, count, row)
+
+
+@njit
+def _dots(out, base, factor, matrix, index, count, row):
+    simd.add_dots(out, base, factor, matrix, index, count, row)
+
+
+# Sparse layers: the steps of forward.py and backward.py.
+
+
+def _draw(dtype, *shapes, seed=0, zeros=0.5):
+    """Normal numbers, of which a share is 0."""
+    draw = np.random.default_rng(seed)
+    return [(draw.standard_normal(shape) * (draw.random(shape) >= zeros)).astype(dtype) for shape in shapes]
+
+
+def _close(found, expected):
+    tolerance = 100 * np.finfo(expected.dtype).eps
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def _shrink(u, level, *, hard, nonnegative):
+    if hard:
+        return np.where((u < level) & (nonnegative | (u > -level)), 0, u)
+    return np.maximum(u - level, 0) if nonnegative else np.sign(u) * np.maximum(abs(u) - level, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [16, 32, 48, 64, 80, 112, 128, 272])
+@pytest.mark.parametrize("count", [0, 1, 6])
+def test_weighted_sums_of_rows_are_those_of_numpy(dtype, width, count):
+    base, matrix, values = _draw(dtype, width, (7, width), 7)
+    index = np.random.default_rng(1).permutation(7).astype(np.uint32)
+    expected = base + values[index[:count]] @ matrix[index[:count]]
+    for add in (simd.add_rows, simd.add_strips) + ((simd.add_few_rows,) if width <= 64 else ()):
+        out = np.full(width, np.nan, dtype)
+        add(out, base, matrix, index, values, count)
+        _close(out, expected)
+    total, used, factors = _draw(dtype, (5, width), 5, (7, 5), seed=2)
+    expected = total + (used != 0)[:, None] * (factors[index[:count]].T @ matrix[index[:count]])
+    simd.add_products(total, used, matrix, index, factors, count)
+    _close(total, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("zeros", [0.0, 0.7, 1.0])
+def test_entries_that_are_not_0_are_packed_and_unpacked_as_by_numpy(dtype, zeros):
+    width = 48
+    values, flags, total = _draw(dtype, width, width, width, zeros=zeros)
+    flags[5] = np.nan  # not 0
+    kept = flags != 0
+    for source in (values, np.arange(width, dtype=np.uint32)):
+        out = np.full(width + 16, 7, source.dtype)
+        assert simd.pick(out, source, flags) == kept.sum() == simd.n_nonzero(flags)
+        np.testing.assert_array_equal(out[: kept.sum()], source[kept])
+        simd.pick_padded(out, source, flags)
+        np.testing.assert_array_equal(out[: simd.padded(kept.sum())], np.pad(source[kept], (0, -kept.sum() % 16)))
+    expected = total.copy()
+    expected[kept] += values[: kept.sum()]
+    simd.add_spread(total, values, flags)
+    np.testing.assert_array_equal(total, expected)
+    assert simd.n_outside(flags, dtype(-0.5), dtype(0.5)) == width - ((flags > -0.5) & (flags < 0.5)).sum()
+    simd.copy(total, values)
+    np.testing.assert_array_equal(total, values)
+    simd.clear(total)
+    assert not total.any() and [simd.padded(n) for n in (0, 1, 16, 17)] == [0, 16, 16, 32]
+
+
+KINDS = [{"hard": hard, "nonnegative": nonnegative} for hard in (False, True) for nonnegative in (False, True)]
+
+
+def _layers(m=24, p=40, n_layers=12, decay=0.98, lam=0.2, hard=False, nonnegative=False, noise=0.0):
+    """A dictionary and its layers in NumPy, in float64: W, thresholds, :class:`SparseLayers` and the dictionary."""
+    data = pudle.make_sparse_data(6, m, p, 2, seed=0, dtype=torch.float64, noise=noise)
+    x, D = data.x, pudle.perturb_dictionary(data.dictionary, 0.05, 0)
+    level = {"threshold": lam} if hard else {"lam": lam, "decay": decay}
+    unrolling = Unrolling(**level, nonnegative=nonnegative, step=0.2, n_layers=n_layers)
+    transfer = torch.zeros(48, 48, dtype=torch.float64)
+    transfer[:p, :p] = torch.eye(p) - 0.2 * D.T @ D
+    return x, D, unrolling, SparseLayers(D, transfer, unrolling, lam=0.3, stop=0, tasks=1)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_steps_of_sparse_layers_are_those_of_numpy(kind):
+    p, level = 40, 0.3
+    *_, layers = _layers(**kind)
+    problem, (history, scratch) = layers._problem._replace(backward=True), layers._memory[0]
+    W, norms = problem.transfer, problem.norms
+    (u,) = _draw(np.float64, 48, zeros=0.2)
+    u[p:] = 0
+    z = np.full(48, np.nan)
+    forward.shrink(z, u, level, problem)
+    np.testing.assert_allclose(z, _shrink(u, level, **kind), atol=1e-15)
+    assert forward.below(level, problem) == (-np.inf if kind["nonnegative"] else -level)
+
+    history.count[0] = 48
+    assert forward.keep(problem, history, scratch.identity, 1, z, 0) == (z != 0).sum() == history.count[1]
+    np.testing.assert_array_equal(history.index[1, : history.count[1]], z.nonzero()[0])
+    np.testing.assert_array_equal(history.values[1], z)
+    spread = np.full(48, np.nan)
+    backward.spread(spread, history, 1)
+    np.testing.assert_array_equal(spread, z)
+
+    few, width = _draw(np.float64, 48, zeros=0.9)[0], 32  # a working set holds the largest entries
+    few[p:] = 0
+    score = few + u / 100 if not kind["nonnegative"] else abs(few + u / 100)
+    assert forward.choose(problem, history, scratch, score, 2, width, level)
+    chosen, rest = history.index[2, : history.count[2]], np.setdiff1d(np.arange(48), history.index[2, : history.count[2]])
+    assert len(chosen) <= width and abs(score[rest]).max() <= abs(score[chosen]).min() and (abs(score[rest]) < level).all()
+    np.testing.assert_array_equal(scratch.members, np.isin(np.arange(48), chosen))
+    assert forward.keep_shared(history, 2, 2, few) == (few[chosen] != 0).sum()
+    np.testing.assert_array_equal(history.values[2, : len(chosen)], few[chosen])
+    assert forward.holds(history, 2, few) == np.isin(few.nonzero()[0], chosen).all()
+    backward.spread(spread, history, 2)
+    np.testing.assert_array_equal(spread, np.where(np.isin(np.arange(48), chosen), few, 0))
+    for members in (scratch.members, np.ones(1000)):  # picked from a row, and looked up
+        scratch.gram[:] = np.nan
+        forward.gather(W, history.index[2], len(chosen), members, scratch.gram)
+        np.testing.assert_array_equal(scratch.gram[: len(chosen), : len(chosen)], W[np.ix_(chosen, chosen)])
+        assert not scratch.gram[: len(chosen), len(chosen) : simd.padded(len(chosen))].any()
+
+    margin = level - (score if kind["nonnegative"] else abs(score))[rest]
+    with np.errstate(divide="ignore"):
+        expected = forward.SAFETY * (margin**2 / norms[rest]).min()
+    assert forward.squared_radius(problem, history, scratch, score, 2, level) == pytest.approx(expected)
+    change = 0.2 * (problem.atoms.T @ (z - few)) @ (problem.atoms.T @ (z - few))
+    error = 1e-3 * np.linalg.norm(z - few)
+    assert forward.squared_change(z, few, z @ W, few @ W, 1e-3) == pytest.approx(change + error)
+    assert forward.size(u) == pytest.approx(np.linalg.norm(u))
+    out = np.full(48, np.nan)
+    forward.full_input(out, problem, history, scratch, 2, few)
+    held = np.where(np.isin(np.arange(48), chosen), few, 0)
+    np.testing.assert_allclose(out, held @ W + scratch.drive, atol=1e-14)
+    decays = problem.levels[-1] < problem.levels[0]
+    assert forward.last_layer(problem, 1) == (min(12, 1 + forward.HORIZON) if decays else 12)
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+def test_the_steps_of_back_propagation_are_those_of_numpy(lifted):
+    *_, layers = _layers()
+    problem, (_, scratch) = layers._problem._replace(lifted=lifted), layers._memory[0]
+    atoms, held = problem.atoms, 5
+    codes, errors = _draw(np.float64, (held, 48), (held, 48), zeros=0.8)
+    codes[:, 40:] = errors[:, 40:] = 0
+    scratch.ring_codes[:held], scratch.ring_errors[:held], scratch.ring_held[0] = codes, errors, held
+    S = codes.T @ errors
+    total = np.ones((48, atoms.shape[1] if lifted else 48))
+    expected = total + ((S + S.T) @ atoms if lifted else S)
+    backward.flush(total, problem, scratch)
+    np.testing.assert_allclose(total, expected, atol=1e-12)
+    assert scratch.ring_held[0] == 0
+    np.testing.assert_array_equal(backward.support(scratch.ratio, codes, held) != 0, codes.any(0))
+    backward.lift(scratch.ring_lifted, problem, scratch, codes, held)
+    np.testing.assert_allclose(scratch.ring_lifted[:held], codes @ atoms, atol=1e-12)
+    scratch.slopes[:] = 1, 2
+    before, after = codes[0], np.where(errors[1] != 0, codes[1], 0)
+    u = np.where(after != 0, errors[1], 0)
+    backward.add_slopes(scratch, u, after, before, 0.7)
+    np.testing.assert_allclose(scratch.slopes, [1 - 0.7 * u @ np.sign(after), 2 + u @ (after - before)])
+    bar, error = np.full(48, np.nan), _draw(np.float64, atoms.shape[1])[0]
+    index = np.pad(codes[0].nonzero()[0], (0, 16)).astype(np.uint32)
+    backward.loss_error(bar, error, problem, index, codes[0], (codes[0] != 0).sum())
+    np.testing.assert_allclose(bar, np.where(codes[0] != 0, atoms @ error + 0.3 * np.sign(codes[0]), 0), atol=1e-14)
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+@pytest.mark.parametrize("kind", [*KINDS, {"decay": 1.0, "n_layers": 60}], ids=str)
+def test_sparse_layers_and_back_are_those_of_numpy(kind, lifted):
+    """Samples through full and restricted layers, and from the loss back to z_0, with S, Σ ū and the slopes."""
+    x, D, unrolling, layers = _layers(**kind, noise=0.02)
+    sums, codes = layers.sums(lifted, slopes=True), torch.zeros(6, 40, dtype=torch.float64)
+    residual, _, errors = layers.run(x, 0.2 * x @ D, codes, 0, None)
+    x, D, shape = x.numpy(), D.numpy(), {"hard": unrolling.hard, "nonnegative": unrolling.nonnegative}
+    W, history = np.eye(40) - 0.2 * D.T @ D, [np.zeros((6, 40))]
+    for level in unrolling.levels():
+        history.append(_shrink(history[-1] @ W + 0.2 * x @ D, level, **shape))
+    z = history[-1]
+    np.testing.assert_allclose(codes, z, atol=1e-12)
+    np.testing.assert_allclose(residual, z @ D.T - x, atol=1e-12)
+    back = (z @ D.T - x) @ D + 0.3 * np.sign(z)
+    S, total, slopes = np.zeros((40, 40)), 0, np.zeros(2)
+    for t in reversed(range(unrolling.n_layers)):
+        before, after = history[t : t + 2]
+        u = back * (after != 0)
+        S, total, back = S + before.T @ u, total + u, u @ W
+        rate = 0 if unrolling.hard else 0.2 * unrolling.decay**t
+        slopes += -rate * (u * np.sign(after)).sum(), (u * (after - before)).sum()
+    np.testing.assert_allclose(errors, total, atol=1e-10)
+    np.testing.assert_allclose(sum(sums), (S + S.T) @ D.T if lifted else S, atol=1e-10)
+    np.testing.assert_allclose(layers.slopes(), slopes, atol=1e-10)
+    counts = layers.counts
+    assert counts["full"] + counts["restricted"] == 6 * unrolling.n_layers and (counts["restricted"] > 0 or "decay" not in kind)
+
+
+# Layers of images: matmul.py, and the steps of image_layers.py.
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [16, 32, 48, 112, 144])
+@pytest.mark.parametrize("n_rows", [1, 2, 13])
+def test_products_of_entries_that_are_looked_up_are_those_of_numpy(dtype, width, n_rows):
+    draw = np.random.default_rng(0)
+    source, matrix = (draw.standard_normal(shape).astype(dtype) for shape in (100, (9, width)))
+    rows, columns = draw.integers(0, 60, n_rows), draw.integers(0, 40, 9)
+    out = np.full((n_rows + 1, width), np.nan, dtype)
+    matmul.multiply(out, source, rows, columns, matrix)
+    tolerance = 100 * np.finfo(dtype).eps
+    np.testing.assert_allclose(out[:-1], source[rows[:, None] + columns] @ matrix, rtol=tolerance, atol=tolerance)
+    assert np.isnan(out[-1]).all()
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.parametrize("unrolling", UNROLLINGS, ids=str)
+def test_the_steps_of_image_layers_are_those_of_numpy(unrolling, share):
+    """With D as a matrix (pixels, p h' w'), for few codes that are not 0 and for dense ones."""
+    images, filters = make(n=1, p=17, kernel=5, stride=2, rows=4, columns=3)
+    (problem, _), draw = image_layers._problem(images, (*[filters] * 3, None), unrolling, 2), np.random.default_rng(0)
+    n_places, n_filters, n_pixels = 12, 32, images[0].numel()
+    D = matrix(filters, 2, 4, 3).numpy()
+    scratch = image_memory(2, n_places, problem.across, n_pixels, *problem.synthesis)
+
+    def codes_of(array):  # (positions, P) as (p h' w',)
+        return array[:, :17].T.ravel()
+
+    def rows_of(flat):
+        return np.pad(flat.reshape(17, n_places).T, [(0, 0), (0, 15)])
+
+    z = draw.standard_normal((n_places, n_filters)) * (draw.random((n_places, n_filters)) < share)
+    z[:, 17:] = 0
+    scratch.codes[1] = z
+    image_layers.find_active(1, problem, scratch)
+    assert scratch.shares[1] == (z != 0).mean() * 32 / 17 and (scratch.shares[1] < image_layers.FEW) == (share < 1)
+    np.testing.assert_array_equal(scratch.counts[1], (z != 0).sum(1))
+    for j in range(n_places):
+        np.testing.assert_array_equal(scratch.active[1, j, : scratch.counts[1, j]], z[j].nonzero()[0])
+
+    image = draw.standard_normal((1, n_pixels))
+    added = image.copy()
+    image_layers.add_image(added, z, 1, problem.synthesis, problem, scratch)
+    np.testing.assert_allclose(added[0], image[0] + D @ codes_of(z), atol=1e-12)
+
+    wanted, out = z - 0.3 * rows_of(D.T @ image[0]), np.full_like(z, np.nan)
+    for at in range(0, n_places, problem.across):
+        image_layers.step_along(out, z, -0.3, image, problem.analysis, problem, scratch, at)
+    np.testing.assert_allclose(out, wanted, atol=1e-12)
+    back = z.copy()
+    image_layers.step_back(back, z, 1, -0.3, image, problem.synthesis, problem, scratch)
+    np.testing.assert_allclose(back[z != 0], wanted[z != 0], atol=1e-12)
+
+    level = problem.levels[2]
+    for at in range(0, n_places, problem.across):
+        image_layers.shrink_row(out, level, problem, at)
+    inside = (wanted < level) & (unrolling.nonnegative | (wanted > -level))
+    np.testing.assert_allclose(
+        out, np.where(inside, 0, wanted if unrolling.hard else wanted - np.sign(wanted) * level), atol=1e-12
+    )
+
+    patches = np.stack([image[0, place + problem.under] for place in problem.places])  # (positions, k²)
+    total, by_atom = np.zeros_like(problem.synthesis.taps), np.zeros_like(problem.synthesis.atoms)
+    image_layers.add_product(total, by_atom, image, z, 1, problem, scratch, 0.7)
+    image_layers.add_transposed(total, by_atom)
+    np.testing.assert_allclose(total, 0.7 * patches.T @ z, atol=1e-12)
+
+    bar = draw.standard_normal(z.shape)
+    masked, thresholds = bar.copy(), np.zeros(n_filters)
+    image_layers.mask_inactive(masked, z, problem)
+    np.testing.assert_array_equal(masked, bar * (z != 0))
+    image_layers.add_thresholds(thresholds, bar, 1, 0.5, scratch)
+    np.testing.assert_allclose(thresholds, -0.5 * (bar * np.sign(z)).sum(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("unrolling", UNROLLINGS, ids=str)
+def test_image_layers_and_back_are_those_of_numpy(unrolling):
+    """An image through all layers, and back from a z̄_T: x̄, θ̄ and D̄ at each of its places."""
+    images, filters = make(n=1, p=3, kernel=3, stride=2, rows=3, columns=2)
+    D, x, step = matrix(filters, 2, 3, 2).numpy(), images.numpy().ravel(), unrolling.step
+    given = torch.randn(1, 3, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    codes, history, residuals = np.zeros(18), [np.zeros(18)], []
+    for level in unrolling.levels():
+        residuals.append(D @ codes - x)
+        u = codes - step * D.T @ residuals[-1]
+        inside = (u < level) & (unrolling.nonnegative | (u > -level))
+        codes = np.where(inside, 0, u if unrolling.hard else u - np.sign(u) * level)
+        history.append(codes)
+    _, found, _ = image_layers.run_image_network(
+        images, None, (*[filters] * 3, None), unrolling, stride=2, stop=4, penalty=0.0, inside=None
+    )
+    np.testing.assert_allclose(found.numpy().ravel(), codes, atol=1e-12)
+    bar, x_bar, slopes, as_analysis, as_synthesis = given.numpy().ravel(), 0, 0, 0, 0
+    for t in reversed(range(4)):
+        u = bar * (history[t + 1] != 0)
+        q = D @ u
+        slopes = slopes - unrolling.decay**t * (u * np.sign(history[t + 1])).reshape(3, -1).sum(1)
+        as_analysis, as_synthesis = (
+            as_analysis - step * np.outer(residuals[t], u),
+            as_synthesis - step * np.outer(q, history[t]),
+        )
+        x_bar, bar = x_bar + step * q, u - step * D.T @ q
+    synthesis, analysis, found_slopes, found_x = image_layers.pull_back_image_layers(
+        images, filters, unrolling, given, stride=2, of_arrays=True, of_images=True
+    )
+    np.testing.assert_allclose(found_x.numpy().ravel(), x_bar, atol=1e-12)
+    np.testing.assert_allclose(found_slopes.numpy(), slopes, atol=1e-12)
+    tap = np.stack([matrix(one.reshape(filters.shape), 2, 3, 2).numpy() for one in torch.eye(27, dtype=torch.float64)])
+    for ours, theirs in ((analysis, as_analysis), (synthesis, as_synthesis)):
+        np.testing.assert_allclose(ours.numpy().ravel(), (tap * theirs).sum((1, 2)), atol=1e-12)
+
+
+def test_the_calling_thread_keeps_its_treatment_of_denormals():
+    def flushes():
+        return bool(torch.tensor(5e-324, dtype=torch.float64) * 1 == 0)
+
+    assert not flushes()
+    x, D, _, layers = _layers()
+    layers.sums(False, True)
+    layers.run(x, 0.2 * x @ D, torch.zeros(6, 40, dtype=torch.float64), 0, None)
+    images, filters = make(n=2, p=3, kernel=3, stride=2, rows=3, columns=2)
+    unrolling = Unrolling(lam=0.1, step=0.1, n_layers=2)
+    options = {"stride": 2, "stop": 2, "penalty": 0.0, "inside": None}
+    image_layers.run_image_network(images, None, (*[filters] * 3, None), unrolling, **options)
+    assert not flushes()
