@@ -15,6 +15,7 @@ from pudle import experiments
 from pudle.audit import rerun
 from pudle.audit.run import Run, name_of
 from pudle.errors import PudleError
+from pudle.experiments.denoising import galleries
 from pudle.experiments.denoising.galleries import small_arrays
 from pudle.harness import cells, files, reference, reference_files, stale
 from pudle.harness.cells import Cell
@@ -187,6 +188,13 @@ def test_pictures_are_rounded_to_what_an_eye_sees():
     arrays = {f"clean/{name}/a.png/0": pixels[0] for name in ("bsd68", "set12")} | {"filters/0": pixels}
     assert small_arrays(arrays).keys() == {"clean/bsd68/a.png/0", "filters/0"}
     assert (small_arrays(arrays)["filters/0"] == pixels).all()
+
+
+def test_pictures_that_were_kept_at_different_sizes_show_the_same_part_of_an_image():
+    pixels = np.random.default_rng(0).normal(size=(60, 50))
+    block = [("dec", "a.png", pixels[6:54, 1:49], 25.2), ("ae-ls", "a.png", pixels[14:46, 9:41], 25.7)]
+    assert all((image == pixels[14:46, 9:41]).all() for _, _, image, _ in galleries._same_centre(block))
+    assert galleries._same_centre([]) == []
 
 
 def test_a_reference_that_is_not_there_is_one_paragraph(tmp_path):

@@ -72,15 +72,15 @@ def psnr_over_lam(results: Results):
     for look_, line in lines(slices.soft(table), str, "estimator"):
         style.draw_band(axes[0], line, x="lam", marker="o", markersize=3.5, **look_)
     hard = table[(table.estimator == "ae-ls") & table.threshold.notna()]
+    soft = slices.soft(table)
     if len(hard):
         style.draw_band(axes[1], hard, x="threshold", marker="o", markersize=3.5, **look("ae-ls"))
-    soft = slices.soft(table)
-    if (of_ae_ls := soft.estimator == "ae-ls").any():
-        axes[1].axhline(soft["mean"][of_ae_ls].max(), **look("ae-ls") | {"linestyle": ":", "label": "ae-ls, best λ"})
+        if (of_ae_ls := soft.estimator == "ae-ls").any():
+            axes[1].axhline(soft["mean"][of_ae_ls].max(), **look("ae-ls") | {"linestyle": ":", "label": "ae-ls, best λ"})
     axes[0].set(xlabel="sparsity level λ", ylabel="test PSNR (dB), peak 1")
     axes[1].set(xlabel="hard threshold b")
     style.legend_below(figure, axes, 3)
-    return figure, pd.concat([slices.soft(table), hard])
+    return figure, pd.concat([soft, hard])
 
 
 def psnr_over_sigma(results: Results):

@@ -12,7 +12,7 @@ from pudle.analysis.tables import Results
 from pudle.experiments.denoising.pictures import GALLERY
 from pudle.harness.reference_files import as_picture
 
-ZOOM = 32  # pixels of the inset
+ZOOM = 32  # pixels of an inset, which larger pictures than three of these have
 COLUMNS = 6
 SMALL = 32  # pixels of a picture in reference results
 
@@ -68,19 +68,23 @@ def worst_and_best(results: Results):
 
 
 def _wall(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
-    """A figure of pictures (title, image, array, PSNR), each with its centre enlarged in a corner; each block begins a new row."""
+    """A figure of pictures (title, image, array, PSNR), large ones with their centre enlarged in a corner; each block begins a new row.
+
+    Pictures of a block show the centre that all of them have: reference results may hold more of an image for one method than for another.
+    """
+    blocks = [_same_centre(block) for block in blocks]
     filled = [[*block, *[None] * (-len(block) % COLUMNS)] for block in blocks]
     pictures = [picture for block in filled for picture in block]
     figure, axes = style.panels(len(pictures), width=1.15, height=1.4, rows=len(pictures) // COLUMNS)
     for axis, (title, _, image, decibel) in ((axis, picture) for axis, picture in _fill(axes, pictures) if picture):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=5.5, pad=2)
-        top, left = ((size - ZOOM) // 2 for size in image.shape)
-        inset = axis.inset_axes([0.58, 0.58, 0.42, 0.42])
-        inset.imshow(image[max(0, top) : top + ZOOM, max(0, left) : left + ZOOM], cmap="gray", vmin=0, vmax=1)
-        inset.set(xticks=[], yticks=[])
-        for spine in inset.spines.values():
-            spine.set(visible=True, color="white", linewidth=0.8)
+        if min(image.shape) > 3 * ZOOM:
+            inset = axis.inset_axes([0.58, 0.58, 0.42, 0.42])
+            inset.imshow(_centre(image, ZOOM, ZOOM), cmap="gray", vmin=0, vmax=1)
+            inset.set(xticks=[], yticks=[])
+            for spine in inset.spines.values():
+                spine.set(visible=True, color="white", linewidth=0.8)
         if decibel is not None:
             box = {"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}
             axis.text(0.03, 0.03, f"{decibel:.2f} dB", transform=axis.transAxes, color="white", fontsize=5.5, bbox=box)
@@ -89,6 +93,18 @@ def _wall(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
         for title, name, _, decibel in filter(None, pictures)
     ]
     return figure, pd.DataFrame(numbers)
+
+
+def _same_centre(block: list[tuple[str, str, np.ndarray, float | None]]):
+    """The pictures of a block, each with the centre of its array of the smallest height and width in the block."""
+    height, width = (min((image.shape[side] for _, _, image, _ in block), default=0) for side in (0, 1))
+    return [(title, name, _centre(image, height, width), decibel) for title, name, image, decibel in block]
+
+
+def _centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle (height, width) of an ``image`` (h, w) that is at least as large."""
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 def _fill(axes, shown: Iterable):
@@ -149,13 +165,13 @@ FIGURES = (
     ),
     Figure(
         "crops",
-        "Centres of test images, clean, noisy and denoised (first seed). Insets enlarge the middle; PSNR (peak 1) is that of the entire image.",
+        "Centres of test images, clean, noisy and denoised (first seed). Insets enlarge the middle of large pictures; PSNR (peak 1) is that of the entire image.",
         crops,
     ),
     Figure(
         "worst_and_best",
-        "For each method, the test images with the lowest and the highest PSNR (first seed). Pictures show the centre; insets enlarge its "
-        "middle.",
+        "For each method, the test images with the lowest and the highest PSNR (first seed). Pictures show the centre; insets enlarge "
+        "the middle of large pictures.",
         worst_and_best,
     ),
 )
