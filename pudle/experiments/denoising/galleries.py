@@ -165,7 +165,8 @@ FIGURES = (
     ),
     Figure(
         "crops",
-        "Centres of test images, clean, noisy and denoised (first seed). Insets enlarge the middle of large pictures; PSNR (peak 1) is that of the entire image.",
+        "Centres of test images, clean, noisy and denoised (first seed). Insets enlarge the middle of large pictures; PSNR (peak 1) is that of "
+        "the entire image.",
         crops,
     ),
     Figure(
