@@ -1,16 +1,17 @@
-r"""Lasso codes of one sample after another by an active-set method on the Gram matrix G = DᵀD, in compiled code.
+r"""Compiled lasso codes by an active-set method on the Gram matrix G = DᵀD, one sample after another.
 
-With signs s on a set S of independent atoms, :math:`½‖x − Dz‖² + λ sᵀz` is smallest over S at :math:`z_S = G_{SS}^{-1} (D_Sᵀx − λs)`.
-The codes move there, and where one would change its sign on the way, they stop at its zero, its atom leaves S, and they move on
-with what is left. Once they arrive, atoms outside S with :math:`|D_iᵀ(x − Dz)| > λ` join it, with that sign. At least one of them moves
-away from 0, so the objective falls, no S comes back, and the method ends. Any codes may be the start.
+Let s be signs on a set S of independent atoms. Over S, :math:`½‖x − Dz‖² + λ sᵀz` is smallest at
+:math:`z_S = G_{SS}^{-1} (D_Sᵀx − λs)`. The codes move towards this point. If a code would change its sign on the way, all codes stop where it
+is 0, its atom leaves S, and they move on with the remaining atoms. When they arrive, atoms outside S with :math:`|D_iᵀ(x − Dz)| > λ` join
+S, with that sign. At least one of them moves away from 0, so the objective decreases, no set S occurs twice, and the method ends. Any codes
+may be the start.
 
-An atom that depends on those in S, :math:`D_i = D_S u`, joins by an exchange: :math:`z_S ∓ tu, z_i = ± t` leaves Dz as it is, and
-lowers ‖z‖₁ until an atom of S comes to 0 and leaves. Source: Osborne, Presnell & Turlach, IMA J. Numer. Anal. 2000 (the descent
-on sign-feasible sets); several atoms join at a time here.
+An atom that depends on those in S, :math:`D_i = D_S u`, joins by an exchange: :math:`z_S ∓ tu, z_i = ± t` leaves Dz unchanged and
+decreases ‖z‖₁ until the code of an atom of S becomes 0 and the atom leaves. Source: Osborne, Presnell & Turlach, IMA J. Numer. Anal. 2000
+(the descent on sign-feasible sets). Here several atoms join at a time.
 
-The inverse of G_SS is kept, and changes by a matrix of rank 1 with each atom. Its rounding errors do no harm, as each step is computed
-from Dᵀ(x − Dz) itself, which is what the KKT residual of the result is taken from as well.
+The inverse of G_SS is kept, and each atom changes it by a matrix of rank 1. Its rounding errors do no harm: each step is computed from
+Dᵀ(x − Dz) itself, and so is the KKT residual of the result.
 """
 
 import sys
@@ -23,15 +24,14 @@ from pudle.kernels.cache import compiled, forget_stale_code
 from pudle.kernels.memory import JOIN, set_memory
 from pudle.kernels.simd import OPTIONS, add_rows, clear, padded
 
-NEAR = 0.7  # atoms join that have this share of the largest |D_iᵀ(x − Dz)| − λ, at least: others would mostly leave again
-DEPENDENT = (
-    1e-10  # share of an atom's squared norm outside the span of others up to which it depends on them: above rounding errors
-)
-UNSETTLED = 0.1  # share of the largest violation outside the set up to which codes need not be optimal on it
-TRIES = 6  # steps in turn that only correct rounding errors, every other with a new inverse, until the codes are as good as they get
+NEAR = 0.7  # atoms join if they have at least this share of the largest |D_iᵀ(x − Dz)| − λ; others would mostly leave again
+# an atom depends on others if at most this share of its squared norm is outside their span; it is above rounding errors
+DEPENDENT = 1e-10
+UNSETTLED = 0.1  # on the set, codes may violate optimality by this share of the largest violation outside it
+TRIES = 6  # the largest number of successive steps that only correct rounding errors; every other one has a new inverse
 # The method gives up after so many sets. It takes far fewer, unless rounding errors lead it in circles.
 SETS, SETS_PER_ATOM = 100, 10
-ONE_BY_ONE = 4  # after one in so many of these sets, atoms join one at a time: what the proof of termination is about
+ONE_BY_ONE = 4  # after this fraction (1/4) of the sets, atoms join one at a time, as the proof of termination assumes
 
 
 @compiled(forceinline=True, **OPTIONS)

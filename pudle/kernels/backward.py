@@ -1,13 +1,13 @@
-r"""Back through the layers of :mod:`pudle.kernels.forward`, and both directions for a block of samples.
+r"""Back-propagation through the layers of :mod:`pudle.kernels.forward`, and both directions for a block of samples.
 
-With :math:`\bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0]` and :math:`\bar z_t = \bar u_t W`, wanted are :math:`\sum_t \bar u_t` of
-each sample and :math:`S = \sum_t z_tᵀ \bar u_t` over all, or at once :math:`(S + Sᵀ) Dᵀ = \sum_t \bar u_tᵀ (z_t Dᵀ) + z_tᵀ (\bar u_t Dᵀ)`,
-the *lifted* sums. No bound has to be checked here, since the forward pass has recorded which entries are not 0. Layers with one working set
-collect S_BB in a K × K matrix. Of the other layers the latest are held in a ring and added to the sums several at a time, since the rows
-of the sums come from further away in memory than the vectors.
+Let :math:`\bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0]` and :math:`\bar z_t = \bar u_t W`. The results are :math:`\sum_t \bar u_t` of each
+sample and, summed over samples, either :math:`S = \sum_t z_tᵀ \bar u_t` or the *lifted* sums
+:math:`(S + Sᵀ) Dᵀ = \sum_t \bar u_tᵀ (z_t Dᵀ) + z_tᵀ (\bar u_t Dᵀ)`. No bound is checked here, since the forward pass has recorded which
+entries are not 0. Layers with one working set accumulate S_BB in a K × K matrix. The other layers are collected in a ring, and several are
+added to the sums at once, because the rows of the sums are further away in memory than the vectors.
 
-Where asked for, the *slopes* are added up as well: :math:`-\sum_t α ν^t \bar u_t · \mathrm{sign}(z_{t+1})`, the derivative with respect
-to λ, and :math:`\sum_t \bar u_t · (z_{t+1} - z_t)`, α times that with respect to α.
+If requested, the *slopes* are accumulated as well: :math:`-\sum_t α ν^t \bar u_t · \mathrm{sign}(z_{t+1})`, the derivative with respect to
+λ, and :math:`\sum_t \bar u_t · (z_{t+1} - z_t)`, which is α times the derivative with respect to α.
 """
 
 import math

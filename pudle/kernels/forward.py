@@ -1,24 +1,25 @@
-r"""Unrolled layers on few active entries: exact, in compiled code, sample by sample. Back through them goes
-:mod:`pudle.kernels.backward`; both are called by :mod:`pudle.kernels.sparse_layers`.
+r"""Compiled unrolled layers for codes with few non-zeros. They process one sample after another, and the result is exact.
 
-With :math:`W = I − αDᵀD` a layer is :math:`u_t = z_t W + α x D`, :math:`z_{t+1} = P_t(u_t)`, and few entries of z_t are not 0.
-A *full* layer adds up the rows of W of these entries: all p entries of u_t, exactly. Where Dz changes slowly, a *working set*
-B of K ≤ 64 entries, those with the largest :math:`|u_t|`, then goes through *restricted* layers, which need W_BB alone. They
-are exact too: for an entry i outside of B, as long as B contains all entries that are not 0,
+:mod:`pudle.kernels.backward` back-propagates through them, and :mod:`pudle.kernels.sparse_layers` calls both.
+
+With :math:`W = I − αDᵀD` a layer computes :math:`u_t = z_t W + α x D` and :math:`z_{t+1} = P_t(u_t)`. A *full* layer computes all p
+entries of u_t, as the sum of those rows of W whose entries in z_t are not 0. If Dz changes slowly, the next layers are *restricted* to a
+*working set* B of K ≤ 64 entries, those with the largest :math:`|u_t|`. They need W_BB only, and are exact for the following reason. Let B
+contain all non-zero entries. Then an entry i outside B satisfies
 
 .. math::
-    |u_{s,i}| ≤ |u_{t,i}| + α ‖d_i‖_2 ‖D (z_s − z_t)‖_2,
+    |u_{s,i}| ≤ |u_{t,i}| + α ‖d_i‖_2 ‖D (z_s − z_t)‖_2.
 
-so that z_{s+1,i} is 0 while :math:`α ‖D (z_s − z_t)‖_2^2 < \min_{i ∉ B} (level − |u_{t,i}|)^2 / (α ‖d_i‖_2^2)`, the *squared radius*
-of a ball around z_t. The left side is :math:`(z_s − z_t) · (z_s − z_t − u_s + u_t)`, which a restricted layer knows before it computes
-z_{s+1}. The first layer outside of the ball runs as a full layer; layers before it are valid. The level is the lowest of the
-layers to come, since decay lowers it, less rounding errors. If any value is NaN, no comparison with the radius holds, and all layers are
-full ones.
+Therefore z_{s+1,i} is 0 while :math:`α ‖D (z_s − z_t)‖_2^2 < \min_{i ∉ B} (level − |u_{t,i}|)^2 / (α ‖d_i‖_2^2)`. The right side is the
+*squared radius* of a ball around z_t. The left side equals :math:`(z_s − z_t) · (z_s − z_t − u_s + u_t)`, which a restricted layer knows
+before it computes z_{s+1}. The first layer outside the ball runs as a full layer; the layers before it are valid. Decay lowers the level
+from layer to layer, so the bound uses the lowest level of the remaining layers, less rounding errors. If any value is NaN, no comparison
+with the radius holds, and all layers are full.
 
-The loop of :func:`forward` is a state machine. Its state is the kind of the layer before, ``START``, ``FULL`` or ``RESTRICTED``; after each
-full layer :func:`find_working_set` says whether restricted layers follow: ``NO_SET``, ``SAME_SET`` or ``NEW_SET``.
+The loop of :func:`forward` is a state machine. Its state is the kind of the previous layer: ``START``, ``FULL`` or ``RESTRICTED``. After each
+full layer :func:`find_working_set` decides whether restricted layers follow: ``NO_SET``, ``SAME_SET`` or ``NEW_SET``.
 
-Constants below change the time only, except ROUNDING and SAFETY, which the bound needs.
+The constants below affect the time only, except ROUNDING and SAFETY, which the bound needs.
 """
 
 import math
@@ -42,19 +43,19 @@ from pudle.kernels.simd import (
     pick_padded,
 )
 
-START, FULL, RESTRICTED = range(3)  # the layer before
+START, FULL, RESTRICTED = range(3)  # kind of the previous layer
 NO_SET, SAME_SET, NEW_SET = range(3)  # the working set after a full layer
 
-SPARE = 24  # entries of a working set beyond the active ones, where there is room: others become active in layers to come
-LEAST = 4  # and at least
+SPARE = 24  # entries of a working set in addition to the active ones, if there is room, since others become active later
+LEAST = 4  # the smallest number of these additional entries
 PART, OF = 3, 5  # a working set has at most 3 of 5 entries: a larger one costs as much as full layers
-COMPRESS = 8  # columns of W for each entry of a working set up to which these are picked from a row, beyond which looked up
-PAY = 3  # restricted layers that a working set must promise to be used again
-CHOICE = 6  # and to be chosen: more where layers are cheap beside gathering W_BB, as they are with few columns
-TYPICAL = 0.3  # a squared radius is at most this share of level² / α‖d‖² as a rule: a guess, made before the radius is computed
+COMPRESS = 8  # up to so many columns of W per entry of a working set, entries of a row are packed; beyond, they are looked up
+PAY = 3  # a working set is used again if at least so many restricted layers are expected
+CHOICE = 6  # a new one is chosen if at least so many are expected; more with few columns, where gathering W_BB costs more than layers
+TYPICAL = 0.3  # guess of the largest squared radius, as a share of level² / α‖d‖², before the radius is computed
 BISECTIONS = 8  # steps to find the cut above which a working set has few enough entries, to 1/256 of the level
-HORIZON = 16  # layers that a ball may hold for where decay lowers the level
-FEW = 16  # entries of z_t are looked up among those of z_{t-1} if these are fewer than one in 16; else all are compared with 0
+HORIZON = 16  # the largest number of layers of one ball if decay lowers the level
+FEW = 16  # if fewer than one in 16 entries of z_{t-1} are not 0, entries of z_t are looked up among them; else all are compared with 0
 ROUNDING = 32  # bound of the rounding errors of an entry of u, in epsilons of ‖u‖
 SAFETY = 0.999  # of the squared radius: its own rounding errors, a few epsilons, are far below a thousandth
 

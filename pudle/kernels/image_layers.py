@@ -1,12 +1,13 @@
-r"""Layers of convolutional networks and back through them, in compiled code, image by image: the CPU's path of :mod:`pudle.core.networks`,
-where the formulas are.
+r"""Compiled layers of convolutional networks and back-propagation through them, one image after another.
 
-Codes are (positions, P), a row for each place of the filters and P filters (padded with zeros to a multiple of 16), so that Dᵀx, Dz and
-⟨x, z⟩ are products as :mod:`pudle.kernels.matmul` has them. They are worked out for one row of positions after the other, which stays in the
-first-level cache while P_t is applied, or while patches are added up to an image.
+This is the path of :mod:`pudle.core.networks` on a CPU; the formulas are there.
 
-Where few codes are not 0, products are worked out from these alone, one position after the other: Dz and Aū as sums of the atoms that are used,
-⟨x, z⟩ as patches of the image added to the atoms that are used, and z̄_t = ū_t − α Dᵀq_t at the codes that are not 0, as no others count.
+Codes are (positions, P): a row for each position of the filters, with P filters (padded with zeros to a multiple of 16). Dᵀx, Dz and
+⟨x, z⟩ are then products as in :mod:`pudle.kernels.matmul`. They are computed for one row of positions at a time, which stays in the
+first-level cache while P_t is applied, or while patches are added to an image.
+
+If few codes are not 0, products use these codes only, one position at a time. Dz and Aū are sums of the atoms in use, ⟨x, z⟩ adds patches
+of the image to the atoms in use, and z̄_t = ū_t − α Dᵀq_t is computed at the codes that are not 0, since no other entries are needed.
 """
 
 import sys
@@ -22,8 +23,8 @@ from pudle.kernels.matmul import multiply
 from pudle.kernels.memory import ImageSums, image_memory
 from pudle.kernels.simd import OPTIONS, add_dots, add_outer, add_strips, clear, copy, padded, pick
 
-FEW = 0.85  # the share of codes that are not 0 from which on dense products are faster, measured with 64 filters of 9 x 9
-TASKS = 8  # parts of a batch at most, each with its own memory and its own part of the sums: threads do not change the results
+FEW = 0.85  # dense products are faster above this share of non-zero codes, as measured with 64 filters of 9 x 9
+TASKS = 8  # the largest number of parts of a batch. Each has its own memory and sums, so that threads do not change the results
 
 
 class Filters(NamedTuple):

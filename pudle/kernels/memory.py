@@ -1,11 +1,11 @@
-"""The memory of the compiled loops: every scratch structure, with the shape and the type of each array, and its allocation.
+"""The scratch memory of the compiled loops: each structure with the shapes and types of its arrays, and its allocation.
 
-Compiled code allocates nothing. A task of :mod:`pudle.kernels.sparse_layers`, :mod:`pudle.kernels.active_set` or
-:mod:`pudle.kernels.image_layers` gets one structure, uses it for one sample or image after the other, and shares it with no other task.
+Compiled code allocates no memory. A task of :mod:`pudle.kernels.sparse_layers`, :mod:`pudle.kernels.active_set` or
+:mod:`pudle.kernels.image_layers` has one structure, which it uses for one sample or image after another and shares with no other task.
 
 Sizes: p atoms or filters and m features, padded to multiples P and M of 16; T layers; K = ``WIDTH`` entries of a working set. *number*
-is the type of the samples, float32 or float64. Arrays that :func:`pudle.kernels.simd.pick` writes to are 16 longer than what they
-hold, as it writes whole vectors. Arrays that must be 0 before a loop say so; every loop leaves them 0 again.
+is the type of the samples, float32 or float64. :func:`pudle.kernels.simd.pick` writes whole vectors, so that the arrays it
+writes to have 16 more entries than they hold. Arrays that must be 0 before a loop say so; each loop leaves them 0.
 """
 
 import math
@@ -16,15 +16,15 @@ import numpy as np
 from pudle.kernels.simd import LANES, padded
 
 WIDTH = 64  # K, entries of the largest working set of unrolled layers: its K × K matrix stays in the first-level cache
-RING = 16  # layers that back-propagation holds back, to add them to its sums at once
-JOIN = 8  # atoms that join an active set at a time, at most
+RING = 16  # layers that back-propagation collects before it adds them to its sums
+JOIN = 8  # the largest number of atoms that join an active set at a time
 LINE = 64  # bytes of a cache line
 
 Array = np.ndarray
 
 
 class History(NamedTuple):
-    """Codes z_0, …, z_T of one sample, for the way back.
+    """Codes z_0, …, z_T of one sample, for back-propagation.
 
     z_t is 0 outside of the entries index[r, :count[r]], where r = row[t]. If shared[r], they are a working set: r is the row of all layers
     that run on it, and values[t, k] belongs to entry index[r, k]. Otherwise r is t, and values[t] is z_t itself.
@@ -38,7 +38,7 @@ class History(NamedTuple):
 
 
 class LayerScratch(NamedTuple):
-    """What :mod:`pudle.kernels.forward` and :mod:`pudle.kernels.backward` work on. B: the working set chosen last."""
+    """The arrays of :mod:`pudle.kernels.forward` and :mod:`pudle.kernels.backward`. B is the working set chosen last."""
 
     drive: Array  # (P,) number: α x D, 0 beyond p
     inputs: Array  # (2, P) number: u_t of full layers, in turns
@@ -66,11 +66,11 @@ class LayerScratch(NamedTuple):
     ring_held: Array  # (1,) int64: how many layers are held back
     sums: Array  # (K, K) number: S_BB, for lifted sums
     atoms: Array  # (K + 16,) uint32: the entries of B that are used, for lifted sums
-    slopes: Array  # (2,) float64: the derivatives with respect to λ, and to α times α, added up so far
+    slopes: Array  # (2,) float64: the derivative with respect to λ, and α times that with respect to α, accumulated so far
 
 
 def layer_memory(n_layers, m, p, dtype):
-    """The history and the scratch of one task. Most of a history is never touched, and so takes no memory."""
+    """The history and the scratch of one task. Most of a history is never written, and so occupies no memory."""
     n, number, depth, width = n_layers + 1, dtype, padded.py_func(m), padded.py_func(p)
     history = History(
         index=zeros((n, width + LANES), np.uint32),
@@ -113,7 +113,7 @@ def layer_memory(n_layers, m, p, dtype):
 
 
 class SetScratch(NamedTuple):
-    """What :mod:`pudle.kernels.active_set` works on: sets S of up to w atoms, a multiple of 16, of P atoms; k of them are in S.
+    """The arrays of :mod:`pudle.kernels.active_set`: a set S of k atoms out of P. It has at most w atoms, a multiple of 16.
 
     Arrays (w,) hold the atoms of S in the order of ``index``, in their first k places.
     """
@@ -154,7 +154,7 @@ def set_memory(n_atoms, most):
 
 
 class ByAtom(NamedTuple):
-    """What is added to :class:`ImageSums` at the end, with a row for each filter."""
+    """Sums that are added to :class:`ImageSums` at the end, with a row for each filter."""
 
     synthesis: Array  # (P, K) number
     analysis: Array  # (P, K) number
@@ -162,7 +162,7 @@ class ByAtom(NamedTuple):
 
 
 class ImageScratch(NamedTuple):
-    """What :mod:`pudle.kernels.image_layers` works on, for one image: J positions, P filters, K = k² pixels of a filter, padded.
+    """The arrays of :mod:`pudle.kernels.image_layers` for one image: J positions, P filters, K = k² pixels of a filter, padded.
 
     Back-propagation goes through the last L layers. It needs their inputs z_t and the last codes, in L + 1 slots, and r_t in L.
     """
@@ -184,7 +184,7 @@ class ImageScratch(NamedTuple):
 
 
 class ImageSums(NamedTuple):
-    """Derivatives, added up over the images of a task."""
+    """Derivatives, summed over the images of a task."""
 
     synthesis: Array  # (k², P) number: in D
     analysis: Array  # (k², P) number: in A
@@ -214,12 +214,12 @@ def image_memory(n_back, n_places, across, n_pixels, taps, atoms):
 
 
 def zeros(shape, dtype):
-    """Zeros from the start of a cache line on: a vector that lies across two lines takes twice as long to load."""
+    """Zeros that begin at a cache line; a vector that lies across two lines takes twice as long to load."""
     return _aligned(np.zeros, shape, dtype)
 
 
 def empty(shape, dtype):
-    """The same without values."""
+    """The same as :func:`zeros`, but not initialised."""
     return _aligned(np.empty, shape, dtype)
 
 
