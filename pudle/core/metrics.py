@@ -107,7 +107,7 @@ def _check_range(clean: np.ndarray, brightest: float, advice: str = "") -> None:
     low, high = clean.min(), clean.max()
     if not (low >= -1e-6 and high <= brightest * (1 + 1e-6)):
         raise PudleError(
-            f"clean must have values in [0, 1], not from {low:.4g} to {high:.4g}: divide both images by their white{advice}"
+            f"clean must have values in [0, 1], not from {low:.4g} to {high:.4g}: divide both images by the value of white{advice}"
         )
 
 
