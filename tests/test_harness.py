@@ -174,7 +174,11 @@ def test_a_figure_without_results_is_a_sheet_and_a_panel_without_results_says_so
 
 @pytest.mark.parametrize(
     ("low", "high", "labels"),
-    [(1e-3, 2.0, ["0.001", "0.01", "0.1", "1"]), (1.5e-2, 0.7, ["0.02", "0.05", "0.1", "0.2", "0.5"])],
+    [
+        (1e-3, 2.0, ["0.001", "0.01", "0.1", "1"]),
+        (1.5e-2, 0.7, ["0.02", "0.05", "0.1", "0.2", "0.5"]),
+        (0.8, 60, ["1", "2", "5", "10", "20", "50"]),
+    ],
 )
 def test_labels_of_logarithmic_axes_do_not_run_into_each_other(low, high, labels, tmp_path):
     image, (axis,) = style.panels()
@@ -183,6 +187,8 @@ def test_labels_of_logarithmic_axes_do_not_run_into_each_other(low, high, labels
     drawn = [*axis.get_yticklabels(), *axis.get_yticklabels(minor=True)]
     shown = {f"{label.get_position()[1]:.3g}" for label in drawn if label.get_text() and low <= label.get_position()[1] <= high}
     assert sorted(shown, key=float) == labels
+    if high / low < 100:  # decimals, which are shorter than powers of 10
+        assert {label.get_text() for label in drawn if low <= label.get_position()[1] <= high} - {""} == set(labels)
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):

@@ -179,7 +179,11 @@ def _label_logarithms(axis) -> None:
         and isinstance(axis.get_minor_formatter(), ticker.LogFormatterSciNotation)
     ):
         axis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
-        axis.set_minor_formatter(ticker.LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+        if low > 1e-3 and high < 1e4:  # decimals are shorter
+            axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        else:
+            axis.set_minor_formatter(ticker.LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
 
 
 def captions(figures: Sequence[Figure], scale: str, stamp: str) -> str:
