@@ -19,7 +19,7 @@ from pudle.audit import rerun
 from pudle.audit.run import Run, name_of
 from pudle.core import convolution
 from pudle.core.encoding import encode
-from pudle.core.gradients import unrolled_gradient
+from pudle.core.gradients import unrolled_codes, unrolled_gradient
 from pudle.core.initialization import random_filters
 from pudle.core.networks import Network, network_gradient
 from pudle.core.unrolling import Unrolling
@@ -27,6 +27,7 @@ from pudle.errors import PudleError
 from pudle.experiments._shared.recovery import learn
 from pudle.harness import cells, provenance
 from pudle.harness.record import Record
+from pudle.kernels import graphs
 
 SMALLER = {  # than TOY, as a pretended device is slow
     "baselines": {"methods": {"mod": {}}},
@@ -255,6 +256,33 @@ def test_filter_gradients_are_those_of_the_processor(gpu, estimator, dtype):
     there = network_gradient(images, Network(filters), estimator, unrolling, stride=4)
     assert _close(there.gradient.filters, here.gradient.filters) and _close(there.codes, here.codes)
     assert _close(convolution.encode(images, filters, **vars(unrolling), stride=4), here.codes)
+
+
+def _draws(seed):
+    data = make_sparse_data(100, 50, 100, 5, seed=seed)
+    filters = random_filters(16, 9, seed)
+    return data, perturb_dictionary(data.dictionary, 0.02, seed), filters, torch.rand(1, 1, 65, 65)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("estimator", ["dec", "ae-lasso", "ae-ls"])
+def test_recorded_kernels_compute_the_same_bits(gpu, estimator, monkeypatch):
+    """Also for other numbers than those of the recorded call."""
+    layers, few = Unrolling(lam=0.2, step=0.2, n_layers=20), Unrolling(lam=0.1, step=0.1, n_layers=5)
+    inputs, found = [_draws(seed) for seed in range(5)], {}
+    for first in (graphs.FIRST, len(inputs)):  # recorded from the third call on, and never
+        monkeypatch.setattr(graphs, "FIRST", first)
+        graphs._recordings.clear()
+        results = []
+        for data, start, filters, images in inputs:
+            results += unrolled_gradient(data.x, start, estimator, layers)
+            results.append(unrolled_codes(data.x, start, layers))
+            network, codes, loss = network_gradient(images, Network(filters), estimator, few, stride=4)
+            results += [network.filters, codes, loss]
+        found[first] = [torch.as_tensor(result) for result in results]
+        recorded = [type(kept).__name__ for kept in graphs._recordings.values()]
+        assert set(recorded) == {"_Recording" if first < len(inputs) else "int"}
+    assert all(map(torch.equal, *found.values()))
 
 
 @pytest.mark.cuda

@@ -81,6 +81,8 @@ def gradient_in_closed_form(
 ):
     """The gradient, or the :class:`Pullback` of ``given`` z̄_T (n, p), and the numbers of layers of samples that ran dense, full and restricted.
 
+    The loss is a tensor (), so that no value is read from a GPU.
+
     sparse_share, lifted : None means the results of :func:`_sparse_share` and, unless the last layers are dense, of :func:`_lifting_pays`
     crowds : whether the last layers may be dense again because decay lowers the level; None means that they may if W does not fit into the
         cache. Sparse layers before dense ones then run twice, and count twice
@@ -94,7 +96,8 @@ def gradient_in_closed_form(
         transfer = _transfer(dictionary, step, pool)
         sparse = _sparse_layers(n, dictionary, transfer, unrolling, lam, stop) if share > 0 else None
         dense = DenseLayers(transfer[:p, :p], unrolling, stop, share, min(n, _block(p, x.device)))
-        codes, loss, done = x.new_zeros(n, p) if start is None else start.clone(), 0.0, 0
+        codes, done = x.new_zeros(n, p) if start is None else start.clone(), 0
+        loss = x.new_zeros((), dtype=torch.float64)
         drive, end = _add_product(x.new_zeros(n, p), x, dictionary, step, pool), n_layers
         if sparse and unrolling.decay < 1 and (not _cached(dictionary) if crowds is None else crowds):
             end = sparse.crowded(x[:SAMPLES], drive[:SAMPLES], share, pool)
@@ -112,7 +115,7 @@ def gradient_in_closed_form(
                 sparse, dense, end, block, drive[some], last, dictionary, first, sums, lam, lifted, pool, bar
             )
             if given is None:
-                loss += float(residual.square().sum()) / 2 + (lam * float(last.abs().sum()) if lam else 0.0)
+                loss += residual.square().sum().double() / 2 + (lam * last.abs().sum().double() if lam else 0.0)
                 _add_product(total, residual.T, last, -1 / step, pool)  # the direct term
             if stop < n_layers:
                 if stop < first:

@@ -15,6 +15,7 @@ from torch import Tensor
 from pudle.core.closed_form import Gradient, gradient_in_closed_form
 from pudle.core.unrolling import Unrolling, check_shapes
 from pudle.errors import PudleError, one_of
+from pudle.kernels import graphs
 
 ESTIMATORS = ("dec", "ae-lasso", "ae-ls")
 
@@ -84,7 +85,7 @@ def unrolled_gradient(
     backward_layers : number of last layers to back-propagate through; None means all. ``dec``, which has no back-propagation, requires None
     """
     stop = _check(x, dictionary, estimator, unrolling, backward_layers)
-    return gradient_in_closed_form(x.detach(), dictionary.detach(), estimator, unrolling, stop)[0]
+    return _in_closed_form(x, dictionary, None, estimator, unrolling, stop)
 
 
 @torch.no_grad()
@@ -93,7 +94,23 @@ def unrolled_codes(x: Tensor, dictionary: Tensor, unrolling: Unrolling, start: T
     check_shapes(x, dictionary)
     if not len(x):
         return x.new_zeros(0, dictionary.shape[1])
-    return gradient_in_closed_form(x.detach(), dictionary.detach(), "dec", unrolling, unrolling.n_layers, start=start)[0].codes
+    return _in_closed_form(x, dictionary, start, "dec", unrolling, unrolling.n_layers).codes
+
+
+def _in_closed_form(
+    x: Tensor, dictionary: Tensor, start: Tensor | None, estimator: str, unrolling: Unrolling, stop: int
+) -> Gradient:
+    """The gradient, with kernels that are recorded if a GPU would wait for them to start."""
+    arrays, settings = (x.detach(), dictionary.detach(), start), {"estimator": estimator, "unrolling": unrolling, "stop": stop}
+    if x.is_cuda and len(x) * dictionary.shape[1] <= graphs.SMALL:
+        gradient, codes, loss = graphs.replayed(_tensors, *arrays, **settings)
+    else:
+        gradient, codes, loss = _tensors(*arrays, **settings)
+    return Gradient(gradient, codes, float(loss))
+
+
+def _tensors(x, dictionary, start, *, estimator, unrolling, stop):
+    return gradient_in_closed_form(x, dictionary, estimator, unrolling, stop, start=start)[0]
 
 
 def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, backward_layers: int | None) -> int:

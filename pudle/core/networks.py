@@ -30,6 +30,7 @@ from pudle.core.convolution import Dictionary, average_shifts, check_image_shape
 from pudle.core.gradients import ESTIMATORS
 from pudle.core.unrolling import Unrolling
 from pudle.errors import PudleError, one_of
+from pudle.kernels import graphs
 from pudle.kernels.dense_layers import shrink_in_place
 
 
@@ -86,7 +87,7 @@ def network_gradient(
         synthesis + (analysis if network.analysis is None else 0) + (decoder if network.decoder is None else 0),
         *(None if array is None else part for array, part in zip(network[1:], (analysis, decoder, thresholds), strict=True)),
     )
-    return Gradient(gradient, codes, loss / len(images))
+    return Gradient(gradient, codes, float(loss) / len(images))
 
 
 def autograd_network_gradient(
@@ -173,8 +174,21 @@ def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, ins
     if images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64):
         # importing numba is slow, and only this function needs it
         from pudle.kernels.image_layers import run_image_network as run
+    elif images.is_cuda and targets is not None and len(images) <= _block(images, network.filters, stride, graphs.SMALL):
+        run = _replayed_network
     with flushed_denormals():
         return run(images.detach(), targets, (*_tied(network), network.thresholds), unrolling, **settings)
+
+
+def _replayed_network(images, targets, network, unrolling, *, inside, **settings):
+    """:func:`run_network` on a GPU, whose kernels are recorded."""
+    *parts, codes, loss = graphs.replayed(_tensors, images, targets, inside, *network, unrolling=unrolling, **settings)
+    return parts, codes, loss
+
+
+def _tensors(images, targets, inside, *network, **settings):
+    parts, codes, loss = run_network(images, targets, network, inside=inside, **settings)
+    return *parts, codes, loss
 
 
 def run_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
@@ -182,7 +196,7 @@ def run_network(images, targets, network, unrolling, *, stride, stop, penalty, i
     *arrays, thresholds = network
     synthesis, analysis, decoder = (Dictionary(array, stride) for array in arrays)
     parts = [torch.zeros_like(array) for array in arrays] + [images.new_zeros(len(arrays[0]))]
-    loss, codes = 0.0, []
+    loss, codes = images.new_zeros((), dtype=torch.float64), []
     size = _block(images, arrays[0], stride)
     for start in range(0, len(images), size):
         block = synthesis.pad(images[start : start + size])
@@ -192,7 +206,7 @@ def run_network(images, targets, network, unrolling, *, stride, stop, penalty, i
             continue
         error = decoder.synthesize(z).sub_(decoder.pad(targets[start : start + size]))
         error = error if inside is None else error.mul_(decoder.pad(inside))
-        loss += float(error.square().sum()) / 2 + (penalty * float(z.abs().sum()) if penalty else 0.0)
+        loss += error.square().sum().double() / 2 + (penalty * z.abs().sum().double() if penalty else 0.0)
         parts[2] += decoder.product(error, z)
         if history:
             back = decoder.correlate(error).add_(z.sign(), alpha=penalty)
@@ -246,11 +260,15 @@ def _tied(network: Network) -> tuple[Tensor, Tensor, Tensor]:
     return filters, filters if analysis is None else analysis, filters if decoder is None else decoder
 
 
-def _block(images: Tensor, filters: Tensor, stride: int) -> int:
-    """Images per block. On a CPU one layer has about 0.6 MB of codes and stays in the cache; blocks are larger on a GPU."""
+def _block(images: Tensor, filters: Tensor, stride: int, n_codes: int | None = None) -> int:
+    """Images per block, whose layers have ``n_codes`` codes.
+
+    By default, one layer has about 0.6 MB of codes on a CPU and stays in the cache; blocks are larger on a GPU.
+    """
     kernel = filters.shape[-1]
     height, width = ((size - kernel) // stride + 1 for size in images.shape[-2:])
-    return max(1, (150_000 if images.device.type == "cpu" else 50_000_000) // (len(filters) * height * width))
+    n_codes = n_codes or (150_000 if images.device.type == "cpu" else 50_000_000)
+    return max(1, n_codes // (len(filters) * height * width))
 
 
 def _check(
