@@ -121,6 +121,18 @@ def test_data_and_draws_are_the_same_to_the_last_bit(dtype):
     assert start.equal(perturb_dictionary(here.dictionary, 0.1, 0)) and filters.equal(random_filters(3, 5, 0, dtype))
 
 
+@pytest.mark.parametrize("estimator", ["dec", "ae-lasso", "ae-ls"])
+def test_large_dictionaries_have_all_their_columns_on_the_device(estimator):
+    """Products are in blocks of columns on a CPU, and in one block elsewhere."""
+    data, unrolling = make_sparse_data(10, 40, 300, 5, seed=0, dtype=torch.float64), Unrolling(lam=0.1, step=0.1, n_layers=3)
+    start = perturb_dictionary(data.dictionary, 0.02, 0)
+    here = unrolled_gradient(data.x, start, estimator, unrolling)
+    with pretended():
+        there = unrolled_gradient(data.x.clone(), start.clone(), estimator, unrolling)
+        found = there.gradient.cpu(), there.codes.cpu()
+    torch.testing.assert_close(found, (here.gradient, here.codes))
+
+
 def test_the_estimator_stays_on_the_cpu():
     samples = np.random.default_rng(0).standard_normal((20, 6))
     learner = UnrolledDictionaryLearning(8, n_layers=3, max_iter=2, random_state=0)

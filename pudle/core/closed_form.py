@@ -279,12 +279,13 @@ def _transfer(dictionary: Tensor, step: float, pool, size: int = 128) -> Tensor:
 
 def _add_product(out: Tensor, left: Tensor, right: Tensor, factor: float, pool, size: int = 256) -> Tensor:
     """out + factor · left · right, in place. On a CPU threads compute blocks of columns, so that the result does not depend on them."""
+    size = size if out.device.type == "cpu" else out.shape[1]
 
     def add_columns(start):
         some = slice(start, start + size)
         out[:, some].addmm_(left, right[:, some], alpha=factor)
 
-    _do(add_columns, range(0, out.shape[1], size if out.device.type == "cpu" else out.shape[1]), pool)
+    _do(add_columns, range(0, out.shape[1], size), pool)
     return out
 
 
