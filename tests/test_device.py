@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pandas as pd
@@ -219,6 +220,35 @@ def test_the_job_server_starts_no_cuda():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "well", done.stderr
+
+
+def test_a_computation_is_recorded_when_it_repeats(monkeypatch):
+    """Per shapes and settings, from the third call on; the oldest recordings make room. A stand-in records here."""
+    recorded = []
+
+    class Recording:
+        def __init__(self, function, tensors):
+            recorded.append(tuple(tensor.shape for tensor in tensors if tensor is not None))
+            self.function = function
+
+        def __call__(self, tensors):
+            return self.function(*tensors)
+
+    monkeypatch.setattr(graphs, "_Recording", Recording)
+    monkeypatch.setattr(graphs, "_circumstances", tuple)
+    monkeypatch.setattr(graphs, "_recordings", OrderedDict())
+
+    def double(x, nothing, *, times):
+        return (2 * x * times,)
+
+    for call in range(4):
+        for size in (3, 4):
+            (found,) = graphs.replayed(double, torch.full((size,), 1.0 + call), None, times=3)
+            assert found.tolist() == [6.0 * (1 + call)] * size
+    assert recorded == [((3,),), ((4,),)]
+    for times in range(graphs.KEPT):
+        graphs.replayed(double, torch.ones(3), None, times=10 + times)
+    assert len(graphs._recordings) == graphs.KEPT and set(graphs._recordings.values()) == {1}
 
 
 @pytest.fixture
