@@ -185,7 +185,7 @@ def merge(cell: Cell, folder: Path, seeds: Sequence[Mapping], fingerprint: str, 
     for pattern in ("checkpoint-*.pt", "seed-*.pt"):
         for path in folder.glob(pattern):
             path.unlink()
-    files.sweep(folder)  # what a job was writing that was killed and tried again
+    files.sweep(folder)  # temporary files of a job that was killed and tried again
     return record.status
 
 
