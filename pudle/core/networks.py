@@ -28,7 +28,7 @@ from torch import Tensor
 from pudle.core.closed_form import Gradient, flushed_denormals
 from pudle.core.convolution import Dictionary, average_shifts, check_image_shapes
 from pudle.core.gradients import ESTIMATORS
-from pudle.core.unrolling import Unrolling
+from pudle.core.unrolling import Unrolling, soft_threshold
 from pudle.errors import PudleError, one_of
 from pudle.kernels import graphs
 from pudle.kernels.dense_layers import shrink_in_place, soft_threshold_in_place
@@ -119,7 +119,7 @@ def autograd_network_gradient(
                 codes = unrolling.shrink(u, layer)
             else:
                 level = network.thresholds[:, None, None]
-                codes = F.relu(u - level) if unrolling.nonnegative else u.sign() * F.relu(u.abs() - level)
+                codes = soft_threshold(u, level, nonnegative=unrolling.nonnegative)
     residual = F.conv_transpose2d(codes, decoder, stride=stride) - targets
     residual = residual if margin == 0 else residual[..., margin:-margin, margin:-margin]
     loss = 0.5 * residual.square().sum() / len(images)

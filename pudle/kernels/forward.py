@@ -110,7 +110,7 @@ def shrink(out, u, level, problem):
     if problem.hard:  # 0 for low < u < level, else u
         for j in range(out.shape[0]):
             out[j] = level * 0 if (u[j] > low) & (u[j] < level) else u[j]
-    else:  # u − level above the level, u − low below low, else 0: u minus what clipping leaves of it
+    else:  # u − clip(u, low, level): u − level above the level, u − low below low, else 0
         for j in range(out.shape[0]):
             out[j] = u[j] - min(max(u[j], low), level)
 
@@ -173,7 +173,7 @@ def choose(problem, history, scratch, u, t, width, level):
     """Row t of the history = B, at most ``width`` entries with the largest |u|; returns whether there are few enough.
 
     The smallest cut in (0, level] is wanted with #{j : u_j outside of (low(cut), cut)} ≤ width; active entries are outside of (low, level).
-    ``members`` is 1 on B, 0 elsewhere, and what was gathered for the set before is not valid any more.
+    ``members`` is 1 on B, 0 elsewhere, and the data gathered for the previous set become invalid.
     """
     members = scratch.members
     scratch.gathered[0] = -1

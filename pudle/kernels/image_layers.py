@@ -131,13 +131,13 @@ def shrink_row(codes, levels, problem, at):
             low = -problem.infinity if problem.nonnegative else -level
             if problem.hard:  # 0 for low < u < level, else u
                 codes[j, f] = level * 0 if (u > low) & (u < level) else u
-            else:  # u minus what clipping to [low, level] leaves of it
+            else:  # u − clip(u, low, level)
                 codes[j, f] = u - min(max(u, low), level)
 
 
 @compiled(**OPTIONS)
 def step_along_active(out, codes, t, factor, image, filters, problem, memory):
-    """out = codes + factor Dᵀ image at the entries where codes of slot ``t`` are not 0; others of out (J, P) are left as they are."""
+    """out = codes + factor Dᵀ image at the entries where codes of slot ``t`` are not 0; other entries of out (J, P) are unchanged."""
     patch = memory.patch
     for j in range(codes.shape[0]):
         gather(patch, image, problem.places[j], problem)
