@@ -228,7 +228,7 @@ def test_what_a_call_leaves_in_memory_does_not_matter(decoded):
         assert after.gradient.equal(before.gradient) and after.codes.equal(before.codes)
 
 
-def test_sums_are_lifted_where_that_takes_fewer_operations():
+def test_sums_are_decoded_where_that_takes_fewer_operations():
     """Few samples with few active entries beside many atoms: yes. Many samples, or codes that a low level makes dense: no."""
     asked = []
     for n, lam in ((100, 0.3), (2000, 0.3), (100, 0.001)):
