@@ -37,16 +37,22 @@ CALLS = {
         lambda: interpretation.atom_contributions(Z, torch.tensor(0.1, requires_grad=True)),
         r"ridge requires a gradient.*ridge.item\(\)",
     ),
-    "contributions of other atoms": (lambda: interpretation.output_contributions(Z, Z[:, :2], 0.1), "of the same atoms"),
-    "contributions of two types": (lambda: interpretation.output_contributions(Z, Z.float(), 0.1), "must be of one type"),
-    "other samples": (lambda: interpretation.explained_dictionary(X[:3], Z, 0.1), "x and codes must hold as many samples"),
+    "contributions of other atoms": (
+        lambda: interpretation.output_contributions(Z, Z[:, :2], 0.1),
+        "must have the same number of atoms",
+    ),
+    "contributions of two types": (lambda: interpretation.output_contributions(Z, Z.float(), 0.1), "must have the same type"),
+    "other samples": (
+        lambda: interpretation.explained_dictionary(X[:3], Z, 0.1),
+        "x and codes must have the same number of samples",
+    ),
     "samples of codes of images": (
         lambda: interpretation.explained_dictionary(IMAGES.reshape(2, -1), CODES, 1.0, kernel=3, stride=2),
-        "x and codes must hold as many samples",
+        "x and codes must have the same number of samples",
     ),
     "images of another size": (
         lambda: interpretation.explained_dictionary(IMAGES[..., :5], CODES, 1.0, kernel=3, stride=2),
-        "x and codes must hold as many samples",
+        "x and codes must have the same number of samples",
     ),
     "a stride beyond the kernel": (
         lambda: interpretation.atom_contributions(CODES, 1.0, kernel=2, stride=3),
@@ -85,7 +91,7 @@ CALLS = {
     "largest below smallest": (lambda: theory.support_condition(D, D, 1, 2, 1), "largest must be at least 2"),
     "codes of no size": (lambda: theory.preserving_lambdas(D, D, 1, 0, 0.1, 3), "largest must be above 0"),
     "layers below 0": (lambda: theory.preserving_lambdas(D, D, 1, 1, 0.1, -1), "n_layers must be at least 0"),
-    "codes of another type": (lambda: theory.first_layer_range(X, D, Z.float()), "x and codes must be of one type"),
+    "codes of another type": (lambda: theory.first_layer_range(X, D, Z.float()), "x and codes must have the same type"),
     "an atom twice": (
         lambda: theory.lasso_jacobian(X[0], D[:, [0, 0, 1, 2]], torch.ones(4, dtype=torch.float64)),
         "linearly dependent",

@@ -72,7 +72,7 @@ def run_in(folder: str) -> Path:
 
 
 def place(source: str) -> str:
-    """Where a file of the repository stands in the site; ValueError for one that does not."""
+    """The place of a file of the repository in the site. Raises ValueError if it has none."""
     if source in PAGES:
         return PAGES[source]
     if source.startswith("docs/") and (ROOT / source).exists():
@@ -151,7 +151,7 @@ def figures(experiment: str, results: Path, stage: Path, of_the_paper: bool | No
 
 
 def gallery(title: str, introduction: str, results: Path, stage: Path, names: Iterable[str], of_the_paper: bool) -> str:
-    """A page of the figures of all experiments, with the questions that these ask."""
+    """A page of the figures of all experiments, one section per experiment."""
     parts = [f"# {title}", introduction, origin(results)]
     for name in names:
         if found := figures(name, results, stage, of_the_paper):
@@ -239,13 +239,13 @@ def api_pages() -> dict[str, str]:
     """Page of the site → its Markdown: public functions, the estimator, and each public module."""
     homes = {name: f"pudle.{module}" for name, module in pudle._HOME.items()}
     functions = [f"::: {module}.{name}" for name, module in homes.items() if module != "pudle.estimator"]
-    functions += ["::: pudle.core.unrolling.Unrolling", "::: pudle.data.synthetic.SparseData"]  # what they take and give
+    functions += ["::: pudle.core.unrolling.Unrolling", "::: pudle.data.synthetic.SparseData"]  # their arguments and results
     pages = {
         "functions": "# Functions\n\nEach is `pudle.NAME`. Arrays are torch tensors of float32 or float64, on any device:"
         " n samples, m features, p atoms.\n\n" + "\n\n".join(functions),
         "estimator": "# pudle.UnrolledDictionaryLearning\n\n::: pudle.estimator.UnrolledDictionaryLearning\n"
         "    options: { inherited_members: [fit_transform, get_params, set_params] }",
-        "errors": "# Errors\n\nWhat pudle raises where the mistake is the user's.\n\n::: pudle.errors.PudleError",
+        "errors": "# Errors\n\nThe error that pudle raises for mistakes of the user.\n\n::: pudle.errors.PudleError",
     }
     for name, module in pudle._MODULES.items():
         options = "    options: { show_root_heading: false, show_root_toc_entry: false }"
@@ -270,7 +270,7 @@ def write(stage: Path, page: str, text: str) -> None:
 
 
 def nav(own: list, made: dict[str, list[str]], stage: Path) -> list:
-    """The navigation: empty sections hold what was made; pages that nobody listed stand under "More"."""
+    """The navigation: empty sections contain the generated pages; pages that are not listed are under "More"."""
     listed = [{title: made.get(title) or pages} for section in own for title, pages in section.items()]
     named = set(re.findall(r"[\w/.-]+\.md", str(listed)))
     more = [page for page in sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*.md")) if page not in named]

@@ -78,8 +78,8 @@ def _fast_codes(images, filters, unrolling, stride) -> Tensor:
         return run_image_network(images.detach(), None, network, unrolling, **settings)[1]
 
 
-def _pull_back(images, filters, given, wanted, unrolling, stride) -> Pullback:
-    """Derivatives with respect to images, filters, λ and α, as far as ``wanted``, from z̄_T = ``given``.
+def _pull_back(images, filters, adjoint, wanted, unrolling, stride) -> Pullback:
+    """Derivatives with respect to images, filters, λ and α, as far as ``wanted``, from z̄_T = ``adjoint``.
 
     The level of layer t is αλν^t. Therefore λ̄ = α Σ_t ν^t θ̄_t, and ᾱ has the term λ Σ_t ν^t θ̄_t. Its other term,
     −Σ_t ⟨ū_t, Dᵀ r_t⟩, is the inner product of D and its derivative through Dᵀ, divided by α.
@@ -91,7 +91,7 @@ def _pull_back(images, filters, given, wanted, unrolling, stride) -> Pullback:
             images.detach(),
             filters.detach(),
             unrolling,
-            given,
+            adjoint,
             stride=stride,
             of_arrays=wanted[1] or wanted[3],
             of_images=wanted[0],
@@ -150,11 +150,11 @@ def average_shifts(images: Tensor, kernel: int, stride: int, estimate: Callable[
     shifts = list(product(range(stride), repeat=2))
     moved = [images[..., rows(height, down)[:, None], rows(width, right)] for down, right in shifts]
     estimates = estimate(torch.cat(moved)).split(len(images))
-    whole = [
+    estimates = [
         shifted[..., margin + down : margin + down + height, margin + right : margin + right + width]
         for shifted, (down, right) in zip(estimates, shifts, strict=True)
     ]
-    return torch.stack(whole).mean(0)
+    return torch.stack(estimates).mean(0)
 
 
 @torch.no_grad()
@@ -228,6 +228,6 @@ def check_image_shapes(images: Tensor, filters: Tensor, stride: int) -> None:
     kernel = filters.shape[-1]
     if any(size < kernel or (size - kernel) % stride for size in images.shape[-2:]):
         raise PudleError(
-            f"images of {images.shape[-2]} x {images.shape[-1]} pixels are not {kernel} plus a multiple of stride={stride} "
-            "high and wide: crop them with pudle.core.convolution.fit_size"
+            f"height and width of images must be kernel={kernel} plus a multiple of stride={stride}, not {images.shape[-2]} x "
+            f"{images.shape[-1]} pixels: crop images with pudle.core.convolution.fit_size"
         )

@@ -51,7 +51,7 @@ def output_contributions(
     check_types(codes=codes, new_codes=new_codes)
     if codes.ndim != new_codes.ndim or codes.shape[1] != new_codes.shape[1]:
         raise PudleError(
-            f"codes and new_codes must be of the same atoms, not {tuple(codes.shape)} and {tuple(new_codes.shape)}"
+            f"codes and new_codes must have the same number of atoms, but their shapes are {tuple(codes.shape)} and {tuple(new_codes.shape)}"
         )
     z, new = (_rows(some, kernel, stride).double() for some in (codes, new_codes))
     return (_solve(z.T @ z, new.T, ridge).T @ z.T).to(codes.dtype)
@@ -69,7 +69,9 @@ def explained_dictionary(
     z = _rows(codes, kernel, stride).double()
     wanted = (len(z),) if codes.ndim == 2 else (len(codes), 1, *_pixels(codes, kernel, stride))
     if x.shape[: len(wanted)] != wanted or x.ndim != codes.ndim:
-        raise PudleError(f"x and codes must hold as many samples, not {tuple(x.shape)} and {tuple(codes.shape)}")
+        raise PudleError(
+            f"x and codes must have the same number of samples, but their shapes are {tuple(x.shape)} and {tuple(codes.shape)}"
+        )
     samples = x.double() if codes.ndim == 2 else x.double().reshape(-1, 1)
     found = _solve(z.T @ z, z.T @ samples, ridge).T.to(x.dtype)
     return found if codes.ndim == 2 else found.reshape(codes.shape[1], 1, kernel, kernel)
@@ -111,7 +113,7 @@ def _pixels(codes: Tensor, kernel: int, stride: int) -> tuple[int, ...]:
 def _rows(codes: Tensor, kernel: int | None, stride: int | None) -> Tensor:
     check_types(codes=codes)
     if not codes.numel():
-        raise PudleError(f"there must be one sample and one atom at least, and codes is {tuple(codes.shape)}")
+        raise PudleError(f"there must be at least one sample and one atom, but codes has the shape {tuple(codes.shape)}")
     if codes.ndim == 2:
         return codes
     if codes.ndim != 4 or kernel is None or stride is None:
@@ -130,6 +132,6 @@ def _solve(gram: Tensor, target: Tensor, ridge: float) -> Tensor:
     smallest, largest = factor.diagonal().aminmax()
     if failed or not smallest > 1e-7 * largest:
         raise PudleError(
-            f"ridge={ridge} is too small: the codes' p x p matrix ZᵀZ is singular (an atom that no sample uses, perhaps)"
+            f"ridge={ridge} is too small: the p x p matrix ZᵀZ of the codes is singular, for example because no sample uses one of the atoms"
         )
     return torch.cholesky_solve(target, factor)

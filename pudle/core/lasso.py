@@ -53,7 +53,7 @@ def lasso(
         correlation = X @ D
         largest = correlation.abs().amax(1) if len(x) else X.new_zeros(0)
         if not largest.isfinite().all():
-            raise PudleError("lasso: x or dictionary holds values that are not finite, for which there are no codes")
+            raise PudleError("lasso: all values of x and dictionary must be finite")
         scale = power_below(float(largest.max()) if len(x) else 0.0)
         lam = Unrolling(lam=lam, step=1.0, n_layers=1).lam / scale
         codes = _start(x, dictionary, start, scale)

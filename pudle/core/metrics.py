@@ -22,7 +22,7 @@ def dictionary_error(learned: Tensor, true: Tensor, *, align: bool = False) -> f
     if learned.shape != true.shape:
         raise PudleError(f"dictionaries differ in shape: {tuple(learned.shape)} and {tuple(true.shape)}")
     if not true.any():
-        raise PudleError("true is 0 everywhere: the error is a share of its norm")
+        raise PudleError("true is 0 everywhere, so that the error relative to its norm is undefined")
     learned, true = learned.detach(), true.detach()
     if align:
         learned = align_atoms(learned, true)
@@ -36,7 +36,7 @@ def align_atoms(learned: Tensor, true: Tensor) -> Tensor:
         raise PudleError(f"dictionaries differ in shape: {tuple(learned.shape)} and {tuple(true.shape)}")
     overlap = learned.detach().double().T @ true.detach().double()
     if not overlap.isfinite().all():
-        raise PudleError("atoms that are not finite cannot be matched")
+        raise PudleError("atoms can be matched only if all values of learned and true are finite")
     rows, columns = linear_sum_assignment(overlap.abs().cpu().numpy(), maximize=True)
     order = torch.as_tensor(rows[np.argsort(columns)], device=learned.device)
     return learned[:, order] * torch.where(overlap[order].diagonal() < 0, -1, 1).to(learned.dtype)
@@ -55,7 +55,7 @@ def psnr(clean, estimate, peak: float | None = None) -> float:
     clean, estimate, brightest = _pair(clean, estimate)
     if peak is None:
         peak = brightest
-        _check_range(clean, brightest, "; or give peak, the brightest value that there can be")
+        _check_range(clean, brightest, "; or set peak, the largest possible value")
     peak = number("peak", peak, above=True)
     if np.array_equal(clean, estimate):
         return float("inf")
@@ -107,12 +107,10 @@ def _pair(clean, estimate) -> tuple[np.ndarray, np.ndarray, float]:
     peaks = [{"uint8": 255.0, "uint16": 65535.0}.get(kind, 1.0) for kind in kinds]
     taken = all(kind in ("uint8", "uint16", "bool") or kind.startswith(("float", "bfloat")) for kind in kinds)
     if not taken or peaks[0] != peaks[1]:
-        raise PudleError(
-            f"clean and estimate must both have values in [0, 1], or 8 or 16 bits, and not be {kinds[0]} and {kinds[1]}"
-        )
+        raise PudleError(f"clean and estimate must both have values in [0, 1], or 8 or 16 bits, not {kinds[0]} and {kinds[1]}")
     clean, estimate = _image(clean), _image(estimate)
     if clean.shape != estimate.shape:
-        raise PudleError(f"clean and estimate must be of one shape, not {clean.shape} and {estimate.shape}")
+        raise PudleError(f"clean and estimate must have the same shape, not {clean.shape} and {estimate.shape}")
     return clean, estimate, peaks[0]
 
 

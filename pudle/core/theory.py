@@ -37,11 +37,11 @@ def _check_dictionaries(**dictionaries: Tensor) -> None:
     check_types(**dictionaries)
     shapes = {tuple(dictionary.shape) for dictionary in dictionaries.values()}
     if len(shapes) > 1 or any(len(shape) != 2 or 0 in shape for shape in shapes):
-        told = " and ".join(str(tuple(dictionary.shape)) for dictionary in dictionaries.values())
-        raise PudleError(f"{' and '.join(dictionaries)} must be (n_features, n_atoms), of one shape, not {told}")
+        shapes = " and ".join(str(tuple(dictionary.shape)) for dictionary in dictionaries.values())
+        raise PudleError(f"{' and '.join(dictionaries)} must be (n_features, n_atoms), of the same shape, not {shapes}")
     for name, dictionary in dictionaries.items():
         if (empty := (dictionary == 0).all(dim=0)).any():
-            raise PudleError(f"{name}: atom {int(empty.int().argmax())} is 0; theory is about atoms that have a norm")
+            raise PudleError(f"{name}: atom {int(empty.int().argmax())} is 0; the theory requires atoms with a norm above 0")
 
 
 class Range(NamedTuple):
@@ -130,7 +130,9 @@ def first_layer_range(x: Tensor, dictionary: Tensor, codes: Tensor) -> Range:
     check_shapes(x, dictionary)
     check_types(x=x, codes=codes)
     if codes.shape != (len(x), dictionary.shape[1]):
-        raise PudleError(f"codes must be {(len(x), dictionary.shape[1])}, a row for each of x, not {tuple(codes.shape)}")
+        raise PudleError(
+            f"codes must be {(len(x), dictionary.shape[1])}, one row for each sample of x, not {tuple(codes.shape)}"
+        )
     correlation = x @ dictionary
     on = codes != 0
     low = correlation.abs().masked_fill(on, 0).amax(1)
@@ -187,7 +189,7 @@ def lasso_jacobian(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
     _check_dictionaries(dictionary=dictionary)
     check_types(x=x, dictionary=dictionary, codes=codes)
     if x.shape != dictionary.shape[:1] or codes.shape != dictionary.shape[1:]:
-        shapes = f"({dictionary.shape[0]},) and ({dictionary.shape[1]},), one sample's"
+        shapes = f"those of one sample, ({dictionary.shape[0]},) and ({dictionary.shape[1]},)"
         raise PudleError(f"x and codes must be {shapes}, not {tuple(x.shape)} and {tuple(codes.shape)}")
     (m, p), support = dictionary.shape, codes != 0
     jacobian = dictionary.new_zeros(p, m, p)
