@@ -28,7 +28,8 @@ def encode(
     """Codes z_T (n, p) of ``x`` (n, m) after T unrolled layers.
 
     Codes are differentiable in ``x``, ``dictionary`` (m, p), ``lam`` and ``step``. The settings are those of
-    :class:`pudle.core.unrolling.Unrolling`, which raises :class:`PudleError` if they are invalid. Source: PUDLE, Algorithm 1.
+    :class:`pudle.core.unrolling.Unrolling`. Raises :class:`PudleError` if they are invalid, or if shapes or types do not fit. Source: PUDLE,
+    Algorithm 1.
 
     On a CPU in float32 or float64, codes are computed by compiled loops over non-zeros (by dense products with "fista"). ``backward()``
     then uses the closed form of :mod:`pudle.core.closed_form`, which runs the layers again instead of storing them. In all other cases

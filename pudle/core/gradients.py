@@ -37,7 +37,8 @@ def dictionary_gradient(
     """Gradient (m, p) of the loss averaged over the samples ``x`` (n, m), at ``dictionary`` (m, p).
 
     ``estimator`` is "dec", "ae-lasso" (which needs ``lam``) or "ae-ls". ``backward_layers`` truncates back-propagation to this number of last
-    layers. The other settings are those of :func:`pudle.encode`. Source: PUDLE, Section 3.
+    layers. The other settings are those of :func:`pudle.encode`. Raises :class:`PudleError` if shapes, types or settings do not fit.
+    Source: PUDLE, Section 3.
     """
     unrolling = Unrolling(
         lam=lam,

@@ -36,6 +36,8 @@ def perturb_dictionary(dictionary: Tensor, init_noise: float, seed: int) -> Tens
     """A start near the truth, normalise(D* + ``init_noise`` N(0, 1)) with independent noise on every entry, (m, p). Source: PUDLE, Section 5.
 
     dictionary : D* (m, p), with atoms of norm 1. The noise of an atom has a norm of about ``init_noise`` √m
+
+    Raises :class:`PudleError` if ``dictionary`` has another form, or if ``init_noise`` is below 0 or not finite.
     """
     check_types(dictionary=dictionary)
     if dictionary.ndim != 2:

@@ -29,11 +29,12 @@ ACCELERATIONS = ("none", "fista")
 class Unrolling:
     """The settings of T unrolled layers. Raises :class:`PudleError` if they are invalid.
 
-    lam : sparsity level λ of soft thresholding; exactly one of ``lam`` and ``threshold`` must be given
-    threshold : level b of hard thresholding, which is not multiplied by the step
-    step : step size α
+    lam : sparsity level λ ≥ 0 of soft thresholding, in the units of x times those of the atoms; exactly one of ``lam`` and
+        ``threshold`` must be given
+    threshold : level b ≥ 0 of hard thresholding, in the units of the codes, which is not multiplied by the step
+    step : step size α > 0, in units of 1 / ‖D‖₂²; layers with soft thresholds converge below 2 / ‖D‖₂²
     n_layers : number of layers T
-    decay : ν, with λ_t = λ ν^t; for soft thresholding only
+    decay : ν in (0, 1], with λ_t = λ ν^t; for soft thresholding only
     nonnegative : whether codes are non-negative (ReLU) instead of signed
     acceleration : "none", or "fista" for layers with momentum
     """
