@@ -1,5 +1,5 @@
 # pudle's workflow: config → grid → cells → rows → tables → {figures, claims, published} → report → manifest. The rules are in workflow/rules, one file per stage.
-BASE = str(workflow.current_basedir)  # of this file, in a workflow that takes these rules as a module, too
+BASE = str(workflow.current_basedir)  # the folder of this file, also if another workflow imports these rules as a module
 
 
 configfile: f"{BASE}/config/config.yaml"

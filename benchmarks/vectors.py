@@ -2,7 +2,7 @@
 
     python benchmarks/vectors.py [--clock processor] [--repeats 15] [--toy]
 
-Plain loops have the same options of numba, fast-math included. How it is measured: measuring.py. The table goes to
+Plain loops have the same options of numba, including fast-math. measuring.py describes the measurement. The table goes to
 benchmarks/out/vectors.csv as well.
 """
 

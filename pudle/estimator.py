@@ -156,14 +156,14 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return self
 
     def transform(self, X):
-        """Codes (n, p) of ``X`` (n, m)."""
+        """Codes (n, p) of ``X`` (n, m). Raises :class:`ValueError` if samples have another number of features or values that are not finite."""
         check_is_fitted(self)
         x = self._check(X, reset=False)
         D = self._dictionary(x)
         return encode(x, D, **vars(self._unrolling(D))).numpy()
 
     def inverse_transform(self, X):
-        """Samples D z (n, m) of codes ``X`` (n, p)."""
+        """Samples D z (n, m) of codes ``X`` (n, p). Raises :class:`ValueError` if codes have another number of atoms."""
         check_is_fitted(self)
         X, atoms = _numbers(X, "codes"), _numbers(self.components_, "components_")
         if X.shape[1] != len(atoms):

@@ -28,7 +28,7 @@ ZERO_ATOM = D * torch.tensor([1.0, 1, 0, 1])
 CALLS = {
     "contributions of an array": (lambda: interpretation.atom_contributions(Z.numpy(), 0.1), "codes must be a torch tensor"),
     "contributions of integers": (lambda: interpretation.atom_contributions(Z.long(), 0.1), "codes must be of a floating type"),
-    "no codes": (lambda: interpretation.atom_contributions(Z[:0], 0.1), r"codes is \(0, 4\)"),
+    "no codes": (lambda: interpretation.atom_contributions(Z[:0], 0.1), r"codes has the shape \(0, 4\)"),
     "ridge below 0": (lambda: interpretation.atom_contributions(Z, -1), "ridge must be at least 0 and finite, not -1"),
     "ridge is no number": (lambda: interpretation.atom_contributions(Z, float("nan")), "ridge must be at least 0 and finite"),
     "ridge is infinite": (lambda: interpretation.atom_contributions(Z, float("inf")), "ridge must be at least 0 and finite"),
@@ -37,16 +37,22 @@ CALLS = {
         lambda: interpretation.atom_contributions(Z, torch.tensor(0.1, requires_grad=True)),
         r"ridge requires a gradient.*ridge.item\(\)",
     ),
-    "contributions of other atoms": (lambda: interpretation.output_contributions(Z, Z[:, :2], 0.1), "of the same atoms"),
-    "contributions of two types": (lambda: interpretation.output_contributions(Z, Z.float(), 0.1), "must be of one type"),
-    "other samples": (lambda: interpretation.explained_dictionary(X[:3], Z, 0.1), "x and codes must hold as many samples"),
+    "contributions of other atoms": (
+        lambda: interpretation.output_contributions(Z, Z[:, :2], 0.1),
+        "must have the same number of atoms",
+    ),
+    "contributions of two types": (lambda: interpretation.output_contributions(Z, Z.float(), 0.1), "must have the same type"),
+    "other samples": (
+        lambda: interpretation.explained_dictionary(X[:3], Z, 0.1),
+        "x and codes must have the same number of samples",
+    ),
     "samples of codes of images": (
         lambda: interpretation.explained_dictionary(IMAGES.reshape(2, -1), CODES, 1.0, kernel=3, stride=2),
-        "x and codes must hold as many samples",
+        "x and codes must have the same number of samples",
     ),
     "images of another size": (
         lambda: interpretation.explained_dictionary(IMAGES[..., :5], CODES, 1.0, kernel=3, stride=2),
-        "x and codes must hold as many samples",
+        "x and codes must have the same number of samples",
     ),
     "a stride beyond the kernel": (
         lambda: interpretation.atom_contributions(CODES, 1.0, kernel=2, stride=3),
@@ -79,6 +85,9 @@ CALLS = {
     "one sample": (lambda: pairwise_dictionary(X[0], 2, 0, max_pairs=9), r"x must be \(n_samples, n_features\), not \(4,\)"),
     "no iterations": (lambda: pairwise_dictionary(X, 2, 0, max_pairs=9, n_iter=0), "n_iter must be at least 1"),
     "an atom of 0": (lambda: theory.coherence(ZERO_ATOM), "dictionary: atom 2 is 0"),
+    "coherence of NaN": (lambda: theory.coherence(torch.nan * D), "dictionary holds values that are not finite"),
+    "closeness to NaN": (lambda: theory.closeness(D, torch.nan * D), "true holds values that are not finite"),
+    "a step for infinity": (lambda: theory.largest_step(torch.inf * D.abs()), "dictionary holds values that are not finite"),
     "a truth of 0": (lambda: theory.closeness(D, torch.zeros_like(D)), "true: atom 0 is 0"),
     "a step for nothing": (lambda: theory.largest_step(torch.zeros_like(D)), "dictionary: atom 0 is 0"),
     "a step of 0": (lambda: theory.contraction_rate(D, Z > 0, 0), "step must be above 0 and finite, not 0"),
@@ -88,7 +97,7 @@ CALLS = {
     "largest below smallest": (lambda: theory.support_condition(D, D, 1, 2, 1), "largest must be at least 2"),
     "codes of no size": (lambda: theory.preserving_lambdas(D, D, 1, 0, 0.1, 3), "largest must be above 0"),
     "layers below 0": (lambda: theory.preserving_lambdas(D, D, 1, 1, 0.1, -1), "n_layers must be at least 0"),
-    "codes of another type": (lambda: theory.first_layer_range(X, D, Z.float()), "x and codes must be of one type"),
+    "codes of another type": (lambda: theory.first_layer_range(X, D, Z.float()), "x and codes must have the same type"),
     "an atom twice": (
         lambda: theory.lasso_jacobian(X[0], D[:, [0, 0, 1, 2]], torch.ones(4, dtype=torch.float64)),
         "linearly dependent",

@@ -6,7 +6,7 @@ import pytest
 
 from pudle import experiments
 from pudle.analysis import published
-from pudle.analysis.negative_controls import Control, refuse_blind, verdicts
+from pudle.analysis.negative_controls import Control, require_power, verdicts
 from pudle.analysis.statistics import effect_size, holm, t_interval, t_test
 from pudle.errors import PudleError
 from pudle.experiments.baselines.claims import CLAIMS as BASELINES
@@ -61,7 +61,7 @@ def test_a_control_that_lets_its_claim_stand_is_an_error():
     )
     table = pd.DataFrame(verdicts(blind, UNROLLING, corrupt=False))
     with pytest.raises(PudleError, match=r"codes-converge is SUPPORTED with blind \(Nothing is corrupted"):
-        refuse_blind("unrolling", table)
+        require_power("unrolling", table)
 
 
 def _learned(errors: dict[tuple[int, str], float]) -> pd.DataFrame:

@@ -197,8 +197,8 @@ def test_what_is_no_tensor_of_one_floating_type_is_refused(problem, function):
         (x, D.tolist(), "dictionary must be a torch tensor, not a list"),
         (x.long(), D, r"x must be of a floating type such as torch.float32, not torch.int64"),
         (x, D.cfloat(), "dictionary must be of a floating type such as torch.float32, not torch.complex64"),
-        (x.float(), D, "x and dictionary must be of one type, not torch.float32 and torch.float64"),
-        (x, D[:, :0], r"one feature and one atom at least, not \(40, 20\) and \(20, 0\)"),
+        (x.float(), D, "x and dictionary must have the same type, not torch.float32 and torch.float64"),
+        (x, D[:, :0], r"at least one feature and one atom, not shapes \(40, 20\) and \(20, 0\)"),
     ]
     for samples, dictionary, named in cases:
         with pytest.raises(PudleError, match=named):
@@ -219,7 +219,7 @@ def test_no_samples_have_no_codes(problem):
 def test_lasso_of_what_is_not_a_number_is_refused(problem, which):
     x, D = problem
     problem[which][3, 2] = math.nan
-    with pytest.raises(PudleError, match="lasso: x or dictionary holds values that are not finite"):
+    with pytest.raises(PudleError, match="lasso: all values of x and dictionary must be finite"):
         pudle.lasso(x, D, 0.1)
 
 

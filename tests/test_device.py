@@ -206,7 +206,7 @@ def test_a_cell_of_a_gpu_is_run_again_on_a_gpu_if_there_is_one(small_run):
     for cell, device in ((first, "cpu"), (second, "auto")):
         words = rerun.command(run, cell, "again")
         assert words[words.index("--device") + 1] == device
-    assert rerun.unlike({"device": "NVIDIA H100"}, {"device": "cpu"}) == ["device (NVIDIA H100, now cpu)"]
+    assert rerun.environment_changes({"device": "NVIDIA H100"}, {"device": "cpu"}) == ["device (NVIDIA H100, now cpu)"]
 
 
 def test_the_job_server_starts_no_cuda():
@@ -247,9 +247,9 @@ def test_a_computation_is_recorded_when_it_repeats(monkeypatch):
             (found,) = graphs.replayed(double, torch.full((size,), 1.0 + call), None, times=3)
             assert found.tolist() == [6.0 * (1 + call)] * size
     assert recorded == [((3,),), ((4,),)]
-    for times in range(graphs.KEPT):
+    for times in range(graphs.MAX_RECORDINGS):
         graphs.replayed(double, torch.ones(3), None, times=10 + times)
-    assert len(graphs._recordings) == graphs.KEPT and set(graphs._recordings.values()) == {1}
+    assert len(graphs._recordings) == graphs.MAX_RECORDINGS and set(graphs._recordings.values()) == {1}
 
 
 @pytest.fixture
@@ -318,8 +318,8 @@ def test_recorded_kernels_compute_the_same_bits(gpu, estimator, monkeypatch):
     """Also for other numbers than those of the recorded call."""
     layers, few = Unrolling(lam=0.2, step=0.2, n_layers=20), Unrolling(lam=0.1, step=0.1, n_layers=5)
     inputs, found = [_draws(seed) for seed in range(5)], {}
-    for first in (graphs.FIRST, 1000):  # recorded from the third call on, and never
-        monkeypatch.setattr(graphs, "FIRST", first)
+    for first in (graphs.WARM_UP_CALLS, 1000):  # recorded from the third call on, and never
+        monkeypatch.setattr(graphs, "WARM_UP_CALLS", first)
         graphs._recordings.clear()
         results = []
         for data, start, filters, images in inputs:

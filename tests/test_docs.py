@@ -1,5 +1,9 @@
 """What the documentation site is made from; that it builds strictly is `make docs`."""
 
+import inspect
+import re
+from collections.abc import Iterator
+
 import pytest
 from workflows import ROOT
 
@@ -43,6 +47,53 @@ def test_every_public_name_has_its_place_in_the_reference():
         assert f"::: pudle.{module}\n" in text
 
 
+def public_names() -> dict[str, object]:
+    """Every public function and class, and the methods of its own of each class, by its name for users."""
+    found: dict[str, object] = {f"pudle.{name}": getattr(pudle, name) for name in pudle._HOME}
+    for name in pudle._MODULES:
+        module = getattr(pudle, name)
+        own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__}
+        found |= {f"pudle.{name}.{key}": value for key, value in own.items() if not key.startswith("_")}
+    for name, value in list(found.items()):
+        members = vars(value).items() if inspect.isclass(value) else ()
+        found |= {f"{name}.{key}": member for key, member in members if inspect.isfunction(member) and key[0] != "_"}
+    return found
+
+
+SHAPE = re.compile(r"\((\.\.\.|[a-z][\w']*( [a-z]['²]?)*)(, [\w' ²]*)+\)")  # (n, p), (m,), (n h w, p k²), (..., h, w)
+REFUSES = re.compile(r"PudleError\(|\bcheck_\w+\(|_check_\w+\(|\bnumber\(|\bone_of\(|\bUnrolling\(")
+SOURCE = re.compile(r"Source:|derived\s+above|\(.*, (?:19|20)\d\d\)|\((?:19|20)\d\d\)|formula is that of")
+NO_SOURCE = {"decode", "fit_size", "operator_norm", "check_image_shapes", "pixel_codes"}  # what the page's introduction defines
+
+
+def missing(name: str, public) -> Iterator[str]:
+    """What the docstring of a public name lacks."""
+    text = inspect.getdoc(public)
+    if not text:
+        yield f"{name}: a docstring"
+        return
+    parameters = inspect.signature(public).parameters.values()
+    tensors = [p.name for p in parameters if re.search(r"\bTensor\b", str(p.annotation)) and "float" not in str(p.annotation)]
+    yield from (
+        f"{name}: {argument}" for argument in tensors if not re.search(rf"``{argument}``|^{argument} : ", text, re.MULTILINE)
+    )
+    if tensors and not SHAPE.search(text):
+        yield f"{name}: a shape"
+    if not inspect.isfunction(public):
+        return
+    if REFUSES.search(inspect.getsource(public)) and not re.search(r"Raises?\s+:class:", text):
+        yield f"{name}: errors"
+    function = public.__module__.startswith("pudle.core") and public.__name__ == public.__qualname__
+    if function and public.__name__ not in NO_SOURCE and not SOURCE.search(text):
+        yield f"{name}: a source"
+
+
+def test_docstrings_of_public_names_give_arguments_shapes_errors_and_sources():
+    names = public_names()
+    assert len(names) > 40
+    assert [gap for name, public in names.items() for gap in missing(name, public)] == []
+
+
 def test_docstrings_become_markdown():
     pytest.importorskip("griffe")
     pytest.importorskip("latex2mathml")
@@ -53,6 +104,8 @@ def test_docstrings_become_markdown():
     assert lines[0] == "Codes of `Unrolling`."
     assert lines[2:5] == ["- **lam**: the level,", "    at least 0", "- **step, n**: others"]
     assert [line.count("<math") for line in lines if "<math" in line] == [1, 1] and "math::" not in "".join(lines)
+    linked = docstrings.markdown("See :func:`~psnr`::\n\n    psnr(x, y)", {"psnr": "pudle.core.metrics.psnr"}.get)
+    assert linked.startswith('See <autoref identifier="pudle.core.metrics.psnr" optional><code>psnr</code></autoref>:\n')
 
 
 def test_pages_of_experiments_show_what_the_run_has(tmp_path):

@@ -50,7 +50,7 @@ def _plain(x, D, *, lam=None, step, **others):
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_derivatives_in_closed_form_are_those_of_the_plain_layers(problem, kind, cached, dtype, monkeypatch):
-    """Over 60 layers, so that most are narrow; with W out of the cache there are lifted sums, and dense layers at the end of a decay."""
+    """Over 60 layers, so that most are restricted; with W out of the cache there are decoded sums, and dense layers at the end of a decay."""
     monkeypatch.setattr(closed_form, "_cached", lambda dictionary: cached)
     x, D = (array.to(dtype) for array in problem)
     codes, found = _derivatives(pudle.encode, x, D, SETTINGS[kind], n_layers=60)

@@ -212,7 +212,7 @@ def test_where_every_run_fails_at_the_start_tables_figures_and_claims_say_so(exp
         assert not len(plotted) and list(plotted) == list(table)
         plt.close(image)
     for claim in experiments.get(experiment).claims:
-        assert claim.judge(results.rows, results.whole)["verdict"] == "NOT RUN"
+        assert claim.judge(results.rows, results.completed)["verdict"] == "NOT RUN"
 
 
 def test_the_first_data_set_is_not_that_of_a_cell_that_failed_at_the_start():

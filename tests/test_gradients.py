@@ -82,7 +82,7 @@ def test_dec_holds_the_codes_constant():
         assert (dec - pudle.dictionary_gradient(x, D, other, **settings_)).norm() > 0.01 * dec.norm()
 
 
-@pytest.mark.parametrize("path", ["dense", "sparse", "lifted"])
+@pytest.mark.parametrize("path", ["dense", "sparse", "decoded"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_dense_and_the_compiled_path_agree_with_autograd(name, path):
     """All paths are forced, and it is checked that they ran. Under a decay to zero no working set holds for long; else some must.
@@ -93,7 +93,7 @@ def test_the_dense_and_the_compiled_path_agree_with_autograd(name, path):
     x, D = _problem(n=50, m=50, p=100, s=3, init_noise=0.02)
     unrolling = Unrolling(step=0.2, n_layers=100, **SETTINGS[name])
     share = 0.0 if path == "dense" else 0.8
-    ours, layers = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=share, lifted=path == "lifted")
+    ours, layers = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=share, decoded=path == "decoded")
     assert (layers["dense"] == 0) == (path != "dense")
     if path != "dense" and name != "decay":
         assert layers["restricted"] > layers["full"]
@@ -109,9 +109,9 @@ def test_entries_that_wake_late_are_found():
     _same(ours, autograd_gradient(x, D, "ae-ls", unrolling), torch.float64)
 
 
-@pytest.mark.parametrize("lifted", [False, True])
+@pytest.mark.parametrize("decoded", [False, True])
 @pytest.mark.parametrize("backward_layers", [None, 100, 20])
-def test_codes_that_a_low_level_crowds_end_in_dense_layers(backward_layers, lifted):
+def test_layers_with_many_active_codes_at_a_low_level_are_dense(backward_layers, decoded):
     """Dense, sparse and dense layers again; back through all of them, to among the sparse ones, and through the dense ones alone."""
     x, D = _problem(n=100, m=150, p=300, s=8, init_noise=0.02, noise=0.02)
     unrolling = Unrolling(lam=0.3, step=0.2, n_layers=120, decay=0.95)
@@ -119,7 +119,7 @@ def test_codes_that_a_low_level_crowds_end_in_dense_layers(backward_layers, lift
     for estimator in ("ae-ls", "ae-lasso") if backward_layers else ESTIMATORS:
         at = 120 if estimator == "dec" else stop
         parts = x, D, estimator, unrolling, at
-        ours, layers = gradient_in_closed_form(*parts, sparse_share=0.3, lifted=lifted, crowds=True)
+        ours, layers = gradient_in_closed_form(*parts, sparse_share=0.3, decoded=decoded, dense_at_end=True)
         assert 80 * 100 < layers["dense"] < 110 * 100 and 20 * 100 < layers["full"] < 2 * 40 * 100
         _same(ours, autograd_gradient(x, D, estimator, unrolling, backward_layers=backward_layers), torch.float64)
 
@@ -143,9 +143,11 @@ def test_any_shape(n, m, p, s, n_layers, name, estimator, seed, data):
     unrolling = Unrolling(step=0.05, n_layers=n_layers, **SETTINGS[name])
     last = None if estimator == "dec" else data.draw(st.none() | st.integers(1, n_layers + 2))
     stop = n_layers if estimator == "dec" else max(0, n_layers - (last or n_layers))
-    share, lifted = data.draw(st.none() | st.floats(0, 0.5)), data.draw(st.none() | st.booleans())
-    crowds = data.draw(st.none() | st.just(True))
-    ours, _ = gradient_in_closed_form(x, D, estimator, unrolling, stop, sparse_share=share, lifted=lifted, crowds=crowds)
+    share, decoded = data.draw(st.none() | st.floats(0, 0.5)), data.draw(st.none() | st.booleans())
+    dense_at_end = data.draw(st.none() | st.just(True))
+    ours, _ = gradient_in_closed_form(
+        x, D, estimator, unrolling, stop, sparse_share=share, decoded=decoded, dense_at_end=dense_at_end
+    )
     theirs = autograd_gradient(x, D, estimator, unrolling, backward_layers=last)
     torch.testing.assert_close(ours.gradient, theirs.gradient, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(ours.codes, theirs.codes, rtol=1e-9, atol=1e-11)
@@ -187,7 +189,7 @@ def test_threads_change_nothing_but_the_time():
             torch.set_num_threads(threads)
             for decay in (1.0, 0.92):
                 unrolling = Unrolling(lam=0.3, step=0.2, n_layers=60, decay=decay)
-                ours, layers = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, crowds=True)
+                ours, layers = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, dense_at_end=True)
                 assert (layers["dense"] > 335) == (decay < 1)
                 found.append((ours.gradient, ours.codes))
             found.append((pursue(x, D, sparsity=4),))
@@ -214,30 +216,30 @@ def test_layers_end_dense_where_that_is_faster(decay, p, ends_dense, monkeypatch
     torch.testing.assert_close(ours.codes.double(), theirs.codes, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("lifted", [False, True])
-def test_what_a_call_leaves_in_memory_does_not_matter(lifted):
+@pytest.mark.parametrize("decoded", [False, True])
+def test_what_a_call_leaves_in_memory_does_not_matter(decoded):
     """Its scratch is kept for the next call of the same sizes."""
     x, D = _problem(n=30, m=50, p=100, s=3)
     unrolling = Unrolling(lam=0.2, step=0.2, n_layers=50)
-    before, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
+    before, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, decoded=decoded)
     for corrupted in (x * float("nan"), x * float("inf"), x * 1e30):
-        gradient_in_closed_form(corrupted, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
-        after, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, lifted=lifted)
+        gradient_in_closed_form(corrupted, D, "ae-ls", unrolling, 0, sparse_share=0.8, decoded=decoded)
+        after, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, sparse_share=0.8, decoded=decoded)
         assert after.gradient.equal(before.gradient) and after.codes.equal(before.codes)
 
 
-def test_sums_are_lifted_where_that_takes_fewer_operations():
+def test_sums_are_decoded_where_that_takes_fewer_operations():
     """Few samples with few active entries beside many atoms: yes. Many samples, or codes that a low level makes dense: no."""
     asked = []
     for n, lam in ((100, 0.3), (2000, 0.3), (100, 0.001)):
         x, D = _problem(n=n, m=100, p=300, s=2)
 
-        def ask(*arguments, was=closed_form._lifting_pays):
+        def ask(*arguments, was=closed_form._decoding_pays):
             asked.append(was(*arguments))
             return asked[-1]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(closed_form, "_lifting_pays", ask)
+            patch.setattr(closed_form, "_decoding_pays", ask)
             unrolled_gradient(x, D, "ae-ls", Unrolling(lam=lam, step=0.1, n_layers=30))
     assert asked == [True, False, False]
 
@@ -249,15 +251,15 @@ def test_truncation_to_all_layers_is_none_at_all_and_to_one_is_another():
     assert torch.equal(full, all_) and (full - one).norm() > 1e-3 * full.norm()
 
 
-@pytest.mark.parametrize("lifted", [False, True])
+@pytest.mark.parametrize("decoded", [False, True])
 @pytest.mark.parametrize("step", [0.2, 5.0])
-def test_what_is_not_a_number_stays_so_and_ends(step, lifted):
+def test_nan_stays_nan_and_the_loops_end(step, decoded):
     """Divergence (step 5) and broken samples must show, not hang or be repaired."""
     x, D = _problem(n=20, m=50, p=100)
     if step == 0.2:
         x[3, 2] = float("nan")
     unrolling = Unrolling(lam=0.2, step=step, n_layers=1000)
-    result, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, lifted=lifted)
+    result, _ = gradient_in_closed_form(x, D, "ae-ls", unrolling, 0, decoded=decoded)
     assert not torch.isfinite(result.gradient).all()
 
 
@@ -273,7 +275,7 @@ def test_a_broken_sample_breaks_the_gradient(name, gradient):
 @pytest.mark.parametrize("gradient", [unrolled_gradient, autograd_gradient])
 def test_no_samples_have_no_gradient(gradient):
     x, D = _problem()
-    with pytest.raises(PudleError, match="a gradient needs one sample at least"):
+    with pytest.raises(PudleError, match="a gradient needs at least one sample"):
         gradient(x[:0], D, "dec", Unrolling(lam=0.2, step=0.2, n_layers=2))
 
 
@@ -291,6 +293,7 @@ def test_inputs_are_left_as_they_are():
         ("ae-lss", {"lam": 0.1}, "did you mean 'ae-ls'"),
         ("ae-lasso", {"threshold": 0.1}, "needs lam"),
         ("ae-ls", {"lam": 0.1, "backward_layers": 0}, "backward_layers must be at least 1"),
+        ("dec", {"lam": 0.1, "backward_layers": 1}, "'dec' holds the codes constant: leave out backward_layers"),
     ],
 )
 def test_wrong_words_are_refused(estimator, settings_, message):

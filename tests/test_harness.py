@@ -27,8 +27,8 @@ from pudle.harness.reference import Reference
 CONFIG = Path(__file__).parents[1] / "config"
 
 
-def results_of(rows, unlike=""):
-    return SimpleNamespace(rows=rows, whole=rows, unlike=unlike)
+def results_of(rows, off_protocol=""):
+    return SimpleNamespace(rows=rows, completed=rows, off_protocol=off_protocol)
 
 
 def _cell(seeds=(0, 1, 2), **settings):
@@ -146,7 +146,7 @@ def test_a_figure_that_lacks_what_ended_early_is_a_sheet_that_says_so_and_a_faul
         style.draw(figure, results)
     results.rows.loc[2] = (1, 1, ending, 1.0)
     image, plotted = style.draw(figure, results)
-    assert [text.get_text() for text in image.texts] == ["not drawn: what it needs ended early (ZeroDivisionError)"]
+    assert [text.get_text() for text in image.texts] == ["not drawn: runs ended early (ZeroDivisionError)"]
     assert not len(plotted) and list(plotted) == list(results.summary)
     pyplot.close(image)
 
@@ -168,7 +168,7 @@ def test_a_figure_without_results_is_a_sheet_and_a_panel_without_results_says_so
     image, plotted = style.draw(Figure("f", "Caption.", lambda _: draw(table)), results())
     assert plotted is table and [[text.get_text() for text in axis.texts] for axis in image.axes] == [[], ["no results"]]
     image, plotted = style.draw(Figure("f", "Caption.", lambda _: draw(table[:0])), results())
-    assert [text.get_text() for text in image.texts] == ["not drawn: what it shows ended early"] and not len(plotted)
+    assert [text.get_text() for text in image.texts] == ["not drawn: runs ended early"] and not len(plotted)
     pyplot.close("all")
 
 

@@ -175,23 +175,23 @@ def test_the_steps_of_sparse_layers_are_those_of_numpy(kind):
     assert forward.last_layer(problem, 1) == (min(12, 1 + forward.HORIZON) if decays else 12)
 
 
-@pytest.mark.parametrize("lifted", [False, True])
-def test_the_steps_of_back_propagation_are_those_of_numpy(lifted):
+@pytest.mark.parametrize("decoded", [False, True])
+def test_the_steps_of_back_propagation_are_those_of_numpy(decoded):
     *_, layers = _layers()
-    problem, (_, scratch) = layers._problem._replace(lifted=lifted), layers._memory[0]
+    problem, (_, scratch) = layers._problem._replace(decoded=decoded), layers._memory[0]
     atoms, held = problem.atoms, 5
     codes, errors = _draw(np.float64, (held, 48), (held, 48), zeros=0.8)
     codes[:, 40:] = errors[:, 40:] = 0
     scratch.ring_codes[:held], scratch.ring_errors[:held], scratch.ring_held[0] = codes, errors, held
     S = codes.T @ errors
-    total = np.ones((48, atoms.shape[1] if lifted else 48))
-    expected = total + ((S + S.T) @ atoms if lifted else S)
+    total = np.ones((48, atoms.shape[1] if decoded else 48))
+    expected = total + ((S + S.T) @ atoms if decoded else S)
     backward.flush(total, problem, scratch)
     np.testing.assert_allclose(total, expected, atol=1e-12)
     assert scratch.ring_held[0] == 0
     np.testing.assert_array_equal(backward.support(scratch.ratio, codes, held) != 0, codes.any(0))
-    backward.lift(scratch.ring_lifted, problem, scratch, codes, held)
-    np.testing.assert_allclose(scratch.ring_lifted[:held], codes @ atoms, atol=1e-12)
+    backward.decode_rows(scratch.ring_decoded, problem, scratch, codes, held)
+    np.testing.assert_allclose(scratch.ring_decoded[:held], codes @ atoms, atol=1e-12)
     scratch.slopes[:] = 1, 2
     before, after = codes[0], np.where(errors[1] != 0, codes[1], 0)
     u = np.where(after != 0, errors[1], 0)
@@ -203,12 +203,12 @@ def test_the_steps_of_back_propagation_are_those_of_numpy(lifted):
     np.testing.assert_allclose(bar, np.where(codes[0] != 0, atoms @ error + 0.3 * np.sign(codes[0]), 0), atol=1e-14)
 
 
-@pytest.mark.parametrize("lifted", [False, True])
+@pytest.mark.parametrize("decoded", [False, True])
 @pytest.mark.parametrize("kind", [*KINDS, {"decay": 1.0, "n_layers": 60}], ids=str)
-def test_sparse_layers_and_back_are_those_of_numpy(kind, lifted):
+def test_sparse_layers_and_back_are_those_of_numpy(kind, decoded):
     """Samples through full and restricted layers, and from the loss back to z_0, with S, Σ ū and the slopes."""
     x, D, unrolling, layers = _layers(**kind, noise=0.02)
-    sums, codes = layers.sums(lifted, slopes=True), torch.zeros(6, 40, dtype=torch.float64)
+    sums, codes = layers.sums(decoded, slopes=True), torch.zeros(6, 40, dtype=torch.float64)
     residual, _, errors = layers.run(x, 0.2 * x @ D, codes, 0, None)
     x, D, shape = x.numpy(), D.numpy(), {"hard": unrolling.hard, "nonnegative": unrolling.nonnegative}
     W, history = np.eye(40) - 0.2 * D.T @ D, [np.zeros((6, 40))]
@@ -226,7 +226,7 @@ def test_sparse_layers_and_back_are_those_of_numpy(kind, lifted):
         rate = 0 if unrolling.hard else 0.2 * unrolling.decay**t
         slopes += -rate * (u * np.sign(after)).sum(), (u * (after - before)).sum()
     np.testing.assert_allclose(errors, total, atol=1e-10)
-    np.testing.assert_allclose(sum(sums), (S + S.T) @ D.T if lifted else S, atol=1e-10)
+    np.testing.assert_allclose(sum(sums), (S + S.T) @ D.T if decoded else S, atol=1e-10)
     np.testing.assert_allclose(layers.slopes(), slopes, atol=1e-10)
     counts = layers.counts
     assert counts["full"] + counts["restricted"] == 6 * unrolling.n_layers and (counts["restricted"] > 0 or "decay" not in kind)
@@ -269,7 +269,7 @@ def test_the_steps_of_image_layers_are_those_of_numpy(unrolling, share):
     z[:, 17:] = 0
     scratch.codes[1] = z
     image_layers.find_active(1, problem, scratch)
-    assert scratch.shares[1] == (z != 0).mean() * 32 / 17 and (scratch.shares[1] < image_layers.FEW) == (share < 1)
+    assert scratch.shares[1] == (z != 0).mean() * 32 / 17 and (scratch.shares[1] < image_layers.SPARSE_SHARE) == (share < 1)
     np.testing.assert_array_equal(scratch.counts[1], (z != 0).sum(1))
     for j in range(n_places):
         np.testing.assert_array_equal(scratch.active[1, j, : scratch.counts[1, j]], z[j].nonzero()[0])

@@ -279,13 +279,13 @@ def test_bad_input_is_named():
         (images.expand(-1, 3, -1, -1), filters, {}, r"\(n, 1, h, w\)"),
         (images[:0], filters, {}, "at least one image"),
         (images.numpy(), filters, {}, "images must be a torch tensor, not a ndarray"),
-        (images.float(), filters, {}, "images and filters must be of one type, not torch.float32 and torch.float64"),
+        (images.float(), filters, {}, "images and filters must have the same type, not torch.float32 and torch.float64"),
         (images, filters, {"targets": images[:1]}, "targets"),
         (images, filters, {"estimator": "ae-sl"}, "did you mean 'ae-ls'"),
         (images, filters, {"estimator": "ae-lasso", "unrolling": UNROLLINGS[-1]}, "needs lam"),
         (images, filters, {"backward_layers": 0}, "backward_layers must be from 1 to n_layers=4, not 0"),
         (images, filters, {"backward_layers": 5}, "not 5"),
-        (images, filters, {"margin": 5}, "margin=5 leaves nothing of images of 9 x 9"),
+        (images, filters, {"margin": 5}, "margin=5 leaves no pixels of images of 9 x 9"),
         (images, filters, {"margin": -1}, "margin=-1"),
     ]
     for bad_images, bad_filters, other, message in cases:
@@ -297,9 +297,14 @@ def test_bad_input_is_named():
         (Network(filters, analysis=filters[..., :3, :3]), "ae-ls", soft, "shape of the filters"),
         (Network(filters, decoder=filters[:1]), "ae-ls", soft, "shape of the filters"),
         (Network(filters, thresholds=filters[0, 0, 0, :2]), "ae-ls", soft, "one for each filter"),
-        (Network(filters, thresholds=filters[:, 0, 0, 0]), "ae-ls", hard, "soft ones"),
-        (Network(filters, decoder=filters), "dec", soft, "'ae-ls' only, not by 'dec'"),
-        (Network(filters, thresholds=filters[:, 0, 0, 0]), "ae-lasso", soft, "'ae-ls' only, not by 'ae-lasso'"),
+        (Network(filters, thresholds=filters[:, 0, 0, 0]), "ae-ls", hard, "learned thresholds are soft"),
+        (Network(filters, decoder=filters), "dec", soft, "only the estimator 'ae-ls' learns .*, not 'dec'"),
+        (
+            Network(filters, thresholds=filters[:, 0, 0, 0]),
+            "ae-lasso",
+            soft,
+            "only the estimator 'ae-ls' learns .*, not 'ae-lasso'",
+        ),
     ]
     for network, estimator, unrolling, message in wrong:
         for gradient in (network_gradient, autograd_network_gradient):

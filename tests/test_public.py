@@ -36,6 +36,12 @@ def test_the_citation_is_of_this_version_and_names_the_paper():
     assert preprint["type"] == "other" and re.fullmatch(r"arXiv:\d{4}\.\d{5}", preprint["value"])
 
 
+def test_public_addresses_are_the_same_in_both_files_or_in_neither():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    urls = PROJECT["urls"]
+    assert (cited.get("repository-code"), cited.get("url")) == (urls.get("Repository"), urls.get("Documentation"))
+
+
 def test_licence_and_version_are_the_same_everywhere():
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert PROJECT["license"] == "BSD-3-Clause" and licence.startswith("BSD 3-Clause License")

@@ -64,7 +64,7 @@ def test_what_is_taken_is_what_was_computed_and_says_so(tmp_path):
     for name in ("rows.csv", "timings.csv"):
         assert (tmp_path / "taken" / name).read_bytes() == (made / name).read_bytes()
     then, now = cells.read(made), cells.read(tmp_path / "taken")
-    assert offer.stands(tmp_path / "taken") and now["seeds"] == [0, 1] and now["not_run"] == []
+    assert offer.is_written(tmp_path / "taken") and now["seeds"] == [0, 1] and now["not_run"] == []
     assert [run["commit"] for run in now["taken_from"]["runs"]] == ["a" * 40]
     assert all(now[key] == then[key] for key in ("settings", "status", "fingerprint", "code", "provenance", "started", "ended"))
     assert now["outputs"] == {name: files.sha256(tmp_path / "taken" / name) for name in now["outputs"]}
@@ -169,7 +169,7 @@ def test_a_taken_cell_is_stale_where_it_is_to_be_computed_or_the_reference_chang
     assert stale.reason(cell(0), tmp_path / "taken", "f", "cpu", lambda name: None) == "origin"
     assert stale.reason(cell(0), tmp_path / "old", "f", "cpu", lambda name: None) == ""
     new = compute(cell(0), tmp_path / "new", commit="b" * 40, ended="2026-01-02T00:00:00Z")
-    assert not keep(tmp_path / "ref", new).offer(cell(0)).stands(tmp_path / "taken")
+    assert not keep(tmp_path / "ref", new).offer(cell(0)).is_written(tmp_path / "taken")
 
 
 def test_what_was_computed_here_stays_and_missing_data_stop_nothing(tmp_path):

@@ -118,7 +118,7 @@ def test_the_readme_counts_the_claims_of_the_paper_and_its_theory():
     said = f"{len(kinds) - kinds.count('ours')} of the {len(kinds)} claims are [of the paper or of its theory]"
     assert (
         said in (ROOT / "README.md").read_text()
-        and f"The other {kinds.count('ours')} are questions of ours" in (ROOT / "README.md").read_text()
+        and f"The other {kinds.count('ours')} are claims of ours" in (ROOT / "README.md").read_text()
     )
 
 

@@ -97,13 +97,13 @@ def test_the_jacobian_of_the_lasso_is_its_derivative():
     [
         (lambda D: theory.coherence(D[0]), r"dictionary must be \(n_features, n_atoms\)"),
         (lambda D: theory.coherence(D.numpy()), "torch tensor"),
-        (lambda D: theory.closeness(D, D[:, :3]), "of one shape"),
-        (lambda D: theory.closeness(D, D.float()), "of one type"),
+        (lambda D: theory.closeness(D, D[:, :3]), "of the same shape"),
+        (lambda D: theory.closeness(D, D.float()), "the same type"),
         (lambda D: theory.largest_step(D[:, 0]), "n_atoms"),
         (lambda D: theory.contraction_rate(D, torch.ones(2, 6), 0.1), "supports must be boolean"),
         (lambda D: theory.contraction_rate(D, torch.ones(2, 5, dtype=bool), 0.1), r"\(n_samples, 6\)"),
         (lambda D: theory.first_layer_range(D.T, D, D), "codes must be"),
-        (lambda D: theory.lasso_jacobian(D.T, D, D[0]), "one sample's"),
+        (lambda D: theory.lasso_jacobian(D.T, D, D[0]), "those of one sample"),
     ],
 )
 def test_shapes_and_types_are_checked(call, says):

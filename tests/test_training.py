@@ -193,7 +193,7 @@ def test_training_lowers_the_loss(level):
 
 
 def test_hard_thresholds_are_not_learned():
-    with pytest.raises(PudleError, match="thresholds are soft ones"):
+    with pytest.raises(PudleError, match="learned thresholds are soft"):
         settings = SETTINGS | {"lam": None, "threshold": 0.05, "learn_thresholds": True}
         training.train(settings, images(), 0, Record(), lambda *_: None)
 

@@ -12,11 +12,11 @@ from pudle.analysis.statistics import bootstrap_band, t_interval
 from pudle.analysis.verdicts import judge_all, markdown
 from pudle.audit import recompute
 from pudle.errors import PudleError
-from pudle.harness.record import ENDINGS, whole
+from pudle.harness.record import ENDINGS, completed
 
 
-def results_of(rows, unlike=""):
-    return SimpleNamespace(rows=rows, whole=rows, unlike=unlike)
+def results_of(rows, off_protocol=""):
+    return SimpleNamespace(rows=rows, completed=rows, off_protocol=off_protocol)
 
 
 def test_intervals():
@@ -99,7 +99,7 @@ def _rows_of(method: str, values: dict[int, float], **endings) -> pd.DataFrame:
 def test_a_claim_that_rests_on_runs_that_ended_early_is_inconclusive(ending):
     a, b = dict.fromkeys(range(5), 1.0), {seed: 3.0 + seed / 10 for seed in range(5)}
     cells = [_rows_of("a", a), _rows_of("b", b, _1=ending, _4=ending)]
-    rows, left = pd.concat(cells), pd.concat(map(whole, cells))
+    rows, left = pd.concat(cells), pd.concat(map(completed, cells))
     assert set(left[left.method == "b"].seed) == {0, 2, 3} and set(left[left.method == "a"].seed) == set(range(5))
     claim = _ratio_of_methods(below=1)
     assert claim.judge(rows)["verdict"] == "SUPPORTED"
@@ -108,7 +108,7 @@ def test_a_claim_that_rests_on_runs_that_ended_early_is_inconclusive(ending):
     assert judged["verdict"] == "INCONCLUSIVE" and judged["n_seeds"] == 3
     assert judged["note"] == "2 of 5 seeds rest on runs that ended early, and are left out"
     other = _rows_of("c", a, _0=ending)  # of another method: what the claim looks at is whole
-    rows, left = (pd.concat([cells[0], _rows_of("b", b), part]) for part in (other, whole(other)))
+    rows, left = (pd.concat([cells[0], _rows_of("b", b), part]) for part in (other, completed(other)))
     assert claim.judge(rows, left)["verdict"] == "SUPPORTED"
 
 
@@ -117,9 +117,9 @@ def test_where_all_runs_ended_early_there_is_no_verdict():
         _rows_of("a", {0: 1.0, 1: 1.0, 2: 1.0}),
         _rows_of("b", {0: 3.0, 1: 3.0, 2: 3.0}, _0="failed", _1="failed", _2="failed"),
     ]
-    judged = _ratio_of_methods(below=1).judge(pd.concat(cells), pd.concat(map(whole, cells)))
+    judged = _ratio_of_methods(below=1).judge(pd.concat(cells), pd.concat(map(completed, cells)))
     assert (judged["verdict"], judged["n_seeds"]) == ("INCONCLUSIVE", 0)
-    audited = recompute._judge(_ratio_of_methods(below=1), pd.concat(cells), pd.concat(map(whole, cells)))
+    audited = recompute._judge(_ratio_of_methods(below=1), pd.concat(cells), pd.concat(map(completed, cells)))
     assert audited == pytest.approx(judged, nan_ok=True)
 
 
@@ -133,7 +133,7 @@ def test_an_ending_ends_what_has_its_labels_and_nothing_else():
             "quantity": ["error"] * 3 + ["diverged"],
         }
     ).assign(value=1.0)
-    assert whole(rows).lam.tolist() == [0.2]
+    assert completed(rows).lam.tolist() == [0.2]
 
 
 def test_seeds_without_a_value_and_effects_without_a_logarithm_are_told():
@@ -179,10 +179,10 @@ def test_ours_accuses_nobody_and_counts_in_no_headline():
 @pytest.mark.parametrize(("kind", "verdict"), [("paper", "NOT RUN"), ("theory", "SUPPORTED"), ("ours", "SUPPORTED")])
 def test_a_claim_of_the_paper_is_judged_by_its_protocol_only(kind, verdict):
     claim = Claim(kind=kind, estimate=lambda rows: pd.Series([1.0, 1.1, 1.2]), above=0, **_WORDS)
-    nothing, unlike = pd.DataFrame(), "at paper scale only; here crop = 65"
-    (judged,) = judge_all([("toy", claim, results_of(nothing, unlike))]).to_dict("records")
-    assert judged["verdict"] == verdict and (judged["note"] == unlike) == (kind == "paper")
-    again = recompute._judge(claim, nothing, nothing, unlike)
+    nothing, off_protocol = pd.DataFrame(), "at paper scale only; here crop = 65"
+    (judged,) = judge_all([("toy", claim, results_of(nothing, off_protocol))]).to_dict("records")
+    assert judged["verdict"] == verdict and (judged["note"] == off_protocol) == (kind == "paper")
+    again = recompute._judge(claim, nothing, nothing, off_protocol)
     assert again == pytest.approx({key: judged[key] for key in again}, nan_ok=True)
 
 

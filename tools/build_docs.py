@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -71,7 +72,7 @@ def run_in(folder: str) -> Path:
 
 
 def place(source: str) -> str:
-    """Where a file of the repository stands in the site; ValueError for one that does not."""
+    """The place of a file of the repository in the site. Raises ValueError if it has none."""
     if source in PAGES:
         return PAGES[source]
     if source.startswith("docs/") and (ROOT / source).exists():
@@ -143,13 +144,14 @@ def figures(experiment: str, results: Path, stage: Path, of_the_paper: bool | No
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(image, folder)
             shows = [f"**{plain(figure.paper)}**"] if figure.paper else []
-            link = f"![{experiment}: {figure.name}](../figures/{experiment}/{figure.name}.png){{ .figure loading=lazy }}"
+            path = f"../figures/{experiment}/{figure.name}.png"
+            link = f"[![{experiment}: {figure.name}]({path}){{ .figure loading=lazy }}]({path})"  # opens large
             found.append("\n\n".join([*shows, link, f"*{plain(figure.caption)}*"]))
     return found
 
 
 def gallery(title: str, introduction: str, results: Path, stage: Path, names: Iterable[str], of_the_paper: bool) -> str:
-    """A page of the figures of all experiments, with the questions that these ask."""
+    """A page of the figures of all experiments, one section per experiment."""
     parts = [f"# {title}", introduction, origin(results)]
     for name in names:
         if found := figures(name, results, stage, of_the_paper):
@@ -168,7 +170,7 @@ def published_values(experiment: str, results: Path) -> list[str]:
         return []
     rows = [row for row in pd.read_csv(path, keep_default_na=False).itertuples() if row.experiment == experiment]
     lines = [f"| {row.id} | {row.published} | {_rounded(row.ours)} | {row.verdict} |" for row in rows]
-    head = ["| value | published | ours | |", "| --- | --- | --- | --- |"]
+    head = ["| value | published | ours | verdict |", "| --- | --- | --- | --- |"]
     return ["## Published values", "\n".join([*head, *lines]), published.RULE] if lines else []
 
 
@@ -237,18 +239,29 @@ def api_pages() -> dict[str, str]:
     """Page of the site → its Markdown: public functions, the estimator, and each public module."""
     homes = {name: f"pudle.{module}" for name, module in pudle._HOME.items()}
     functions = [f"::: {module}.{name}" for name, module in homes.items() if module != "pudle.estimator"]
-    functions += ["::: pudle.core.unrolling.Unrolling", "::: pudle.data.synthetic.SparseData"]  # what they take and give
+    functions += ["::: pudle.core.unrolling.Unrolling", "::: pudle.data.synthetic.SparseData"]  # their arguments and results
     pages = {
-        "functions": "# Functions\n\nEach is `pudle.NAME`. Arrays are torch tensors of float32 or float64, on any device.\n\n"
-        + "\n\n".join(functions),
+        "functions": "# Functions\n\nEach is `pudle.NAME`. Arrays are torch tensors of float32 or float64, on any device:"
+        " n samples, m features, p atoms.\n\n" + "\n\n".join(functions),
         "estimator": "# pudle.UnrolledDictionaryLearning\n\n::: pudle.estimator.UnrolledDictionaryLearning\n"
         "    options: { inherited_members: [fit_transform, get_params, set_params] }",
-        "errors": "# Errors\n\nWhat pudle raises where the mistake is the user's.\n\n::: pudle.errors.PudleError",
+        "errors": "# Errors\n\nThe error that pudle raises for mistakes of the user.\n\n::: pudle.errors.PudleError",
     }
     for name, module in pudle._MODULES.items():
         options = "    options: { show_root_heading: false, show_root_toc_entry: false }"
         pages[name] = f"# pudle.{name}\n\n::: pudle.{module}\n{options}"
+    registered = [
+        f"::: pudle.harness.plugins.Registry.{name}" for name in ("register", "names", "get", "validate", "source_file")
+    ]
+    load = "::: pudle.harness.plugins.load\n    options: { heading: load_plugins, toc_label: load_plugins }"
+    pages["methods"] += "\n\n".join(["", *registered, load])
     return {f"api/{name}.md": text + "\n" for name, text in pages.items()}
+
+
+def addresses() -> dict[str, str]:
+    """The settings of mkdocs that name public addresses: those which [project.urls] in pyproject.toml has."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    return {key: urls[name] for key, name in {"repo_url": "Repository", "site_url": "Documentation"}.items() if name in urls}
 
 
 def write(stage: Path, page: str, text: str) -> None:
@@ -257,7 +270,7 @@ def write(stage: Path, page: str, text: str) -> None:
 
 
 def nav(own: list, made: dict[str, list[str]], stage: Path) -> list:
-    """The navigation: empty sections hold what was made; pages that nobody listed stand under "More"."""
+    """The navigation: empty sections contain the generated pages; pages that are not listed are under "More"."""
     listed = [{title: made.get(title) or pages} for section in own for title, pages in section.items()]
     named = set(re.findall(r"[\w/.-]+\.md", str(listed)))
     more = [page for page in sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*.md")) if page not in named]
@@ -285,8 +298,14 @@ def main(results: Path) -> None:
             *(f"experiments/{name}.md" for name in experiments.EXPERIMENTS),
         ]
     }
-    made["API"] = list(api_pages())
-    derived = {"INHERIT": "../mkdocs.yml", "docs_dir": "docs", "site_dir": "../site", "nav": nav(own, made, stage)}
+    made["API"] = [{"Estimator": page} if page == "api/estimator.md" else page for page in api_pages()]
+    derived = {
+        "INHERIT": "../mkdocs.yml",
+        "docs_dir": "docs",
+        "site_dir": "../site",
+        "nav": nav(own, made, stage),
+        **addresses(),
+    }
     (ROOT / "build" / "mkdocs.yml").write_text(yaml.safe_dump(derived, sort_keys=False), encoding="utf-8")
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     subprocess.run([sys.executable, "-m", "mkdocs", "--quiet", "build", "--strict", "--config-file", "build/mkdocs.yml"],

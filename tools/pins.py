@@ -1,6 +1,6 @@
 """Pin every package: requirements.txt, requirements-docs.txt and environment.yml from pyproject.toml, by `uv pip compile`.
 
-    python tools/pins.py            keeps the versions that are pinned now, and resolves what is new
+    python tools/pins.py            keeps the present pins, and resolves new packages
     python tools/pins.py --upgrade  takes the newest versions; other options go to uv as well
 
 The packages of CUDA that torch needs on some systems are left to torch: whoever has a wheel without CUDA needs none of them.

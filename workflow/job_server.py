@@ -1,9 +1,9 @@
 """Jobs without start-up: `pudle` in forks of one process that has imported everything.
 
-A job spends seconds on imports, more than many a cell computes. So the workflow starts a server, which imports once, and each job of
-the workflow is this file as a client, of which the server makes a fork:
+A job spends seconds on imports, which is longer than many cells take. The workflow therefore starts a server, which imports once. Each job
+of the workflow runs this file as a client, for which the server forks:
 
-    python -SE workflow/job_server.py ARGUMENTS...     `pudle ARGUMENTS...` in a fork of the server at $PUDLE_JOBS, or here if there is none
+    python -SE workflow/job_server.py ARGUMENTS...     `pudle ARGUMENTS...` in a fork of the server at $PUDLE_JOBS, or in this process
     python workflow/job_server.py --serve SOCKET       the server; when its standard input ends, it ends too, and with it all its jobs
 
 The fork takes over the client's arguments, folder, environment and standard streams. It receives the client's SIGTERM, and ends when
@@ -30,7 +30,7 @@ OF_PYTHON = (
     "PYTHONPYCACHEPREFIX",
     "PYTHONNOUSERSITE",
     "PYTHONUSERBASE",
-)  # that are kept
+)  # variables that jobs keep
 RETRIED = "PUDLE_RETRIED"  # set where a scheduler tries a job that failed again, with more memory
 CGROUPS, MEMBERSHIP = "/sys/fs/cgroup", "/proc/self/cgroup"
 
@@ -41,10 +41,11 @@ def address(folder: str) -> str:
 
 
 def start(folder: str) -> subprocess.Popen | None:
-    """Start a server with its socket in ``folder``. Only commands that are given its :func:`address` use it.
+    """Start a server with its socket in ``folder``. Only commands that receive its :func:`address` use it.
 
-    It runs the package beside this file's folder, and ends with the last reference to what is returned. Where there can be no socket,
-    as in a folder whose path is too long for one, a warning says so, None is returned, and each job is a process of its own.
+    The server runs the package beside this file's folder, and ends with the last reference to the returned process. If no socket can be
+    created, for example because the path of the folder is too long, a warning is printed, the result is None, and each job is a process of
+    its own.
     """
     listening = socket.socket(getattr(socket, "AF_UNIX", socket.AF_INET))
     try:
@@ -68,16 +69,16 @@ def start(folder: str) -> subprocess.Popen | None:
 
 
 def own(environment: Mapping[str, str]) -> dict[str, str]:
-    """``environment`` without what a person sets for other programs and would change what jobs read, import or draw; text is UTF-8."""
+    """``environment`` without variables that would change what jobs import or draw, with UTF-8 as the encoding of text."""
     kept = (name for name in environment if name not in FOREIGN and (name in OF_PYTHON or not name.startswith("PYTHON")))
     return {name: environment[name] for name in kept} | {"PYTHONUTF8": "1"}
 
 
 def request(arguments: list[str]) -> int:
-    """Have the server do ``pudle ARGUMENTS``; returns its exit status. Raises OSError if it is not there.
+    """Let the server run ``pudle ARGUMENTS``; returns the exit status. Raises OSError if there is no server.
 
-    A cell whose process the system kills for want of memory is a result, "failed", where nobody will try again with more memory. One
-    that somebody kills is not: it will run again.
+    If the system kills the process of a cell because memory is exhausted, and no scheduler will try again with more memory, the cell is
+    recorded as failed. Cells that a person kills are not recorded, and run again.
     """
     before = memory_kills()
     status = ask(arguments)
@@ -99,19 +100,19 @@ def ask(arguments: list[str]) -> int | None:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, lambda *_: pass_on(server))
             status = server.recv(1)
-        except OSError as error:  # of whatever kind: there is no server, or it ended before it took the job
+        except OSError as error:  # any kind: there is no server, or it ended before it accepted the job
             raise ConnectionRefusedError(*error.args) from None
     return status[0] if status else None
 
 
 def pass_on(server: socket.socket) -> None:
-    """Let a job know of a SIGTERM: if its training saves states, it ends after the next one. Nothing if it has ended."""
+    """Send a SIGTERM on to a job, which then ends, after its next saved state if its training saves states. No effect if it has ended."""
     with contextlib.suppress(OSError):
         server.send(b"t")
 
 
 def memory_kills() -> int:
-    """How many processes of this one's control group, as its jobs are, Linux has killed for want of memory; 0 where it does not say."""
+    """How many processes of this control group Linux has killed because memory was exhausted; 0 if unknown. Jobs belong to the same group."""
     with contextlib.suppress(OSError), open(MEMBERSHIP, encoding="utf-8") as groups:
         for line in groups:
             number, controllers, path = line.rstrip("\n").split(":", 2)
@@ -127,13 +128,13 @@ def memory_kills() -> int:
 
 
 def serve(listening: socket.socket) -> None:
-    """Fork for each request until standard input ends. SIGTERM, which schedulers send to all processes, is for the forks."""
+    """Fork for each request until standard input ends. The server ignores SIGTERM, which schedulers send to all processes; its forks do not."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         preload()
-    except Exception as error:  # a job that needs what failed here says so in its own log
+    except Exception as error:  # a job that needs the failed import reports the error in its own log
         print(f"Each job will take seconds longer to start: {type(error).__name__}: {error}", file=sys.stderr)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system removes ended forks, since the server does not wait for them
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
         if sys.stdin in ready:
@@ -149,9 +150,9 @@ def serve(listening: socket.socket) -> None:
 
 
 def preload() -> None:
-    """Import what jobs use, load the compiled loops, and draw once, which fills what drawing keeps.
+    """Import the modules that jobs use, load the compiled loops, and draw once, which fills the caches of matplotlib.
 
-    What is named here besides pudle is imported by its functions when they are called.
+    The packages imported here other than pudle are those that pudle imports inside functions.
     """
     import gc
     import io
@@ -183,7 +184,7 @@ def preload() -> None:
     def load_loops():
         networks.filter_gradient(image, image, "ae-ls", Unrolling(lam=0.1, step=0.1, n_layers=2), stride=1)
 
-    if not (compiling := os.fork()):  # beside the others, where they are not compiled yet
+    if not (compiling := os.fork()):  # in parallel with the other loops, in case they are not compiled yet
         try:
             load_loops()
         finally:
@@ -203,7 +204,7 @@ def preload() -> None:
 
 
 def work(client: socket.socket) -> int:
-    """Do what ``client`` asks for in this process; returns the exit status."""
+    """Run the command of ``client`` in this process; returns the exit status."""
     size, streams, _, _ = socket.recv_fds(client, 8, 3)
     message = json.loads(client.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
     for standard, stream in enumerate(streams):
@@ -228,7 +229,7 @@ def work(client: socket.socket) -> int:
         traceback.print_exc()
         status = 1
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # to a log on a full disk
+        with contextlib.suppress(OSError):  # the log may be on a full disk
             stream.flush()
     return status if isinstance(status, int) else int(status is not None)
 

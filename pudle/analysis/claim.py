@@ -25,8 +25,8 @@ class Claim:
     """One statement and its test.
 
     kind : whose statement it is: "paper" (stated in its text, or read off a figure), "theory" (follows from its theory, in a setting where
-        the assumptions hold) or "ours" (a question that we add); any other value raises :class:`PudleError`
-    place : section, figure or theorem; the assumptions of a theory; for a question of ours, what the paper says instead
+        the assumptions hold) or "ours" (a claim that we add); any other value raises :class:`PudleError`
+    place : section, figure or theorem; the assumptions of a theory; for a claim of ours, what the paper says instead
     effect : the estimated quantity, in words
     estimate : rows of the experiment → effect, indexed by seed; raises :class:`NotRun` if rows are missing
     rows : the rows that are used: quantity, settings and steps
@@ -68,18 +68,18 @@ class Claim:
         """The side of the threshold that is claimed, as ``> 5``."""
         return f"{'<' if self.above is None else '>'} {self.threshold:g}"
 
-    def judge(self, rows: pd.DataFrame, whole: pd.DataFrame | None = None, unlike: str = "") -> dict:
+    def judge(self, rows: pd.DataFrame, completed: pd.DataFrame | None = None, off_protocol: str = "") -> dict:
         """The verdict as a row of the claims table.
 
-        whole : the rows without runs that ended early; None if there are no such runs
-        unlike : the reason why claims of the paper cannot be judged from these rows; empty if they can
+        completed : the rows without runs that ended early; None if there are no such runs
+        off_protocol : the reason why claims of the paper cannot be judged from these rows; empty if they can
         """
         by_seed, reason = self._effects(rows)
-        if unlike and self.kind == "paper":
-            by_seed, reason, whole = pd.Series(dtype=float), unlike, None
+        if off_protocol and self.kind == "paper":
+            by_seed, reason, completed = pd.Series(dtype=float), off_protocol, None
         effects, ended = by_seed.dropna(), 0
-        if whole is not None:
-            left, _ = self._effects(whole, (NotRun, KeyError, IndexError, ValueError))  # a column may be gone with its runs
+        if completed is not None:
+            left, _ = self._effects(completed, (NotRun, KeyError, IndexError, ValueError))  # a column may be gone with its runs
             ended = int((left.reindex(effects.index) != effects).sum())
             effects = left.dropna() if ended else effects
         notes = [

@@ -56,11 +56,13 @@ def verdicts(control: Control, claims: Iterable[Claim], *, corrupt: bool = True)
     ]
 
 
-def refuse_blind(experiment: str, table: pd.DataFrame) -> None:
+def require_power(experiment: str, table: pd.DataFrame) -> None:
     """Raise :class:`PudleError` if a control did not contradict its claim."""
-    blind = table[~table.works]
-    if len(blind):
-        failures = "; ".join(f"{row.claim} is {row.verdict} with {row.control} ({row.corrupted})" for row in blind.itertuples())
+    failed = table[~table.works]
+    if len(failed):
+        failures = "; ".join(
+            f"{row.claim} is {row.verdict} with {row.control} ({row.corrupted})" for row in failed.itertuples()
+        )
         raise PudleError(
             f"{experiment}: these negative controls do not contradict their claims, whose tests therefore have no power: {failures}"
         )

@@ -46,16 +46,16 @@ def values() -> pd.DataFrame:
         return pd.read_csv(file, keep_default_na=False)
 
 
-def compare(rows: Mapping[str, pd.DataFrame], scale: str, whole: Mapping[str, pd.DataFrame] | None = None) -> pd.DataFrame:
+def compare(rows: Mapping[str, pd.DataFrame], scale: str, completed: Mapping[str, pd.DataFrame] | None = None) -> pd.DataFrame:
     """A row for each published value: our value with its interval over seeds, the ratio (PSNR: the difference in dB), and the verdict.
 
     rows : experiment → its rows, as claims use them
-    whole : the same without runs that ended early, if there are any
+    completed : the same without runs that ended early, if there are any
     """
     table = values()
     found, left = (
         [_ours(some.get(value.experiment, pd.DataFrame()), value, scale) for value in table.itertuples()]
-        for some in (rows, rows if whole is None else whole)
+        for some in (rows, rows if completed is None else completed)
     )
     ended = [one[1] > 0 and (one[1], one[0].mean) != (other[1], other[0].mean) for one, other in zip(found, left, strict=True)]
     intervals = [Interval(np.nan, np.nan, np.nan) if early else one[0] for one, early in zip(found, ended, strict=True)]

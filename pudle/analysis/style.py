@@ -74,7 +74,7 @@ def draw(figure: Figure, results) -> tuple:
         return figure.draw(results)
     import matplotlib.pyplot as plt
 
-    lacking = f"was not run ({len(not_run)} of {len(results.cells)} cells)" if not_run else "ended early"
+    lacking = f"{len(not_run)} of {len(results.cells)} cells were not run" if not_run else "runs ended early"
     reason = "not run" if not len(results.rows) else "no rows: every run ended early"
     if not ended.all():
         try:
@@ -84,10 +84,10 @@ def draw(figure: Figure, results) -> tuple:
                     axis.set_xticks([])
                     axis.text(0.5, 0.5, "no results", ha="center", va="center", fontsize=7, transform=axis.transAxes)
                 return image, plotted
-            reason = f"not drawn: what it shows {lacking}"
+            reason = f"not drawn: {lacking}"
         except Exception as error:
             traceback.print_exc()  # for the log: it may be a bug
-            reason = f"not drawn: what it needs {lacking} ({type(error).__name__})"
+            reason = f"not drawn: {lacking} ({type(error).__name__})"
         plt.close("all")
     sheet, (axis,) = panels()
     axis.axis("off")

@@ -10,7 +10,7 @@ import pandas as pd
 from pudle.analysis import published
 from pudle.analysis.statistics import bootstrap_band
 from pudle.harness import cells, files, reference
-from pudle.harness.record import ENDINGS, KEYS, belong, whole
+from pudle.harness.record import ENDINGS, KEYS, belong, completed
 
 _BLOCK = 500  # points whose resamples fit the cache
 
@@ -29,14 +29,14 @@ class Results:
         return self._gather("rows.csv")
 
     @property
-    def unlike(self) -> str:
+    def off_protocol(self) -> str:
         """The reason why claims of the paper cannot be judged from these cells; empty if they follow its protocol."""
         return published.not_as_published(self.experiment, [cell.settings for cell in self.cells])
 
     @cached_property
-    def whole(self) -> pd.DataFrame:
+    def completed(self) -> pd.DataFrame:
         """The rows without those of runs that ended early."""
-        return self._gather("rows.csv", whole) if self.rows.quantity.isin(ENDINGS).any() else self.rows
+        return self._gather("rows.csv", completed) if self.rows.quantity.isin(ENDINGS).any() else self.rows
 
     @cached_property
     def timings(self) -> pd.DataFrame:

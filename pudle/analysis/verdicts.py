@@ -10,7 +10,7 @@ A claim estimates one effect per seed from the rows, and states on which side of
 - NOT RUN: the rows are missing or, for a claim of the paper, they come from a protocol other than the paper's.
 
 Each claim records whose statement it is: the paper's, one that follows from its theory, or ours. Only claims of the paper and its theory
-are counted in the headline. The verdict on a question of ours reads "holds here" or "does not hold here".
+are counted in the headline. The verdict on a claim of ours reads "holds here" or "does not hold here".
 
 Two numbers accompany each verdict: the p-value of the same t-test against the threshold, after Holm's correction over the claims of the
 experiment, and the effect size, which is the mean distance to the threshold in standard deviations over seeds. The verdict itself is
@@ -36,7 +36,10 @@ def judge_all(claims: Iterable[tuple[str, Claim, Results]]) -> pd.DataFrame:
     Claims of the paper are judged only where its protocol was followed (:func:`pudle.analysis.published.not_as_published`).
     """
     table = pd.DataFrame(
-        [{"experiment": name} | claim.judge(results.rows, results.whole, results.unlike) for name, claim, results in claims]
+        [
+            {"experiment": name} | claim.judge(results.rows, results.completed, results.off_protocol)
+            for name, claim, results in claims
+        ]
     )
     table.insert(
         table.columns.get_loc("p") + 1, "p_holm", table.groupby("experiment").p.transform(lambda p: holm(p.to_numpy()))
@@ -45,12 +48,12 @@ def judge_all(claims: Iterable[tuple[str, Claim, Results]]) -> pd.DataFrame:
 
 
 def is_ours(table: pd.DataFrame) -> pd.Series:
-    """Whether each row of a claims table is a question of ours, which the headline does not count."""
+    """Whether each row of a claims table is a claim of ours, which the headline does not count."""
     return table.kind == "ours"
 
 
 def worded(kind: str, verdict: str) -> str:
-    """A verdict as the report shows it; for a question of ours, "holds here" or "does not hold here"."""
+    """A verdict as the report shows it; for a claim of ours, "holds here" or "does not hold here"."""
     return _HERE.get(verdict, verdict) if kind == "ours" else verdict
 
 
@@ -91,7 +94,7 @@ def side_by_side_markdown(table: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def markdown(table: pd.DataFrame, scale: str) -> str:
-    """The claims table as a Markdown page: one line per claim, with questions of ours under a separate heading.
+    """The claims table as a Markdown page: one line per claim, with claims of ours under a separate heading.
 
     ``table`` has one column more than the result of :func:`judge_all`: ``controls``, in words.
     """
@@ -101,7 +104,7 @@ def markdown(table: pd.DataFrame, scale: str) -> str:
         f"effect per seed (ratios on the log scale); p: the t-test against the threshold, two-sided, Holm-corrected over the claims of an "
         f"experiment; effect size: distance of the mean to the threshold in standard deviations over seeds; negative control: the property "
         f"that was broken to show that the claim can fail (docs/claims.md has details).\n\n{_lines(headline)}\n\n"
-        f"## {BEYOND}\n\nQuestions that we add; the paper states none of them. {counted(ours)}.\n\n{_lines(ours)}\n"
+        f"## {BEYOND}\n\nClaims that we add; the paper states none of them. {counted(ours)}.\n\n{_lines(ours)}\n"
     )
 
 

@@ -71,7 +71,7 @@ def _manifest(run: Run, reported: set[str]) -> Iterator[Finding]:
         return
     try:
         made = manifest.text(run, manifest.hashes(run.root, run.files))
-    except Exception as error:  # whatever edited cells break
+    except Exception as error:  # an edited cell can cause any error
         yield Finding(MANIFEST, "manifest", f"cannot be written again: {type(error).__name__}: {error}")
         return
     if made.encode() == (run.root / MANIFEST).read_bytes():
@@ -145,7 +145,7 @@ def _taken(run: Run, kept: reference.Reference | None, cell: Cell, record: dict)
         offer = kept.offer(cell)
         if offer is None and not reference.was_run(record) and not kept.kept.get(name_of(cell)):
             return  # left out because its data set was missing
-        if offer is None or not offer.stands(cell.folder(run.root)):
+        if offer is None or not offer.is_written(cell.folder(run.root)):
             yield Finding(
                 run.path(cell, "cell.json"),
                 "reference",
@@ -185,7 +185,7 @@ def _endings(run: Run, cell, record: dict) -> Iterator[Finding]:
         said = sorted((int(ending["seed"]), ending["status"]) for ending in record["endings"])
         worst = max((status for _, status in said), key=ENDINGS.index, default="done")
         seeds = sorted(set(rows.seed), key=str)
-    except Exception as error:  # whatever an edited file breaks
+    except Exception as error:  # an edited file can cause any error
         yield Finding(run.path(cell, "rows.csv"), "rows", f"cannot be read with its cell.json: {type(error).__name__}: {error}")
         return
     if ended != said or record["status"] != worst:

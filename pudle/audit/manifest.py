@@ -139,7 +139,7 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
                 )
             failed = record["status"] == "failed"
             action["actionStatus"] = {"@id": f"http://schema.org/{'Failed' if failed else 'Completed'}ActionStatus"}
-    whole = add(
+    action = add(
         "#run",
         "CreateAction",
         name=f"Run of the workflow at the scale '{run.scale}'",
@@ -149,7 +149,7 @@ def build(run: Run, digests: Mapping[str, str]) -> dict:
         startTime=min((record["started"] for record in ran), default=""),
         endTime=max((record["ended"] for record in ran), default=""),
     )
-    crate.root_dataset["mentions"] = [whole, *(crate.get(f"#{step.name}") for step in run.steps)]
+    crate.root_dataset["mentions"] = [action, *(crate.get(f"#{step.name}") for step in run.steps)]
     return crate.metadata.generate()
 
 

@@ -39,10 +39,10 @@ def findings(run: Run) -> Iterator[Finding]:
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), multiprocessing.get_context("fork")) as pool:
         drawn = [pool.submit(_drawn, run, experiment) for experiment in run.experiments]
         rows: dict[str, pd.DataFrame] = {}
-        whole: dict[str, pd.DataFrame] = {}
+        completed: dict[str, pd.DataFrame] = {}
         for experiment in run.experiments:
             yield from _guarded(
-                f"cells/{experiment}", "rows", lambda experiment=experiment: _gather_both(run, experiment, rows, whole)
+                f"cells/{experiment}", "rows", lambda experiment=experiment: _gather_both(run, experiment, rows, completed)
             )
             if experiment in rows:
                 yield from _guarded(
@@ -53,8 +53,8 @@ def findings(run: Run) -> Iterator[Finding]:
                     f"controls/{experiment}.csv", "controls", lambda experiment=experiment: _controls(run, experiment)
                 )
         yield from _guarded("cells.csv", "coverage", lambda: _coverage(run))
-        yield from _guarded("claims.csv", "verdict", lambda: _claims(run, rows, whole))
-        yield from _guarded("published.csv", "published", lambda: _published(run, rows, whole))
+        yield from _guarded("claims.csv", "verdict", lambda: _claims(run, rows, completed))
+        yield from _guarded("published.csv", "published", lambda: _published(run, rows, completed))
         yield from _guarded("report/index.html", "report", lambda: _page(run))
         for figures in drawn:
             yield from figures.result()
@@ -72,11 +72,11 @@ def _guarded(name: str, check: str, compare: Callable) -> list[Finding]:
         return [Finding(name, check, f"cannot be computed again: {type(error).__name__}: {' '.join(str(error).split())[:200]}")]
 
 
-def _gather_both(run: Run, experiment: str, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> None:
+def _gather_both(run: Run, experiment: str, rows: dict[str, pd.DataFrame], completed: dict[str, pd.DataFrame]) -> None:
     """All rows of an experiment, and those of runs that did not end early."""
     rows[experiment] = gather(run, experiment)
     ended = rows[experiment].quantity.isin(ENDINGS).any()
-    whole[experiment] = gather(run, experiment, record.whole) if ended else rows[experiment]
+    completed[experiment] = gather(run, experiment, record.completed) if ended else rows[experiment]
 
 
 def gather(run: Run, experiment: str, of_cell: Callable = lambda frame: frame) -> pd.DataFrame:
@@ -210,14 +210,16 @@ def _coverage(run: Run) -> Iterator[Finding]:
     )
 
 
-def _claims(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> Iterator[Finding]:
+def _claims(run: Run, rows: dict[str, pd.DataFrame], completed: dict[str, pd.DataFrame]) -> Iterator[Finding]:
     """Compare Student's t on each claim's effect per seed, the verdict from its interval, and Holm's correction within each experiment."""
     expected = []
     for experiment in experiments.EXPERIMENTS:
         claims = experiments.get(experiment).claims
         nothing = pd.DataFrame(columns=KEYS)
-        unlike = published.not_as_published(experiment, [cell.settings for cell in run.of(experiment)])
-        judged = [_judge(claim, rows.get(experiment, nothing), whole.get(experiment, nothing), unlike) for claim in claims]
+        off_protocol = published.not_as_published(experiment, [cell.settings for cell in run.of(experiment)])
+        judged = [
+            _judge(claim, rows.get(experiment, nothing), completed.get(experiment, nothing), off_protocol) for claim in claims
+        ]
         controls = {claim.id: experiments.controls_of(experiment, claim) for claim in claims}
         for verdict, p in zip(judged, _holm([verdict["p"] for verdict in judged]), strict=True):
             expected.append({"experiment": experiment} | verdict | {"p_holm": p, "controls": controls[verdict["claim"]]})
@@ -236,13 +238,13 @@ def _effects(claim: Claim, rows: pd.DataFrame) -> tuple[dict, str]:
         return {}, str(missing)
 
 
-def _judge(claim: Claim, rows: pd.DataFrame, whole: pd.DataFrame, unlike: str = "") -> dict:
+def _judge(claim: Claim, rows: pd.DataFrame, completed: pd.DataFrame, off_protocol: str = "") -> dict:
     by_seed: Any
     left: Any
-    if unlike and claim.kind == "paper":
-        (by_seed, missing), left = ({}, unlike), {}
+    if off_protocol and claim.kind == "paper":
+        (by_seed, missing), left = ({}, off_protocol), {}
     else:
-        (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, whole)
+        (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, completed)
     ended = sum(value == value and left.get(seed) != value for seed, value in by_seed.items())
     effects = np.array([value for value in (left if ended else by_seed).values() if value == value], float)
     lacking = sum(value != value for value in by_seed.values())
@@ -304,14 +306,14 @@ def _holm(p: Sequence[float]) -> list[float]:
     return [max(asked[: tested.index(value) + 1]) if np.isfinite(value) else np.nan for value in p]
 
 
-def _published(run: Run, rows: dict[str, pd.DataFrame], whole: dict[str, pd.DataFrame]) -> Iterator[Finding]:
-    made = published.compare(rows, run.scale, whole).to_csv(index=False)
+def _published(run: Run, rows: dict[str, pd.DataFrame], completed: dict[str, pd.DataFrame]) -> Iterator[Finding]:
+    made = published.compare(rows, run.scale, completed).to_csv(index=False)
     yield from differences("published.csv", "published", read_text(made), read(run.root / "published.csv"), ["id"])
     table = pd.read_csv(
         run.root / "published.csv", keep_default_na=False, na_values=dict.fromkeys(("ours", "low", "high", "ratio"), "")
     )
     yield from _same(run, "published.md", "published", published.markdown(table, run.scale))
-    along = published.compare_curves(whole)
+    along = published.compare_curves(completed)
     again, kept = read_text(along.to_csv(index=False)), read(run.root / "published_curves.csv")
     yield from differences("published_curves.csv", "published", again, kept, ["curve"])
     yield from _same(run, "published_curves.md", "published", published.curves_markdown(along, run.scale))

@@ -136,7 +136,7 @@ def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], s
     changed = [name for name in names if now["outputs"].get(name) != then["outputs"][name]]
     if not changed:
         return [], f"{' and '.join(names)} again, byte by byte"
-    other = unlike(then["provenance"], now["provenance"])
+    other = environment_changes(then["provenance"], now["provenance"])
     if taken and then["fingerprint"] != experiments.fingerprint(cell):
         other.append(f"code ({reference.origin(then)}, now {experiments.fingerprint(cell)})")
     if not other:
@@ -160,7 +160,7 @@ def _apart(old: pd.DataFrame, new: pd.DataFrame) -> float:
     return float(((old.value - new.value).abs() / scale).max())
 
 
-def unlike(then: Mapping, now: Mapping) -> list[str]:
+def environment_changes(then: Mapping, now: Mapping) -> list[str]:
     """Descriptions of the differences in machine, versions and threads."""
     others = []
     for key in _SAME:

@@ -14,7 +14,7 @@ from pudle.harness.files import read_json
 
 MANIFEST = "manifest.json"
 CRATE = "ro-crate-metadata.json"  # the same bytes under the name that other tools look for
-APART = ("logs", ".snakemake")  # folders that no number comes from
+APART = ("logs", ".snakemake")  # folders that no result depends on
 PICTURES = ("pdf", "png", "svg")
 _SHAPE: dict[str, type] = dict.fromkeys(("started", "ended", "status", "fingerprint"), str)
 _SHAPE |= dict.fromkeys(("seeds", "endings"), list)
@@ -55,7 +55,7 @@ class Run:
             raise PudleError(f"{self.root / 'config.json'}: cannot be planned: {error}") from None
         except KeyError as error:
             raise PudleError(f"{self.root / 'config.json'}: cannot be planned: it lacks the key {error}") from None
-        except Exception as error:  # whatever an edited configuration breaks
+        except Exception as error:  # an edited configuration can cause any error
             raise PudleError(f"{self.root / 'config.json'}: cannot be planned: {type(error).__name__}: {error}") from None
 
     @cached_property

@@ -12,7 +12,7 @@ from pudle.audit.run import MANIFEST, Run, Step, name_of
 from pudle.errors import PudleError
 from pudle.harness import cells, files, reference
 
-_RESULTS = ("value", "mean", "low", "high", "n_seeds", "n_ended", "origin")  # columns that are no keys
+_RESULTS = ("value", "mean", "low", "high", "n_seeds", "n_ended", "origin")  # columns other than keys
 _MOST = 8  # cells or lines that are listed one by one
 
 
@@ -33,7 +33,7 @@ def trace(path: Path, row: int | None = None) -> Iterator[str]:
     record = None if row is None else _record(path, row)
     yield _file(run, digests, name)
     if record is not None:
-        yield f"  row {row}: {_told(record)}"
+        yield f"  row {row}: {_fields(record)}"
     if step is None:
         return
     yield f"  made by `{step.command}` ({step.name})"
@@ -134,10 +134,10 @@ def _lines(path: Path, record: Mapping[str, str]) -> Iterator[str]:
         yield f"  the row has no quantity; it comes from {'all of its' if keys else 'the'} lines and arrays"
         return
     for line, values in list(found.to_dict("index").items())[:_MOST]:
-        yield f"  line {line + 2}: {_told(values)}"
+        yield f"  line {line + 2}: {_fields(values)}"
     if len(found) > _MOST:
         yield f"  and {len(found) - _MOST} more lines, to line {found.index[-1] + 2}"
 
 
-def _told(record: Mapping[str, str]) -> str:
+def _fields(record: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in record.items())

@@ -97,7 +97,9 @@ def _compiled() -> Line:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if not cache.keeps_code():
-            return Line("compiled", "wrong", "no folder for compiled loops is writable; set NUMBA_CACHE_DIR to one that is")
+            return Line(
+                "compiled", "wrong", "no folder for compiled loops is writable; set NUMBA_CACHE_DIR to a writable folder"
+            )
     folder = Path(forward.__file__).parent / "__pycache__"
     kept = len(list(folder.glob("*.nbc")))
     return Line("compiled", "ok", f"{kept} compiled loops in {folder}" if kept else "none yet; the first run compiles loops")

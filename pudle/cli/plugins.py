@@ -9,7 +9,7 @@ import click
 from pudle import denoisers, methods
 from pudle.cli.paths import PathType
 from pudle.harness import plugins
-from pudle.harness.promises import Finding
+from pudle.harness.promises import PromiseCheck
 
 PLUGINS = click.option(
     "--plugin", "files", multiple=True, metavar="FILE", help="A Python file with your own plug-ins. May be given several times."
@@ -73,7 +73,7 @@ def check_denoiser(name, files):
     _tell(findings(name))
 
 
-def _tell(findings: Iterable[Finding]) -> None:
+def _tell(findings: Iterable[PromiseCheck]) -> None:
     broken = 0
     for promise, kept, measured in findings:
         click.echo(f"{'pass' if kept else 'FAIL'}  {promise}: {measured}")

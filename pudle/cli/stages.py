@@ -150,7 +150,7 @@ def controls(experiment: str, root: Path):
     contradict its claim."""
     import pandas as pd
 
-    from pudle.analysis.negative_controls import refuse_blind, verdicts
+    from pudle.analysis.negative_controls import require_power, verdicts
 
     _limit_threads(1)
     controlled = list(filter(experiments.has_controls, experiments.EXPERIMENTS))
@@ -160,7 +160,7 @@ def controls(experiment: str, root: Path):
         [row for control in _progress(chosen, f"controls of {experiment}") for row in verdicts(control, judged)]
     )
     click.echo(table.to_markdown(index=False, floatfmt=".3g"), err=True)
-    refuse_blind(experiment, table)
+    require_power(experiment, table)
     files.replace(root / "controls" / f"{experiment}.csv", lambda path: table.to_csv(path, index=False))
 
 
@@ -174,11 +174,11 @@ def published(root: Path):
     merged, planned = _plan(root)
     asked = {*values().experiment, *curves().experiment}
     found = {experiment: Results(experiment, planned, root) for experiment in sorted(asked)}
-    rows, whole = ({experiment: getattr(found[experiment], part) for experiment in found} for part in ("rows", "whole"))
-    table = compare(rows, merged["scale"], whole)
+    rows, completed = ({experiment: getattr(found[experiment], part) for experiment in found} for part in ("rows", "completed"))
+    table = compare(rows, merged["scale"], completed)
     files.replace(root / "published.csv", lambda path: table.to_csv(path, index=False))
     files.write(root / "published.md", markdown(table, merged["scale"]))
-    along = compare_curves(whole)
+    along = compare_curves(completed)
     files.replace(root / "published_curves.csv", lambda path: along.to_csv(path, index=False))
     files.write(root / "published_curves.md", curves_markdown(along, merged["scale"]))
 

@@ -11,8 +11,8 @@ and the direct term (D z_T − x) z_Tᵀ is added to D̄. If few entries are act
 replaces z_t in u_t and S, and :math:`\bar z_t` is :math:`(1 + β_t) \bar u_t W - β_{t+1} \bar u_{t+1} W`.
 
 Variants of the computation have names. Layers are *dense* (matrix products), *full* (compiled loops over all codes) or *restricted*
-(compiled loops over those that may be active). The sum over layers is *lifted* if D (S + Sᵀ) is accumulated instead of S. Layers are
-*crowded* if decay lowers their level so far that they are dense again.
+(compiled loops over those that may be active). Sums over layers are *decoded* if they accumulate (S + Sᵀ) Dᵀ instead of S. Decay may lower
+the level so far that the last layers are dense again.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -55,13 +55,21 @@ class Pullback(NamedTuple):
     step: float
 
 
-def pull_back(x: Tensor, dictionary: Tensor, unrolling: Unrolling, given: Tensor, *, weights: bool, slopes: bool) -> Pullback:
-    """Back-propagate ``given`` z̄_T (n, p) through all layers.
+def pull_back(x: Tensor, dictionary: Tensor, unrolling: Unrolling, adjoint: Tensor, *, weights: bool, slopes: bool) -> Pullback:
+    """Back-propagate ``adjoint`` z̄_T (n, p) through all layers.
 
     To save time, D is None in the result without ``weights``, and λ and α are 0 without ``slopes``.
     """
     return gradient_in_closed_form(
-        x, dictionary, "ae-ls", unrolling, 0, crowds=False if slopes else None, given=given, weights=weights, slopes=slopes
+        x,
+        dictionary,
+        "ae-ls",
+        unrolling,
+        0,
+        dense_at_end=False if slopes else None,
+        adjoint=adjoint,
+        weights=weights,
+        slopes=slopes,
     )[0]
 
 
@@ -72,20 +80,20 @@ def gradient_in_closed_form(
     unrolling,
     stop,
     sparse_share: float | None = None,
-    lifted: bool | None = None,
-    crowds: bool | None = None,
+    decoded: bool | None = None,
+    dense_at_end: bool | None = None,
     start: Tensor | None = None,
-    given: Tensor | None = None,
+    adjoint: Tensor | None = None,
     weights: bool = True,
     slopes: bool = False,
 ):
-    """The gradient, or the :class:`Pullback` of ``given`` z̄_T (n, p), and the numbers of layers of samples that ran dense, full and restricted.
+    """The gradient, or the :class:`Pullback` of ``adjoint`` z̄_T (n, p), and how many layers of samples ran dense, full and restricted.
 
     The loss is a tensor (), so that no value is read from a GPU.
 
-    sparse_share, lifted : None means the results of :func:`_sparse_share` and, unless the last layers are dense, of :func:`_lifting_pays`
-    crowds : whether the last layers may be dense again because decay lowers the level; None means that they may if W does not fit into the
-        cache. Sparse layers before dense ones then run twice, and count twice
+    sparse_share, decoded : None means the results of :func:`_sparse_share` and, unless the last layers are dense, of :func:`_decoding_pays`
+    dense_at_end : whether the last layers may be dense again because decay lowers the level; None means that they may if W does not fit
+        into the cache. Sparse layers before dense ones then run twice, and count twice
     start : codes (n, p) before the first layer, held constant; None means 0
     """
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
@@ -99,30 +107,30 @@ def gradient_in_closed_form(
         codes, done = x.new_zeros(n, p) if start is None else start.clone(), 0
         loss = x.new_zeros((), dtype=torch.float64)
         drive, end = _add_product(x.new_zeros(n, p), x, dictionary, step, pool), n_layers
-        if sparse and unrolling.decay < 1 and (not _cached(dictionary) if crowds is None else crowds):
-            end = sparse.crowded(x[:SAMPLES], drive[:SAMPLES], share, pool)
-        sums, lifted = _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, lifted, weights, slopes, pool)
-        dense.slopes, lasting = [0.0, 0.0] if slopes else None, None if given is None else x.new_empty(n, p)
-        total = sums[0].T if lifted else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ transposed, and the other terms of −D̄ / α
+        if sparse and unrolling.decay < 1 and (not _cached(dictionary) if dense_at_end is None else dense_at_end):
+            end = sparse.dense_from(x[:SAMPLES], drive[:SAMPLES], share, pool)
+        sums, decoded = _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, decoded, weights, slopes, pool)
+        dense.slopes, lasting = [0.0, 0.0] if slopes else None, None if adjoint is None else x.new_empty(n, p)
+        total = sums[0].T if decoded else x.new_zeros(m, p)  # (S + Sᵀ)Dᵀ transposed, and the other terms of −D̄ / α
         while done < n:
             few = slice(done, done + PROBE)
             first_codes = unrolling.shrink(drive[few], 0) if start is None else codes[few]
             at_once = share > 0 and share_active(first_codes) <= share
             some = slice(done, done + dense.size * (SPARSE_BLOCKS if at_once and end == n_layers else 1))
-            block, last, bar = x[some], codes[some], None if given is None else given[some]
+            block, last, bar = x[some], codes[some], None if adjoint is None else adjoint[some]
             first = 0 if at_once else dense.forward(drive[some], last)
             residual, back, errors = _run_block(
-                sparse, dense, end, block, drive[some], last, dictionary, first, sums, lam, lifted, pool, bar
+                sparse, dense, end, block, drive[some], last, dictionary, first, sums, lam, decoded, pool, bar
             )
-            if given is None:
+            if adjoint is None:
                 loss += residual.square().sum().double() / 2 + (lam * last.abs().sum().double() if lam else 0.0)
                 _add_product(total, residual.T, last, -1 / step, pool)  # the direct term
             if stop < n_layers:
                 if stop < first:
-                    errors = errors + dense.backward(back, first, sums[0] if sums else None, dictionary if lifted else None)
+                    errors = errors + dense.backward(back, first, sums[0] if sums else None, dictionary if decoded else None)
                 if weights:
                     _add_product(total, block.T, errors, -1, pool)  # −xᵀ Σ ū
-                if given is not None:
+                if adjoint is not None:
                     lasting[some] = errors
             done += len(block)
         counts = {"dense": dense.count, **(sparse.counts if sparse else {})}
@@ -130,33 +138,33 @@ def gradient_in_closed_form(
         del transfer, dense, sparse  # the next steps need their memory
         for part in sums[1:]:
             sums[0] += part
-        if sums and not lifted:
+        if sums and not decoded:
             _add_product(total, dictionary, sums[0] + sums[0].T, 1, pool)  # D (S + Sᵀ)
-        gradient = torch.mul(total, -step / n if given is None else -step, out=x.new_empty(m, p))
-        if given is not None:
+        gradient = torch.mul(total, -step / n if adjoint is None else -step, out=x.new_empty(m, p))
+        if adjoint is not None:
             back = x.new_zeros(n, m)
             _add_product(back, lasting, dictionary.T, step, pool)
             return Pullback(back, gradient if weights else None, slope[0], slope[1] / step), counts
     return Gradient(gradient, codes, loss / n), counts
 
 
-def _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, lifted, weights, slopes, pool):
-    """Zeros for the sums S (p, p) of each task, or if lifted for (S + Sᵀ)Dᵀ (p, m); and whether they are lifted.
+def _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, decoded, weights, slopes, pool):
+    """Zeros for the sums S (p, p) of each task, or if decoded for (S + Sᵀ)Dᵀ (p, m); and whether they are decoded.
 
-    lifted : None means the choice that takes fewer operations
+    decoded : None means the choice that takes fewer operations
     """
     if stop == n_layers:
         return [], False
     if not sparse:
         return ([x.new_zeros(drive.shape[1], drive.shape[1])] if weights else []), False
-    if lifted is None:  # if W is in the cache, both are equally fast, and the decision would dominate small calls
-        lifted = (
-            weights and not _cached(dictionary) and end == n_layers and _lifting_pays(x, drive, sparse, n_layers - stop, pool)
+    if decoded is None:  # if W is in the cache, both are equally fast, and the decision would dominate small calls
+        decoded = (
+            weights and not _cached(dictionary) and end == n_layers and _decoding_pays(x, drive, sparse, n_layers - stop, pool)
         )
-    return sparse.sums(lifted, weights, slopes), lifted
+    return sparse.sums(decoded, weights, slopes), decoded
 
 
-def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, lifted, pool, bar):
+def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, decoded, pool, bar):
     """Run the layers of a block from ``first``, whose dense layers before it have run, and back-propagate to ``first``.
 
     Returns the residual D z_T − x (n, m), z̄ at ``first`` and Σ ū from there on (n, p); ``codes`` become z_T. If ``bar``, z̄_T (n, p),
@@ -166,10 +174,10 @@ def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam
     if first < n_layers and end < n_layers:
         dense.count += len(x) * (n_layers - max(first, end))
         return _sparse_then_dense(
-            sparse, dense, max(first, end), x, drive, codes, dictionary, first, sums, lam, lifted, pool, bar
+            sparse, dense, max(first, end), x, drive, codes, dictionary, first, sums, lam, decoded, pool, bar
         )
     if first < n_layers:
-        return sparse.run(x, drive, codes, first, pool, given=bar)
+        return sparse.run(x, drive, codes, first, pool, adjoint=bar)
     if bar is not None:
         return None, bar.clone(), 0.0
     residual = codes @ dictionary.T - x
@@ -181,7 +189,7 @@ def _slopes(dense, sparse):
     return [sum(pair) for pair in zip(dense.slopes, sparse.slopes() if sparse else [0, 0], strict=True)]
 
 
-def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, lifted, pool, bar):
+def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, decoded, pool, bar):
     """Run a block through sparse layers ``first`` to ``end`` and dense layers after them; returns the same as ``sparse.run``.
 
     bar : z̄_T; None means that of the loss
@@ -204,11 +212,11 @@ def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, s
             else:
                 back[some] = bar[some]
             part = sums[task] if sums else None
-            errors[some] = late.backward(back[some], late.n_layers, part, dictionary if lifted else None, some)
+            errors[some] = late.backward(back[some], late.n_layers, part, dictionary if decoded else None, some)
 
-    _do(run, range(len(cuts)), pool)
+    _run_tasks(run, range(len(cuts)), pool)
     if dense.stop < end:
-        _, back, earlier = sparse.run(x, drive, start, first, pool, end=end, given=back)
+        _, back, earlier = sparse.run(x, drive, start, first, pool, end=end, adjoint=back)
         errors += earlier
     return residual, back, errors
 
@@ -272,7 +280,7 @@ def _transfer(dictionary: Tensor, step: float, pool, size: int = 128) -> Tensor:
         transfer[start:stop, :stop].addmm_(dictionary[:, start:stop].T, dictionary[:, :stop], alpha=-step)
         transfer[:start, start:stop] = transfer[start:stop, :start].T
 
-    _do(add_rows, range(0, p, size)[::-1], pool)
+    _run_tasks(add_rows, range(0, p, size)[::-1], pool)
     transfer.diagonal()[:p] += 1
     return transfer
 
@@ -285,11 +293,11 @@ def _add_product(out: Tensor, left: Tensor, right: Tensor, factor: float, pool, 
         some = slice(start, start + size)
         out[:, some].addmm_(left, right[:, some], alpha=factor)
 
-    _do(add_columns, range(0, out.shape[1], size), pool)
+    _run_tasks(add_columns, range(0, out.shape[1], size), pool)
     return out
 
 
-def _do(task, arguments, pool) -> None:
+def _run_tasks(task, arguments, pool) -> None:
     list(map(task, arguments) if pool is None or len(arguments) == 1 else pool.map(task, arguments))
 
 
@@ -302,7 +310,7 @@ def _sparse_layers(n: int, dictionary: Tensor, transfer: Tensor, unrolling: Unro
     return SparseLayers(dictionary, transfer, unrolling, lam=lam, stop=stop, tasks=tasks)
 
 
-def _lifting_pays(x: Tensor, drive: Tensor, sparse, n_layers: int, pool) -> bool:
+def _decoding_pays(x: Tensor, drive: Tensor, sparse, n_layers: int, pool) -> bool:
     """Whether accumulating (S + Sᵀ)Dᵀ over layers is faster than accumulating S.
 
     The first takes 4 m operations per active entry of a layer. The second takes p operations per active entry, and m p² at the end. The

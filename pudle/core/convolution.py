@@ -34,7 +34,8 @@ def encode(
     """Codes z_T (n, p, h', w') of ``images`` (n, 1, h, w) after T unrolled layers.
 
     Codes are differentiable in ``images``, ``filters`` (p, 1, k, k), ``lam`` and ``step``. The settings are those of
-    :class:`pudle.core.unrolling.Unrolling`, which raises :class:`PudleError` if they are invalid. Source: PUDLE, Section 6.
+    :class:`pudle.core.unrolling.Unrolling`; ``stride`` is in pixels. Raises :class:`PudleError` if settings, shapes or types do not fit.
+    Source: PUDLE, Section 6.
 
     On a CPU in float32 or float64, layers without momentum run in compiled loops, image by image. ``backward()`` then uses the closed form
     of :mod:`pudle.core.networks`, which runs the layers again and stores the layers of one image per thread. In all other cases layers are
@@ -77,8 +78,8 @@ def _fast_codes(images, filters, unrolling, stride) -> Tensor:
         return run_image_network(images.detach(), None, network, unrolling, **settings)[1]
 
 
-def _pull_back(images, filters, given, wanted, unrolling, stride) -> Pullback:
-    """Derivatives with respect to images, filters, λ and α, as far as ``wanted``, from z̄_T = ``given``.
+def _pull_back(images, filters, adjoint, wanted, unrolling, stride) -> Pullback:
+    """Derivatives with respect to images, filters, λ and α, as far as ``wanted``, from z̄_T = ``adjoint``.
 
     The level of layer t is αλν^t. Therefore λ̄ = α Σ_t ν^t θ̄_t, and ᾱ has the term λ Σ_t ν^t θ̄_t. Its other term,
     −Σ_t ⟨ū_t, Dᵀ r_t⟩, is the inner product of D and its derivative through Dᵀ, divided by α.
@@ -90,7 +91,7 @@ def _pull_back(images, filters, given, wanted, unrolling, stride) -> Pullback:
             images.detach(),
             filters.detach(),
             unrolling,
-            given,
+            adjoint,
             stride=stride,
             of_arrays=wanted[1] or wanted[3],
             of_images=wanted[0],
@@ -101,7 +102,10 @@ def _pull_back(images, filters, given, wanted, unrolling, stride) -> Pullback:
 
 
 def decode(codes: Tensor, filters: Tensor, *, stride: int) -> Tensor:
-    """Images Dz (n, 1, h, w) from codes (n, p, h', w'). The result is differentiable."""
+    """Images Dz (n, 1, h, w) from ``codes`` (n, p, h', w') and ``filters`` (p, 1, k, k).
+
+    The result is differentiable in both. Raises :class:`PudleError` if shapes, types or ``stride`` (in pixels) do not fit.
+    """
     check_types(codes=codes, filters=filters)
     if filters.ndim != 4 or codes.ndim != 4 or codes.shape[1] != len(filters):
         raise PudleError(
@@ -113,7 +117,10 @@ def decode(codes: Tensor, filters: Tensor, *, stride: int) -> Tensor:
 
 
 def fit_size(images: Tensor, kernel: int, stride: int) -> Tensor:
-    """``images`` (..., h, w) without the last rows and columns, which filters of size ``kernel`` at this ``stride`` do not reach."""
+    """``images`` (..., h, w) without the last rows and columns, which filters of size ``kernel`` at this ``stride`` do not reach.
+
+    Sizes are in pixels. Raises :class:`PudleError` if an image is smaller than a filter.
+    """
     height, width = ((size - kernel) // stride * stride + kernel for size in images.shape[-2:])
     if min(height, width) < kernel:
         raise PudleError(
@@ -123,10 +130,10 @@ def fit_size(images: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 def average_shifts(images: Tensor, kernel: int, stride: int, estimate: Callable[[Tensor], Tensor]) -> Tensor:
-    """The mean of ``estimate`` over all stride² shifts of the grid of codes, for ``images`` of any size.
+    """The mean of ``estimate`` over all stride² shifts of the grid of codes, for ``images`` (n, 1, h, w) of any size.
 
     ``estimate`` maps images whose sides are kernel plus a multiple of stride to images of the same size. Images are reflected at their
-    borders, so that each pixel is reached by as many filters as inner pixels are.
+    borders, so that each pixel is reached by as many filters as inner pixels are. Averages over shifts: Coifman & Donoho (1995).
     """
     height, width = images.shape[-2:]
     margin = kernel - 1
@@ -143,16 +150,20 @@ def average_shifts(images: Tensor, kernel: int, stride: int, estimate: Callable[
     shifts = list(product(range(stride), repeat=2))
     moved = [images[..., rows(height, down)[:, None], rows(width, right)] for down, right in shifts]
     estimates = estimate(torch.cat(moved)).split(len(images))
-    whole = [
+    estimates = [
         shifted[..., margin + down : margin + down + height, margin + right : margin + right + width]
         for shifted, (down, right) in zip(estimates, shifts, strict=True)
     ]
-    return torch.stack(whole).mean(0)
+    return torch.stack(estimates).mean(0)
 
 
 @torch.no_grad()
 def operator_norm(filters: Tensor, *, stride: int, size: int = 16, n_iter: int = 100) -> Tensor:
-    """‖D‖ for ``size`` x ``size`` positions of codes, by ``n_iter`` steps of the power method from a fixed start, which give a lower bound."""
+    """‖D‖₂, a tensor of no dimension, for ``filters`` (p, 1, k, k) and codes of ``size`` x ``size`` positions.
+
+    ``n_iter`` steps of the power method from a fixed start give a lower bound. Layers with soft thresholds converge if the step is below
+    2 / ‖D‖₂².
+    """
     dictionary = Dictionary(filters, stride)
     side = (size - 1) * stride + filters.shape[-1]
     start = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
@@ -171,6 +182,9 @@ class Dictionary:
     Strided transposed convolutions are slow on a CPU. If an image is divided into blocks of stride x stride pixels, which become stride²
     channels, D is a convolution of stride 1 with filters of k / stride blocks, rounded up. Images are therefore padded to full blocks with
     zeros, which no code depends on or affects.
+
+    filters : (p, 1, k, k)
+    stride : in pixels
     """
 
     def __init__(self, filters: Tensor, stride: int):
@@ -181,19 +195,19 @@ class Dictionary:
         self.flipped = blocks.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
 
     def pad(self, images: Tensor) -> Tensor:
-        """``images`` padded to full blocks, with strides that make torch store the codes channels-last as well."""
+        """``images`` (n, 1, h, w) padded to full blocks, with strides that make torch store the codes channels-last as well."""
         return F.pad(images, (0, self.padding, 0, self.padding))[:, 0, :, :, None].movedim(-1, 1)
 
     def correlate(self, images: Tensor) -> Tensor:
-        """The codes Dᵀx of padded images."""
+        """The codes Dᵀx (n, p, h', w') of padded ``images`` (n, 1, h, w)."""
         return F.conv2d(images, self.filters, stride=self.stride)
 
     def synthesize(self, codes: Tensor) -> Tensor:
-        """The padded images Dz of codes."""
+        """The padded images Dz (n, 1, h, w) of ``codes`` (n, p, h', w')."""
         return F.pixel_shuffle(F.conv2d(codes, self.flipped, padding=self.reach - 1), self.stride)
 
     def product(self, images: Tensor, codes: Tensor) -> Tensor:
-        """The correlation ⟨x, z⟩ (p, 1, k, k), summed over padded images."""
+        """The correlation ⟨x, z⟩ (p, 1, k, k) of padded ``images`` (n, 1, h, w) and ``codes`` (n, p, h', w'), summed over images."""
         stride, none, one = [self.stride] * 2, [0, 0], [1, 1]  # torch.nn.grad.conv2d_weight is slower here
         wanted = [False, True, False]
         args = (codes, images, self.filters, None, stride, none, one, False, none, 1, wanted)
@@ -201,6 +215,7 @@ class Dictionary:
 
 
 def check_image_shapes(images: Tensor, filters: Tensor, stride: int) -> None:
+    """Raise :class:`PudleError` unless ``images`` (n, 1, h, w), ``filters`` (p, 1, k, k) and ``stride`` fit :func:`encode`."""
     check_types(images=images, filters=filters)
     number("stride", stride, least=1, whole=True)
     single = all(array.ndim == 4 and array.shape[1] == 1 for array in (images, filters))
@@ -213,6 +228,6 @@ def check_image_shapes(images: Tensor, filters: Tensor, stride: int) -> None:
     kernel = filters.shape[-1]
     if any(size < kernel or (size - kernel) % stride for size in images.shape[-2:]):
         raise PudleError(
-            f"images of {images.shape[-2]} x {images.shape[-1]} pixels are not {kernel} plus a multiple of stride={stride} "
-            "high and wide: crop them with pudle.core.convolution.fit_size"
+            f"height and width of images must be kernel={kernel} plus a multiple of stride={stride}, not {images.shape[-2]} x "
+            f"{images.shape[-1]} pixels: crop images with pudle.core.convolution.fit_size"
         )

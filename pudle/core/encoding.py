@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pudle.core.closed_form import pull_back
 from pudle.core.gradients import unrolled_codes
-from pudle.core.unrolling import Unrolling, check_shapes, iterate, runs_compiled
+from pudle.core.unrolling import Unrolling, check_shapes, iterate, runs_compiled, soft_threshold
 
 
 def encode(
@@ -29,7 +28,8 @@ def encode(
     """Codes z_T (n, p) of ``x`` (n, m) after T unrolled layers.
 
     Codes are differentiable in ``x``, ``dictionary`` (m, p), ``lam`` and ``step``. The settings are those of
-    :class:`pudle.core.unrolling.Unrolling`, which raises :class:`PudleError` if they are invalid. Source: PUDLE, Algorithm 1.
+    :class:`pudle.core.unrolling.Unrolling`. Raises :class:`PudleError` if they are invalid, or if shapes or types do not fit. Source: PUDLE,
+    Algorithm 1.
 
     On a CPU in float32 or float64, codes are computed by compiled loops over non-zeros (by dense products with "fista"). ``backward()``
     then uses the closed form of :mod:`pudle.core.closed_form`, which runs the layers again instead of storing them. In all other cases
@@ -48,8 +48,8 @@ def encode(
     )
     check_shapes(x, dictionary)
 
-    def back(x, dictionary, given, wanted):
-        return pull_back(x, dictionary, unrolling, given.contiguous(), weights=wanted[1], slopes=wanted[2] or wanted[3])
+    def back(x, dictionary, adjoint, wanted):
+        return pull_back(x, dictionary, unrolling, adjoint.contiguous(), weights=wanted[1], slopes=wanted[2] or wanted[3])
 
     paths = Paths(
         fast=lambda x, dictionary: unrolled_codes(x, dictionary, unrolling),
@@ -101,7 +101,7 @@ def plain_layers(
 
     def shrink(u: Tensor, layer: int) -> Tensor:
         level = (unrolling.step if step is None else step) * (unrolling.lam if lam is None else lam) * unrolling.decay**layer
-        return F.relu(u - level) if unrolling.nonnegative else u - u.clamp(-level, level)
+        return soft_threshold(u, level, nonnegative=unrolling.nonnegative)
 
     plain = unrolling.hard or (lam is None and step is None)
     return iterate(unrolling, start, correlate, step=step, shrink=None if plain else shrink)
@@ -117,15 +117,15 @@ class _Codes(torch.autograd.Function):
         return paths.fast(x, dictionary)
 
     @staticmethod
-    def backward(ctx, given):
+    def backward(ctx, adjoint):
         inputs, wanted = ctx.saved_tensors, ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():  # create_graph: derivatives must be differentiable
             codes = ctx.paths.plain(*inputs)
             asked = [value for value, want in zip(inputs, wanted, strict=True) if want]
-            found = iter(torch.autograd.grad(codes, asked, given, create_graph=True))
+            found = iter(torch.autograd.grad(codes, asked, adjoint, create_graph=True))
             return *(next(found) if want else None for want in wanted), None
         x, dictionary, lam, step = inputs
-        of_x, of_dictionary, *numbers = ctx.paths.back(x, dictionary, given, wanted)
+        of_x, of_dictionary, *numbers = ctx.paths.back(x, dictionary, adjoint, wanted)
         of_levels = (
             torch.full_like(value, number) if want else None
             for value, number, want in zip((lam, step), numbers, wanted[2:], strict=True)

@@ -37,7 +37,8 @@ def dictionary_gradient(
     """Gradient (m, p) of the loss averaged over the samples ``x`` (n, m), at ``dictionary`` (m, p).
 
     ``estimator`` is "dec", "ae-lasso" (which needs ``lam``) or "ae-ls". ``backward_layers`` truncates back-propagation to this number of last
-    layers. The other settings are those of :func:`pudle.encode`. Source: PUDLE, Section 3.
+    layers. The other settings are those of :func:`pudle.encode`. Raises :class:`PudleError` if shapes, types or settings do not fit.
+    Source: PUDLE, Section 3.
     """
     unrolling = Unrolling(
         lam=lam,
@@ -102,7 +103,7 @@ def _in_closed_form(
 ) -> Gradient:
     """The gradient, with kernels that are recorded if a GPU would wait for them to start."""
     arrays, settings = (x.detach(), dictionary.detach(), start), {"estimator": estimator, "unrolling": unrolling, "stop": stop}
-    if x.is_cuda and len(x) * dictionary.shape[1] <= graphs.SMALL:
+    if x.is_cuda and len(x) * dictionary.shape[1] <= graphs.MAX_CODES:
         gradient, codes, loss = graphs.replayed(_tensors, *arrays, **settings)
     else:
         gradient, codes, loss = _tensors(*arrays, **settings)
@@ -117,14 +118,16 @@ def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, 
     """The layer at which back-propagation stops, T for ``dec``. Raises :class:`PudleError` if arguments are invalid."""
     check_shapes(x, dictionary)
     if not len(x):
-        raise PudleError(f"a gradient needs one sample at least, and x is {tuple(x.shape)}")
+        raise PudleError(f"x has the shape {tuple(x.shape)}: a gradient needs at least one sample")
     one_of(estimator, ESTIMATORS, "estimator")
     if estimator == "ae-lasso" and unrolling.lam is None:
         raise PudleError(
             "estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define; choose 'dec' or 'ae-ls'"
         )
-    if backward_layers is not None and (backward_layers < 1 or estimator == "dec"):
-        raise PudleError(f"backward_layers must be at least 1, and is not for 'dec': not {backward_layers} with {estimator!r}")
+    if backward_layers is not None and estimator == "dec":
+        raise PudleError("estimator 'dec' holds the codes constant: leave out backward_layers, or choose 'ae-lasso' or 'ae-ls'")
+    if backward_layers is not None and backward_layers < 1:
+        raise PudleError(f"backward_layers must be at least 1, not {backward_layers}")
     if estimator == "dec":
         return unrolling.n_layers
     return 0 if backward_layers is None else max(0, unrolling.n_layers - backward_layers)

@@ -39,7 +39,8 @@ def perturb_dictionary(dictionary: Tensor, init_noise: float, seed: int) -> Tens
 
     dictionary : D* (m, p), with atoms of norm 1. The noise of an atom has a norm of about ``init_noise`` √m
 
-    Raises :class:`PudleError` if an atom has another norm, since the same noise would then be a different share of it.
+    Raises :class:`PudleError` if ``dictionary`` has another form or an atom another norm, of which the same noise would be another share,
+    or if ``init_noise`` is below 0 or not finite.
     """
     check_types(dictionary=dictionary)
     if dictionary.ndim != 2:

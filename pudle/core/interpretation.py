@@ -29,7 +29,8 @@ from pudle.errors import PudleError
 def atom_contributions(codes: Tensor, ridge: float, *, kernel: int | None = None, stride: int | None = None) -> Tensor:
     """C (n, p), the weight of each training sample in each atom, from the training samples' ``codes`` (n, p) and ω = ``ridge``.
 
-    For convolutional codes (n, p, h', w'), with ``kernel`` and ``stride``, it is (n h w, p k²), with one row per pixel.
+    For convolutional codes (n, p, h', w'), with ``kernel`` and ``stride`` in pixels, it is (n h w, p k²), with one row per pixel.
+    Weights have the units of 1 / codes, and ω those of squared codes. The relation is derived above.
     Raises :class:`PudleError` if ``ridge`` is negative, or if it is 0 and ZᵀZ is singular.
     """
     z = _rows(codes, kernel, stride).double()
@@ -44,12 +45,13 @@ def output_contributions(
     codes : codes of the training samples (n, p)
     new_codes : codes of the outputs (q, p)
 
-    For convolutional codes β has one row and one column per pixel.
+    For convolutional codes (n, p, h', w') and (q, p, h', w') β has one row and one column per pixel. β has no units. The relation is derived
+    above. Raises :class:`PudleError` as :func:`atom_contributions` does, and if the codes are of different atoms.
     """
     check_types(codes=codes, new_codes=new_codes)
     if codes.ndim != new_codes.ndim or codes.shape[1] != new_codes.shape[1]:
         raise PudleError(
-            f"codes and new_codes must be of the same atoms, not {tuple(codes.shape)} and {tuple(new_codes.shape)}"
+            f"codes and new_codes must have the same number of atoms, but their shapes are {tuple(codes.shape)} and {tuple(new_codes.shape)}"
         )
     z, new = (_rows(some, kernel, stride).double() for some in (codes, new_codes))
     return (_solve(z.T @ z, new.T, ridge).T @ z.T).to(codes.dtype)
@@ -60,20 +62,27 @@ def explained_dictionary(
 ) -> Tensor:
     """The dictionary Xᵀ C (m, p) that the relation gives, from samples ``x`` (n, m) and their ``codes`` (n, p).
 
-    For images (n, 1, h, w) and convolutional codes the result is filters (p, 1, k, k).
+    For images (n, 1, h, w) and convolutional codes (n, p, h', w') the result is filters (p, 1, k, k). The relation is derived above. Raises
+    :class:`PudleError` as :func:`atom_contributions` does, and if ``x`` and ``codes`` are of different samples.
     """
     check_types(x=x, codes=codes)
     z = _rows(codes, kernel, stride).double()
     wanted = (len(z),) if codes.ndim == 2 else (len(codes), 1, *_pixels(codes, kernel, stride))
     if x.shape[: len(wanted)] != wanted or x.ndim != codes.ndim:
-        raise PudleError(f"x and codes must hold as many samples, not {tuple(x.shape)} and {tuple(codes.shape)}")
+        raise PudleError(
+            f"x and codes must have the same number of samples, but their shapes are {tuple(x.shape)} and {tuple(codes.shape)}"
+        )
     samples = x.double() if codes.ndim == 2 else x.double().reshape(-1, 1)
     found = _solve(z.T @ z, z.T @ samples, ridge).T.to(x.dtype)
     return found if codes.ndim == 2 else found.reshape(codes.shape[1], 1, kernel, kernel)
 
 
 def relation_residual(dictionary: Tensor, x: Tensor, codes: Tensor, ridge: float, **convolution: int) -> float:
-    """‖D − XᵀC‖ / ‖D‖, the residual of the relation for a trained dictionary. Arguments are those of :func:`explained_dictionary`."""
+    """‖D − XᵀC‖ / ‖D‖, the residual of the relation for a trained ``dictionary`` (m, p), or filters (p, 1, k, k).
+
+    ``x`` (n, m), ``codes`` (n, p) and other arguments are those of :func:`explained_dictionary`. Raises :class:`PudleError` as this does, and
+    if the dictionary has another shape. The relation is derived above.
+    """
     explained = explained_dictionary(x, codes, ridge, **convolution)
     check_types(dictionary=dictionary, x=x)
     if dictionary.shape != explained.shape:
@@ -82,7 +91,10 @@ def relation_residual(dictionary: Tensor, x: Tensor, codes: Tensor, ridge: float
 
 
 def pixel_codes(codes: Tensor, kernel: int, stride: int) -> Tensor:
-    """The codes (n h w, p k²) of all pixels, from ``codes`` (n, p, h', w'). Their product with the flattened filters is Dz."""
+    """The codes (n h w, p k²) of all pixels, from ``codes`` (n, p, h', w'). Their product with the flattened filters is Dz.
+
+    ``kernel`` (k) and ``stride`` are in pixels.
+    """
     (n, p), (height, width) = codes.shape[:2], _pixels(codes, kernel, stride)
     spread = codes.new_zeros(n, p, height + kernel - 1, width + kernel - 1)
     spread[:, :, kernel - 1 : height : stride, kernel - 1 : width : stride] = codes
@@ -101,7 +113,7 @@ def _pixels(codes: Tensor, kernel: int, stride: int) -> tuple[int, ...]:
 def _rows(codes: Tensor, kernel: int | None, stride: int | None) -> Tensor:
     check_types(codes=codes)
     if not codes.numel():
-        raise PudleError(f"there must be one sample and one atom at least, and codes is {tuple(codes.shape)}")
+        raise PudleError(f"there must be at least one sample and one atom, but codes has the shape {tuple(codes.shape)}")
     if codes.ndim == 2:
         return codes
     if codes.ndim != 4 or kernel is None or stride is None:
@@ -120,6 +132,6 @@ def _solve(gram: Tensor, target: Tensor, ridge: float) -> Tensor:
     smallest, largest = factor.diagonal().aminmax()
     if failed or not smallest > 1e-7 * largest:
         raise PudleError(
-            f"ridge={ridge} is too small: the codes' p x p matrix ZᵀZ is singular (an atom that no sample uses, perhaps)"
+            f"ridge={ridge} is too small: the p x p matrix ZᵀZ of the codes is singular, for example because no sample uses one of the atoms"
         )
     return torch.cholesky_solve(target, factor)

@@ -35,14 +35,17 @@ def lasso(
 
     The KKT residual of a sample is at most ``tol`` times its largest |⟨D_i, x⟩|, so that scaling x and λ scales the codes.
 
+    dictionary : D (m, p); its atoms can have any norm
+    lam : λ ≥ 0, in the units of x times those of the atoms
     start : codes (n, p) near the solution, such as those of a dictionary that has changed little since; they save time
 
-    On a CPU an active-set method (:mod:`pudle.kernels.active_set`) solves all samples to a hundredth of ``tol``. The samples whose KKT
-    residual is still above ``tol``, and all samples on other devices, are solved by unrolled layers and at most ``max_iter`` iterations of
-    accelerated proximal gradient (Beck & Teboulle, 2009) with restarts (O'Donoghue & Candès, 2015). Every 50 iterations the linear system on
-    the current signed support is solved exactly. Remaining samples are solved by scikit-learn's homotopy (LARS) and, if this fails, by
-    its coordinate descent. All steps except the layers use float64. Codes have the type of ``x`` and are differentiable in ``x`` and
-    ``dictionary`` with the signed support held fixed. Raises :class:`PudleError` if no method reaches ``tol``.
+    On a CPU an active-set method (:mod:`pudle.kernels.active_set`; Osborne, Presnell & Turlach, 2000) solves all samples to a hundredth of
+    ``tol``. The samples whose KKT residual is still above ``tol``, and all samples on other devices, are solved by unrolled layers and at
+    most ``max_iter`` iterations of accelerated proximal gradient (Beck & Teboulle, 2009) with restarts (O'Donoghue & Candès, 2015). Every 50
+    iterations the linear system on the current signed support is solved exactly. Remaining samples are solved by scikit-learn's homotopy
+    (LARS) and, if this fails, by its coordinate descent. All steps except the layers use float64. Codes have the type of ``x`` and are
+    differentiable in ``x`` and ``dictionary`` with the signed support held fixed. Raises :class:`PudleError` if shapes or types do not fit,
+    if values are not finite, or if no method reaches ``tol``.
     """
     check_shapes(x, dictionary)
     with torch.no_grad():
@@ -50,7 +53,7 @@ def lasso(
         correlation = X @ D
         largest = correlation.abs().amax(1) if len(x) else X.new_zeros(0)
         if not largest.isfinite().all():
-            raise PudleError("lasso: x or dictionary holds values that are not finite, for which there are no codes")
+            raise PudleError("lasso: all values of x and dictionary must be finite")
         scale = power_below(float(largest.max()) if len(x) else 0.0)
         lam = Unrolling(lam=lam, step=1.0, n_layers=1).lam / scale
         codes = _start(x, dictionary, start, scale)

@@ -12,16 +12,17 @@ from pudle.errors import PudleError
 
 
 def dictionary_error(learned: Tensor, true: Tensor, *, align: bool = False) -> float:
-    """The relative error ‖D − D*‖_F / ‖D*‖_F of a dictionary (m, p).
+    """The relative error ‖D − D*‖_F / ‖D*‖_F of a dictionary ``learned`` (m, p), where ``true`` is D* (m, p).
 
     Without ``align`` atoms are compared column by column, which is valid if learning started near the truth. With ``align`` they are compared
     after the best one-to-one matching of atoms and signs (Hungarian assignment on |Dᵀ D*|), so that permutations and sign flips do not matter.
+    Raises :class:`PudleError` if the shapes or types differ, or if D* is 0. Source: PUDLE, Section 5.
     """
     _check_dictionaries(learned, true)
     if learned.shape != true.shape:
         raise PudleError(f"dictionaries differ in shape: {tuple(learned.shape)} and {tuple(true.shape)}")
     if not true.any():
-        raise PudleError("true is 0 everywhere: the error is a share of its norm")
+        raise PudleError("true is 0 everywhere, so that the error relative to its norm is undefined")
     learned, true = learned.detach(), true.detach()
     if align:
         learned = align_atoms(learned, true)
@@ -35,7 +36,7 @@ def align_atoms(learned: Tensor, true: Tensor) -> Tensor:
         raise PudleError(f"dictionaries differ in shape: {tuple(learned.shape)} and {tuple(true.shape)}")
     overlap = learned.detach().double().T @ true.detach().double()
     if not overlap.isfinite().all():
-        raise PudleError("atoms that are not finite cannot be matched")
+        raise PudleError("atoms can be matched only if all values of learned and true are finite")
     rows, columns = linear_sum_assignment(overlap.abs().cpu().numpy(), maximize=True)
     order = torch.as_tensor(rows[np.argsort(columns)], device=learned.device)
     return learned[:, order] * torch.where(overlap[order].diagonal() < 0, -1, 1).to(learned.dtype)
@@ -44,13 +45,17 @@ def align_atoms(learned: Tensor, true: Tensor) -> Tensor:
 def psnr(clean, estimate, peak: float | None = None) -> float:
     """Peak signal-to-noise ratio in dB of one image (h, w), 10 log10(peak² / mean squared error).
 
+    clean, estimate : arrays or tensors (h, w); axes of length 1 are dropped
     peak : None means 1 for values in [0, 1], and the largest value of the type for images of 8 or 16 bits. No value of the clean
         image is larger; those of the estimate may be.
+
+    The value for equal images is infinite. Raises :class:`PudleError` if the shapes or the types of values differ, or if the clean image
+    has values outside of its range. The formula is that of ``skimage.metrics.peak_signal_noise_ratio``.
     """
     clean, estimate, brightest = _pair(clean, estimate)
     if peak is None:
         peak = brightest
-        _check_range(clean, brightest, "; or give peak, the brightest value that there can be")
+        _check_range(clean, brightest, "; or set peak, the largest possible value")
     peak = number("peak", peak, above=True)
     if np.array_equal(clean, estimate):
         return float("inf")
@@ -60,7 +65,10 @@ def psnr(clean, estimate, peak: float | None = None) -> float:
 def psnr_as_published(clean, estimate) -> float:
     """PSNR in dB as computed for PUDLE: the estimate is clamped to [0, 1], and the peak is the maximum of the clean image.
 
-    Images of 8 or 16 bits are divided by the largest value of their type. :func:`psnr` does not clamp.
+    clean, estimate : arrays or tensors (h, w); axes of length 1 are dropped
+
+    Images of 8 or 16 bits are divided by the largest value of their type. :func:`psnr` does not clamp. Raises :class:`PudleError` as
+    :func:`psnr` does. Source: the protocol of denoising in PUDLE, Section 6.
     """
     clean, estimate, brightest = _pair(clean, estimate)
     _check_range(clean, brightest)
@@ -69,7 +77,13 @@ def psnr_as_published(clean, estimate) -> float:
 
 
 def ssim(clean, estimate) -> float:
-    """Structural similarity of one image (h, w) with values in [0, 1], or 8 or 16 bits, by scikit-image (window 7, data range 1)."""
+    """Structural similarity of one image (h, w) with values in [0, 1], or 8 or 16 bits, by scikit-image (window 7, data range 1).
+
+    clean, estimate : arrays or tensors (h, w); axes of length 1 are dropped
+
+    Raises :class:`PudleError` as :func:`psnr` does, and for images with a side below 7 pixels. Source: Wang, Bovik, Sheikh & Simoncelli
+    (2004).
+    """
     clean, estimate, brightest = _pair(clean, estimate)
     _check_range(clean, brightest)
     if min(clean.shape) < 7:
@@ -93,12 +107,10 @@ def _pair(clean, estimate) -> tuple[np.ndarray, np.ndarray, float]:
     peaks = [{"uint8": 255.0, "uint16": 65535.0}.get(kind, 1.0) for kind in kinds]
     taken = all(kind in ("uint8", "uint16", "bool") or kind.startswith(("float", "bfloat")) for kind in kinds)
     if not taken or peaks[0] != peaks[1]:
-        raise PudleError(
-            f"clean and estimate must both have values in [0, 1], or 8 or 16 bits, and not be {kinds[0]} and {kinds[1]}"
-        )
+        raise PudleError(f"clean and estimate must both have values in [0, 1], or 8 or 16 bits, not {kinds[0]} and {kinds[1]}")
     clean, estimate = _image(clean), _image(estimate)
     if clean.shape != estimate.shape:
-        raise PudleError(f"clean and estimate must be of one shape, not {clean.shape} and {estimate.shape}")
+        raise PudleError(f"clean and estimate must have the same shape, not {clean.shape} and {estimate.shape}")
     return clean, estimate, peaks[0]
 
 

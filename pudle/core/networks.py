@@ -28,10 +28,10 @@ from torch import Tensor
 from pudle.core.closed_form import Gradient, flushed_denormals
 from pudle.core.convolution import Dictionary, average_shifts, check_image_shapes
 from pudle.core.gradients import ESTIMATORS
-from pudle.core.unrolling import Unrolling
+from pudle.core.unrolling import Unrolling, soft_threshold
 from pudle.errors import PudleError, one_of
 from pudle.kernels import graphs
-from pudle.kernels.dense_layers import shrink_in_place
+from pudle.kernels.dense_layers import shrink_in_place, soft_threshold_in_place
 
 
 class Network(NamedTuple):
@@ -119,7 +119,7 @@ def autograd_network_gradient(
                 codes = unrolling.shrink(u, layer)
             else:
                 level = network.thresholds[:, None, None]
-                codes = F.relu(u - level) if unrolling.nonnegative else u.sign() * F.relu(u.abs() - level)
+                codes = soft_threshold(u, level, nonnegative=unrolling.nonnegative)
     residual = F.conv_transpose2d(codes, decoder, stride=stride) - targets
     residual = residual if margin == 0 else residual[..., margin:-margin, margin:-margin]
     loss = 0.5 * residual.square().sum() / len(images)
@@ -174,7 +174,7 @@ def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, ins
     if images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64):
         # importing numba is slow, and only this function needs it
         from pudle.kernels.image_layers import run_image_network as run
-    elif images.is_cuda and targets is not None and len(images) <= _block(images, network.filters, stride, graphs.SMALL):
+    elif images.is_cuda and targets is not None and len(images) <= _block(images, network.filters, stride, graphs.MAX_CODES):
         run = _replayed_network
     with flushed_denormals():
         return run(images.detach(), targets, (*_tied(network), network.thresholds), unrolling, **settings)
@@ -223,12 +223,11 @@ def _layers(block, synthesis, analysis, thresholds, unrolling, stop):
             history.append((z, residual))
         u = analysis.correlate(residual)
         u = u.mul_(-unrolling.step) if z is None else torch.add(z, u, alpha=-unrolling.step, out=u)
-        z = shrink_in_place(u, unrolling, t) if thresholds is None else _shrink(u, thresholds[:, None, None], unrolling)
+        if thresholds is None:
+            z = shrink_in_place(u, unrolling, t)
+        else:
+            z = soft_threshold_in_place(u, thresholds[:, None, None], unrolling.nonnegative)
     return z, history
-
-
-def _shrink(u: Tensor, levels: Tensor, unrolling: Unrolling) -> Tensor:
-    return u.sub_(levels).relu_() if unrolling.nonnegative else u.sub_(u.clamp(-levels, levels))
 
 
 def _back_propagate(back, codes, history, synthesis, analysis, step, parts):
@@ -287,13 +286,13 @@ def _check(
     if estimator == "ae-lasso" and unrolling.lam is None:
         raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")
     if unrolling.accelerated:
-        raise PudleError("convolutional gradients go through layers without acceleration only, not acceleration='fista'")
+        raise PudleError("convolutional gradients need layers without acceleration, not acceleration='fista'")
     if estimator != "ae-ls" and len(network) > sum(array is None for array in network) + 1:
-        raise PudleError(
-            f"analysis filters, decoder and thresholds are learned by the estimator 'ae-ls' only, not by {estimator!r}"
-        )
+        raise PudleError(f"only the estimator 'ae-ls' learns analysis filters, decoder and thresholds, not {estimator!r}")
     if network.thresholds is not None and (unrolling.hard or unrolling.decay != 1):
-        raise PudleError("thresholds are soft ones, the same in all layers: give lam, not threshold, and no decay")
+        raise PudleError(
+            "learned thresholds are soft and the same in all layers: replace threshold by lam, and leave out decay"
+        )
     for filters in _tied(network):
         check_image_shapes(images, filters, stride)
         if filters.shape != network.filters.shape:
@@ -308,7 +307,7 @@ def _check(
     if targets.shape != images.shape:
         raise PudleError(f"targets must have the shape of images, {tuple(images.shape)}, not {tuple(targets.shape)}")
     if not 0 <= 2 * margin < min(images.shape[-2:]):
-        raise PudleError(f"margin={margin} leaves nothing of images of {images.shape[-2]} x {images.shape[-1]} pixels")
+        raise PudleError(f"margin={margin} leaves no pixels of images of {images.shape[-2]} x {images.shape[-1]} pixels")
     n_layers = unrolling.n_layers
     if backward_layers is not None and not 1 <= backward_layers <= n_layers:
         raise PudleError(f"backward_layers must be from 1 to n_layers={n_layers}, not {backward_layers}")

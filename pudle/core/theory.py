@@ -37,11 +37,13 @@ def _check_dictionaries(**dictionaries: Tensor) -> None:
     check_types(**dictionaries)
     shapes = {tuple(dictionary.shape) for dictionary in dictionaries.values()}
     if len(shapes) > 1 or any(len(shape) != 2 or 0 in shape for shape in shapes):
-        told = " and ".join(str(tuple(dictionary.shape)) for dictionary in dictionaries.values())
-        raise PudleError(f"{' and '.join(dictionaries)} must be (n_features, n_atoms), of one shape, not {told}")
+        shapes = " and ".join(str(tuple(dictionary.shape)) for dictionary in dictionaries.values())
+        raise PudleError(f"{' and '.join(dictionaries)} must be (n_features, n_atoms), of the same shape, not {shapes}")
     for name, dictionary in dictionaries.items():
+        if not dictionary.isfinite().all():
+            raise PudleError(f"{name} holds values that are not finite")
         if (empty := (dictionary == 0).all(dim=0)).any():
-            raise PudleError(f"{name}: atom {int(empty.int().argmax())} is 0; theory is about atoms that have a norm")
+            raise PudleError(f"{name}: atom {int(empty.int().argmax())} is 0; the theory requires atoms with a norm above 0")
 
 
 class Range(NamedTuple):
@@ -59,7 +61,10 @@ class Closeness(NamedTuple):
 
 
 def coherence(dictionary: Tensor) -> float:
-    """The coherence μ, the largest |⟨D_i, D_j⟩| of two normalised atoms; 0 if there is one atom. Source: Donoho & Huo (2001)."""
+    """The coherence μ of ``dictionary`` (m, p), the largest |⟨D_i, D_j⟩| of two normalised atoms; 0 if there is one atom.
+
+    Raises :class:`PudleError` for an atom that is 0. Source: Donoho & Huo (2001).
+    """
     _check_dictionaries(dictionary=dictionary)
     unit = dictionary / torch.linalg.vector_norm(dictionary, dim=0)
     overlaps = (unit.T @ unit).abs().fill_diagonal_(0)
@@ -67,7 +72,10 @@ def coherence(dictionary: Tensor) -> float:
 
 
 def closeness(dictionary: Tensor, true: Tensor) -> Closeness:
-    """The largest distance of an atom and the relative spectral distance of D from D*. Source: Arora et al. (2015), (δ, κ)-nearness."""
+    """The largest distance of an atom and the relative spectral distance of ``dictionary`` D (m, p) from ``true``, D* (m, p).
+
+    Raises :class:`PudleError` if the shapes or types differ, or for an atom that is 0. Source: Arora et al. (2015), (δ, κ)-nearness.
+    """
     _check_dictionaries(dictionary=dictionary, true=true)
     difference = dictionary - true
     return Closeness(
@@ -77,9 +85,10 @@ def closeness(dictionary: Tensor, true: Tensor) -> Closeness:
 
 
 def largest_step(dictionary: Tensor) -> float:
-    """2 / ‖D‖₂². Soft-thresholded layers converge for all smaller steps and all data. Larger steps may converge if supports stay small.
+    """2 / ‖D‖₂² of ``dictionary`` (m, p).
 
-    Source: Combettes & Wajs (2005).
+    Soft-thresholded layers converge for all smaller steps and all data. Larger steps may converge if supports stay small.
+    Raises :class:`PudleError` for an atom that is 0. Source: Combettes & Wajs (2005).
     """
     _check_dictionaries(dictionary=dictionary)
     return 2 / float(torch.linalg.matrix_norm(dictionary, 2)) ** 2
@@ -88,8 +97,12 @@ def largest_step(dictionary: Tensor) -> float:
 def contraction_rate(dictionary: Tensor, supports: Tensor, step: float) -> Tensor:
     """ρ (n,) = ‖I − α D_Sᵀ D_S‖₂ for the support S in each row of ``supports`` (n, p), boolean; 0 if S is empty.
 
+    dictionary : D (m, p)
+    step : α > 0
+
     Once the signed support of a sample is constant, each layer multiplies ‖z_t − ẑ‖ by at most ρ. The factor is exactly ρ in the worst
-    direction. Source: PUDLE, theory of the forward pass; Liang, Fadili & Peyré (2014).
+    direction. Raises :class:`PudleError` if shapes or types do not fit. Source: PUDLE, theory of the forward pass; Liang, Fadili & Peyré
+    (2014).
     """
     _check_dictionaries(dictionary=dictionary)
     step = number("step", step, above=True)
@@ -108,15 +121,20 @@ def contraction_rate(dictionary: Tensor, supports: Tensor, step: float) -> Tenso
 
 
 def first_layer_range(x: Tensor, dictionary: Tensor, codes: Tensor) -> Range:
-    """For each sample, the range of λ for which the first layer has exactly the signed support of ``codes`` (n, p).
+    """For each sample of ``x`` (n, m), the range of λ for which the first layer has exactly the signed support of ``codes`` (n, p).
+
+    dictionary : D (m, p)
 
     The condition is necessary and sufficient: |⟨D_i, x⟩| is at most λ outside the support, and above λ with the true sign on the support.
-    Source: PUDLE, theory of the forward pass.
+    λ has the units of x times those of the atoms. Raises :class:`PudleError` if shapes or types do not fit. Source: PUDLE, theory of the
+    forward pass.
     """
     check_shapes(x, dictionary)
     check_types(x=x, codes=codes)
     if codes.shape != (len(x), dictionary.shape[1]):
-        raise PudleError(f"codes must be {(len(x), dictionary.shape[1])}, a row for each of x, not {tuple(codes.shape)}")
+        raise PudleError(
+            f"codes must be {(len(x), dictionary.shape[1])}, one row for each sample of x, not {tuple(codes.shape)}"
+        )
     correlation = x @ dictionary
     on = codes != 0
     low = correlation.abs().masked_fill(on, 0).amax(1)
@@ -128,7 +146,8 @@ def support_condition(dictionary: Tensor, true: Tensor, sparsity: int, smallest:
     """The range of fixed λ for which, if α ≤ 1, the first layer recovers the signed support of every sample and later layers keep it.
 
     The condition is sufficient. It is for true codes with at most ``sparsity`` non-zeros of sizes in [``smallest``, ``largest``] and samples
-    without noise; λ has the units of the sizes. It is derived above.
+    without noise; λ has the units of the sizes. ``dictionary`` and ``true`` are D and D* (m, p). Raises :class:`PudleError` if shapes, types
+    or numbers do not fit. It is derived above.
     """
     sparsity = number("sparsity", sparsity, least=1, whole=True)
     smallest = number("smallest", smallest, above=True)
@@ -146,8 +165,9 @@ def preserving_lambdas(
     """The smallest λ_t for which the argument above preserves the support in each layer, and the corresponding bounds e_t on the codes' error.
 
     With λ_t = s (μ e_t + δ b) the bounds satisfy e_{t+1} = (1 − α (1 − (2s − 1) μ)) e_t + 2 α s δ b. If (2s − 1) μ < 1, both decrease
-    geometrically to limits that depend on δ. The condition is sufficient. It is derived above; for decaying λ see PUDLE, theory of the forward
-    pass.
+    geometrically to limits that depend on δ. The condition is sufficient. ``dictionary`` and ``true`` are D and D* (m, p), ``step`` is α,
+    and λ_t and e_t have the units of codes. Raises :class:`PudleError` if shapes, types or numbers do not fit. It is derived above; for
+    decaying λ see PUDLE, theory of the forward pass.
     """
     sparsity, n_layers = number("sparsity", sparsity, least=1, whole=True), number("n_layers", n_layers, whole=True)
     largest, step = number("largest", largest, above=True), number("step", step, above=True)
@@ -163,14 +183,15 @@ def preserving_lambdas(
 def lasso_jacobian(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
     r"""The Jacobian ∂ẑ/∂D (p, m, p) of one sample's lasso codes, with entries [i, l, j] = ∂ẑ_i/∂D_lj.
 
-    ``x`` is (m,), and ``codes`` (p,) are the lasso's. On the support S, with r = Dẑ − x and D_l row l of D,
+    ``x`` is (m,), ``dictionary`` is (m, p), and ``codes`` (p,) are the lasso's. On the support S, with r = Dẑ − x and D_l row l of D,
     :math:`J_S = −(D_Sᵀ D_S)^{-1} (D_l ẑᵀ + r_l I)_S`; outside S it is zero. The formula holds where the support does not change with D.
+    Raises :class:`PudleError` if shapes or types do not fit, or if the atoms on S are linearly dependent.
     Source: Malézieux, Moreau & Kowalski (ICLR 2022), Proposition on the Jacobian of the lasso.
     """
     _check_dictionaries(dictionary=dictionary)
     check_types(x=x, dictionary=dictionary, codes=codes)
     if x.shape != dictionary.shape[:1] or codes.shape != dictionary.shape[1:]:
-        shapes = f"({dictionary.shape[0]},) and ({dictionary.shape[1]},), one sample's"
+        shapes = f"those of one sample, ({dictionary.shape[0]},) and ({dictionary.shape[1]},)"
         raise PudleError(f"x and codes must be {shapes}, not {tuple(x.shape)} and {tuple(codes.shape)}")
     (m, p), support = dictionary.shape, codes != 0
     jacobian = dictionary.new_zeros(p, m, p)

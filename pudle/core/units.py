@@ -26,7 +26,7 @@ def number(name: str, value: object, *, least: float = 0, above: bool = False, w
     Raises :class:`PudleError`, which gives the ``name``, for all other values.
     """
     if getattr(value, "requires_grad", False):
-        raise PudleError(f"{name} requires a gradient, and there is none to it: pass {name}.item()")
+        raise PudleError(f"{name} requires a gradient, but derivatives with respect to it are not computed: pass {name}.item()")
     convert = getattr(value, "__index__" if whole else "__float__", None)
     try:
         found = convert() if convert else None

@@ -29,11 +29,12 @@ ACCELERATIONS = ("none", "fista")
 class Unrolling:
     """The settings of T unrolled layers. Raises :class:`PudleError` if they are invalid.
 
-    lam : sparsity level λ of soft thresholding; exactly one of ``lam`` and ``threshold`` must be given
-    threshold : level b of hard thresholding, which is not multiplied by the step
-    step : step size α
+    lam : sparsity level λ ≥ 0 of soft thresholding, in the units of x times those of the atoms; exactly one of ``lam`` and
+        ``threshold`` must be given
+    threshold : level b ≥ 0 of hard thresholding, in the units of the codes, which is not multiplied by the step
+    step : step size α > 0, in units of 1 / ‖D‖₂²; layers with soft thresholds converge below 2 / ‖D‖₂²
     n_layers : number of layers T
-    decay : ν, with λ_t = λ ν^t; for soft thresholding only
+    decay : ν in (0, 1], with λ_t = λ ν^t; for soft thresholding only
     nonnegative : whether codes are non-negative (ReLU) instead of signed
     acceleration : "none", or "fista" for layers with momentum
     """
@@ -51,7 +52,8 @@ class Unrolling:
             value, whole = getattr(self, name), name == "n_layers"
             if getattr(value, "requires_grad", False):
                 raise PudleError(
-                    f"{name} requires a gradient, and layers have none to it: pass {name}.item() and differentiate by hand"
+                    f"{name} requires a gradient, but layers compute no derivative with respect to it: pass {name}.item() and "
+                    "differentiate by hand"
                 )
             convert = getattr(value, "__index__" if whole else "__float__", None)
             if convert:
@@ -73,7 +75,7 @@ class Unrolling:
         if not 0 < self.decay <= 1:
             raise PudleError(f"decay must be in (0, 1], not {self.decay}")
         if self.hard and self.decay != 1:
-            raise PudleError(f"decay={self.decay} lowers lam and so needs soft thresholding, not threshold={self.threshold}")
+            raise PudleError(f"decay={self.decay} lowers lam, which is for soft thresholding, but threshold={self.threshold}")
 
     @property
     def hard(self) -> bool:
@@ -104,10 +106,20 @@ class Unrolling:
 
     def shrink(self, u: Tensor, layer: int) -> Tensor:
         """P_t(u), elementwise, for layer t = ``layer``."""
-        level = self.level(layer)
-        if self.hard:
-            return torch.where((u if self.nonnegative else u.abs()) < level, torch.zeros_like(u), u)  # keeps NaN
-        return F.relu(u - level) if self.nonnegative else F.softshrink(u, level)
+        threshold = hard_threshold if self.hard else soft_threshold
+        return threshold(u, self.level(layer), nonnegative=self.nonnegative)
+
+
+def soft_threshold(u: Tensor, level: float | Tensor, *, nonnegative: bool = False) -> Tensor:
+    """sign(u) max(|u| − ``level``, 0), elementwise, or with ``nonnegative`` max(u − ``level``, 0). ``level`` may require a gradient."""
+    if nonnegative:
+        return F.relu(u - level)
+    return u - u.clamp(-level, level) if isinstance(level, Tensor) else F.softshrink(u, level)
+
+
+def hard_threshold(u: Tensor, level: float, *, nonnegative: bool = False) -> Tensor:
+    """Entries of ``u`` with |u| ≥ ``level``, or with ``nonnegative`` u ≥ ``level``, and 0 for all others. NaN stays NaN."""
+    return torch.where((u if nonnegative else u.abs()) < level, torch.zeros_like(u), u)
 
 
 def iterate(
@@ -148,7 +160,9 @@ def check_shapes(x: Tensor, dictionary: Tensor) -> None:
             f"x must be (n_samples, n_features) and dictionary (n_features, n_atoms), not {tuple(x.shape)} and {tuple(dictionary.shape)}"
         )
     if not dictionary.numel():
-        raise PudleError(f"there must be one feature and one atom at least, not {tuple(x.shape)} and {tuple(dictionary.shape)}")
+        raise PudleError(
+            f"there must be at least one feature and one atom, not shapes {tuple(x.shape)} and {tuple(dictionary.shape)}"
+        )
 
 
 def check_types(**arrays: Tensor) -> None:
@@ -160,4 +174,4 @@ def check_types(**arrays: Tensor) -> None:
             raise PudleError(f"{name} must be of a floating type such as torch.float32, not {array.dtype}")
     types = [array.dtype for array in arrays.values()]
     if types.count(types[0]) < len(types):
-        raise PudleError(f"{' and '.join(arrays)} must be of one type, not {' and '.join(map(str, types))}")
+        raise PudleError(f"{' and '.join(arrays)} must have the same type, not {' and '.join(map(str, types))}")

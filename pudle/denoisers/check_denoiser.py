@@ -13,21 +13,21 @@ import numpy as np
 
 from pudle import denoisers
 from pudle.harness import plugins
-from pudle.harness.promises import Broken, BrokenPromise, Finding, demand, examine
+from pudle.harness.promises import Broken, BrokenPromise, PromiseCheck, demand, examine
 
-__all__ = ["PROMISES", "BrokenPromise", "Finding", "check", "findings"]
+__all__ = ["PROMISES", "BrokenPromise", "PromiseCheck", "check", "findings"]
 
 SIGMA = 25 / 255
 SHAPE = (64, 80)
 
 
-def check(name: str, files: Iterable[str | Path] = (), settings: Mapping | None = None) -> list[Finding]:
+def check(name: str, files: Iterable[str | Path] = (), settings: Mapping | None = None) -> list[PromiseCheck]:
     """Run all checks on denoiser ``name``, which may be in plug-in ``files``. Raises :class:`BrokenPromise`, which lists all failed checks."""
     plugins.load(files)
     return demand("denoiser", name, findings(name, settings))
 
 
-def findings(name: str, settings: Mapping | None = None) -> Iterator[Finding]:
+def findings(name: str, settings: Mapping | None = None) -> Iterator[PromiseCheck]:
     """The findings on denoiser ``name``, one for each check."""
     return examine(denoisers.REGISTRY, name, _Trial(name, settings or {}), PROMISES)
 

@@ -52,13 +52,13 @@ def grid(settings: Mapping[str, Any], **lists: str) -> Iterator[dict[str, object
         yield fixed | dict(zip(lists, values, strict=True))
 
 
-Run = Callable[[Mapping, Sequence[int], Record], None]  # (settings, seeds, record): fills the record
+RunFunction = Callable[[Mapping, Sequence[int], Record], None]  # run(settings, seeds, record) fills the record
 
 
 def run(
     cell: Cell,
     folder: Path,
-    experiment: Run,
+    experiment: RunFunction,
     *,
     fingerprint: str,
     code: Mapping[str, str] | None = None,
@@ -94,7 +94,7 @@ def compute(
     cell: Cell,
     seed: int,
     folder: Path,
-    experiment: Run,
+    experiment: RunFunction,
     fingerprint: str,
     data: Mapping[str, Path] | None = None,
     contents: Mapping[str, str] | None = None,
@@ -185,7 +185,7 @@ def merge(cell: Cell, folder: Path, seeds: Sequence[Mapping], fingerprint: str, 
     for pattern in ("checkpoint-*.pt", "seed-*.pt"):
         for path in folder.glob(pattern):
             path.unlink()
-    files.sweep(folder)  # what a job was writing that was killed and tried again
+    files.sweep(folder)  # temporary files of a job that was killed and tried again
     return record.status
 
 

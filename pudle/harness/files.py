@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _REMEDY = "remove it and run `snakemake` again"
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a cell of a spreadsheet that begins with one of them is computed
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets compute a cell that begins with one of these
 
 
 def write(path: Path, content: str | bytes) -> None:

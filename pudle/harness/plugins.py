@@ -195,10 +195,10 @@ def _load(path: Path) -> None:
             del registry.classes[name]
         if isinstance(error, PudleError) or not isinstance(error, Exception | SystemExit):
             raise
-        raise PudleError(f"plugin {path} fails on import: {told(error, file)}") from None
+        raise PudleError(f"plugin {path} fails on import: {describe_error(error, file)}") from None
 
 
-def told(error: BaseException, file: Path) -> str:
+def describe_error(error: BaseException, file: Path) -> str:
     """A one-line description of ``error``: the line of ``file`` that it comes from, its type and its message."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
     if isinstance(error, SyntaxError) and error.filename == str(file):

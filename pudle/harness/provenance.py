@@ -18,7 +18,7 @@ from pathlib import Path
 from pudle.harness import files
 
 CHANGED = "changed while it was read"  # in the place of a digest
-PLUGIN = "pudle_plugin_"  # begins the name of a module that is a plug-in's file; what it imports from its folder is named as if inside
+PLUGIN = "pudle_plugin_"  # prefix of the module names of plug-ins; modules from a plug-in's folder are named as its submodules
 
 
 def fingerprint(*names: str) -> str:
@@ -142,7 +142,8 @@ def canonical(node: object) -> str:
     return f"{type(node).__name__}({','.join(kept)})"
 
 
-_NO_MEANING = ("ctx", "kind", "type_comment", "type_ignores", "str")  # follow from the rest of the tree, or are comments
+# fields that follow from the rest of the tree, or are comments
+_NO_MEANING = ("ctx", "kind", "type_comment", "type_ignores", "str")
 
 
 def _joined(values: list[ast.expr]) -> list[ast.expr]:
@@ -188,7 +189,7 @@ def reading(roots: Mapping[str, Path]) -> Iterator[dict[str, str]]:
     At the end of the block the dictionary maps ``name of the root/path`` to SHA-256, or for a file that has changed since it was opened to
     :data:`CHANGED`, which is the digest of no file. Loaders of data need not report their files. Python modules do not count as data.
     """
-    _listen()
+    _install_hook()
     opened: dict = {}
     found: dict = {}
     token = _READ.set(opened)
@@ -218,17 +219,17 @@ def _state(path: str | Path) -> tuple[int, int] | None:
 
 
 @cache
-def _listen() -> None:
+def _install_hook() -> None:
     """Install the audit hook, once per process, since a hook cannot be removed."""
 
-    def hear(event: str, arguments: tuple) -> None:
+    def note_opening(event: str, arguments: tuple) -> None:
         opened = _READ.get() if event == "open" else None
         if opened is not None and isinstance(arguments[0], str | os.PathLike):
             path = os.path.abspath(os.fsdecode(arguments[0]))
             if path not in opened:
                 opened[path] = _state(path)
 
-    sys.addaudithook(hear)
+    sys.addaudithook(note_opening)
 
 
 def describe() -> dict:
@@ -272,8 +273,8 @@ def _blas() -> list[str]:
     """The libraries for linear algebra and threads, each with its version, kernels and number of threads."""
     from threadpoolctl import threadpool_info
 
-    told = (("internal_api", ""), ("version", ""), ("architecture", ""), ("num_threads", " threads"))
-    return sorted(" ".join(f"{one[key]}{unit}" for key, unit in told if one.get(key)) for one in threadpool_info())
+    fields = (("internal_api", ""), ("version", ""), ("architecture", ""), ("num_threads", " threads"))
+    return sorted(" ".join(f"{one[key]}{unit}" for key, unit in fields if one.get(key)) for one in threadpool_info())
 
 
 def _git() -> dict | None:

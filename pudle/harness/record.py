@@ -16,9 +16,9 @@ from pudle.errors import PudleError
 from pudle.harness.checkpoints import Checkpoints
 from pudle.harness.files import FORMULAS
 
-ENDINGS = ("diverged", "stalled", "failed")  # the mildest first
+ENDINGS = ("diverged", "stalled", "failed")  # in increasing order of severity
 LONGEST = 1e9  # seconds, 30 years: the system's timer takes little more
-KEYS = ["seed", "step", "quantity", "value"]  # the columns of a row that are no labels
+KEYS = ["seed", "step", "quantity", "value"]  # the columns of a row other than labels
 
 
 class Diverged(Exception):
@@ -160,8 +160,8 @@ class Record:
 
     def _end(self, status: str, reason: object) -> None:
         self._rows.append(self._row(self._step, status, 1.0, {}))
-        told = " ".join(str(reason).split())
-        self.endings.append({"seed": self._seed, **self._labels, "status": status, "reason": told})
+        text = " ".join(str(reason).split())
+        self.endings.append({"seed": self._seed, **self._labels, "status": status, "reason": text})
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -169,7 +169,7 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
-def whole(rows: pd.DataFrame) -> pd.DataFrame:
+def completed(rows: pd.DataFrame) -> pd.DataFrame:
     """The ``rows`` of a cell without those of runs that ended early. An ending concerns the rows that have its seed and its labels."""
     kept = ~rows.quantity.isin(ENDINGS)
     for ending in rows[~kept].to_dict("records"):

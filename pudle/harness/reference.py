@@ -135,7 +135,7 @@ class Offer:
             found["arrays.npz"] = pictured[0].read("arrays.npz")
         return found
 
-    def stands(self, folder: Path) -> bool:
+    def is_written(self, folder: Path) -> bool:
         """Whether the cell in ``folder`` was written from this offer."""
         try:
             found = files.read_json(Path(folder, "cell.json"))
@@ -222,7 +222,7 @@ class Reference:
             name = f"{record['experiment']}/{record['id']}"
             contents = checked(folder, record)
             if self._is_there(name, record, contents["rows.csv"]):
-                lines.append(f"{name}: is there already")
+                lines.append(f"{name}: is already in the reference")
                 continue
             if "arrays.npz" in contents:
                 contents["arrays.npz"] = smaller(contents["arrays.npz"], record["seeds"][0], small)

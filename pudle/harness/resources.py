@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from pudle.harness.cells import Cell
 
-MARGIN = 2  # machines are half as fast
+MARGIN = 2  # for machines that are half as fast
 LEAST_MINUTES = 10
 LEAST_MEMORY = 1000  # MB
 

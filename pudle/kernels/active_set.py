@@ -105,10 +105,10 @@ def remove_atom(scratch, place, count):
 
 @compiled(**OPTIONS)
 def exchange(scratch, gram, atom, sign, gap, count):
-    """Let an atom i with D_i = D_S v, v in ``product``, take the place of the atom of S whose code comes to 0 first.
+    """Replace the atom of S whose code reaches 0 first by an atom i with D_i = D_S v, for v in ``product``.
 
-    z_S − t s v with z_i = t s, s the ``sign`` of the atom, leaves Dz as it is; t rises up to the smallest z_a / (s v_a) for which the code
-    moves towards 0. Returns how many atoms are in S then, and whether one could leave. ``gap`` is that of the atom.
+    z_S − t s v with z_i = t s, s the ``sign`` of the atom, leaves Dz unchanged; t is the smallest z_a / (s v_a) of the codes that move
+    towards 0. Returns the new number of atoms in S, and whether an atom could leave. ``gap`` is the gap of atom i.
     """
     product, codes, limit, leaving = scratch.product, scratch.codes, np.inf, -1
     for a in range(count):  # t = limit
@@ -130,15 +130,15 @@ def exchange(scratch, gram, atom, sign, gap, count):
 
 @compiled(**OPTIONS)
 def move(scratch, count):
-    """Move z_S to the minimiser over S for its signs, z_S + G_SS⁻¹ gap, or to that over what is left of S; returns how many atoms are left.
+    """Move z_S to the minimiser over S for its signs, z_S + G_SS⁻¹ gap, or over the atoms that remain in S; returns their number.
 
-    Before it, ``gap`` is D_Sᵀ(x − Dz) − λs of the codes. Where a code would change its sign on the way, all stop at its zero: a ``share`` r of
-    the step is taken, the gap becomes (1 − r) gap, and the atom leaves S.
+    Before it, ``gap`` is D_Sᵀ(x − Dz) − λs of the codes. If a code would change its sign, all codes stop where it is 0: a ``share`` r
+    of the step is taken, the gap becomes (1 − r) gap, and the atom leaves S.
     """
     codes, signs, gap, step = scratch.codes, scratch.signs, scratch.gap, scratch.step
     while count:
         times_inverse(step, scratch, gap, count)
-        share = 1.0  # of the step, up to the first code that comes to 0
+        share = 1.0  # share of the step up to the first code that reaches 0
         for a in range(count):
             reach = 2.0  # above 1: the code keeps its sign
             if (codes[a] + step[a]) * signs[a] <= 0:

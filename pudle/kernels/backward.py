@@ -1,7 +1,7 @@
 r"""Back-propagation through the layers of :mod:`pudle.kernels.forward`, and both directions for a block of samples.
 
 Let :math:`\bar u_t = \bar z_{t+1} ⊙ 1[z_{t+1} ≠ 0]` and :math:`\bar z_t = \bar u_t W`. The results are :math:`\sum_t \bar u_t` of each
-sample and, summed over samples, either :math:`S = \sum_t z_tᵀ \bar u_t` or the *lifted* sums
+sample and, summed over samples, either :math:`S = \sum_t z_tᵀ \bar u_t` or the *decoded* sums
 :math:`(S + Sᵀ) Dᵀ = \sum_t \bar u_tᵀ (z_t Dᵀ) + z_tᵀ (\bar u_t Dᵀ)`. No bound is checked here, since the forward pass has recorded which
 entries are not 0. Layers with one working set accumulate S_BB in a K × K matrix. The other layers are collected in a ring, and several are
 added to the sums at once, because the rows of the sums are further away in memory than the vectors.
@@ -20,23 +20,23 @@ from pudle.kernels.simd import OPTIONS, add_few_rows, add_products, add_rows, ad
 
 @compiled(**OPTIONS)
 def flush(products, problem, scratch):
-    """S (P, P) += Σ_k z_kᵀ ū_k over the layers k in the ring, or the lifted sums (P, M) += Σ_k ū_kᵀ (z_k Dᵀ) + z_kᵀ (ū_k Dᵀ).
+    """S (P, P) += Σ_k z_kᵀ ū_k over the layers k in the ring, or the decoded sums (P, M) += Σ_k ū_kᵀ (z_k Dᵀ) + z_kᵀ (ū_k Dᵀ).
 
     The ring is empty then.
     """
     held, codes, errors = scratch.ring_held[0], scratch.ring_codes, scratch.ring_errors
-    if problem.lifted:
-        lift(scratch.ring_lifted, problem, scratch, codes, held)  # z_k Dᵀ
-        add_products(products, support(scratch.ratio, errors, held), scratch.ring_lifted, scratch.identity, errors, held)
-        lift(scratch.ring_lifted, problem, scratch, errors, held)  # ū_k Dᵀ
-        add_products(products, support(scratch.ratio, codes, held), scratch.ring_lifted, scratch.identity, codes, held)
+    if problem.decoded:
+        decode_rows(scratch.ring_decoded, problem, scratch, codes, held)  # z_k Dᵀ
+        add_products(products, support(scratch.ratio, errors, held), scratch.ring_decoded, scratch.identity, errors, held)
+        decode_rows(scratch.ring_decoded, problem, scratch, errors, held)  # ū_k Dᵀ
+        add_products(products, support(scratch.ratio, codes, held), scratch.ring_decoded, scratch.identity, codes, held)
     else:
         add_products(products, support(scratch.ratio, codes, held), errors, scratch.identity, codes, held)
     scratch.ring_held[0] = 0
 
 
 @compiled(forceinline=True, **OPTIONS)
-def lift(out, problem, scratch, rows, held):
+def decode_rows(out, problem, scratch, rows, held):
     """out[:held] (M,) = rows[:held] (P,) Dᵀ, by the rows of Dᵀ whose entries are not 0."""
     for k in range(held):
         add_rows(
@@ -80,11 +80,11 @@ def add_slopes(scratch, errors, after, before, rate):
 
 @compiled(**OPTIONS)
 def backward(bar, problem, history, scratch, products, total_error):
-    """Back through one sample's layers: ``products`` += S or the lifted sums, total_error (P,) += Σ ū, and bar (P,) = z̄_T becomes z̄_stop.
+    """Back through one sample's layers: ``products`` += S or the decoded sums, total_error (P,) += Σ ū, and bar (P,) = z̄_T becomes z̄_stop.
 
     Before it, the history is that of :func:`forward` with ``problem.backward``. Up to RING layers stay in the ring, for :func:`flush`.
 
-    products : S (P, P), or the lifted sums (P, M)
+    products : S (P, P), or the decoded sums (P, M)
     """
     t = problem.levels.shape[0]
     while t > problem.stop:
@@ -161,7 +161,7 @@ def gather_again(problem, history, scratch, r):
 
 @compiled(forceinline=True, **OPTIONS)
 def add_restricted_products(products, problem, history, scratch, r, t, end):
-    """``products`` += S, or the lifted sums, of layers t to ``end`` on the working set B of row r: S_BB[a] = Σ_s z_{s,B_a} ū_s.
+    """``products`` += S, or the decoded sums, of layers t to ``end`` on the working set B of row r: S_BB[a] = Σ_s z_{s,B_a} ū_s.
 
     Before it, errors[s] is ū_s on B, and used[a] is not 0 where row or column a of S_BB is not 0.
     """
@@ -169,16 +169,16 @@ def add_restricted_products(products, problem, history, scratch, r, t, end):
     width = padded(count)
     for a in range(count):
         if used[a] != 0:
-            out = scratch.sums[a][:width] if problem.lifted else scratch.row[:width]
+            out = scratch.sums[a][:width] if problem.decoded else scratch.row[:width]
             add_few_rows(out, scratch.nothing, scratch.errors, scratch.identity[t:], history.values[:, a], end - t)
-            if not problem.lifted:
+            if not problem.decoded:
                 add_spread(products[index[a]], scratch.row, scratch.members)
-    if problem.lifted:
-        add_lifted(products, problem, scratch, index, used[:width], width)
+    if problem.decoded:
+        add_decoded(products, problem, scratch, index, used[:width], width)
 
 
 @compiled(forceinline=True, **OPTIONS)
-def add_lifted(products, problem, scratch, index, used, width):
+def add_decoded(products, problem, scratch, index, used, width):
     """products (P, M) += (S + Sᵀ) Dᵀ for S_BB in scratch.sums, by its rows and columns with ``used`` (width,) ≠ 0 alone.
 
     index : B (width,)
@@ -228,7 +228,7 @@ def run_samples(x, drive, codes, residual, back, errors, problem, history, scrat
             continue
         final = scratch.codes[n_layers % 2]
         copy(codes[i], final)
-        if problem.given:
+        if problem.from_adjoint:
             clear(bar[problem.n_atoms :])
             copy(bar[: problem.n_atoms], back[i])
         else:

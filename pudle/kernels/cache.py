@@ -1,4 +1,4 @@
-"""numba's cache of compiled loops on disk: whether there is one, what is out of date in it, and what happens where it fails."""
+"""numba's cache of compiled loops on disk: where it is, when its code is out of date, and what happens if it fails."""
 
 import contextlib
 import functools
@@ -12,9 +12,9 @@ from numba.core.caching import FunctionCache
 
 
 def compiled(*, cache: bool, **options) -> Callable:
-    """``numba.njit`` with ``options`` as a decorator; with ``cache`` the code is kept on disk as far as that is possible.
+    """``numba.njit`` with ``options`` as a decorator; with ``cache`` the code is kept on disk if possible.
 
-    It compiles where NUMBA_DISABLE_JIT is set, too: Python cannot run vector instructions.
+    Functions are compiled even if NUMBA_DISABLE_JIT is set, since Python cannot run vector instructions.
     """
 
     def compile_later(function):
@@ -31,13 +31,13 @@ def compiled(*, cache: bool, **options) -> Callable:
 
 
 class _Kept(FunctionCache):
-    """The cache of one function. A file that cannot be read or written, as on a full disk, costs time and a warning, not the run."""
+    """The cache of one function. If a file cannot be read or written, for example on a full disk, a warning is given and the run continues."""
 
     def load_overload(self, sig, target_context):
-        """The code that was kept, or None; files that are damaged are as good as none."""
+        """The code that was kept; None if it is missing or its file is damaged."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # of whatever kind: an index or code that was cut off
+        except Exception:  # any kind: the index or the code may be truncated
             with contextlib.suppress(OSError):
                 self.flush()
             return None
@@ -52,17 +52,17 @@ class _Kept(FunctionCache):
 
 @functools.cache
 def _warn_not_kept(folder: str, reason: str) -> None:
-    """Once for a folder, and not for each of its files."""
+    """Warn once per folder instead of once per file."""
     warnings.warn(f"pudle: compiled loops cannot be kept in {folder} ({reason})", stacklevel=3)
 
 
 def keeps_code() -> bool:
-    """Whether numba finds a folder for compiled loops. Where it finds none, a warning says so, and each process compiles its own."""
+    """Whether numba finds a folder for compiled loops. Otherwise a warning is given, and each process compiles its own loops."""
     try:
         FunctionCache(keeps_code)
     except RuntimeError:
         warnings.warn(
-            "pudle: no folder for compiled loops can be written to, so each process compiles its own: set NUMBA_CACHE_DIR to one",
+            "pudle: no folder for compiled loops is writable, so each process compiles them again: set NUMBA_CACHE_DIR to a writable folder",
             stacklevel=2,
         )
         return False
@@ -70,10 +70,10 @@ def keeps_code() -> bool:
 
 
 def forget_stale_code(loops, *modules):
-    """Remove the compiled loops of ``modules`` where they are older than the source of any of these; ``loops`` is one of them.
+    """Remove the compiled loops of ``modules`` if the source of any of them has changed; ``loops`` is one of these loops.
 
-    numba compiles a function again when its own file changes, but not when that of a function which it calls does. Where nothing is
-    kept, nothing is removed; a folder that cannot be written to is left as it is, with a warning.
+    numba compiles a function again if its own file changes, but not if the file of a function that it calls changes. A folder that is not
+    writable is left unchanged, with a warning.
     """
     if loops.stats.cache_path is None:
         return

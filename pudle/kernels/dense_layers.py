@@ -1,6 +1,6 @@
-"""Unrolled layers by dense products, forward and back: the first layers, in which codes are not sparse yet, and all layers on a GPU.
+"""Unrolled layers by dense products, with back-propagation: the first layers, whose codes are not sparse yet, and all layers on a GPU.
 
-The formulas are those of :mod:`pudle.core.gradients`. Layers of a block of samples keep their codes for the way back.
+The formulas are those of :mod:`pudle.core.gradients`. Layers of a block of samples keep their codes for back-propagation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class DenseLayers:
     def __init__(self, transfer, unrolling, stop, share, size, begin=0):
         self.transfer, self.unrolling, self.stop, self.share, self.size = transfer, unrolling, stop, share, size
         self.begin, self.n_layers, self.momenta, self.count = begin, unrolling.n_layers, unrolling.momenta(), 0
-        assert not (begin and unrolling.accelerated)  # y_t needs the codes before
+        assert not (begin and unrolling.accelerated)  # y_t depends on the codes of the layer before
         self.slopes = None  # two numbers, to which back-propagation adds the derivatives with respect to λ, and to α times α
         p, kept = len(transfer), self.n_layers - begin
         self._codes = transfer.new_empty(kept + 1 if stop < self.n_layers else 2 + unrolling.accelerated, size, p)
@@ -92,6 +92,11 @@ def shrink_in_place(u: Tensor, unrolling: Unrolling, layer: int) -> Tensor:
     return u.sub_(level).relu_() if unrolling.nonnegative else torch.ops.aten.softshrink.out(u, level, out=u)
 
 
+def soft_threshold_in_place(u: Tensor, levels: Tensor, nonnegative: bool) -> Tensor:
+    """Soft thresholding of ``u`` without a new tensor for the result, with a tensor of thresholds that broadcasts to ``u``."""
+    return u.sub_(levels).relu_() if nonnegative else u.sub_(u.clamp(-levels, levels))
+
+
 def share_active(codes: Tensor) -> float:
-    """Of all entries, how many are not 0."""
+    """The share of entries that are not 0."""
     return int(codes.count_nonzero()) / max(codes.numel(), 1)

@@ -46,16 +46,16 @@ from pudle.kernels.simd import (
 START, FULL, RESTRICTED = range(3)  # kind of the previous layer
 NO_SET, SAME_SET, NEW_SET = range(3)  # the working set after a full layer
 
-SPARE = 24  # entries of a working set in addition to the active ones, if there is room, since others become active later
-LEAST = 4  # the smallest number of these additional entries
-PART, OF = 3, 5  # a working set has at most 3 of 5 entries: a larger one costs as much as full layers
-COMPRESS = 8  # up to so many columns of W per entry of a working set, entries of a row are packed; beyond, they are looked up
-PAY = 3  # a working set is used again if at least so many restricted layers are expected
-CHOICE = 6  # a new one is chosen if at least so many are expected; more with few columns, where gathering W_BB costs more than layers
-TYPICAL = 0.3  # guess of the largest squared radius, as a share of level² / α‖d‖², before the radius is computed
+SPARE_ENTRIES = 24  # entries of a working set besides the active ones, if there is room, since others become active later
+MIN_SPARE_ENTRIES = 4  # the smallest number of these additional entries
+LARGEST_PART, OF_PARTS = 3, 5  # a working set has at most 3 of 5 entries: a larger one costs as much as full layers
+PACKING_LIMIT = 8  # columns of W per entry of a working set up to which entries of a row are packed, not looked up
+REUSE_LAYERS = 3  # a working set is used again if at least so many restricted layers are expected
+NEW_SET_LAYERS = 6  # a new one is chosen if at least so many are expected; more with few columns, where gathering W_BB costs more than layers
+TYPICAL_RADIUS = 0.3  # guess of the largest squared radius, as a share of level² / α‖d‖², before the radius is computed
 BISECTIONS = 8  # steps to find the cut above which a working set has few enough entries, to 1/256 of the level
 HORIZON = 16  # the largest number of layers of one ball if decay lowers the level
-FEW = 16  # if fewer than one in 16 entries of z_{t-1} are not 0, entries of z_t are looked up among them; else all are compared with 0
+LOOKUP_FRACTION = 16  # if fewer than one in 16 entries of z_{t-1} are not 0, z_t is searched among them; otherwise in full
 ROUNDING = 32  # bound of the rounding errors of an entry of u, in epsilons of ‖u‖
 SAFETY = 0.999  # of the squared radius: its own rounding errors, a few epsilons, are far below a thousandth
 
@@ -65,7 +65,7 @@ class SparseProblem(NamedTuple):
 
     transfer: np.ndarray  # (P, P) number: W
     atoms: np.ndarray  # (P, M) number: Dᵀ
-    levels: np.ndarray  # (T,) number: the thresholds of the layers, which do not rise
+    levels: np.ndarray  # (T,) number: the thresholds of the layers, in non-increasing order
     hard: bool  # hard or soft thresholding
     nonnegative: bool  # codes ≥ 0
     norms: np.ndarray  # (P,) number: α‖d_i‖², which is 1 − W_ii
@@ -73,19 +73,19 @@ class SparseProblem(NamedTuple):
     infinity: float
     lam: float  # λ of the loss
     n_atoms: int  # p
-    first: int  # layers run from this one
-    stop: int  # and back-propagation goes back to this one
-    most: int  # active entries beyond which a full layer is the last, if there are more than before it
-    backward: bool  # whether back-propagation follows, for which the codes are kept
-    lifted: bool  # whether it adds up (S + Sᵀ)Dᵀ in place of S
-    given: bool  # whether it begins with a z̄ from outside, not with the loss's
-    weights: bool  # whether it adds up either at all
-    slopes: bool  # whether it adds up derivatives with respect to λ and α
+    first: int  # the first layer that runs
+    stop: int  # the layer at which back-propagation ends
+    max_active: int  # a full layer with more active entries is the last, if it has more than the layer before
+    backward: bool  # whether back-propagation follows, so that codes are kept
+    decoded: bool  # whether back-propagation accumulates (S + Sᵀ)Dᵀ instead of S
+    from_adjoint: bool  # whether it starts from an adjoint z̄_T of the caller, instead of that of the loss
+    weights: bool  # whether it accumulates either of these sums
+    slopes: bool  # whether it accumulates derivatives with respect to λ and α
     rates: np.ndarray  # (T,) float64: αν^t, or 0 for a hard threshold
 
 
 class Tally(NamedTuple):
-    """Counts: full layers, restricted ones, working sets, operations on rows of D that lifted sums would take, and layers reached."""
+    """Counts: full layers, restricted ones, working sets, operations on rows of D that decoded sums would take, and layers reached."""
 
     full: int
     restricted: int
@@ -94,7 +94,7 @@ class Tally(NamedTuple):
     layers: int
 
 
-N_FULL, N_RESTRICTED, N_SETS, N_ROWS, N_LAYERS = range(5)  # their places in ``tally`` (5,) int64
+N_FULL, N_RESTRICTED, N_SETS, N_ROWS, N_LAYERS = range(5)  # their indices in ``tally`` (5,) int64
 
 
 @compiled(forceinline=True, **OPTIONS)
@@ -110,7 +110,7 @@ def shrink(out, u, level, problem):
     if problem.hard:  # 0 for low < u < level, else u
         for j in range(out.shape[0]):
             out[j] = level * 0 if (u[j] > low) & (u[j] < level) else u[j]
-    else:  # u − level above the level, u − low below low, else 0: u minus what clipping leaves of it
+    else:  # u − clip(u, low, level): u − level above the level, u − low below low, else 0
         for j in range(out.shape[0]):
             out[j] = u[j] - min(max(u[j], low), level)
 
@@ -122,7 +122,7 @@ def keep(problem, history, identity, t, codes, earlier):
     earlier : a row of the history that usually has all of these
     """
     index, count, complete = history.index[t], 0, False
-    if FEW * history.count[earlier] < codes.shape[0]:
+    if LOOKUP_FRACTION * history.count[earlier] < codes.shape[0]:
         for k in range(history.count[earlier]):
             j = history.index[earlier, k]
             index[count] = j
@@ -151,7 +151,7 @@ def keep_shared(history, t, row, codes):
 
 @compiled(forceinline=True, **OPTIONS)
 def last_layer(problem, t):
-    """The layer before which restricted layers from t on must end: T if the level stays, else at most HORIZON later."""
+    """Restricted layers from t on must end before this layer: T if the level is constant, otherwise at most HORIZON layers later."""
     n_layers, levels = problem.levels.shape[0], problem.levels
     return n_layers if levels[n_layers - 1] == levels[0] else min(n_layers, t + HORIZON)
 
@@ -161,7 +161,7 @@ def gather(transfer, index, count, members, gram):
     """gram[a, b] = W[B_a, B_b] for B = index[:count], and 0 for b from count on; members (P,) is 1 for the entries of B, which rise."""
     for a in range(count):
         row, out = transfer[index[a]], gram[a]
-        if members.shape[0] <= COMPRESS * count:
+        if members.shape[0] <= PACKING_LIMIT * count:
             pick_padded(out, row, members)
         else:
             for b in range(padded(count)):
@@ -173,7 +173,7 @@ def choose(problem, history, scratch, u, t, width, level):
     """Row t of the history = B, at most ``width`` entries with the largest |u|; returns whether there are few enough.
 
     The smallest cut in (0, level] is wanted with #{j : u_j outside of (low(cut), cut)} ≤ width; active entries are outside of (low, level).
-    ``members`` is 1 on B, 0 elsewhere, and what was gathered for the set before is not valid any more.
+    ``members`` is 1 on B, 0 elsewhere, and the data gathered for the previous set become invalid.
     """
     members = scratch.members
     scratch.gathered[0] = -1
@@ -242,12 +242,12 @@ def forward(problem, history, scratch, tally):
     """All layers of one sample from ``first`` on: z_T in codes[T % 2], and z_first, …, z_T in the history.
 
     Before it, codes[first % 2] and row ``first`` of the history hold z_first, and ``drive`` holds α x D. Returns the layer after the last,
-    which is earlier than T where more and more entries came to be active, over ``most``.
+    which is below T if more than ``max_active`` entries became active.
 
     tally : (5,), the numbers of :class:`Tally`; all but the last are increased
     """
     n_layers, t = problem.levels.shape[0], problem.first
-    widest = min(WIDTH, scratch.bar.shape[0] * PART // OF // LANES * LANES)
+    widest = min(WIDTH, scratch.bar.shape[0] * LARGEST_PART // OF_PARTS // LANES * LANES)
     pace = problem.infinity  # α‖DΔz‖² of the last layer
     state, n_before = START, problem.transfer.shape[0]
     while t < n_layers:
@@ -261,10 +261,10 @@ def forward(problem, history, scratch, tally):
         tally[N_FULL] += 1
         active, width, stays = keep_full(problem, history, scratch, t, earlier, after, widest)
         tally[N_ROWS] += 4 * active * (t > problem.stop)
-        if active > max(problem.most, n_before):
+        if active > max(problem.max_active, n_before):
             break
         n_before = active
-        if t == n_layers or active + LEAST > width:
+        if t == n_layers or active + MIN_SPARE_ENTRIES > width:
             continue
         found, radius, error = find_working_set(
             problem, history, scratch, tally, t, u, before, after, earlier, active, width, stays, pace
@@ -296,10 +296,10 @@ def keep_full(problem, history, scratch, t, earlier, after, widest):
     """
     if history.shared[earlier]:
         width, active = padded(history.count[earlier]), keep_shared(history, t, earlier, after)
-        if active == n_nonzero(after) and width < active + SPARE + LANES:
+        if active == n_nonzero(after) and width < active + SPARE_ENTRIES + LANES:
             return active, width, True
     active = keep(problem, history, scratch.identity, t, after, earlier)
-    return active, min(padded(active + SPARE), widest), False
+    return active, min(padded(active + SPARE_ENTRIES), widest), False
 
 
 @compiled(forceinline=True, **OPTIONS)
@@ -310,12 +310,12 @@ def find_working_set(problem, history, scratch, tally, t, u, before, after, earl
     squared radius. Returns that and the rounding error of u as well. For NEW_SET, ``gram``, ``inside`` and ``members`` are those of the set.
     """
     level = problem.levels[last_layer(problem, t) - 1]
-    promise = PAY if stays or u.shape[0] > COMPRESS * width else CHOICE
-    if not promise * promise * pace * problem.norms[0] < TYPICAL * level * level:
+    promise = REUSE_LAYERS if stays or u.shape[0] > PACKING_LIMIT * width else NEW_SET_LAYERS
+    if not promise * promise * pace * problem.norms[0] < TYPICAL_RADIUS * level * level:
         return NO_SET, 0.0, 0.0
     error = ROUNDING * problem.epsilon * size(u)
     radius = squared_radius(problem, history, scratch, u, earlier, level - error) if stays else pace * 0
-    if PAY * PAY * pace < radius:
+    if REUSE_LAYERS * REUSE_LAYERS * pace < radius:
         return SAME_SET, radius, error
     if choose(problem, history, scratch, u, t, width, level):
         radius = squared_radius(problem, history, scratch, u, t, level - error)

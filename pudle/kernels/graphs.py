@@ -11,13 +11,12 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-SMALL = 4_000_000  # codes in a layer; the kernels of larger layers run for longer than it takes to start them
-FIRST = 2  # calls that run as they are: libraries load kernels and allocate memory in them, and few computations are repeated
-KEPT = 6  # computations that are remembered; each recording holds the memory of all its arrays
+MAX_CODES = 4_000_000  # codes in a layer; the kernels of larger layers run for longer than it takes to start them
+WARM_UP_CALLS = 2  # calls that are not recorded: libraries allocate memory in them, and few computations are repeated
+MAX_RECORDINGS = 6  # computations that are remembered; each recording holds the memory of all its arrays
 
-_recordings: "OrderedDict[tuple, int | _Recording]" = (
-    OrderedDict()
-)  # for each computation, the number of its calls or its recording
+# for each computation, the number of its calls or its recording
+_recordings: "OrderedDict[tuple, int | _Recording]" = OrderedDict()
 _lock = Lock()
 
 
@@ -31,10 +30,10 @@ def replayed(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor | Non
     key = (function, *map(_kind, tensors), *sorted(settings.items()), *_circumstances())
     with _lock:
         known = _recordings.pop(key, 0)
-        if known == FIRST:
+        if known == WARM_UP_CALLS:
             known = _Recording(lambda *copies: function(*copies, **settings), tensors)
         _recordings[key] = known + 1 if isinstance(known, int) else known
-        while len(_recordings) > KEPT:
+        while len(_recordings) > MAX_RECORDINGS:
             _recordings.popitem(last=False)
         if not isinstance(known, int):
             return known(tensors)
@@ -63,6 +62,6 @@ def _kind(tensor: Tensor | None) -> tuple | None:
 
 
 def _circumstances() -> tuple:
-    """What kernels depend on besides their arguments. A stream has its own recordings, since those of one stream wait for each other."""
+    """The settings that kernels depend on besides their arguments. Each stream has its own recordings, since those of a stream run in order."""
     precision = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
     return *precision, torch.get_deterministic_debug_mode(), torch.cuda.current_stream().cuda_stream

@@ -23,7 +23,7 @@ from pudle.kernels.matmul import multiply
 from pudle.kernels.memory import ImageSums, image_memory
 from pudle.kernels.simd import OPTIONS, add_dots, add_outer, add_strips, clear, copy, padded, pick
 
-FEW = 0.85  # dense products are faster above this share of non-zero codes, as measured with 64 filters of 9 x 9
+SPARSE_SHARE = 0.85  # dense products are faster above this share of non-zero codes, as measured with 64 filters of 9 x 9
 TASKS = 8  # the largest number of parts of a batch. Each has its own memory and sums, so that threads do not change the results
 
 
@@ -41,21 +41,21 @@ class ImageProblem(NamedTuple):
     analysis: Filters  # A
     decoder: Filters  # C
     levels: np.ndarray  # (T, P) number: thresholds
-    fades: np.ndarray  # (T,) number: ν^t, what decay makes of them
+    fades: np.ndarray  # (T,) number: ν^t, the factors of decay
     hard: bool  # hard or soft thresholding
     nonnegative: bool  # codes ≥ 0
     step: float  # α
     penalty: float  # factor of ‖z‖₁ in the loss
-    stop: int  # back-propagation goes back to this layer
+    stop: int  # the layer at which back-propagation ends
     scored: bool  # whether estimates are compared with targets
-    given: bool  # whether z̄_T is an input in place of that
-    of_arrays: bool  # whether derivatives in filters are wanted
-    of_levels: bool  # in thresholds
-    of_images: bool  # in images
+    from_adjoint: bool  # whether back-propagation starts from an adjoint z̄_T of the caller, instead of that of the loss
+    of_arrays: bool  # whether derivatives with respect to filters are computed
+    of_levels: bool  # the same for thresholds
+    of_images: bool  # the same for images
     n_filters: int  # p
     places: np.ndarray  # (J,) int64: pixels at which filters start
     under: np.ndarray  # (k²,) int64: pixels under a filter, counted from there
-    starts: np.ndarray  # (J,) int64: where the codes of a position start in the array of all
+    starts: np.ndarray  # (J,) int64: where the codes of a position start in the array of all codes
     entries: np.ndarray  # (P,) int64: 0, 1, 2, …
     across: int  # positions in a row of the grid
     kernel: int  # k
@@ -91,7 +91,7 @@ def add_image(image, codes, t, filters, problem, memory):
     Before it, :func:`find_active` has run for slot ``t``.
     """
     patches, across = memory.of_pixels, problem.across
-    if memory.shares[t] < FEW:
+    if memory.shares[t] < SPARSE_SHARE:
         patch = patches[0]
         for j in range(codes.shape[0]):
             add_strips(patch, memory.nothing, filters.atoms, memory.active[t, j], codes[j], memory.counts[t, j])
@@ -131,13 +131,13 @@ def shrink_row(codes, levels, problem, at):
             low = -problem.infinity if problem.nonnegative else -level
             if problem.hard:  # 0 for low < u < level, else u
                 codes[j, f] = level * 0 if (u > low) & (u < level) else u
-            else:  # u minus what clipping to [low, level] leaves of it
+            else:  # u − clip(u, low, level)
                 codes[j, f] = u - min(max(u, low), level)
 
 
 @compiled(**OPTIONS)
 def step_along_active(out, codes, t, factor, image, filters, problem, memory):
-    """out = codes + factor Dᵀ image at the entries where codes of slot ``t`` are not 0; others of out (J, P) are left as they are."""
+    """out = codes + factor Dᵀ image at the entries where codes of slot ``t`` are not 0; other entries of out (J, P) are unchanged."""
     patch = memory.patch
     for j in range(codes.shape[0]):
         gather(patch, image, problem.places[j], problem)
@@ -147,7 +147,7 @@ def step_along_active(out, codes, t, factor, image, filters, problem, memory):
 @compiled(**OPTIONS)
 def step_back(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image, at least where codes of slot ``t`` are not 0: no other entries of z̄_t count."""
-    if memory.shares[t] < FEW:
+    if memory.shares[t] < SPARSE_SHARE:
         step_along_active(out, codes, t, factor, image, filters, problem, memory)
     else:
         for at in range(0, codes.shape[0], problem.across):
@@ -160,7 +160,7 @@ def add_product(total, by_atom, image, codes, t, problem, memory, factor):
 
     ⟨image, codes⟩ of pixel q of filter f is Σ_j image[places_j + under_q] codes[j, f].
     """
-    if memory.shares[t] < FEW:
+    if memory.shares[t] < SPARSE_SHARE:
         patch = memory.patch
         for j in range(codes.shape[0]):
             gather(patch, image, problem.places[j], problem)
@@ -261,7 +261,7 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
     final = memory.codes[memory.codes.shape[0] - 1]
     for i in range(x.shape[0]):
         forward(x[i], problem, memory)
-        if problem.given:
+        if problem.from_adjoint:
             for j in range(final.shape[0]):
                 copy(memory.bar[j], codes[i, j])
             backward(problem, memory, sums, x_bars[i])
@@ -326,7 +326,7 @@ def run_image_network(images, targets, network, unrolling, *, stride, stop, pena
 
     images, targets : (n, 1, h, w); without targets codes alone are worked out, and all else is 0
     network : D, A, C (p, 1, k, k) and θ (p,), or None in the place of θ: then the levels are those of ``unrolling``
-    stop : back-propagation goes from the last layer to this one
+    stop : the layer at which back-propagation ends; it starts from the last layer
     penalty : factor of ‖z‖₁ in the loss
     inside : (1, 1, h, w), 0 where the loss looks at no error; None if it looks at all of them
     """
@@ -338,15 +338,15 @@ def run_image_network(images, targets, network, unrolling, *, stride, stop, pena
     return parts, codes.view(len(images), *shape, -1)[..., : len(network[0])].permute(0, 3, 1, 2), loss
 
 
-def pull_back_image_layers(images, filters, unrolling, given, *, stride, of_arrays, of_images):
-    """What z̄_T = ``given`` (n, p, h', w') becomes: the part of the derivative in D (p, 1, k, k) from its places as D, and that from those as
+def pull_back_image_layers(images, filters, unrolling, adjoint, *, stride, of_arrays, of_images):
+    """What z̄_T = ``adjoint`` (n, p, h', w') becomes: the part of the derivative in D (p, 1, k, k) from its places as D, and that from those as
     Dᵀ; Σ_t ν^t θ̄_t (p,); and x̄ (n, 1, h, w), None unless it is wanted. Other derivatives are 0 unless they are wanted.
     """
     problem, _ = _problem(
-        images, (*[filters] * 3, None), unrolling, stride, given=True, of_arrays=of_arrays, of_images=of_images
+        images, (*[filters] * 3, None), unrolling, stride, from_adjoint=True, of_arrays=of_arrays, of_images=of_images
     )
-    rows = given.new_zeros(len(images), len(problem.places), len(problem.entries))
-    rows[..., : len(filters)] = given.permute(0, 2, 3, 1).flatten(1, 2)
+    rows = adjoint.new_zeros(len(images), len(problem.places), len(problem.entries))
+    rows[..., : len(filters)] = adjoint.permute(0, 2, 3, 1).flatten(1, 2)
     (synthesis, analysis, _, slopes), _, x_bar = _run(images, images, rows, problem, len(filters))
     return synthesis, analysis, slopes, x_bar
 
@@ -361,7 +361,7 @@ def _problem(
     penalty=0.0,
     scored=False,
     inside=None,
-    given=False,
+    from_adjoint=False,
     of_arrays=True,
     of_images=False,
 ):
@@ -390,9 +390,9 @@ def _problem(
         penalty=number(penalty),
         stop=stop,
         scored=scored,
-        given=given,
+        from_adjoint=from_adjoint,
         of_arrays=of_arrays,
-        of_levels=given or thresholds is not None,
+        of_levels=from_adjoint or thresholds is not None,
         of_images=of_images,
         places=places,
         under=pixel[:kernel, :kernel].ravel(),

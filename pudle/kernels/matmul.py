@@ -1,9 +1,9 @@
 r"""Matrix products whose left factor is looked up: out[r] = Σ_k source[rows[r] + columns[k]] matrix[k].
 
-With an image as ``source`` that is Dᵀx (a row for each position of the filters, a column for each pixel under them) and ⟨x, z⟩ (the
-other way round), without copying what the filters overlap; with offsets in steps it is any matrix product. A tile of a few rows by up to 64
-columns stays in registers while k runs, and a step costs one multiply-add for each: nearly the machine's rate. For
-:mod:`pudle.kernels.image_layers`. Arrays are all float32 or all float64, widths multiples of 16.
+With an image as ``source`` the product is Dᵀx (a row for each position of the filters, a column for each pixel under a filter) or, with rows
+and columns exchanged, ⟨x, z⟩; patches that overlap are not copied. With equidistant offsets it is an ordinary matrix product. A tile of a few
+rows by up to 64 columns stays in registers while k runs, so that each step is one multiply-add per entry, nearly at the machine's peak rate.
+:mod:`pudle.kernels.image_layers` uses these products. Arrays are all float32 or all float64, and widths are multiples of 16.
 """
 
 import llvmlite.binding
@@ -15,8 +15,8 @@ from numba.extending import intrinsic
 from pudle.kernels.cache import compiled
 from pudle.kernels.simd import LANES, OPTIONS, broadcast, vectors
 
-# Rows of a tile: with COLUMNS each their sums fit the registers, 6 x 4 of the 32 of AVX-512, 2 x 8 of the 16 of AVX2 (float32).
-COLUMNS = 64  # of a tile
+# Columns and rows of a tile. Its sums fit into the registers: 6 x 4 of the 32 of AVX-512, 2 x 8 of the 16 of AVX2 (float32).
+COLUMNS = 64
 ROWS = 6 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 2
 
 

@@ -62,10 +62,10 @@ class LayerScratch(NamedTuple):
     errors: Array  # (T, K) number: ū_t on B
     ring_codes: Array  # (RING, P) number: z_t of the layers held back
     ring_errors: Array  # (RING, P) number: ū_t of these
-    ring_lifted: Array  # (RING, M) number: one of both times Dᵀ
+    ring_decoded: Array  # (RING, M) number: one of both times Dᵀ
     ring_held: Array  # (1,) int64: how many layers are held back
-    sums: Array  # (K, K) number: S_BB, for lifted sums
-    atoms: Array  # (K + 16,) uint32: the entries of B that are used, for lifted sums
+    sums: Array  # (K, K) number: S_BB, for decoded sums
+    atoms: Array  # (K + 16,) uint32: the entries of B that are used, for decoded sums
     slopes: Array  # (2,) float64: the derivative with respect to λ, and α times that with respect to α, accumulated so far
 
 
@@ -103,7 +103,7 @@ def layer_memory(n_layers, m, p, dtype):
         errors=zeros((n_layers, WIDTH), number),
         ring_codes=zeros((RING, width), number),
         ring_errors=zeros((RING, width), number),
-        ring_lifted=zeros((RING, depth), number),
+        ring_decoded=zeros((RING, depth), number),
         ring_held=zeros((1,), np.int64),
         sums=zeros((WIDTH, WIDTH), number),
         atoms=zeros((WIDTH + LANES,), np.uint32),

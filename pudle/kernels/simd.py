@@ -1,13 +1,14 @@
-"""Loops over vectors for the other kernels; above all weighted sums of matrix rows, at nearly the machine's rate.
+"""Vectorised loops for the other kernels, above all weighted sums of matrix rows, at nearly the machine's peak rate.
 
 ``add_rows`` is the product of a sparse row vector and a matrix. A strip of up to 128 columns stays in registers while the rows
-go by, so that a row costs its loads and multiply-adds alone. A loop over columns in plain numba loads and stores the sums for
-every few rows, and checks that its arrays do not overlap, which makes it slower (``benchmarks/README.md`` has the times). So this loop,
-and the ways between vectors and their few entries that are not 0, are written as vector instructions of LLVM.
+are added, so that a row costs only its loads and multiply-adds. A loop over columns in plain numba loads and stores the sums for
+every few rows, and checks that its arrays do not overlap, which makes it slower (``benchmarks/README.md`` has the times). Therefore this
+loop, and the loops that pack and unpack the non-zero entries of vectors, are written as vector instructions of LLVM.
 
-Before each of them: the arrays of numbers are all float32 or all float64 and contiguous in their last axis (``values`` of ``add_rows`` and
-its like may be strided), widths w are multiples of 16, and ``index`` holds 32-bit integers within the arrays. Nothing checks this.
-An argument described as a literal must be a constant of the source, as it decides how many registers are used.
+Preconditions of all loops: the arrays of numbers are all float32 or all float64 and contiguous in their last axis (``values`` of
+``add_rows`` and similar loops may be strided), widths w are multiples of 16, and ``index`` holds 32-bit integers within the arrays. These
+preconditions are not checked.
+An argument described as a literal must be a constant in the source code, since it determines the number of registers.
 """
 
 import numpy as np
@@ -18,13 +19,13 @@ from numba.extending import intrinsic
 
 from pudle.kernels.cache import compiled, keeps_code
 
-LANES = 16  # all widths are multiples of it: a vector of 64 bytes in float32, which LLVM cuts to the machine's width
+LANES = 16  # all widths are multiples of it: a vector of 64 bytes in float32, which LLVM splits to the machine's width
 REGISTER = 64  # bytes of the widest vector register, that of AVX-512
 STRIP = 128  # columns of a strip of sums: 8 vectors of 16, which in float32 fill the 16 registers of AVX2
 ROW_STRIP = 96  # columns of a row that is kept in registers: 6 vectors, the patch of a 9 x 9 filter (81 pixels)
-CHAINS = 4  # independent sums, at least, that hide the latency of the additions
+CHAINS = 4  # the least number of independent sums that hides the latency of additions
 # _nrt: nothing is allocated here, and counting references to the arrays passed around would take longer than the sums. contract and
-# reassoc let LLVM fuse multiply-adds and add up in vectors; NaN and infinity stay what they are.
+# reassoc let LLVM fuse multiply-adds and add up in vectors; NaN and infinity are preserved.
 OPTIONS = {"cache": keeps_code(), "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
 
 

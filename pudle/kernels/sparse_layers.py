@@ -20,7 +20,7 @@ class SparseLayers:
     dictionary : (m, p)
     transfer : W (P, P), with rows and columns of zeros up to a multiple P of 16
     lam : λ of the loss
-    stop : back-propagation goes from the last layer, or the ``end`` of a run, to this one
+    stop : the layer at which back-propagation ends; it starts from the last layer, or from the ``end`` of a run
     tasks : parts of a block, each with its own memory and its own part of the sums: threads do not change the results
     """
 
@@ -41,10 +41,10 @@ class SparseLayers:
             n_atoms=p,
             first=0,
             stop=stop,
-            most=len(transfer),
+            max_active=len(transfer),
             backward=False,
-            lifted=False,
-            given=False,
+            decoded=False,
+            from_adjoint=False,
             weights=True,
             slopes=False,
             rates=np.array([0.0 if unrolling.hard else unrolling.step * unrolling.decay**t for t in range(n_layers)]),
@@ -53,37 +53,37 @@ class SparseLayers:
         self._sums = [zeros((0, 0), dtype)] * tasks
         self._tallies = np.zeros((tasks, len(Tally._fields)), np.int64)
 
-    def sums(self, lifted, weights=True, slopes=False):
-        """From now on go back as well, and add up S, or the lifted sums; returns them, (p, p) or (p, m) for each task.
+    def sums(self, decoded, weights=True, slopes=False):
+        """Let later runs back-propagate and accumulate S, or the decoded sums; returns these sums, (p, p) or (p, m), for each task.
 
-        weights : False for no sums at all
-        slopes : whether to add up the derivatives with respect to λ and α as well
+        weights : whether to accumulate these sums
+        slopes : whether to accumulate the derivatives with respect to λ and α
         """
-        self._problem = self._problem._replace(backward=True, lifted=lifted, weights=weights, slopes=slopes)
+        self._problem = self._problem._replace(backward=True, decoded=decoded, weights=weights, slopes=slopes)
         for _, scratch in self._memory:
             scratch.slopes[:] = 0
         if not weights:
             return []
-        like, n_atoms = self._problem.atoms if lifted else self._problem.transfer, self._problem.n_atoms
+        like, n_atoms = self._problem.atoms if decoded else self._problem.transfer, self._problem.n_atoms
         self._sums = [zeros(like.shape, like.dtype) for _ in self._memory]  # padded: NaN of one entry reaches the padding too
-        return [torch.from_numpy(part)[:n_atoms, : self._m if lifted else n_atoms] for part in self._sums]
+        return [torch.from_numpy(part)[:n_atoms, : self._m if decoded else n_atoms] for part in self._sums]
 
     def slopes(self):
         """The derivatives with respect to λ, and to α times α, added up so far."""
         return sum(scratch.slopes for _, scratch in self._memory).tolist()
 
     def rows(self, x, drive, pool):
-        """Rows of D that lifted sums would take a sample, as the layers of a few samples show."""
-        return self._try(x, drive, pool).rows
+        """Rows of D that decoded sums would read per sample, estimated from the layers of a few samples."""
+        return self._trial_tally(x, drive, pool).rows
 
-    def crowded(self, x, drive, share, pool):
-        """The layer from which on more and more entries are active, over ``share`` of all, as a few samples show; else T."""
-        return round(self._try(x, drive, pool, most=int(share * self._problem.n_atoms)).layers)
+    def dense_from(self, x, drive, share, pool):
+        """The layer from which on more than ``share`` of all entries are active, estimated from a few samples; T if there is none."""
+        return round(self._trial_tally(x, drive, pool, max_active=int(share * self._problem.n_atoms)).layers)
 
-    def _try(self, x, drive, pool, most=None):
-        """The tally of a run forward, for one sample."""
+    def _trial_tally(self, x, drive, pool, max_active=None):
+        """The tally of a forward pass, averaged over samples."""
         before = self._tallies.copy()
-        self.run(x, drive, torch.zeros_like(drive), 0, pool, backward=False, most=most)
+        self.run(x, drive, torch.zeros_like(drive), 0, pool, backward=False, max_active=max_active)
         tally, self._tallies[:] = Tally(*(self._tallies - before).sum(0) / len(x)), before
         return tally
 
@@ -92,27 +92,27 @@ class SparseLayers:
         """How many full and restricted layers ran so far, and how many working sets were chosen."""
         return dict(zip(Tally._fields[:3], self._tallies.sum(0).tolist(), strict=False))
 
-    def run(self, x, drive, codes, first, pool, *, end=None, given=None, backward=True, most=None):
-        """Residual D z_T − x (n, m), and on the way back z̄ (n, p) at layer ``first`` and Σ ū (n, p), of a block.
+    def run(self, x, drive, codes, first, pool, *, end=None, adjoint=None, backward=True, max_active=None):
+        """The residual D z_T − x (n, m) of a block and, from back-propagation, z̄ (n, p) at layer ``first`` and Σ ū (n, p).
 
         x : (n, m); drive : α x D (n, p); codes : z_first (n, p), which becomes z_T; pool : threads, or None
-        end : in place of T
-        given : z̄ (n, p) at the end, in place of the loss's; the residual is not computed then
-        backward : False for the way forward alone
-        most : active entries from which on a sample is given up, and its codes and residual are left as they were
+        end : the last layer; None means T
+        adjoint : z̄ (n, p) after the last layer, which replaces that of the loss; the residual is then not computed
+        backward : whether to back-propagate
+        max_active : a sample with more active entries stops, with its codes and residual unchanged
         """
-        whole = self._problem
-        problem = whole._replace(
+        settings = self._problem
+        problem = settings._replace(
             first=first,
             stop=max(first, self._stop),
-            levels=whole.levels[:end],
-            backward=whole.backward and backward,
-            given=given is not None,
-            most=whole.most if most is None else most,
+            levels=settings.levels[:end],
+            backward=settings.backward and backward,
+            from_adjoint=adjoint is not None,
+            max_active=settings.max_active if max_active is None else max_active,
         )
         n_atoms, rows = problem.n_atoms, len(x) if problem.backward else 0
         residual, back = torch.empty_like(x), x.new_empty(rows if first else 0, n_atoms)
-        back, errors = back if given is None else given.clone(), x.new_zeros(rows, len(problem.transfer))
+        back, errors = back if adjoint is None else adjoint.clone(), x.new_zeros(rows, len(problem.transfer))
         arrays = [tensor.numpy() for tensor in (x, drive, codes, residual, back, errors)]
         tasks = range(len(self._memory))
         cuts = self.cuts(len(x))
@@ -134,7 +134,7 @@ _kept = threading.local()
 
 
 def _kept_memory(tasks, *sizes):
-    """Memory for each task: that of this thread's last call, if it had the same sizes, as small calls would spend their time on it."""
+    """Memory for each task. A call with the sizes of this thread's last call reuses its memory, since allocation would dominate small calls."""
     if getattr(_kept, "sizes", None) != sizes:
         _kept.sizes, _kept.memory = sizes, []
     _kept.memory += [layer_memory(*sizes) for _ in range(tasks - len(_kept.memory))]

@@ -82,5 +82,11 @@ load_plugins = plugins.load
 
 
 def create(name: str, dictionary: Tensor, settings: Mapping, generator: np.random.Generator) -> Method:
-    """An instance of the method ``name`` that starts from ``dictionary`` (m, p)."""
+    """An instance of the method ``name`` that starts from ``dictionary`` (m, p).
+
+    settings : the method's own; those that are left out have their defaults. Raises :class:`SettingsError` if one is invalid
+    generator : the source of all random numbers of the method
+
+    Raises :class:`PudleError` if there is no such method.
+    """
     return get(name)(dictionary, REGISTRY.settings(name, settings), generator)

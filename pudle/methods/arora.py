@@ -1,7 +1,7 @@
 """The neurally plausible methods of Arora et al., with codes from one step and sign descent for the dictionary."""
 
 from pudle.methods import register
-from pudle.methods.sign_descent import SignDescent, hard_threshold
+from pudle.methods.sign_descent import SignDescent
 
 _BLOCK = 10_000  # pairs of a sample and an atom that are processed at a time, which bounds the memory
 _PAPER = "Arora, Ge, Ma & Moitra, COLT 2015 (arXiv 1503.00778)"
@@ -28,6 +28,8 @@ class AroraUnbiased(SignDescent):
         B⁽ⁱ⁾v = Dv − D_i (Gv − v)_i. Moreover B⁽ⁱ⁾ᵀx = Dᵀx − G_i (Dᵀx)_i except for entry i, which is (Dᵀx)_i.
         """
         import torch
+
+        from pudle.core.unrolling import hard_threshold
 
         dictionary, gram, correlation = self.dictionary, self.dictionary.T @ self.dictionary, batch @ self.dictionary
         signs = self.encode(batch).sign()

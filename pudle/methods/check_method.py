@@ -11,25 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pudle import methods
-from pudle.harness.promises import Broken, BrokenPromise, Finding, demand, examine
+from pudle.harness.promises import Broken, BrokenPromise, PromiseCheck, demand, examine
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["PROMISES", "BrokenPromise", "Finding", "check", "findings"]
+__all__ = ["PROMISES", "BrokenPromise", "PromiseCheck", "check", "findings"]
 
 N_ATOMS, SPARSITY, BATCH, UPDATES, INIT_NOISE = 32, 2, 50, 200, 0.03
 BRIEF = 16  # batches of short checks; enough for methods that collect batches first
 
 
-def check(name: str, plugins: Iterable[str | Path] = (), settings: Mapping | None = None) -> list[Finding]:
+def check(name: str, plugins: Iterable[str | Path] = (), settings: Mapping | None = None) -> list[PromiseCheck]:
     """Run all checks on method ``name``. Raises :class:`BrokenPromise`, which lists all failed checks."""
     methods.load_plugins(plugins)
     return demand("method", name, findings(name, settings))
 
 
-def findings(name: str, settings: Mapping | None = None) -> Iterator[Finding]:
+def findings(name: str, settings: Mapping | None = None) -> Iterator[PromiseCheck]:
     """The findings on method ``name``, one for each check."""
     return examine(methods.REGISTRY, name, _Trial(name, settings or {}), PROMISES)
 

@@ -19,7 +19,9 @@ class Online(Method):
         @model_validator(mode="after")
         def _atoms_are_used(self):
             if self.prior <= self.lam:
-                raise ValueError(f"prior = {self.prior} is not above lam = {self.lam}: the initial atoms would be thrown away")
+                raise ValueError(
+                    f"prior = {self.prior} is not above lam = {self.lam}: scikit-learn would replace the initial atoms"
+                )
             return self
 
     def __init__(self, dictionary, settings, generator):
@@ -35,7 +37,7 @@ class Online(Method):
         if settings.prior <= least:
             raise PudleError(
                 f"method 'online': prior = {settings.prior} is too little above lam = {settings.lam} for {len(atoms)} atoms, "
-                f"which would be thrown away: it must be above {least:.6g}"
+                f"which scikit-learn would replace: it must be above {least:.6g}"
             )
         self._model = MiniBatchDictionaryLearning(
             len(atoms),

@@ -10,11 +10,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def hard_threshold(u: Tensor, level: float) -> Tensor:
-    """Entries of ``u`` with |u| ≥ ``level``, and 0 for all others."""
-    return u * (u.abs() >= level)
-
-
 def sign_gradient(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
     """g = (1/n) Σ (Dz − x) sign(z)ᵀ, (m, p), for samples x (n, m) with codes z (n, p)."""
     return (codes @ dictionary.T - x).T @ codes.sign() / len(x)
@@ -30,6 +25,8 @@ class SignDescent(Method):
         )
 
     def encode(self, x: Tensor) -> Tensor:
+        from pudle.core.unrolling import hard_threshold
+
         return hard_threshold(x @ self.dictionary, self.settings.amplitude / 2)
 
     def gradient(self, batch: Tensor) -> Tensor:

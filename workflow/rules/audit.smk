@@ -1,4 +1,4 @@
-# Last of all: every file of the run with its SHA-256, and what it was made from.
+# The manifest, written last: every file of the run with its SHA-256 and the files it was made from.
 rule manifest:
     input:
         again_if_unknown(f"{ROOT}/manifest.json"),

@@ -1,6 +1,6 @@
-# One job per cell: a point of an experiment's grid with all its seeds; or with `seeds_apart`, one per seed, and a local one that puts
-# the seeds of a cell together. Jobs are given the run's folder and the cell's name: they read the configuration that the run has
-# kept. Whether a cell that is there agrees with the plan, its record says: see `again_if_stale`.
+# One job per cell, a point of an experiment's grid with all its seeds. With `seeds_apart` there is one job per seed, and a local job that
+# merges the seeds of a cell. A job receives the run's folder and the cell's name, and reads the configuration that the run has saved.
+# `again_if_stale` compares the records of existing cells with the plan.
 for experiment in EXPERIMENTS:
 
     rule:
@@ -42,7 +42,7 @@ for experiment in EXPERIMENTS:
             f"{ROOT}/logs/{experiment}/{{cell}}.log",
         wildcard_constraints:
             cell=computed(experiment),
-        priority: 1  # before tables and figures, which wait for the last cell of their experiment
+        priority: 1  # above tables and figures, which wait for the last cell of their experiment
         localrule: SEEDS_APART
         conda:
             "../../environment.yml"

@@ -28,7 +28,7 @@ rule verdicts:
         "pudle verdicts --root {params.root:q} 2> {log:q}"
 
 
-# Ours beside what was published.
+# Our values beside the published ones.
 rule published:
     input:
         again_if_unknown(f"{ROOT}/published.md"),
@@ -58,7 +58,7 @@ rule published:
         "pudle published --root {params.root:q} 2> {log:q}"
 
 
-# Negative controls of an experiment's claims: the run fails if one of them lets its claim stand.
+# Negative controls of an experiment's claims. The run fails unless each control contradicts its claims.
 for experiment in filter(experiments.has_controls, EXPERIMENTS):
 
     rule:
@@ -70,7 +70,7 @@ for experiment in filter(experiments.has_controls, EXPERIMENTS):
             f"{ROOT}/controls/{experiment}.csv",
         log:
             f"{ROOT}/logs/controls/{experiment}.log",
-        priority: 2  # first: they wait for nothing, and the longest would else be all that runs at the end
+        priority: 2  # first: controls wait for no other job, and the longest would otherwise run alone at the end
         conda:
             "../../environment.yml"
         threads: 1

@@ -33,13 +33,13 @@ from pudle.data import catalogue
 from pudle.errors import PudleError
 from pudle.harness import files, provenance, reference, resources, settings, stale
 
-gc.freeze()  # what is loaded by now stays: planning makes much that is collected soon, each time past all of that
+gc.freeze()  # exclude loaded modules from garbage collection, which planning triggers often
 
-# Jobs use the interpreter and the code that planned them; `pudle` is a fork of this process's job server, which saves its imports.
-# The server's address is in the commands of this process alone: a job that is submitted elsewhere never sees it.
+# Jobs use the interpreter and the code that planned them. `pudle` runs in a fork of this process's job server, which has imported
+# everything. Only commands of this process contain the server's address; jobs on other machines do not use the server.
 SOCKET = tempfile.TemporaryDirectory()
 HERE = shlex.quote(str(BASE))
-# With conda jobs use the interpreter of its environment, of which this process has no fork.
+# With conda, jobs use the interpreter of its environment, which the server cannot fork.
 FORKS = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
 PREFIX = f"export PYTHONPATH={HERE}"
 if FORKS:
@@ -47,7 +47,7 @@ if FORKS:
 if not workflow.is_main_process:
     PREFIX += f" {job_server.RETRIED}=1"
 PREFIX += f'; pudle() {{ python -SE {HERE}/workflow/job_server.py "$@"; }}; '
-shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # a prefix is a format
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # Snakemake formats the prefix
 
 if workflow.storage_settings.default_storage_provider:
     raise WorkflowError(
@@ -56,7 +56,8 @@ if workflow.storage_settings.default_storage_provider:
     )
 OPTIONS = settings.typed(dict(workflow.config_settings.config))
 KEPT = Path(os.environ.get("PUDLE_RUN", os.devnull), "config.json")
-if not workflow.is_main_process and KEPT.is_file():  # a job goes by what its run has kept, whatever became of the overlay
+# Jobs read the configuration that the run has saved, even if the overlay has changed since.
+if not workflow.is_main_process and KEPT.is_file():
     config.clear()
     config.update(files.read_json(KEPT))
 else:
@@ -70,9 +71,9 @@ if workflow.is_main_process:
     except PudleError as error:
         raise WorkflowError(str(error)) from None
 
-SEEDS_APART = config.pop("seeds_apart", False)  # a matter of this run's jobs: what they compute is the same
+SEEDS_APART = config.pop("seeds_apart", False)  # affects only how jobs are divided; their results are the same
 ROOT = f"{Path(config['results']).expanduser()}/{config['scale']}"
-LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart to the end of this process, however it ends
+LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart until this process ends for any reason
 CELLS = {f"{cell.experiment}/{cell.id}": cell for cell in experiments.plan(config)}
 CONFIGURATION = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
 PLUGINS = [glob.escape(str(Path(path).expanduser())) for path in config.get("plugins", [])]
@@ -125,19 +126,19 @@ def why_stale(name):
     return stale.reason(chosen, folder_of(chosen), experiments.fingerprint(chosen), config["device"], differing)
 
 
-# The kept configuration is to be written again. Snakemake 9 does not look for the reasons that a job has itself where an input of it is
-# made again, be it `ancient`. So where it is, `ancient` is for what needs nothing; the others run.
+# Whether the saved configuration must be written again. If an input of a job is made again, even an `ancient` one, Snakemake 9 does not
+# test whether the job itself has a reason to run. So if the configuration is written again, it is `ancient` only for jobs that need not run.
 CHANGED = workflow.is_main_process and not files.holds(f"{ROOT}/config.json", CONFIGURATION)
 
 
 def configuration(again=True):
-    """The kept configuration as an input, which makes a job run if it is written again, and the job is to run ``again`` then."""
+    """The saved configuration as an input. With ``again`` the job runs if the configuration is written again."""
     return f"{ROOT}/config.json" if CHANGED and again else ancient(f"{ROOT}/config.json")
 
 
 @functools.cache
 def kept_configuration():
-    """The one that an earlier run has kept; nothing where there is none."""
+    """The configuration that an earlier run has saved; empty if there is none."""
     try:
         return files.read_json(f"{ROOT}/config.json")
     except PudleError:
@@ -145,7 +146,7 @@ def kept_configuration():
 
 
 def concerns(experiment):
-    """Whether the configuration is written again with a difference in what concerns an experiment."""
+    """Whether the configuration is written again, with a change in a part that affects ``experiment``."""
     parts = (
         {**each, "experiments": (each.get("experiments") or {}).get(experiment)} for each in (kept_configuration(), config)
     )
@@ -153,9 +154,9 @@ def concerns(experiment):
 
 
 def again_if_stale(experiment, wildcards):
-    """A cell that does not agree with the plan is put on Snakemake's list of jobs that it is made to run.
+    """Make Snakemake run a cell again if it does not agree with the plan.
 
-    Snakemake compares with what it remembers in the working folder, and that does not travel with results.
+    Snakemake itself compares with its records in the working folder, which are not copied with results.
     """
     if not planning():
         return configuration(again=False)
@@ -164,19 +165,19 @@ def again_if_stale(experiment, wildcards):
     if why:
         logger.info(f"{folder} is computed again: its {why} changed")
         workflow.dag.forcefiles.add(f"{folder}/cell.json")
-    is_whole = all((folder / name).exists() for name in ("rows.csv", "cell.json"))
-    return configuration(again=bool(why) or not is_whole)
+    is_complete = all((folder / name).exists() for name in ("rows.csv", "cell.json"))
+    return configuration(again=bool(why) or not is_complete)
 
 
 def again_if_changed(wildcards):
-    """The same for the configuration that is kept: that of an earlier run may stand there."""
+    """Make Snakemake write the saved configuration again if an earlier run saved another one."""
     if planning() and CHANGED:
         workflow.dag.forcefiles.add(f"{ROOT}/config.json")
     return []
 
 
 def again_if_unknown(path):
-    """The same for what is made from cells, where Snakemake does not know what made it: results that were copied, say."""
+    """Make Snakemake write ``path``, a product of cells, again if it has no record of it, for example after results were copied."""
 
     def check(wildcards):
         name = path.format(**wildcards)
@@ -192,13 +193,13 @@ def cell_files(experiment=None):
 
 
 def seed_files(experiment, wildcards):
-    """The seeds of a cell, where each is a job."""
+    """The files of a cell's seeds; empty unless each seed is a job."""
     folder = f"{ROOT}/cells/{experiment}/{wildcards.cell}"
     return [f"{folder}/seed-{seed}.pt" for seed in cell(experiment, wildcards).seeds] if SEEDS_APART else []
 
 
 def planned(experiment=None):
-    """Changes with the set of cells: Snakemake alone does not see that a cell has left the grid."""
+    """A hash of the set of cells. Snakemake itself does not notice that a cell was removed from the grid."""
     return hashlib.sha256("\n".join(sorted(cell_files(experiment))).encode()).hexdigest()[:16]
 
 
@@ -208,7 +209,7 @@ def figure_files(experiment):
 
 
 def products():
-    """Everything that a run makes, but for its manifest."""
+    """All files that a run writes, except the manifest."""
     return [
         f"{ROOT}/config.json",
         cell_files(),
@@ -220,7 +221,7 @@ def products():
 
 
 def contents(*patterns):
-    """SHA-256 of the files that match: sources count by what is in them, never by their time stamps."""
+    """A hash of the contents of the files that match, since time stamps of sources do not matter."""
     paths = sorted(path for pattern in patterns for path in glob.glob(pattern))
     return hashlib.sha256("\n".join(map(files.sha256, paths)).encode()).hexdigest()[:16]
 
@@ -230,11 +231,11 @@ def code(*parts):
     return provenance.fingerprint(*(f"pudle.{name}" for name in parts))
 
 
-SUBMITTED = Path(f"{ROOT}/logs/submitted")  # numbers of the jobs that a scheduler was given
+SUBMITTED = Path(f"{ROOT}/logs/submitted")  # numbers of the jobs submitted to a scheduler
 
 
 def refuse_while_queued():
-    """Jobs of this run that SLURM still has, as a main process leaves them that was killed, would be submitted a second time."""
+    """Raise WorkflowError if SLURM still has jobs of an earlier run, whose main process was killed: they would be submitted a second time."""
     if not SUBMITTED.exists() or not shutil.which("squeue"):
         return
     listed = subprocess.run(["squeue", "--noheader", "--format=%F"], capture_output=True, text=True).stdout.split()
@@ -254,7 +255,7 @@ def keep_numbers_of_jobs():
         if external_jobid:
             SUBMITTED.parent.mkdir(exist_ok=True)
             with open(SUBMITTED, "a", encoding="utf-8") as numbers:
-                print(re.match(r"\d*", external_jobid)[0], file=numbers)  # of a task of an array, that of the array
+                print(re.match(r"\d*", external_jobid)[0], file=numbers)  # for a task of an array, the number of the array
         started(job, external_jobid)
 
     workflow.persistence.started = keep
@@ -278,5 +279,5 @@ onstart:
     if FORKS:
         SOCKET.server = job_server.start(SOCKET.name)
     if workflow.local_exec:
-        # With a limit of jobs in a second, each round of Snakemake's scheduler starts a timer that starts another round: they pile up.
+        # With a limit of jobs per second, each round of Snakemake's scheduler starts a timer that starts another round, and rounds accumulate.
         workflow.scheduler.job_rate_limiter = None

@@ -4,7 +4,7 @@ def captions(experiment):
 
 
 def pictures(experiment):
-    """The files of the figures; the PNGs stand in Snakemake's report."""
+    """The files of the figures; Snakemake's report shows the PNGs."""
     shown = lambda path: dict(
         caption="../report/figure.rst", category="Figures", subcategory=experiment, labels={"figure": Path(path).stem}
     )

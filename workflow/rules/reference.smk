@@ -1,4 +1,4 @@
-# Cells that stand in the reference results are written from there, all of an experiment in one job; the others are computed.
+# Cells that the reference results contain are copied from there, all cells of an experiment in one job; the others are computed.
 @functools.cache
 def is_there(name):
     return catalogue.is_there(name, catalogue.data_root())
@@ -43,9 +43,9 @@ def again_if_not_as_offered(experiment):
         again = False
         for offer in taken(experiment) if planning() else []:
             record = folder_of(offer.cell) / "cell.json"
-            stands = record.exists() and offer.stands(record.parent)
-            again = again or not stands
-            if record.exists() and not stands:
+            written = record.exists() and offer.is_written(record.parent)
+            again = again or not written
+            if record.exists() and not written:
                 workflow.dag.forcefiles.add(str(record))
         return configuration(again)
 

@@ -1,4 +1,4 @@
-# Everything on one page.
+# The report: all figures, verdicts and tables on one page.
 rule report:
     input:
         again_if_unknown(f"{ROOT}/report/index.html"),

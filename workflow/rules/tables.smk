@@ -1,4 +1,4 @@
-# The configuration of this run, merged from all its files. Cells and stages read it, whatever becomes of those files meanwhile.
+# The configuration of this run, merged from all its files. Cells and stages read it, so that later edits of those files do not affect the run.
 rule configuration:
     input:
         again_if_changed,

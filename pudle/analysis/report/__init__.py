@@ -34,7 +34,7 @@ _TABLES = {
 # experiments with figures of the paper, in its order
 IN_PAPER = ("unrolling", "learning", "baselines", "robustness", "denoising", "interpretability")
 _EMBEDDED = 100_000  # bytes: larger tables of numbers are linked, not embedded
-_LARGEST = 200_000  # bytes of an SVG that is embedded as it is
+_LARGEST = 200_000  # bytes of an SVG that is embedded unchanged
 _WIDEST = 1600  # pixels
 
 
@@ -44,7 +44,7 @@ class Picture(NamedTuple):
     paper : what the paper shows with it, in a sentence; empty for other figures
     distance : the largest distance to a published curve, as a factor or in dB; empty if none is drawn
     place : what the distance compares, and at which update or layer, in words
-    claims : rows of the claims table that refer to it, without questions of ours
+    claims : rows of the claims table that refer to it, without claims of ours
     """
 
     experiment: str

@@ -16,7 +16,7 @@ class Section(Model):
     seeds: Seeds = Field(None, description="Number of seeds, or a list of seeds. Default: the top-level `seeds`.")
 
 
-class SparseProblem(Section):
+class SparseDataSection(Section):
     """The section of an experiment with samples x = D* z*, whose codes have ``sparsity`` non-zeros (one number or several)."""
 
     n_samples: Count = Field(description="Samples n.")

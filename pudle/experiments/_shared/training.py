@@ -39,7 +39,7 @@ METRICS = {"psnr": psnr, "psnr_as_published": psnr_as_published, "ssim": ssim}
 
 
 @dataclass
-class Denoiser:
+class NetworkDenoiser:
     """Maps one noisy image (h, w) to its estimate. Without ``shift_average`` its sides must be kernel plus a multiple of stride."""
 
     network: Network
@@ -59,7 +59,7 @@ class Denoiser:
         return [array for array in self.network if array is not None]
 
 
-def untrained(settings: Mapping, seed: int) -> Denoiser:
+def untrained(settings: Mapping, seed: int) -> NetworkDenoiser:
     """The denoiser that training starts from, with random filters."""
     unrolling = Unrolling(
         lam=settings.get("lam"), threshold=settings.get("threshold"), step=settings["step"], n_layers=settings["n_layers"]
@@ -72,7 +72,7 @@ def untrained(settings: Mapping, seed: int) -> Denoiser:
         network = network._replace(analysis=filters.clone(), decoder=filters.clone())
     if settings.get("learn_thresholds"):
         network = network._replace(thresholds=filters.new_full((len(filters),), unrolling.level(0)))
-    return Denoiser(network, unrolling, settings["stride"], settings.get("shift_average", False))
+    return NetworkDenoiser(network, unrolling, settings["stride"], settings.get("shift_average", False))
 
 
 def train(
@@ -80,9 +80,9 @@ def train(
     images: Mapping[str, np.ndarray],
     seed: int,
     record: Record,
-    evaluate: Callable[[Denoiser, int], None],
+    evaluate: Callable[[NetworkDenoiser, int], None],
     gradient: Callable = networks.network_gradient,
-) -> Denoiser:
+) -> NetworkDenoiser:
     """Train on ``images`` and return the denoiser.
 
     ``evaluate(denoiser, update)`` is called every ``settings["evaluate_every"]`` updates, after those in ``settings["evaluate_at"]`` and
@@ -180,7 +180,7 @@ def _constrain(network: Network, settings: Mapping) -> None:
         network.thresholds.clamp_(min=0)
 
 
-def _state(update: int, seconds: float, denoiser: Denoiser, adam: torch.optim.Adam, draws: Mapping) -> dict:
+def _state(update: int, seconds: float, denoiser: NetworkDenoiser, adam: torch.optim.Adam, draws: Mapping) -> dict:
     """The state that later updates depend on."""
     moments = adam.state_dict()["state"]
     return {
@@ -192,7 +192,7 @@ def _state(update: int, seconds: float, denoiser: Denoiser, adam: torch.optim.Ad
     }
 
 
-def _restore(state: Mapping | None, denoiser: Denoiser, adam: torch.optim.Adam, draws: Mapping) -> tuple[int, float]:
+def _restore(state: Mapping | None, denoiser: NetworkDenoiser, adam: torch.optim.Adam, draws: Mapping) -> tuple[int, float]:
     """Restore ``state``; returns the next update and the CPU seconds of the updates before it."""
     if state is None:
         return 0, 0.0

@@ -28,7 +28,7 @@ def _ratio(rows: pd.DataFrame, over: str, under: str, pick: str) -> pd.Series:
     return ratio.groupby("seed").agg(pick)
 
 
-def _late_fall(rows: pd.DataFrame) -> pd.Series:
+def _late_decrease(rows: pd.DataFrame) -> pd.Series:
     """For each seed, the share of the decrease of ae-ls's log error that falls in the second half of the updates, largest over s.
 
     The share is 1 if the error did not halve.
@@ -82,7 +82,7 @@ CLAIMS = (
         place=f"{_PLACE}; figures of the error over updates",
         effect="share of the decrease of the logarithm of pudle-ae-ls's error that falls in the second half of the updates, largest over s; "
         "1 if the error did not halve",
-        estimate=_late_fall,
+        estimate=_late_decrease,
         below=0.1,
         why="an error that never levels off has a larger share: 1/2 if every update reduces it by the same factor, and ln 2 / ln(updates), "
         "about a tenth, if it decreases as slowly as 1 / updates; published: -0.01 at s = 10 and -0.06 at s = 40",

@@ -32,7 +32,7 @@ def _rows(n_batches: int, methods: dict, **changes) -> pd.DataFrame:
     return measure(run, plan(sizes | changes | {"methods": methods}), range(3), VARIES)
 
 
-def _gone_at_once(corrupt: bool) -> pd.DataFrame:
+def _decayed_at_once(corrupt: bool) -> pd.DataFrame:
     chosen = {name: METHODS[name] for name in ("pudle-ae-ls", "pudle-ae-ls-decay")}
     corrupted = {"pudle-ae-ls-decay": METHODS["pudle-ae-ls-decay"] | {"decay_every": 1, "decay_drop": 0.5}} if corrupt else {}
     return _rows(160, chosen | corrupted)
@@ -48,7 +48,7 @@ def _unbiased(corrupt: bool) -> pd.DataFrame:
     return _rows(80, {"pudle-ae-ls": corrupted if corrupt else METHODS["pudle-ae-ls"]})
 
 
-def _still(corrupt: bool) -> pd.DataFrame:
+def _tiny_rate(corrupt: bool) -> pd.DataFrame:
     return _rows(80, {"pudle-ae-ls": METHODS["pudle-ae-ls"] | ({"learning_rate": 1e-9} if corrupt else {})})
 
 
@@ -57,7 +57,7 @@ CONTROLS = (
         id="decay-at-once-in-updates",
         claims=("pudle-ae-ls-decay-removes-bias",),
         statement="ν falls to its smallest value within two updates, so that the codes approach those of least squares.",
-        rows=_gone_at_once,
+        rows=_decayed_at_once,
     ),
     Control(
         id="threshold-too-high",
@@ -75,6 +75,6 @@ CONTROLS = (
         id="no-learning",
         claims=("fixed-lambda-levels-off",),
         statement="The learning rate is almost zero, so that the error does not decrease.",
-        rows=_still,
+        rows=_tiny_rate,
     ),
 )

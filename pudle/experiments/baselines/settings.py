@@ -7,12 +7,12 @@ from pydantic import Field, model_validator
 from pudle import methods
 from pudle.errors import PudleError, one_of
 from pudle.experiments._shared import plugin_grid
-from pudle.experiments._shared.section import SparseProblem
+from pudle.experiments._shared.section import SparseDataSection
 from pudle.experiments.baselines.grid import methods_at
 from pudle.harness.settings import Count, Misfit, Name, NonNegative, Null, Positive, Several
 
 
-class Settings(SparseProblem):
+class Settings(SparseDataSection):
     """The section ``experiments.baselines`` of the configuration."""
 
     sparsity: Several[Count] = Field(description="Numbers s of non-zeros of each true code; each has a cell.")

@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from pudle.experiments._shared.section import Estimator, SparseProblem
+from pudle.experiments._shared.section import Estimator, SparseDataSection
 from pudle.harness.settings import Count, Distinct, NonNegative, Positive, Several
 
 
-class Settings(SparseProblem):
+class Settings(SparseDataSection):
     """The section ``experiments.bias`` of the configuration."""
 
     init_noise: NonNegative = Field(description="δ of the start of learning, normalise(D* + δ N(0, 1)).")

@@ -163,18 +163,18 @@ def methods(results: Results):
 
 def per_image(results: Results):
     """PSNR of ae-ls against that of dec, one point for each image."""
-    table = slices.last(slices.in_proportion(slices.columns(results.rows)), "psnr")
-    wide = table[table.image != ""].pivot_table(index=["data_set", "sigma", "image"], columns="estimator", values="value")
-    wide = wide.reindex(columns=["dec", "ae-ls"]).dropna().reset_index()  # empty unless both were run
+    table = _ends(slices.in_proportion(slices.columns(results.summary)))
+    paired = table[table.image != ""].pivot_table(index=["data_set", "sigma", "image"], columns="estimator", values="mean")
+    paired = paired.reindex(columns=["dec", "ae-ls"]).dropna().reset_index()  # empty unless both were run
     figure, (axis,) = style.panels(1, width=3.6, height=3.4)
-    for (data_set, sigma), group in wide.groupby(["data_set", "sigma"], sort=False):
+    for (data_set, sigma), group in paired.groupby(["data_set", "sigma"], sort=False):
         axis.scatter(group["dec"], group["ae-ls"], s=14, label=f"{data_set}, σ = {sigma:g}", alpha=0.8, linewidth=0)
-    if len(wide):
-        ends = np.quantile(wide[["dec", "ae-ls"]], [0, 1])
+    if len(paired):
+        ends = np.quantile(paired[["dec", "ae-ls"]], [0, 1])
         axis.plot(ends, ends, color="0.6", linewidth=0.8)
     axis.set(xlabel="PSNR of dec (dB)", ylabel="PSNR of ae-ls (dB)")
     style.legend_below(figure, [axis], 2)
-    return figure, wide
+    return figure, paired
 
 
 def _means(results: Results, *, first: bool = True) -> pd.DataFrame:
@@ -186,10 +186,10 @@ def _means(results: Results, *, first: bool = True) -> pd.DataFrame:
 
 
 def _ends(table: pd.DataFrame) -> pd.DataFrame:
-    """PSNR (peak 1) after the last update of each cell."""
+    """PSNR (peak 1) after the last update of each cell, for each image and for the mean over images."""
     table = table[table.quantity == "psnr"]
-    cells = ["data_set", *(key for key in slices.VARIES if key in table)]
-    return table.sort_values("step").groupby(cells, dropna=False, sort=False).tail(1)
+    points = ["data_set", "image", *(key for key in slices.VARIES if key in table)]
+    return table.sort_values("step").groupby(points, dropna=False, sort=False).tail(1)
 
 
 def _cited(data_set: str) -> pd.DataFrame:

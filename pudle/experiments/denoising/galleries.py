@@ -52,7 +52,7 @@ def crops(results: Results):
             if ("denoised", data_set, name) in arrays and method != "noisy":
                 pictures.append((method, name, arrays["denoised", data_set, name], quality[data_set, name, method]))
         blocks.append(pictures)
-    return _wall(blocks)
+    return _image_grid(blocks)
 
 
 def worst_and_best(results: Results):
@@ -64,10 +64,10 @@ def worst_and_best(results: Results):
             if there:
                 name = pick(there, key=there.get)
                 pictures.append((f"{method}\n{word}", name, arrays["denoised", data_set, name], there[name]))
-    return _wall([pictures])
+    return _image_grid([pictures])
 
 
-def _wall(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
+def _image_grid(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
     """A figure of pictures (title, image, array, PSNR), large ones with their centre enlarged in a corner; each block begins a new row.
 
     Pictures of a block show the centre that all of them have: reference results may hold more of an image for one method than for another.

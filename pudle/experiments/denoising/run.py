@@ -63,7 +63,7 @@ def _train(
 ) -> Images:
     denoised: dict[str, dict[str, Tensor]] = {}
 
-    def evaluate(denoiser: training.Denoiser, update: int) -> None:
+    def evaluate(denoiser: training.NetworkDenoiser, update: int) -> None:
         for name, images in noisy.items():
             denoised[name] = {key: denoiser(image) for key, image in images.items()}
             training.score(test[name], denoised[name], update, record, each=update == settings["updates"], data_set=name)

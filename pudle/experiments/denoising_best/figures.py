@@ -8,7 +8,7 @@ from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines
 
 # Published values that each quantity is compared with: label → (id of the published value, line style).
-BARS = {
+PUBLISHED_LINES = {
     "psnr_as_published": {"PUDLE, published": ("denoising-0.16-ae-ls", (0, (5, 2)))},
     "psnr": {"BM3D, cited": ("denoising-cited-BM3D", ":"), "CSCNet, cited": ("denoising-cited-CSCNet", "-.")},
 }
@@ -19,7 +19,9 @@ def psnr(results: Results):
     table = _with_seconds(results)
     values = published.values().set_index("id").published
     figure, axes = style.panels(4, width=2.9, height=2.6, rows=2)
-    for axis, (quantity, x) in zip(axes, [(quantity, x) for quantity in BARS for x in ("step", "seconds")], strict=True):
+    for axis, (quantity, x) in zip(
+        axes, [(quantity, x) for quantity in PUBLISHED_LINES for x in ("step", "seconds")], strict=True
+    ):
         for averaged in (False, True):
             estimate = "shift-averaged" if averaged else "plain"
             shown = table[(table.quantity == quantity) & (table.estimate == estimate) & (table.step > 0)]
@@ -32,7 +34,7 @@ def psnr(results: Results):
                         "markersize": 3,
                     }
                 style.draw_band(axis, network, x=x, **drawn)
-        for label, (name, line) in BARS[quantity].items():
+        for label, (name, line) in PUBLISHED_LINES[quantity].items():
             axis.axhline(values[name], color="0.4", linestyle=line, linewidth=1, label=f"{label} {values[name]:.2f} dB")
         axis.set(xlabel="update" if x == "step" else "CPU seconds of training", ylabel=LABELS[quantity])
     style.legend_below(figure, axes, 2)

@@ -22,7 +22,7 @@ def run(settings: Mapping, seeds: Sequence[int], record: Record) -> None:
     for seed in seeds:
         noisy = training.with_noise(test, settings["sigma"], seed)
 
-        def evaluate(denoiser: training.Denoiser, update: int, noisy=noisy) -> None:
+        def evaluate(denoiser: training.NetworkDenoiser, update: int, noisy=noisy) -> None:
             every = settings.get("shift_average_every")
             averaged = every and update and (update % every == 0 or update == settings["updates"])
             for name in ("plain", "shift-averaged") if averaged else ("plain",):

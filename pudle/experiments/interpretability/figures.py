@@ -147,14 +147,14 @@ def histogram(results: Results):
     arrays, seed, name = _pictures(results)
     figure, (axis,) = style.panels()
     counts, edges = arrays.get("histogram/counts", np.zeros(1, int)), arrays.get("histogram/edges", np.arange(2))
-    wide = counts[: len(counts) // 20 * 20].reshape(-1, 20).sum(1) if len(counts) > 20 else counts
-    places = np.linspace(edges[0], edges[-1], len(wide) + 1)
-    axis.stairs(np.maximum(wide, 0.5), places, fill=True, color=COLOURS[0], baseline=0.5)
+    merged = counts[: len(counts) // 20 * 20].reshape(-1, 20).sum(1) if len(counts) > 20 else counts
+    places = np.linspace(edges[0], edges[-1], len(merged) + 1)
+    axis.stairs(np.maximum(merged, 0.5), places, fill=True, color=COLOURS[0], baseline=0.5)
     axis.locator_params(axis="x", nbins=5)
     axis.set(
         yscale="log", xlabel=r"contribution $\beta_k$ of a training image to an output", ylabel=f"pairs of images ({name})"
     )
-    return figure, pd.DataFrame({"low": places[:-1], "high": places[1:], "count": wide, "seed": seed})
+    return figure, pd.DataFrame({"low": places[:-1], "high": places[1:], "count": merged, "seed": seed})
 
 
 def matrices(results: Results):

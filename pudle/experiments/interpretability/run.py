@@ -150,15 +150,15 @@ def _rebuilt(beta: Tensor, x: Tensor, outputs: Tensor, k: int) -> float:
 
 def _remove(x: Tensor, codes: Tensor, ridge: float, draw: np.random.Generator, record: Record, order: Callable) -> None:
     """Record the relative change of the ten most used atoms when D is recomputed without their top contributors or as many random images."""
-    whole = explained_dictionary(x, codes, ridge)
+    full = explained_dictionary(x, codes, ridge)
     count = max(1, round(FEW * len(x)))
     contributions = atom_contributions(codes, ridge)
     for rank, atom in enumerate(codes.sum(0).topk(min(10, codes.shape[1])).indices.tolist()):
         leans_on = order(contributions[:, atom].abs())[-count:]
         for name, gone in (("top", leans_on), ("random", torch.as_tensor(draw.choice(len(x), count, replace=False)))):
             left = torch.ones(len(x), dtype=torch.bool).index_fill(0, gone, False)
-            moved = explained_dictionary(x[left], codes[left], ridge)[:, atom] - whole[:, atom]
-            record.add(rank, {f"moved_{name}": moved.norm() / whole[:, atom].norm().clamp_min(1e-12)})
+            moved = explained_dictionary(x[left], codes[left], ridge)[:, atom] - full[:, atom]
+            record.add(rank, {f"moved_{name}": moved.norm() / full[:, atom].norm().clamp_min(1e-12)})
 
 
 def _keep_pictures(

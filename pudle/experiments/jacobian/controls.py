@@ -18,7 +18,7 @@ SETTINGS = {
 }
 
 
-def _hasty(dictionary, supports, step):
+def _settled_at_last_layer(dictionary, supports, step):
     return theory.contraction_rate(dictionary, supports, 2 * step)
 
 
@@ -52,7 +52,11 @@ CONTROLS = (
         claims=("code-rate-as-predicted",),
         statement="The rate is predicted for twice the step that the layers take.",
         rows=lambda corrupt: measure(
-            run, plan(SETTINGS | {"n_layers": 120}), range(6), VARIES, rate_of=_hasty if corrupt else theory.contraction_rate
+            run,
+            plan(SETTINGS | {"n_layers": 120}),
+            range(6),
+            VARIES,
+            rate_of=_settled_at_last_layer if corrupt else theory.contraction_rate,
         ),
     ),
     Control(

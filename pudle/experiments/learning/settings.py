@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from pudle.experiments._shared.section import Estimator, SparseProblem
+from pudle.experiments._shared.section import Estimator, SparseDataSection
 from pudle.harness.settings import Count, NonNegative, Positive, Several
 
 
-class Settings(SparseProblem):
+class Settings(SparseDataSection):
     """The section ``experiments.learning`` of the configuration."""
 
     init_noise: NonNegative = Field(description="δ. The initial dictionary is normalise(D* + δ N(0, 1)).")

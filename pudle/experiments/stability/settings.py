@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from pudle.experiments._shared.section import SparseProblem
+from pudle.experiments._shared.section import SparseDataSection
 from pudle.harness.settings import Count, Distinct, NonNegative, Positive, Several
 
 
-class Settings(SparseProblem):
+class Settings(SparseDataSection):
     """The section ``experiments.stability`` of the configuration."""
 
     init_noise: NonNegative = Field(description="δ. The dictionary is normalise(D* + δ N(0, 1)).")

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pudle.experiments._shared.section import Estimator, SparseProblem
+from pudle.experiments._shared.section import Estimator, SparseDataSection
 from pudle.harness.settings import NonNegative, Positive, Several, within
 
 
-class Settings(SparseProblem):
+class Settings(SparseDataSection):
     """The section ``experiments.unrolling`` of the configuration."""
 
     init_noise: NonNegative = Field(description="δ. The dictionary is normalise(D* + δ N(0, 1)).")
