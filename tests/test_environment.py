@@ -1,6 +1,7 @@
 """What a person has set for other programs changes nothing: matplotlib's settings, the locale, Python's variables."""
 
 import ast
+import json
 import os
 import socket
 import subprocess
@@ -8,10 +9,13 @@ import sys
 import threading
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
 from pudle import experiments
+from pudle.audit.run import Run
+from pudle.cli import main
 from pudle.data import catalogue
 from pudle.errors import PudleError
 
@@ -118,6 +122,31 @@ def test_data_are_looked_for_at_home_where_a_tilde_says_so(monkeypatch, tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PUDLE_DATA", "~/data")
     assert catalogue.data_root() == tmp_path / "data"
+
+
+def _parameters(command):
+    yield from command.params
+    for inner in getattr(command, "commands", {}).values():
+        yield from _parameters(inner)
+
+
+def test_a_tilde_is_the_home_folder_in_every_path_of_the_command_line(monkeypatch, tmp_path):
+    """Shells expand it in ``--root ~/runs``, but not in ``--root=~/runs``."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "file").touch()
+    kinds = [parameter.type for parameter in _parameters(main) if isinstance(parameter.type, click.Path)]
+    assert kinds
+    for kind in kinds:
+        there = "file" if kind.exists and kind.file_okay else ""
+        assert kind.convert(f"~/{there}", None, None) == tmp_path / there
+
+
+def test_an_audit_looks_for_data_at_home_where_the_configuration_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PUDLE_DATA", raising=False)
+    config = {"scale": "smoke", "data": {"root": "~/data"}, "experiments": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert Run(tmp_path).data == str(tmp_path / "data")
 
 
 def test_braces_in_the_folder_of_results_are_refused_with_the_key():

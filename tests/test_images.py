@@ -78,19 +78,31 @@ def test_what_is_transparent_is_white(tmp_path):
     np.testing.assert_allclose(read_grey(tmp_path / "clear.png"), 1)
 
 
-def _png(path, pixels, bits, clear):
-    """Write a grey or RGB PNG with ``bits`` a number, in which the colour ``clear`` is transparent."""
+def _png(path, pixels, bits, clear=None):
+    """Write a PNG with ``bits`` a number, with or without alpha, in which the colour ``clear``, if given, is transparent."""
 
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     numbers = np.unpackbits(pixels.astype(">u2").view(np.uint8).reshape(*pixels.shape, 2), axis=-1)[..., -bits:]
     rows = np.packbits(numbers.reshape(len(pixels), -1), axis=1)
-    kind = 2 if pixels.ndim == 3 else 0
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[np.atleast_3d(pixels).shape[2]]
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", pixels.shape[1], len(pixels), bits, kind, 0, 0, 0))
-    head += chunk(b"tRNS", np.atleast_1d(clear).astype(">u2").tobytes())
+    if clear is not None:
+        head += chunk(b"tRNS", np.atleast_1d(clear).astype(">u2").tobytes())
     data = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + data + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bits_of_a_png_are_all_read(channels, tmp_path):
+    """Neighbouring pixels differ in their lower bytes alone, or in one of them."""
+    pixels = (20000 + np.arange(48)).reshape(6, 8)
+    colours = np.dstack([pixels] * (1 if channels < 3 else 3))
+    image = colours if channels % 2 else np.dstack([colours, np.full((6, 8), 60001)])
+    _png(tmp_path / "a.png", image, 16)
+    alpha = 1 if channels % 2 else 60001 / 65535
+    np.testing.assert_allclose(read_grey(tmp_path / "a.png"), alpha * pixels / 65535 + 1 - alpha, atol=1e-6)
 
 
 @pytest.mark.parametrize(("bits", "clear"), [(1, 0), (1, 1), (2, 0), (2, 2), (4, 0), (4, 5), (8, 77), (16, 0), (16, 0x1234)])

@@ -16,6 +16,7 @@ from pudle.core.initialization import (
     perturb_dictionary,
     sample_dictionary,
     top_singular,
+    unit_norm,
 )
 from pudle.data.synthetic import make_sparse_data
 from pudle.errors import PudleError
@@ -102,7 +103,7 @@ def test_only_the_perturbed_start_knows_the_truth():
     [
         lambda x, seed: gaussian_dictionary(24, 30, seed),
         lambda x, seed: sample_dictionary(x, 30, seed),
-        lambda x, seed: perturb_dictionary(x[:30].T, 0.1, seed),
+        lambda x, seed: perturb_dictionary(unit_norm(x[:30].T), 0.1, seed),
         lambda x, seed: pairwise_dictionary(x, 24, seed, max_pairs=300).dictionary,
     ],
 )

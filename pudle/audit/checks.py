@@ -101,7 +101,7 @@ def _stray(run: Run, name: str) -> str:
 
 
 def _cells(run: Run) -> Iterator[Finding]:
-    kept, data = run.reference_results, Path(run.data).expanduser()
+    kept, data = run.reference_results, Path(run.data)
     for cell in run.cells:
         name, record = run.path(cell, "cell.json"), run.records.get(name_of(cell))
         if record is None:

@@ -45,7 +45,7 @@ class Run:
         try:
             self.plugins = list(self.config.get("plugins", ()) if plugins is None else plugins)
             self.scale = str(self.config["scale"])
-            self.data = os.environ.get("PUDLE_DATA", str(self.config["data"]["root"]))
+            self.data = os.path.expanduser(os.environ.get("PUDLE_DATA", str(self.config["data"]["root"])))
             unknown = next((name for name in self.config["experiments"] if name not in experiments.EXPERIMENTS), None)
             if unknown is not None:
                 raise PudleError(f"there is no experiment {unknown!r}{nearest(unknown, experiments.EXPERIMENTS)}")

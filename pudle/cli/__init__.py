@@ -13,6 +13,7 @@ from pudle.cli import doctor as _doctor
 from pudle.cli import plugins as _plugins
 from pudle.cli import reference as _reference
 from pudle.cli import stages as _stages
+from pudle.cli.paths import PathType
 from pudle.cli.stages import ROOT
 from pudle.errors import PudleError
 from pudle.experiments._shared.configuration import Configuration
@@ -96,7 +97,7 @@ def completion(shell: str):
 @click.option(
     "--compare",
     nargs=2,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathType(file_okay=False),
     metavar="ROOT ROOT",
     help="Print the verdicts of two runs beside each other; exit with status 1 if any verdict differs.",
 )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from pudle.cli.paths import PathType
+
 PLUGINS = click.option(
     "--plugin",
     "plugins",
@@ -12,14 +14,14 @@ PLUGINS = click.option(
     metavar="FILE",
     help="A plug-in file that the run needs; replaces those that its configuration names. May be given several times.",
 )
-FOLDER = click.Path(path_type=Path, file_okay=False)
+FOLDER = PathType(file_okay=False)
 
 
 @click.command()
 @click.option("--root", type=FOLDER, default=Path("results/default"), show_default=True, help="Folder of one scale.")
 @click.option(
     "--snakefile",
-    type=click.Path(path_type=Path, exists=True),
+    type=PathType(exists=True),
     default=Path("Snakefile"),
     show_default=True,
     help="The workflow.",
@@ -33,7 +35,7 @@ def manifest(root, snakefile):
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path))
+@click.argument("results", type=PathType())
 @click.option("--quick", is_flag=True, help="Compare hashes, cells and plan only, without recomputing tables and verdicts.")
 @click.option(
     "--rerun", type=click.IntRange(min=0), default=0, metavar="K", help="Compute K random cells again and compare their rows."
@@ -71,7 +73,7 @@ def audit(results, quick, rerun, budget, seed, plugins):
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathType())
 @click.option("--row", type=int, metavar="N", help="Trace only the N-th row of a CSV file, counted from 1 after its header.")
 def trace(file, row):
     """Print the origin of FILE or of one of its rows: table, rows, cells, settings, code, data, and commands to compute them again."""
@@ -82,8 +84,8 @@ def trace(file, row):
 
 
 @click.command()
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
+@click.argument("first", type=PathType())
+@click.argument("second", type=PathType())
 def diff(first, second):
     """Print the changes from the run FIRST to the run SECOND, which are folders or ZIP files; exit with status 1 if there are any."""
     from tabulate import tabulate
@@ -103,7 +105,7 @@ def diff(first, second):
 
 @click.command()
 @click.argument("results", type=FOLDER)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathType())
 def export(results, file):
     """Write the run in the folder RESULTS to one archive FILE.zip, with all files that an audit elsewhere needs."""
     from pudle.audit import archive

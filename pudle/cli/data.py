@@ -1,15 +1,15 @@
 """The commands about image data: ``pudle data list``, ``pudle data check`` and ``pudle data fetch``."""
 
 import sys
-from pathlib import Path
 
 import click
 
+from pudle.cli.paths import PathType
 from pudle.data import catalogue
 
 ROOT = click.option(
     "--root",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathType(file_okay=False),
     help="Folder with one sub-folder per data set. Default: the environment variable PUDLE_DATA, or else data.",
 )
 

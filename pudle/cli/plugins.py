@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pudle import denoisers, methods
+from pudle.cli.paths import PathType
 from pudle.harness import plugins
 from pudle.harness.promises import PromiseCheck
 
@@ -40,9 +41,7 @@ def _list(registry: plugins.Registry, files: Iterable[str]) -> None:
 
 @click.command("new-method")
 @click.argument("name")
-@click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path("."), show_default=True, help="Where to write the two files."
-)
+@click.option("--folder", type=PathType(), default=Path("."), show_default=True, help="Where to write the two files.")
 def new_method(name, folder):
     """Write a template of a method NAME, which works, and its test."""
     from pudle.methods.template import write

@@ -1,12 +1,12 @@
 """The commands about reference results: ``pudle reference plan``, ``update``, ``show`` and ``take``."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import click
 
 from pudle import experiments
 from pudle.audit.run import Run, name_of
+from pudle.cli.paths import PathType
 from pudle.data import catalogue
 from pudle.errors import PudleError, one_of
 from pudle.harness import reference as kept
@@ -15,7 +15,7 @@ from pudle.harness import settings
 HOME = experiments.HOME
 FOLDER = click.option(
     "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathType(file_okay=False),
     default=HOME / "results" / "reference",
     help="Folder of the reference results. Default: results/reference of the checkout.",
 )
@@ -27,7 +27,7 @@ def reference():
 
 
 @reference.command()
-@click.argument("overlays", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("overlays", nargs=-1, type=PathType(exists=True, dir_okay=False))
 @FOLDER
 def plan(overlays, folder):
     """Write the list of cells that the reference should hold: those of config/config.yaml with OVERLAYS, such as config/paper.yaml."""
@@ -45,7 +45,7 @@ def plan(overlays, folder):
 
 
 @reference.command()
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("run", type=PathType(file_okay=False, exists=True))
 @FOLDER
 @click.option("--prune", is_flag=True, help="Remove the cells that are no longer planned.")
 def update(run, folder, prune):
@@ -95,10 +95,8 @@ def show(names, folder):
 
 @reference.command()
 @click.argument("experiment")
-@click.option("--root", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of one scale.")
-@click.option(
-    "--folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the reference results."
-)
+@click.option("--root", type=PathType(file_okay=False), required=True, help="Folder of one scale.")
+@click.option("--folder", type=PathType(file_okay=False), required=True, help="Folder of the reference results.")
 @click.option("--cells", "ids", required=True, help="Ids of the cells, separated by commas.")
 def take(experiment, root, folder, ids):
     """Copy cells of EXPERIMENT from the reference into the run under ROOT, and mark them as taken (a job of the workflow)."""

@@ -9,12 +9,13 @@ import click
 
 from pudle import experiments
 from pudle.audit.run import Run, name_of
+from pudle.cli.paths import PathType
 from pudle.errors import PudleError, one_of
 from pudle.harness import cells, files
 
 ROOT = click.option(
     "--root",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathType(file_okay=False),
     default=Path("results/default"),
     show_default=True,
     help="Folder of one scale.",
@@ -29,7 +30,7 @@ EXPERIMENT = click.argument("experiment", shell_complete=_starting)
 
 
 @click.command()
-@click.argument("root", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("root", type=PathType(file_okay=False))
 @click.argument("name", metavar="EXPERIMENT/ID")
 @click.option("--seed", type=int, help="Compute this seed only. A later run of the cell without this option merges the seeds.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of this process. Default: those in the configuration.")
@@ -37,7 +38,7 @@ EXPERIMENT = click.argument("experiment", shell_complete=_starting)
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A plug-in file; replaces those in the configuration.")
 @click.option("--no-plugins", is_flag=True, help="Load no plug-in file.")
 @click.option("--fingerprint", default="", help="Fingerprint of the code, which is written to cell.json.")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write. Default: that of the cell.")
+@click.option("--output", type=PathType(file_okay=False), help="Folder to write. Default: that of the cell.")
 @click.option("--failed", metavar="REASON", help="Record the cell as failed for this reason instead of computing it.")
 def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, output, failed):
     """Compute the cell EXPERIMENT/ID of the plan in ROOT/config.json and write its folder. Finished seeds are not computed again."""

@@ -26,6 +26,8 @@ from pudle.core.units import number, power_of_two
 from pudle.core.unrolling import check_types
 from pudle.errors import PudleError
 
+_ROUNDING = 1e-2  # of norms that are 1, in types of 16 bits, too
+
 
 def unit_norm(dictionary: Tensor) -> Tensor:
     """``dictionary`` (m, p) with atoms rescaled to norm 1."""
@@ -37,11 +39,18 @@ def perturb_dictionary(dictionary: Tensor, init_noise: float, seed: int) -> Tens
 
     dictionary : D* (m, p), with atoms of norm 1. The noise of an atom has a norm of about ``init_noise`` √m
 
-    Raises :class:`PudleError` if ``dictionary`` has another form, or if ``init_noise`` is below 0 or not finite.
+    Raises :class:`PudleError` if ``dictionary`` has another form or an atom another norm, of which the same noise would be another share,
+    or if ``init_noise`` is below 0 or not finite.
     """
     check_types(dictionary=dictionary)
     if dictionary.ndim != 2:
         raise PudleError(f"dictionary must be (n_features, n_atoms), not {tuple(dictionary.shape)}")
+    norms = torch.linalg.vector_norm(dictionary.double(), dim=0)
+    if (other := ~((norms - 1).abs() < _ROUNDING)).any():
+        atom = int(other.int().argmax())
+        raise PudleError(
+            f"dictionary: atom {atom} has a norm of {float(norms[atom]):.4g}, not 1: divide atoms by their norms first"
+        )
     init_noise = number("init_noise", init_noise)
     noise = torch.from_numpy(stream(seed, "initial dictionary").standard_normal(dictionary.shape))
     return unit_norm(dictionary.double() + init_noise * noise.to(dictionary.device)).to(dictionary.dtype)

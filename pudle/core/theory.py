@@ -40,6 +40,8 @@ def _check_dictionaries(**dictionaries: Tensor) -> None:
         shapes = " and ".join(str(tuple(dictionary.shape)) for dictionary in dictionaries.values())
         raise PudleError(f"{' and '.join(dictionaries)} must be (n_features, n_atoms), of the same shape, not {shapes}")
     for name, dictionary in dictionaries.items():
+        if not dictionary.isfinite().all():
+            raise PudleError(f"{name} holds values that are not finite")
         if (empty := (dictionary == 0).all(dim=0)).any():
             raise PudleError(f"{name}: atom {int(empty.int().argmax())} is 0; the theory requires atoms with a norm above 0")
 

@@ -19,7 +19,8 @@ from pudle.errors import PudleError
 from pudle.harness.files import FORMULAS
 
 MAX_PIXELS = 40_000_000  # 64 filters at a stride of 4 need 16 bytes of codes per pixel, and several copies of them
-_PNG_BITS = 24  # offset of the byte that holds the bits per sample of a PNG
+_PNG_BITS, _PNG_COLOURS = 24, 25  # offsets of the bytes of a PNG that hold the bits per sample and the type of colour
+_PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of the types of colour that may have sixteen bits
 _JPEG, _TIFF = (".jpeg", ".jpg"), (".tif", ".tiff")
 _LOG = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def read_grey(path: Path) -> np.ndarray:
 
 def _decoded(content: bytes, path: Path) -> np.ndarray:
     """The array of an image file. Tags of a TIFF say what its values mean, and not all of their meanings are grey or RGB."""
-    if path.suffix.lower() == ".png" and (image := _with_alpha(content)) is not None:
+    if path.suffix.lower() == ".png" and (image := _with_all_bits(content)) is not None:
         return image
     if path.suffix.lower() not in _TIFF:
         return imread(content, extension=path.suffix)
@@ -115,28 +116,42 @@ def _on_white(image: np.ndarray) -> np.ndarray:
     return (np.minimum(colours, alpha) + (np.iinfo(image.dtype).max - alpha)).squeeze()
 
 
-def _with_alpha(content: bytes) -> np.ndarray | None:
-    """A PNG with a transparent colour or transparent palette entries, as an array with an alpha channel; None for other PNG files."""
+def _with_all_bits(content: bytes) -> np.ndarray | None:
+    """A PNG with sixteen bits, a transparent colour or transparent palette entries, as an array; None for other files.
+
+    Transparent colours become an alpha channel.
+    """
     with Image.open(io.BytesIO(content)) as file:
-        clear, bits = file.info.get("transparency"), content[_PNG_BITS]
-        if clear is None:
+        clear, deep = file.info.get("transparency"), file.format == "PNG" and content[_PNG_BITS] == 16
+        if clear is None and not deep:
             return None
-        if bits < 16:
+        if not deep:
             if file.mode == "L":  # Pillow scales the pixels to eight bits, but not this
-                file.info["transparency"] = clear * 255 // (2**bits - 1)
+                file.info["transparency"] = clear * 255 // (2 ** content[_PNG_BITS] - 1)
             return np.asarray(file.convert("RGBA"))
-        deep = np.dstack([np.asarray(file).astype(np.uint16)])
-    if deep.shape[2] == 3:
-        deep = 256 * deep + _low_bytes(content)
-    opaque = np.any(deep != np.asarray(clear), axis=2)
-    return np.dstack([deep, np.where(opaque, 65535, 0).astype(np.uint16)])
+    image = _sixteen_bits(content)
+    if clear is not None:
+        opaque = np.any(image != np.asarray(clear), axis=2)
+        image = np.dstack([image, np.where(opaque, 65535, 0).astype(np.uint16)])
+    return image if image.shape[2] > 1 else image[..., 0]
 
 
-def _low_bytes(content: bytes) -> np.ndarray:
-    """The lower halves of the colours of a PNG with sixteen bits, of which Pillow gives the upper ones."""
-    with Image.open(io.BytesIO(content)) as file:
-        file.tile = [tile._replace(args="RGB;16L") for tile in file.tile]  # the other order of bytes
-        return np.asarray(file)
+def _sixteen_bits(content: bytes) -> np.ndarray:
+    """The pixels (h, w, channels) of a PNG with sixteen bits. Pillow gives the upper bytes of all but grey ones, so the bytes are read here."""
+
+    def read(layout: str | None = None) -> np.ndarray:
+        with Image.open(io.BytesIO(content)) as file:
+            file.tile = [tile._replace(args=layout or tile.args) for tile in file.tile]
+            return np.atleast_3d(np.asarray(file)).astype(np.uint16)
+
+    channels = _PNG_CHANNELS[content[_PNG_COLOURS]]
+    if channels == 1:
+        return read()
+    if channels == 2:  # four bytes, as of one pixel with eight bits
+        pairs = read("RGBA")
+        return 256 * pairs[..., ::2] + pairs[..., 1::2]
+    lower = read("RGB;16L" if channels == 3 else "RGBA;16L")  # the upper bytes of the other order
+    return 256 * read() + lower
 
 
 def _check_values(image: np.ndarray, path: Path) -> None:
