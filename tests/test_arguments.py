@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import pudle
-from pudle.core import convolution, interpretation, theory
+from pudle.core import convolution, gradients, interpretation, lasso, theory
 from pudle.core.initialization import (
     gaussian_dictionary,
     pairwise_dictionary,
@@ -28,6 +28,14 @@ ZERO_ATOM = D * torch.tensor([1.0, 1, 0, 1])
 CALLS = {
     "contributions of an array": (lambda: interpretation.atom_contributions(Z.numpy(), 0.1), "codes must be a torch tensor"),
     "contributions of integers": (lambda: interpretation.atom_contributions(Z.long(), 0.1), "codes must be of a floating type"),
+    "residual of other codes": (
+        lambda: lasso.kkt_residual(X, D, Z[:2], 0.1),
+        r"codes must be \(5, 4\), one row for each sample",
+    ),
+    "residual of integers": (lambda: lasso.kkt_residual(X, D, Z.long(), 0.1), "codes must be of a floating type"),
+    "residual of an array": (lambda: lasso.kkt_residual(X.numpy(), D, Z, 0.1), "x must be a torch tensor"),
+    "gradient at other codes": (lambda: gradients.decoder_gradient(X, D, Z[:, :3]), r"codes must be \(5, 4\)"),
+    "gradient at other types": (lambda: gradients.decoder_gradient(X, D.float(), Z), "must have the same type"),
     "no codes": (lambda: interpretation.atom_contributions(Z[:0], 0.1), r"codes has the shape \(0, 4\)"),
     "ridge below 0": (lambda: interpretation.atom_contributions(Z, -1), "ridge must be at least 0 and finite, not -1"),
     "ridge is no number": (lambda: interpretation.atom_contributions(Z, float("nan")), "ridge must be at least 0 and finite"),

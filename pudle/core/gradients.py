@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pudle.core.closed_form import Gradient, gradient_in_closed_form
-from pudle.core.unrolling import Unrolling, check_shapes
+from pudle.core.unrolling import Unrolling, check_codes, check_shapes
 from pudle.errors import PudleError, one_of
 from pudle.kernels import graphs
 
@@ -53,7 +53,11 @@ def dictionary_gradient(
 
 
 def decoder_gradient(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
-    """∂L_ls/∂D (m, p) at given codes (n, p). It is ĝ at the lasso's codes, g* at the true codes, and ``dec`` at z_T."""
+    """∂L_ls/∂D (m, p) at given codes (n, p). It is ĝ at the lasso's codes, g* at the true codes, and ``dec`` at z_T.
+
+    Raises :class:`PudleError` if shapes or types do not fit.
+    """
+    check_codes(x, dictionary, codes)
     return (codes @ dictionary.T - x).T @ codes / len(x)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pudle.core.gradients import unrolled_codes
 from pudle.core.units import power_below
-from pudle.core.unrolling import Unrolling, check_shapes
+from pudle.core.unrolling import Unrolling, check_codes, check_shapes
 from pudle.errors import PudleError
 
 LAYERS = 100  # layers before the first linear systems
@@ -211,7 +211,11 @@ def _by_layers(
 
 
 def kkt_residual(x: Tensor, dictionary: Tensor, codes: Tensor, lam: float, *, nonnegative: bool = False) -> Tensor:
-    """The KKT residual max_i dist(−D_iᵀ(Dz − x), λ ∂|z_i|) of each sample, shape (n,); it is 0 for optimal codes."""
+    """The KKT residual max_i dist(−D_iᵀ(Dz − x), λ ∂|z_i|) of each sample, shape (n,); it is 0 for optimal codes.
+
+    It has the units of x times those of the atoms. Raises :class:`PudleError` if shapes or types do not fit.
+    """
+    check_codes(x, dictionary, codes)
     return _kkt(codes, dictionary.T @ dictionary, x @ dictionary, lam, nonnegative)
 
 

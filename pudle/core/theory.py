@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from pudle.core.units import number
-from pudle.core.unrolling import check_shapes, check_types
+from pudle.core.unrolling import check_codes, check_types
 from pudle.errors import PudleError
 
 
@@ -129,12 +129,7 @@ def first_layer_range(x: Tensor, dictionary: Tensor, codes: Tensor) -> Range:
     λ has the units of x times those of the atoms. Raises :class:`PudleError` if shapes or types do not fit. Source: PUDLE, theory of the
     forward pass.
     """
-    check_shapes(x, dictionary)
-    check_types(x=x, codes=codes)
-    if codes.shape != (len(x), dictionary.shape[1]):
-        raise PudleError(
-            f"codes must be {(len(x), dictionary.shape[1])}, one row for each sample of x, not {tuple(codes.shape)}"
-        )
+    check_codes(x, dictionary, codes)
     correlation = x @ dictionary
     on = codes != 0
     low = correlation.abs().masked_fill(on, 0).amax(1)

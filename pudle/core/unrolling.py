@@ -165,6 +165,16 @@ def check_shapes(x: Tensor, dictionary: Tensor) -> None:
         )
 
 
+def check_codes(x: Tensor, dictionary: Tensor, codes: Tensor) -> None:
+    """Raise :class:`PudleError` unless ``x`` (n, m), ``dictionary`` (m, p) and ``codes`` (n, p) fit together and have one floating type."""
+    check_shapes(x, dictionary)
+    check_types(x=x, codes=codes)
+    if codes.shape != (len(x), dictionary.shape[1]):
+        raise PudleError(
+            f"codes must be {(len(x), dictionary.shape[1])}, one row for each sample of x, not {tuple(codes.shape)}"
+        )
+
+
 def check_types(**arrays: Tensor) -> None:
     """Raise :class:`PudleError`, which names the arrays, unless all ``arrays`` are tensors of one floating type."""
     for name, array in arrays.items():
