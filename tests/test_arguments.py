@@ -28,7 +28,7 @@ ZERO_ATOM = D * torch.tensor([1.0, 1, 0, 1])
 CALLS = {
     "contributions of an array": (lambda: interpretation.atom_contributions(Z.numpy(), 0.1), "codes must be a torch tensor"),
     "contributions of integers": (lambda: interpretation.atom_contributions(Z.long(), 0.1), "codes must be of a floating type"),
-    "no codes": (lambda: interpretation.atom_contributions(Z[:0], 0.1), r"codes is \(0, 4\)"),
+    "no codes": (lambda: interpretation.atom_contributions(Z[:0], 0.1), r"codes has the shape \(0, 4\)"),
     "ridge below 0": (lambda: interpretation.atom_contributions(Z, -1), "ridge must be at least 0 and finite, not -1"),
     "ridge is no number": (lambda: interpretation.atom_contributions(Z, float("nan")), "ridge must be at least 0 and finite"),
     "ridge is infinite": (lambda: interpretation.atom_contributions(Z, float("inf")), "ridge must be at least 0 and finite"),

@@ -219,7 +219,7 @@ def test_no_samples_have_no_codes(problem):
 def test_lasso_of_what_is_not_a_number_is_refused(problem, which):
     x, D = problem
     problem[which][3, 2] = math.nan
-    with pytest.raises(PudleError, match="lasso: x or dictionary holds values that are not finite"):
+    with pytest.raises(PudleError, match="lasso: all values of x and dictionary must be finite"):
         pudle.lasso(x, D, 0.1)
 
 

@@ -299,7 +299,12 @@ def test_bad_input_is_named():
         (Network(filters, thresholds=filters[0, 0, 0, :2]), "ae-ls", soft, "one for each filter"),
         (Network(filters, thresholds=filters[:, 0, 0, 0]), "ae-ls", hard, "learned thresholds are soft"),
         (Network(filters, decoder=filters), "dec", soft, "only the estimator 'ae-ls' learns .*, not 'dec'"),
-        (Network(filters, thresholds=filters[:, 0, 0, 0]), "ae-lasso", soft, "only the estimator 'ae-ls' learns .*, not 'ae-lasso'"),
+        (
+            Network(filters, thresholds=filters[:, 0, 0, 0]),
+            "ae-lasso",
+            soft,
+            "only the estimator 'ae-ls' learns .*, not 'ae-lasso'",
+        ),
     ]
     for network, estimator, unrolling, message in wrong:
         for gradient in (network_gradient, autograd_network_gradient):
