@@ -371,7 +371,7 @@ def test_the_readme_counts_the_verdicts_of_the_reference(tmp_path):
     claims = pd.read_csv(root / "claims.csv")
     counts = claims[claims.kind != "ours"].verdict.value_counts()
     found = [counts.get(verdict, 0) for verdict in ("SUPPORTED", "CONTRADICTED", "INCONCLUSIVE", "NOT RUN")]
-    words = "{} are supported, {} are contradicted, {} are undecided, and {} have not been run".format(*found)
+    words = "{} supported, {} contradicted, {} undecided, {} not run".format(*found)
     assert words in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
