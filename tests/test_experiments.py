@@ -221,6 +221,13 @@ def test_the_first_data_set_is_not_that_of_a_cell_that_failed_at_the_start():
     assert slices.first_set(rows).quantity.tolist() == ["psnr"]
 
 
+def test_the_main_lam_of_an_unfinished_grid_is_the_one_with_the_most_estimators():
+    cells = [("dec", 0.16), ("ae-ls", 0.16), ("ae-lasso", 0.16), ("ae-ls", 0.08)]
+    rows = slices.columns(pd.DataFrame([{"estimator": name, "lam": lam, "sigma": 25} for name, lam in cells]))
+    assert slices.main_lam(rows) == 0.16
+    assert slices.main_lam(rows[rows.estimator == "ae-ls"]) == 0.08, "the middle one, the lower of two"
+
+
 def test_the_step_zero_of_learning_is_the_start(config, tmp_path):
     rows = _run_all(config, tmp_path, "learning").rows
     start = rows[(rows.step == 0) & (rows.quantity == "dictionary_error")].groupby("seed").value.nunique()

@@ -1,7 +1,8 @@
 """The parts of the grid that claims and figures use, inferred from the rows.
 
 Settings are compared at the noise level with the most values of λ. The main λ is the one whose ratio to σ occurs at the most noise
-levels. Rows may lack columns of the grid, as those of negative controls do; these columns are then empty.
+levels; with one noise level, it is the one with the most estimators. Rows may lack columns of the grid, as those of negative controls do;
+these columns are then empty.
 """
 
 import pandas as pd
@@ -26,13 +27,20 @@ def main_sigma(table: pd.DataFrame) -> float:
 
 
 def main_lam(table: pd.DataFrame) -> float:
-    """The λ at the main noise level that is in proportion to those at the others; the middle λ if there is one noise level only."""
+    """The λ at the main noise level that is in proportion to those at the others.
+
+    If there is one noise level only, it is the λ with the most estimators, and of several such λ the middle one.
+    """
     chosen, sigma = soft(table), main_sigma(table)
     ratio = (chosen.lam / chosen.sigma).round(6)
     noises = chosen.groupby(ratio).sigma.nunique()
     here = chosen[chosen.sigma == sigma]
     common = here[ratio[here.index].map(noises) == noises.max()]
-    return float(common.lam.median() if noises.max() > 1 else sorted(here.lam.unique())[(here.lam.nunique() - 1) // 2])
+    if noises.max() > 1:
+        return float(common.lam.median())
+    estimators = here.groupby("lam").estimator.nunique()
+    complete = sorted(estimators[estimators == estimators.max()].index)
+    return float(complete[(len(complete) - 1) // 2])
 
 
 def first_name(table: pd.DataFrame) -> str:
