@@ -26,7 +26,7 @@ from pudle.core.units import number, power_of_two
 from pudle.core.unrolling import check_types
 from pudle.errors import PudleError
 
-_ROUNDING = 1e-2  # of norms that are 1, in types of 16 bits, too
+_ROUNDING = 1e-2  # largest distance of a norm from 1 that counts as rounding, in types of 16 bits too
 
 
 def unit_norm(dictionary: Tensor) -> Tensor:
@@ -39,8 +39,8 @@ def perturb_dictionary(dictionary: Tensor, init_noise: float, seed: int) -> Tens
 
     dictionary : D* (m, p), with atoms of norm 1. The noise of an atom has a norm of about ``init_noise`` √m
 
-    Raises :class:`PudleError` if ``dictionary`` has another form or an atom another norm, of which the same noise would be another share,
-    or if ``init_noise`` is below 0 or not finite.
+    Raises :class:`PudleError` if ``dictionary`` is no matrix of a floating type, if an atom does not have norm 1 (the noise would be larger
+    or smaller relative to it), or if ``init_noise`` is below 0 or not finite.
     """
     check_types(dictionary=dictionary)
     if dictionary.ndim != 2:
@@ -90,7 +90,7 @@ def _check_samples(x: Tensor) -> None:
     if x.ndim != 2:
         raise PudleError(f"x must be (n_samples, n_features), not {tuple(x.shape)}")
     if not x.isfinite().all():
-        raise PudleError("x holds values that are not finite")
+        raise PudleError("all values of x must be finite")
 
 
 class PairwiseStart(NamedTuple):

@@ -41,7 +41,7 @@ def _check_dictionaries(**dictionaries: Tensor) -> None:
         raise PudleError(f"{' and '.join(dictionaries)} must be (n_features, n_atoms), of the same shape, not {shapes}")
     for name, dictionary in dictionaries.items():
         if not dictionary.isfinite().all():
-            raise PudleError(f"{name} holds values that are not finite")
+            raise PudleError(f"all values of {name} must be finite")
         if (empty := (dictionary == 0).all(dim=0)).any():
             raise PudleError(f"{name}: atom {int(empty.int().argmax())} is 0; the theory requires atoms with a norm above 0")
 

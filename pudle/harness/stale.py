@@ -37,7 +37,5 @@ def _comparisons(cell: Cell, found: Mapping, fingerprint: str, device: str, diff
     yield "seeds", found["seeds"] == list(cell.seeds)
     yield "code", found["fingerprint"] == fingerprint
     yield "device", device == "auto" or (found["provenance"]["device"] == "cpu") == (device == "cpu")
-    yield (
-        "inputs",
-        found["status"] == "failed" or not differing(found["inputs"]),
-    )  # a failed cell may have read only some of its inputs
+    # a failed cell may have read only some of its inputs
+    yield "inputs", found["status"] == "failed" or not differing(found["inputs"])

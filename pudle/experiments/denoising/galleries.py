@@ -9,10 +9,10 @@ import pudle.experiments.denoising.slices as slices
 from pudle.analysis import style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
-from pudle.experiments.denoising.pictures import GALLERY
+from pudle.experiments.denoising.pictures import GALLERY, centre
 from pudle.harness.reference_files import as_picture
 
-ZOOM = 32  # pixels of an inset, which larger pictures than three of these have
+ZOOM = 32  # pixels of an inset; pictures have one if they are more than three times as large
 COLUMNS = 6
 SMALL = 32  # pixels of a picture in reference results
 
@@ -81,7 +81,7 @@ def _image_grid(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
         axis.set_title(title, fontsize=5.5, pad=2)
         if min(image.shape) > 3 * ZOOM:
             inset = axis.inset_axes([0.58, 0.58, 0.42, 0.42])
-            inset.imshow(_centre(image, ZOOM, ZOOM), cmap="gray", vmin=0, vmax=1)
+            inset.imshow(centre(image, ZOOM, ZOOM), cmap="gray", vmin=0, vmax=1)
             inset.set(xticks=[], yticks=[])
             for spine in inset.spines.values():
                 spine.set(visible=True, color="white", linewidth=0.8)
@@ -98,13 +98,7 @@ def _image_grid(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
 def _same_centre(block: list[tuple[str, str, np.ndarray, float | None]]):
     """The pictures of a block, each with the centre of its array of the smallest height and width in the block."""
     height, width = (min((image.shape[side] for _, _, image, _ in block), default=0) for side in (0, 1))
-    return [(title, name, _centre(image, height, width), decibel) for title, name, image, decibel in block]
-
-
-def _centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle (height, width) of an ``image`` (h, w) that is at least as large."""
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
+    return [(title, name, centre(image, height, width), decibel) for title, name, image, decibel in block]
 
 
 def _fill(axes, shown: Iterable):

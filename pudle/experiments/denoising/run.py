@@ -17,7 +17,7 @@ from pudle.data.catalogue import data_root
 from pudle.data.images import check_scores, check_sizes, load_images, refuse_overlap
 from pudle.errors import PudleError
 from pudle.experiments._shared import training
-from pudle.experiments.denoising.pictures import GALLERY
+from pudle.experiments.denoising.pictures import GALLERY, centre
 from pudle.harness.record import Record
 
 GALLERY_CROP = 128  # pixels
@@ -103,9 +103,4 @@ def _keep_gallery(test: Images, noisy: Images, denoised: Images, record: Record)
         shown = {*list(images)[:GALLERY], min(quality, key=quality.get), max(quality, key=quality.get)}
         for key in sorted(shown):
             for kind, found in (("clean", test), ("noisy", noisy), ("denoised", denoised)):
-                record.array(f"{kind}/{name}/{key}", _centre(found[name][key]))
-
-
-def _centre(image: Tensor) -> Tensor:
-    top, left = ((size - min(size, GALLERY_CROP)) // 2 for size in image.shape)
-    return image[top : top + GALLERY_CROP, left : left + GALLERY_CROP]
+                record.array(f"{kind}/{name}/{key}", centre(found[name][key], GALLERY_CROP, GALLERY_CROP))
