@@ -36,7 +36,7 @@ class Claim:
     ratio : whether the effect is a ratio, whose interval is computed on the log scale
     min_seeds : with fewer seeds the verdict is INCONCLUSIVE
     uncontrolled : the reason why a claim has no negative control
-    at_paper_sizes : whether the claim is judged only at the paper's sizes, because a reduced scale would need them too
+    at_paper_sizes : the reason why a claim is judged at the paper's sizes only
     """
 
     id: str
@@ -53,7 +53,7 @@ class Claim:
     ratio: bool = False
     min_seeds: int = MIN_SEEDS
     uncontrolled: str = ""
-    at_paper_sizes: bool = False
+    at_paper_sizes: str = ""
 
     def __post_init__(self):
         one_of(self.kind, KINDS, f"kind of the claim {self.id!r}")
@@ -123,7 +123,7 @@ class Claim:
 
     def unsuitable(self, off_protocol: str, off_sizes: str) -> str:
         """The reason why this claim cannot be judged, out of those of :meth:`judge`; empty if it can."""
-        return (self.kind == "paper" and off_protocol) or (self.at_paper_sizes and off_sizes) or ""
+        return (off_protocol if self.kind == "paper" else "") or (off_sizes if self.at_paper_sizes else "")
 
     def _effects(self, rows: pd.DataFrame, allowed: tuple = (NotRun,)) -> tuple[pd.Series, str]:
         """The effect of each seed, and the reason if there is none."""
