@@ -187,7 +187,9 @@ def test_a_claim_of_the_paper_is_judged_by_its_protocol_only(kind, verdict):
 
 
 def test_a_claim_that_needs_the_papers_sizes_is_judged_at_these_only():
-    claim = Claim(kind="theory", estimate=lambda rows: pd.Series([1.0, 1.1, 1.2]), above=0, at_paper_sizes="few samples vary", **_WORDS)
+    claim = Claim(
+        kind="theory", estimate=lambda rows: pd.Series([1.0, 1.1, 1.2]), above=0, at_paper_sizes="few samples vary", **_WORDS
+    )
     nothing, reason = pd.DataFrame(), "at paper scale only; here n_samples = 1000"
     for off_sizes, verdict in (("", "SUPPORTED"), (reason, "NOT RUN")):
         (judged,) = judge_all([("toy", claim, results_of(nothing, off_sizes=off_sizes))]).to_dict("records")
