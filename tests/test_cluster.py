@@ -16,7 +16,7 @@ import yaml
 from workflows import ROOT, TOY, Workflow, pudle
 
 from pudle.audit.run import Run
-from pudle.experiments import EXPERIMENTS
+from pudle.experiments import EXPERIMENTS, has_controls
 
 pytestmark = pytest.mark.slow
 
@@ -110,10 +110,13 @@ def wait_until(true: Callable[[], object], run: Running | None = None, seconds: 
         time.sleep(0.2)
 
 
-def test_the_profiles_batch_every_cell_and_every_control():
-    groups = yaml.safe_load((PROFILES / "slurm-batches" / "profile.yaml").read_text())["groups"]
-    controlled = [name for name in EXPERIMENTS if (ROOT / "pudle" / "experiments" / name / "controls.py").exists()]
-    assert set(groups) == {f"cell_{name}" for name in EXPERIMENTS} | {f"controls_{name}" for name in controlled}
+def test_the_table_has_a_time_for_each_cell_and_each_control():
+    """At both scales that batches are for. An experiment without one would count as an hour."""
+    table = yaml.safe_load((ROOT / "workflow" / "resources.yaml").read_text())
+    sections = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["experiments"]
+    switched_on = {name for name in EXPERIMENTS if sections[name] is not None}
+    assert set(table["smoke"]) == set(table["default"]) == switched_on
+    assert set(table["negative controls"]) == {name for name in EXPERIMENTS if has_controls(name)}
 
 
 def test_batches_make_what_a_local_run_makes_in_ten_submissions_at_most(slurm, smoke, checkout, tmp_path):

@@ -216,7 +216,7 @@ def test_the_job_server_starts_no_cuda():
         "def refuse(*arguments): raise AssertionError('CUDA was started before the fork')\n"
         "torch.cuda._lazy_init = torch.cuda.is_available = torch.cuda.device_count = torch.cuda.get_device_properties = refuse\n"
         f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'workflow')!r}]\n"
-        "import job_server\njob_server.preload()\nprint('well')"
+        "import job_server\njob_server.preload([job_server.COMPUTE, job_server.DRAW])\nprint('well')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "well", done.stderr

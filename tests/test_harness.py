@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import itertools
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib import pyplot
 from workflows import ROOT
 
@@ -445,6 +448,20 @@ def test_a_job_asks_for_its_time_limit_or_more_and_for_more_at_each_attempt():
         resources.measured(table, *key)["seconds"] for key in (("default", "a"), ("mine", "a"), ("paper", "a"), ("paper", "b"))
     ]
     assert found == [2, 2, 1, 3]
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(0, 1000), max_size=6), st.integers(1, 3))
+def test_batches_are_about_equal_whatever_the_order_of_the_jobs(seconds, n):
+    """Compared with the best of all divisions, by Graham's bound."""
+    batch = resources.batches(seconds, n)
+    assert batch.keys() == seconds.keys() and set(batch.values()) <= set(range(n))
+    assert batch == resources.batches(dict(reversed(seconds.items())), n)
+
+    def longest(division):
+        return max(sum(time for time, i in zip(seconds.values(), division, strict=True) if i == chosen) for chosen in range(n))
+
+    best = min(map(longest, itertools.product(range(n), repeat=len(seconds))))
+    assert 3 * n * longest([batch[job] for job in seconds]) <= (4 * n - 1) * best
 
 
 def test_jobs_of_the_paper_scale_ask_for_what_the_reference_took():

@@ -23,7 +23,7 @@ def server(tmp_path_factory):
     import job_server
 
     folder = str(tmp_path_factory.mktemp("s"))
-    process = job_server.start(folder)
+    process = job_server.start(folder, job_server.COMPUTE, job_server.DRAW)
     assert job_server.ADDRESS not in os.environ  # jobs that are submitted elsewhere get this environment
     environment = os.environ | {job_server.ADDRESS: job_server.address(folder)}
     sys.path.remove(str(SCRIPT.parent))
@@ -173,7 +173,7 @@ def test_without_room_for_a_socket_there_is_a_warning_and_no_server(tmp_path, mo
 
     folder = tmp_path / ("x" * 120)  # the path of a socket has 107 characters at most
     folder.mkdir()
-    assert job_server.start(str(folder)) is None
+    assert job_server.start(str(folder), job_server.COMPUTE) is None
     (line,) = capfd.readouterr().err.splitlines()
     assert str(folder) in line and "TMPDIR" in line
 
@@ -187,8 +187,8 @@ def test_a_server_that_could_not_import_serves_all_the_same(tmp_path):
     """Here every drawing fails: cells do not care."""
     program = """
 import sys; sys.path.insert(0, sys.argv[1]); import job_server
-job_server.preload = lambda: 1 / 0
-import socket; job_server.serve(socket.socket(fileno=int(sys.argv[2])))
+job_server.preload = lambda works: 1 / 0
+import socket; job_server.serve(socket.socket(fileno=int(sys.argv[2])), [])
 """
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "jobs"))

@@ -4,7 +4,8 @@ A job spends seconds on imports, which is longer than many cells take. The workf
 of the workflow runs this file as a client, for which the server forks:
 
     python -SE workflow/job_server.py ARGUMENTS...     `pudle ARGUMENTS...` in a fork of the server at $PUDLE_JOBS, or in this process
-    python workflow/job_server.py --serve SOCKET       the server; when its standard input ends, it ends too, and with it all its jobs
+    python workflow/job_server.py --serve SOCKET WORK  the server, with the imports of jobs that `compute`, `draw` or do both
+                                                       (`compute,draw`); when its standard input ends, it ends too, and with it all its jobs
 
 The fork takes over the client's arguments, folder, environment and standard streams. It receives the client's SIGTERM, and ends when
 its client does. Only the standard library is imported by a client. Threads come after the fork: pudle's jobs set their number
@@ -20,9 +21,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 ADDRESS = "PUDLE_JOBS"
+COMPUTE, DRAW = "compute", "draw"  # what jobs do: cells and controls compute, figures draw
 FOREIGN = ("MPLBACKEND", "MATPLOTLIBRC", "NUMBA_DISABLE_JIT")
 OF_PYTHON = (
     "PYTHONPATH",
@@ -40,9 +42,10 @@ def address(folder: str) -> str:
     return os.path.join(folder, "jobs")
 
 
-def start(folder: str) -> subprocess.Popen | None:
+def start(folder: str, *works: str) -> subprocess.Popen | None:
     """Start a server with its socket in ``folder``. Only commands that receive its :func:`address` use it.
 
+    ``works`` says what most of its jobs do, :data:`COMPUTE` or :data:`DRAW`. Other jobs run as well, but spend time on imports.
     The server runs the package beside this file's folder, and ends with the last reference to the returned process. If no socket can be
     created, for example because the path of the folder is too long, a warning is printed, the result is None, and each job is a process of
     its own.
@@ -56,7 +59,7 @@ def start(folder: str) -> subprocess.Popen | None:
         reason = f"no socket in {folder} ({error}); TMPDIR sets the folder"
         print(f"Each job will take seconds longer to start: {reason}", file=sys.stderr)
         return None
-    command = [sys.executable, __file__, "--serve", str(listening.fileno())]
+    command = [sys.executable, __file__, "--serve", str(listening.fileno()), ",".join(works)]
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     with listening:
         return subprocess.Popen(
@@ -127,11 +130,11 @@ def memory_kills() -> int:
     return 0
 
 
-def serve(listening: socket.socket) -> None:
+def serve(listening: socket.socket, works: Collection[str]) -> None:
     """Fork for each request until standard input ends. The server ignores SIGTERM, which schedulers send to all processes; its forks do not."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        preload()
+        preload(works)
     except Exception as error:  # a job that needs the failed import reports the error in its own log
         print(f"Each job will take seconds longer to start: {type(error).__name__}: {error}", file=sys.stderr)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system removes ended forks, since the server does not wait for them
@@ -149,34 +152,49 @@ def serve(listening: socket.socket) -> None:
         client.close()
 
 
-def preload() -> None:
-    """Import the modules that jobs use, load the compiled loops, and draw once, which fills the caches of matplotlib.
+def preload(works: Collection[str]) -> None:
+    """Import the modules of jobs that do ``works``, and fill the caches of what these modules load when they are first used.
 
     The packages imported here other than pudle are those that pudle imports inside functions.
     """
     import gc
-    import io
 
-    import matplotlib.pyplot as plt
     import scipy.optimize
     import scipy.stats
+
+    from pudle import cli, experiments
+    from pudle.harness import plugins, provenance
+
+    assert cli and scipy.optimize and scipy.stats
+    plugins.load([])
+    for experiment in experiments.EXPERIMENTS:
+        experiments.get(experiment)
+    if COMPUTE in works:
+        _compute()
+    if DRAW in works:
+        _draw()
+    provenance.packages()
+    gc.collect()
+    gc.freeze()
+
+
+def _compute() -> None:
+    """Import what cells and controls use, and load the compiled loops."""
     import skimage.metrics
     import sklearn.datasets
     import sklearn.decomposition
     import torch
 
-    from pudle import cli, dictionary_gradient, experiments
-    from pudle.analysis import style
+    from pudle import dictionary_gradient, experiments
     from pudle.core import networks
     from pudle.core.unrolling import Unrolling
-    from pudle.harness import plugins, provenance
+    from pudle.harness import provenance
 
-    plugins.load([])
+    assert skimage and sklearn.datasets and sklearn.decomposition
     for experiment in experiments.EXPERIMENTS:
         run = experiments.get(experiment).run
         run.load()
         provenance.fingerprint(run.module)
-    assert cli and scipy.optimize and scipy.stats and skimage and sklearn.datasets and sklearn.decomposition
     torch.set_num_threads(1)  # a fork could not use threads that were started here
     torch.optim.Adam([torch.zeros(1)])
     x, dictionary, image = torch.eye(2), torch.eye(2), torch.ones(1, 1, 2, 2)
@@ -193,14 +211,21 @@ def preload() -> None:
         dictionary_gradient(x, dictionary, estimator, lam=0.1, step=0.1, n_layers=2)
     os.waitpid(compiling, 0)
     load_loops()
+
+
+def _draw() -> None:
+    """Draw once, which fills the caches of matplotlib."""
+    import io
+
+    import matplotlib.pyplot as plt
+
+    from pudle.analysis import style
+
     figure, (axis,) = style.panels()
     axis.set(yscale="log", xlabel="$x$")
     for kind in ("pdf", "png", "svg"):
         figure.savefig(io.BytesIO(), format=kind)
     plt.close(figure)
-    provenance.packages()
-    gc.collect()
-    gc.freeze()
 
 
 def work(client: socket.socket) -> int:
@@ -243,8 +268,9 @@ def _end_with(client: socket.socket) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["--serve"]:
-        serve(socket.socket(fileno=int(sys.argv[2])))
-    if ADDRESS in os.environ:
+        serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3].split(","))
+    # The configuration is written while the server still imports: it needs few imports, and all cells wait for it.
+    if ADDRESS in os.environ and sys.argv[1:2] != ["configuration"]:
         with contextlib.suppress(ConnectionRefusedError):
             sys.exit(request(sys.argv[1:]))
     os.execve(sys.executable, [sys.executable, "-P", "-m", "pudle", *sys.argv[1:]], own(os.environ))

@@ -1,7 +1,7 @@
-"""The time and memory that a job requests from a scheduler, from measured values."""
+"""The time and memory that a job requests from a scheduler, and how jobs are divided into batches, from measured values."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 from pudle.harness.cells import Cell
 
@@ -28,3 +28,24 @@ def memory(megabytes: float, attempt: int) -> int:
 def measured(table: Mapping, scale: str, experiment: str) -> Mapping:
     """``seconds`` per seed and ``memory`` in MB of an experiment at a scale, from the table in ``workflow/resources.yaml``."""
     return table.get(scale, table["default"]).get(experiment, table["unmeasured"])
+
+
+def batches(seconds: Mapping[Hashable, float], n: int) -> dict[Hashable, int]:
+    """Divide jobs into at most ``n`` batches of about equal work; returns the batch of each job, from 0.
+
+    The longest job first, each goes to the batch with the least work so far. So the largest batch is at most 4/3 - 1/(3n) times as
+    long as the best division allows (R. L. Graham, Bounds on multiprocessing timing anomalies, SIAM J. Appl. Math. 17, 1969).
+
+    Parameters
+    ----------
+    seconds : mapping
+        The measured time of each job.
+    n : int
+        Number of batches.
+    """
+    work = [0.0] * n
+    chosen = {}
+    for job in sorted(seconds, key=lambda job: (-seconds[job], job)):
+        chosen[job] = work.index(min(work))
+        work[chosen[job]] += seconds[job]
+    return chosen

@@ -15,6 +15,8 @@ for experiment in EXPERIMENTS:
         wildcard_constraints:
             seed=r"\d+",
         priority: 1
+        group:
+            batch(f"seed_{experiment}")
         conda:
             "../../environment.yml"
         threads: config["threads"]
@@ -44,6 +46,8 @@ for experiment in EXPERIMENTS:
             cell=computed(experiment),
         priority: 1  # above tables and figures, which wait for the last cell of their experiment
         localrule: SEEDS_APART
+        group:
+            None if SEEDS_APART else batch(f"cell_{experiment}")
         conda:
             "../../environment.yml"
         threads: 1 if SEEDS_APART else config["threads"]

@@ -71,6 +71,8 @@ for experiment in filter(experiments.has_controls, EXPERIMENTS):
         log:
             f"{ROOT}/logs/controls/{experiment}.log",
         priority: 2  # first: controls wait for no other job, and the longest would otherwise run alone at the end
+        group:
+            batch(f"controls_{experiment}")
         conda:
             "../../environment.yml"
         threads: 1

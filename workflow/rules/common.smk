@@ -71,7 +71,9 @@ if workflow.is_main_process:
     except PudleError as error:
         raise WorkflowError(str(error)) from None
 
-SEEDS_APART = config.pop("seeds_apart", False)  # affects only how jobs are divided; their results are the same
+# These affect only how jobs are divided; their results are the same.
+SEEDS_APART = config.pop("seeds_apart", False)
+BATCHES = config.pop("batches", None)
 ROOT = f"{Path(config['results']).expanduser()}/{config['scale']}"
 LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart until this process ends for any reason
 CELLS = {f"{cell.experiment}/{cell.id}": cell for cell in experiments.plan(config)}
@@ -91,7 +93,7 @@ envvars:
 def planning():
     """Whether this process plans the run. One that was submitted with several jobs starts a job server for them instead."""
     if FORKS and not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 1:
-        SOCKET.server = job_server.start(SOCKET.name)
+        SOCKET.server = job_server.start(SOCKET.name, job_server.COMPUTE)
     return workflow.is_main_process
 
 
@@ -113,6 +115,29 @@ def minutes(experiment, wildcards, attempt, n_seeds=None):
 
 def megabytes(experiment, attempt):
     return resources.memory(measured(experiment)["memory"], attempt)
+
+
+@functools.cache
+def batches():
+    """The batch of each job that this run will submit, by the job's rule and wildcards."""
+    seconds = {}
+    for job in workflow.dag.needrun_jobs():
+        kind, _, experiment = job.rule.name.partition("_")
+        if kind == "controls":
+            seconds[job.rule.name,] = resources.measured(MEASURED, "negative controls", experiment)["seconds"]
+        elif kind == ("seed" if SEEDS_APART else "cell"):
+            n_seeds = 1 if kind == "seed" else len(cell(experiment, job.wildcards).seeds)
+            seconds[job.rule.name, *job.wildcards] = n_seeds * measured(experiment)["seconds"]
+    return resources.batches(seconds, BATCHES)
+
+
+def batch(rule):
+    """The group of the jobs of a rule: one for each batch; None without batches."""
+    return (lambda wildcards: f"batch-{batches().get((rule, *wildcards), 0)}") if BATCHES else None
+
+
+if BATCHES:  # Snakemake submits the jobs of a group together only if its number of components allows it
+    workflow.group_settings.group_components = {f"batch-{i}": sys.maxsize for i in range(BATCHES)}
 
 
 def folder_of(chosen):
@@ -277,7 +302,8 @@ onstart:
     except OSError as error:
         raise WorkflowError(f"{ROOT} cannot be written to: {error.strerror}; nothing was run") from None
     if FORKS:
-        SOCKET.server = job_server.start(SOCKET.name)
+        computes = workflow.local_exec or SEEDS_APART  # seeds are merged here
+        SOCKET.server = job_server.start(SOCKET.name, *[job_server.COMPUTE] * computes, job_server.DRAW)
     if workflow.local_exec:
         # With a limit of jobs per second, each round of Snakemake's scheduler starts a timer that starts another round, and rounds accumulate.
         workflow.scheduler.job_rate_limiter = None

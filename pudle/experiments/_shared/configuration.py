@@ -56,6 +56,13 @@ class Configuration(Model):
             "docs/cluster.md."
         ),
     )
+    batches: Count = Field(
+        None,
+        description=(
+            "Number of submissions among which cells and negative controls are divided, for schedulers. Their sums of measured times "
+            "are about equal. Without it, each job is submitted on its own. Results are the same. See docs/cluster.md."
+        ),
+    )
     plugins: Distinct[Annotated[str, Field(min_length=1)]] = Field(
         None,
         description=(
