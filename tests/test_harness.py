@@ -442,6 +442,7 @@ def test_a_job_asks_for_its_time_limit_or_more_and_for_more_at_each_attempt():
     for attempt in (1, 2, 3):
         assert resources.minutes(limited, 3, 5.0, attempt) * 60 >= 3 * 3000
         assert resources.minutes(free, 3, 1800.0, attempt) == attempt * 180
+        assert resources.minutes(free, 3, 5.0, attempt, least=1) == attempt
         assert resources.memory(1500, attempt) == attempt * 3000
     table = {"unmeasured": {"seconds": 1}, "default": {"a": {"seconds": 2}}, "paper": {"b": {"seconds": 3}}}
     found = [

@@ -10,13 +10,15 @@ LEAST_MINUTES = 10
 LEAST_MEMORY = 1000  # MB
 
 
-def minutes(cell: Cell, n_seeds: int, seconds: float, attempt: int) -> int:
+def minutes(cell: Cell, n_seeds: int, seconds: float, attempt: int, least: int = LEAST_MINUTES) -> int:
     """Minutes for ``n_seeds`` seeds with a measured time of ``seconds`` each, in attempt number ``attempt`` (from 1).
+
+    They are at least ``attempt * least``.
 
     A cell with a time limit ends by itself. It receives at least its limit for each seed plus a tenth, so that the scheduler never
     stops it first.
     """
-    measured = attempt * max(LEAST_MINUTES, MARGIN * n_seeds * seconds / 60)
+    measured = attempt * max(least, MARGIN * n_seeds * seconds / 60)
     return math.ceil(max(measured, 1.1 * n_seeds * (cell.settings.get("time_limit") or 0) / 60))
 
 

@@ -45,9 +45,9 @@ for experiment in EXPERIMENTS:
         wildcard_constraints:
             cell=computed(experiment),
         priority: 1  # above tables and figures, which wait for the last cell of their experiment
-        localrule: SEEDS_APART
         group:
             None if SEEDS_APART else batch(f"cell_{experiment}")
+        localrule: SEEDS_APART
         conda:
             "../../environment.yml"
         threads: 1 if SEEDS_APART else config["threads"]

@@ -110,7 +110,8 @@ def measured(experiment):
 
 def minutes(experiment, wildcards, attempt, n_seeds=None):
     chosen = cell(experiment, wildcards)
-    return resources.minutes(chosen, n_seeds or len(chosen.seeds), measured(experiment)["seconds"], attempt)
+    least = 1 if BATCHES else resources.LEAST_MINUTES  # the minutes of the jobs of a batch are summed
+    return resources.minutes(chosen, n_seeds or len(chosen.seeds), measured(experiment)["seconds"], attempt, least)
 
 
 def megabytes(experiment, attempt):
@@ -128,16 +129,14 @@ def batches():
         elif kind == ("seed" if SEEDS_APART else "cell"):
             n_seeds = 1 if kind == "seed" else len(cell(experiment, job.wildcards).seeds)
             seconds[job.rule.name, *job.wildcards] = n_seeds * measured(experiment)["seconds"]
+    # Snakemake submits unconnected jobs of a group together only up to its number of components.
+    workflow.group_settings.group_components = {f"batch-{i}": len(seconds) for i in range(BATCHES)}
     return resources.batches(seconds, BATCHES)
 
 
 def batch(rule):
     """The group of the jobs of a rule: one for each batch; None without batches."""
     return (lambda wildcards: f"batch-{batches().get((rule, *wildcards), 0)}") if BATCHES else None
-
-
-if BATCHES:  # Snakemake submits the jobs of a group together only if its number of components allows it
-    workflow.group_settings.group_components = {f"batch-{i}": sys.maxsize for i in range(BATCHES)}
 
 
 def folder_of(chosen):
