@@ -117,6 +117,15 @@ def test_a_run_that_is_not_complete_has_no_manifest(copy):
     assert "claims.md: missing" in pudle("manifest", "--root", copy, "--snakefile", ROOT / "Snakefile", status=2)
 
 
+def test_diff_compares_the_libraries_of_runs_whichever_cells_had_loaded_them(small_run, copy):
+    path = cell_file(copy, "cell.json")
+    made = json.loads(path.read_text())["provenance"]
+    edit_json(provenance=made | {"blas": made["blas"][:1] * 2})(path)
+    assert diff.diff(Run(small_run), Run(copy)) == {}
+    edit_json(provenance=made | {"blas": ["openblas 9"]})(path)
+    assert [row["what"] for row in diff.diff(Run(small_run), Run(copy))["versions"]] == ["blas"]
+
+
 def test_diff_tells_settings_versions_verdicts_and_numbers(small_run, copy):
     assert pudle("diff", small_run, copy) == "nothing changed except times\n"
     edit_json(seeds=2)(copy / "config.json")

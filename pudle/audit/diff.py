@@ -10,7 +10,7 @@ from pudle.audit.run import Run, name_of
 from pudle.harness import files, reference
 
 NONE = "none"
-_UNITS = ("python", "platform", "processor", "cores", "threads", "blas", "device", "dtype", "deterministic")
+_UNITS = ("python", "platform", "processor", "cores", "threads", "device", "dtype", "deterministic")
 _NUMBERS = ("mean", "low", "high", "n_seeds", "n_ended", "origin")
 
 
@@ -62,6 +62,8 @@ def _versions(record: Mapping) -> Iterator[tuple[str, object]]:
     made = record["provenance"]
     yield from made.get("packages", {}).items()
     yield from ((unit, made.get(unit)) for unit in _UNITS)
+    # A process may have loaded only some of the libraries, or two copies of one.
+    yield from (("blas", library) for library in made.get("blas") or [None])
     git = made.get("git") or {}
     yield "commit", f"{git.get('commit')}{'' if git.get('clean', True) else ' with changes'}"
 
