@@ -109,12 +109,24 @@ class Unrolling:
         threshold = hard_threshold if self.hard else soft_threshold
         return threshold(u, self.level(layer), nonnegative=self.nonnegative)
 
+    def shrink_in_place(self, u: Tensor, layer: int) -> Tensor:
+        """:meth:`shrink` with the result in ``u``, without a new tensor and without derivatives."""
+        level = self.level(layer)
+        if self.hard:
+            return u.mul_((u if self.nonnegative else u.abs()) >= level)
+        return u.sub_(level).relu_() if self.nonnegative else torch.ops.aten.softshrink.out(u, level, out=u)
+
 
 def soft_threshold(u: Tensor, level: float | Tensor, *, nonnegative: bool = False) -> Tensor:
     """sign(u) max(|u| − ``level``, 0), elementwise, or with ``nonnegative`` max(u − ``level``, 0). ``level`` may require a gradient."""
     if nonnegative:
         return F.relu(u - level)
     return u - u.clamp(-level, level) if isinstance(level, Tensor) else F.softshrink(u, level)
+
+
+def soft_threshold_in_place(u: Tensor, level: Tensor, *, nonnegative: bool = False) -> Tensor:
+    """:func:`soft_threshold` with the result in ``u``, without a new tensor for it, for a tensor ``level`` that broadcasts to ``u``."""
+    return u.sub_(level).relu_() if nonnegative else u.sub_(u.clamp(-level, level))
 
 
 def hard_threshold(u: Tensor, level: float, *, nonnegative: bool = False) -> Tensor:
