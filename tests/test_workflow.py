@@ -35,6 +35,16 @@ def test_a_changed_setting_runs_exactly_its_cells(finished):
     assert {"tables", "figures_learning", "verdicts", "coverage"} <= set(jobs) and "figures_unrolling" not in jobs
 
 
+def test_rows_that_are_missing_are_computed_again_with_all_that_reads_them(finished):
+    rows = next(finished.root.glob("cells/learning/*/rows.csv"))
+    moved = rows.rename(rows.with_name("moved"))
+    jobs = finished.jobs()
+    moved.rename(rows)
+    assert jobs["cell_learning"] == 1 and "cell_unrolling" not in jobs
+    assert {"tables", "figures_learning", "verdicts", "published"} <= set(jobs) and "figures_unrolling" not in jobs
+    assert finished.jobs() == {}
+
+
 def test_the_command_line_changes_settings_inside_of_braces(finished):
     jobs = finished.jobs("--config", "experiments={learning: {n_layers: [3, 4, 5]}, unrolling: null}")
     assert jobs["cell_learning"] == 2 and "cell_unrolling" not in jobs and "figures_unrolling" not in jobs

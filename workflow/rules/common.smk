@@ -189,7 +189,13 @@ def again_if_unknown(path):
 
 
 def cell_files(experiment=None):
+    """The records of cells."""
     return [f"{ROOT}/cells/{name}/cell.json" for name, cell in CELLS.items() if experiment in (None, cell.experiment)]
+
+
+def row_files(experiment=None):
+    """The inputs of stages that read rows: the rows of cells, and their records, which hold the hashes of rows, timings and arrays."""
+    return [path for record in cell_files(experiment) for path in (record, record.replace("cell.json", "rows.csv"))]
 
 
 def seed_files(experiment, wildcards):
