@@ -44,12 +44,18 @@ def image_files(data_set: str, root: Path) -> list[Path]:
     there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for path in there:
         if not path.exists():
-            raise PudleError(f"{path}: a symbolic link that leads nowhere; mend or remove it")
+            raise PudleError(f"{path}: a symbolic link to a file that does not exist; correct or remove it")
     images = [path for path in there if is_image(path)]
     others = [path.name for path in there if path not in images]
     if others:
         shown = ", ".join(others)
-        _LOG.warning("%s: %d images; left out are %d that are none by their names: %s", folder, len(images), len(others), shown)
+        _LOG.warning(
+            "%s: %d images; %d other files are left out, since their names do not end as those of images: %s",
+            folder,
+            len(images),
+            len(others),
+            shown,
+        )
     for path in images:
         if path.name.startswith(FORMULAS):
             raise PudleError(f"{path}: a name that begins with {path.name[0]!r} would be a formula in a table: rename it")
@@ -156,7 +162,7 @@ def _sixteen_bits(content: bytes) -> np.ndarray:
 
 def _check_values(image: np.ndarray, path: Path) -> None:
     if image.dtype.kind != "f":
-        raise PudleError(f"{path}: values of type {image.dtype} have no white; save it with 8 or 16 bits")
+        raise PudleError(f"{path}: the value of white is not known for type {image.dtype}; save it with 8 or 16 bits")
     wrong = ~np.isfinite(image)
     if wrong.any():
         raise PudleError(f"{path}: {wrong.sum()} values are not finite")
