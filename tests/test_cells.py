@@ -17,7 +17,7 @@ from pudle.harness.record import Record
 from pudle.harness.reference import Reference
 
 
-def test_cell_ids_are_readable_and_depend_on_settings_alone():
+def test_cell_ids_are_readable_and_depend_only_on_settings():
     assert toy_cell().id.startswith("method-a-b-c__rate-0.5__")
     assert toy_cell().id == cells.Cell("toy", {"method": "a/b c", "rate": 0.5}, (9,), ("method", "rate")).id
     assert toy_cell().id != toy_cell(other=1).id
@@ -29,14 +29,14 @@ def test_grid_expands_lists_under_new_names():
     assert made[0] == {"k": 3, "estimator": "x", "n": 1} and len(made) == 4
 
 
-def test_cell_folder_tells_what_was_run(tmp_path):
+def test_cell_json_records_settings_status_and_hashes(tmp_path):
     cell = toy_cell()
     folder = cell.folder(tmp_path)
     assert cells.run(cell, folder, run_toy, fingerprint="f") == "done"
-    told = cells.read(folder)
-    assert told["settings"] == dict(cell.settings) and told["seeds"] == [0, 1, 2] and told["status"] == "done"
-    assert told["outputs"] == {name: files.sha256(folder / name) for name in ("rows.csv", "arrays.npz")}
-    assert told["provenance"]["packages"]["torch"].startswith("2.13.0")
+    record = cells.read(folder)
+    assert record["settings"] == dict(cell.settings) and record["seeds"] == [0, 1, 2] and record["status"] == "done"
+    assert record["outputs"] == {name: files.sha256(folder / name) for name in ("rows.csv", "arrays.npz")}
+    assert record["provenance"]["packages"]["torch"].startswith("2.13.0")
     assert sorted(path.name for path in folder.iterdir()) == ["arrays.npz", "cell.json", "rows.csv"]
     assert Results("toy", [cell], tmp_path).arrays(cell)["final/2"].tolist() == [2]
 
@@ -61,13 +61,13 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
         path.write_text("half")
         raise OSError("disk full")
 
-    (tmp_path / "whole.txt").write_text("old")
+    (tmp_path / "kept.txt").write_text("old")
     with pytest.raises(OSError):
-        files.replace(tmp_path / "whole.txt", half)
-    assert (tmp_path / "whole.txt").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+        files.replace(tmp_path / "kept.txt", half)
+    assert (tmp_path / "kept.txt").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_record_tells_how_a_seed_ended():
+def test_a_record_has_the_ending_of_each_seed():
     record = Record()
     with record.seed(0):
         record.add(0, {"x": np.inf})
@@ -91,7 +91,7 @@ def test_record_tells_how_a_seed_ended():
 
 
 @pytest.mark.parametrize("limit", [1e9, 1e12, 10**12, 1e300])
-def test_a_time_limit_may_be_as_long_as_one_likes(limit):
+def test_a_time_limit_may_be_of_any_length(limit):
     record = Record()
     with record.seed(0, limit=limit):
         record.add(0, {"error": 1.0})
@@ -107,7 +107,7 @@ def test_memory_is_in_the_same_units_on_every_system(monkeypatch, tmp_path):
     assert usage.peak_memory_mb() is None
 
 
-def test_the_command_line_does_not_need_what_only_unix_has():
+def test_the_command_line_does_not_need_modules_that_only_unix_has():
     program = "import sys; sys.modules['resource'] = None; import pudle.cli"
     subprocess.run([sys.executable, "-P", "-c", program], check=True)
 
@@ -115,7 +115,7 @@ def test_the_command_line_does_not_need_what_only_unix_has():
 @pytest.mark.parametrize(
     "error", [MemoryError("8 TB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")]
 )
-def test_where_memory_runs_out_seeds_fail_and_say_so(error, tmp_path):
+def test_seeds_fail_with_the_reason_where_memory_runs_out(error, tmp_path):
     def greedy(settings, seeds, record):
         for seed in seeds:
             if seed == 2:
@@ -168,7 +168,7 @@ def test_the_peak_memory_of_a_fork_does_not_start_at_its_parents():
     assert 0 < own < parents - 300
 
 
-def test_a_job_asks_for_its_time_limit_or_more_and_for_more_at_each_attempt():
+def test_a_job_requests_at_least_its_time_limit_and_more_at_each_attempt():
     limited, free = (cells.Cell("toy", {"time_limit": limit}, (0, 1, 2), ()) for limit in (3000, None))
     for attempt in (1, 2, 3):
         assert resources.minutes(limited, 3, 5.0, attempt) * 60 >= 3 * 3000
@@ -181,7 +181,7 @@ def test_a_job_asks_for_its_time_limit_or_more_and_for_more_at_each_attempt():
     assert found == [2, 2, 1, 3]
 
 
-def test_jobs_of_the_paper_scale_ask_for_what_the_reference_took():
+def test_jobs_of_the_paper_scale_request_the_time_and_memory_of_the_reference():
     table = yaml.safe_load((ROOT / "workflow" / "resources.yaml").read_text())["paper"]
     records = [run.record for runs in Reference(ROOT / "results" / "reference").kept.values() for run in runs]
     assert records

@@ -36,7 +36,7 @@ def test_fingerprint_follows_imports_and_ignores_comments(tmp_path, monkeypatch)
     assert now() != first
 
 
-def test_a_module_that_is_not_there_is_named():
+def test_the_error_for_a_missing_module_names_it():
     with pytest.raises(ModuleNotFoundError, match=r"no module 'pudle\.nothing'"):
         provenance.fingerprint("pudle.nothing")
 
@@ -91,7 +91,7 @@ def test_fingerprints_of_the_experiments_reach_the_mathematics_but_not_the_plots
         assert "pudle.core.unrolling" in reached
 
 
-def test_fingerprints_of_claims_and_figures_change_with_themselves_and_not_with_each_other():
+def test_fingerprints_of_claims_and_of_figures_do_not_depend_on_each_other():
     for experiment in experiments.EXPERIMENTS:
         of_claims, of_figures = (provenance.modules(f"pudle.experiments.{experiment}.{part}") for part in ("claims", "figures"))
         assert f"pudle.experiments.{experiment}" not in of_claims | of_figures
@@ -104,11 +104,11 @@ def test_planning_imports_every_experiment_and_neither_torch_nor_matplotlib():
         "import sys; from pudle import experiments; list(map(experiments.get, experiments.EXPERIMENTS)); "
         "print(*(name for name in ('torch', 'matplotlib', 'skimage') if name in sys.modules))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == []
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
-def test_what_an_experiment_names_for_later_is_there():
+def test_functions_and_controls_that_experiments_load_later_exist():
     for experiment in experiments.EXPERIMENTS:
         assert callable(experiments.get(experiment).run.load())
         assert {control.id for control in experiments.controls(experiment)} or not experiments.has_controls(experiment)

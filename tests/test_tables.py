@@ -16,7 +16,7 @@ from pudle.harness import cells
 from pudle.harness.record import ENDINGS, KEYS
 
 
-def test_divergence_ends_one_seed_with_a_row_that_says_so(tmp_path):
+def test_a_seed_that_diverges_ends_with_a_row_and_the_others_continue(tmp_path):
     cell = toy_cell(breaks=1)
     assert cells.run(cell, cell.folder(tmp_path), run_toy, fingerprint="f") == "diverged"
     results = Results("toy", [cell, toy_cell(other=2)], tmp_path)
@@ -32,7 +32,7 @@ def test_divergence_ends_one_seed_with_a_row_that_says_so(tmp_path):
     assert "seed 1: error is nan at step 2" in listed.endings[0]
 
 
-def test_cells_that_ended_are_told_apart_by_labels_that_others_lack(tmp_path):
+def test_an_ended_run_is_counted_only_at_points_with_its_labels(tmp_path):
     results = Results("toy", [], tmp_path)
     keys = ["lam", "seed", "step", "quantity", "value"]
     results.rows = pd.DataFrame(
@@ -41,8 +41,8 @@ def test_cells_that_ended_are_told_apart_by_labels_that_others_lack(tmp_path):
     assert results.summarise().set_index("lam").n_ended.to_dict() == {"": 0, 0.5: 1}
 
 
-def test_a_run_that_ended_counts_where_its_cell_has_labels_inside(tmp_path):
-    """Its last row has no label: it ended them all; a label outside of the cells ends what has it; settings that vary must be the same."""
+def test_an_ended_run_is_counted_at_all_points_of_its_cell_and_block(tmp_path):
+    """An ending without labels of rows concerns all rows of its block; labels of the block and varying settings must be equal."""
 
     def labelled(settings, seeds, record):
         for seed in seeds:
@@ -76,7 +76,7 @@ def test_a_run_that_ended_counts_where_its_cell_has_labels_inside(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_figure_that_lacks_what_ended_early_is_a_sheet_that_says_so_and_a_fault_is_a_fault(ending, tmp_path):
+def test_a_figure_that_fails_because_runs_ended_early_is_replaced_by_its_reason_and_other_errors_are_raised(ending, tmp_path):
     def draw(results):
         raise ZeroDivisionError
 
@@ -92,7 +92,7 @@ def test_a_figure_that_lacks_what_ended_early_is_a_sheet_that_says_so_and_a_faul
     pyplot.close(image)
 
 
-def test_a_figure_without_results_is_a_sheet_and_a_panel_without_results_says_so(tmp_path):
+def test_figures_and_panels_without_results_say_so(tmp_path):
     def results():
         found = Results("toy", [], tmp_path)
         found.rows = pd.DataFrame([(0, 0, "error", 1.0), (1, 1, "failed", 1.0)], columns=KEYS)
@@ -121,7 +121,7 @@ def test_a_figure_without_results_is_a_sheet_and_a_panel_without_results_says_so
         (0.8, 60, ["1", "2", "5", "10", "20", "50"]),
     ],
 )
-def test_labels_of_logarithmic_axes_do_not_run_into_each_other(low, high, labels, tmp_path):
+def test_labels_of_logarithmic_axes_do_not_overlap(low, high, labels, tmp_path):
     image, (axis,) = style.panels()
     axis.set(yscale="log", ylim=(low, high))
     style.save(image, pd.DataFrame(), tmp_path / "figure", "")
@@ -132,7 +132,7 @@ def test_labels_of_logarithmic_axes_do_not_run_into_each_other(low, high, labels
         assert {label.get_text() for label in drawn if low <= label.get_position()[1] <= high} - {""} == set(labels)
 
 
-def test_rows_survive_the_file_to_the_last_digit(tmp_path):
+def test_rows_are_read_as_they_were_written_to_the_last_digit(tmp_path):
     def precise(settings, seeds, record):
         with record.seed(0):
             record.add(1, {"third": 1 / 3, "tiny": 1e-300})
