@@ -20,7 +20,7 @@ def threshold(u, level, problem):
     """P(u) of one entry: u − clip(u, low, level) for soft thresholding; 0 for low < u < level, else u, for hard. NaN stays NaN."""
     low = below(level, problem)
     if problem.hard:
-        return level * 0 if (u > low) & (u < level) else u
+        return level - level if (u > low) & (u < level) else u  # level - level is 0 of the type of u
     return u - min(max(u, low), level)  # u − level above the level, u − low below low, else 0
 
 
