@@ -157,7 +157,6 @@ def preload() -> None:
     import gc
     import io
 
-    import matplotlib.pyplot as plt
     import scipy.optimize
     import scipy.stats
     import skimage.metrics
@@ -193,7 +192,9 @@ def preload() -> None:
         dictionary_gradient(x, dictionary, estimator, lam=0.1, step=0.1, n_layers=2)
     os.waitpid(compiling, 0)
     load_loops()
-    figure, (axis,) = style.panels()
+    figure, (axis,) = style.panels()  # before anything else imports matplotlib, without the user's settings
+    import matplotlib.pyplot as plt
+
     axis.set(yscale="log", xlabel="$x$")
     for kind in ("pdf", "png", "svg"):
         figure.savefig(io.BytesIO(), format=kind)
