@@ -94,6 +94,18 @@ def test_jobs_are_given_an_environment_of_their_own(monkeypatch):
     }
 
 
+def test_jobs_find_the_packages_that_the_planning_process_finds(monkeypatch, tmp_path):
+    """Those of PYTHONPATH too, as modules of clusters set it, but nothing more: an empty entry is the working folder."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "workflow"))
+    import job_server
+
+    started = []
+    monkeypatch.setattr(job_server.subprocess, "Popen", lambda command, env, **options: started.append(env))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}")
+    job_server.start(str(tmp_path))
+    assert started[0]["PYTHONPATH"].split(os.pathsep) == [str(Path(__file__).parents[1]), str(tmp_path)]
+
+
 def test_a_server_that_ends_costs_time_and_no_job(monkeypatch, tmp_path):
     """It takes the connection, and ends before it takes the job."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "workflow"))

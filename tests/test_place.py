@@ -102,3 +102,19 @@ def test_of_a_package_that_is_installed_twice_the_version_that_is_imported_count
     (tmp_path / "requirements.txt").write_text(f"numpy=={importlib.metadata.version('numpy')}\n", encoding="utf-8")
     assert doctor._packages(tmp_path / "requirements.txt").how == "ok"
     provenance.packages.cache_clear()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_make_installs_every_package_into_the_environment(tmp_path):
+    """pip leaves out what PYTHONPATH has, and installs where its own variables say."""
+    foreign = {
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONHOME": "/usr",
+        "PIP_TARGET": str(tmp_path),
+        "PIP_PREFIX": "/opt",
+        "PIP_USER": "1",
+    }
+    command = ["make", "-f", ROOT / "Makefile", "--eval=environment: ; @env", "environment"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | foreign, capture_output=True, text=True, check=True)
+    seen = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.split("=")[0] in foreign)
+    assert seen == {"PIP_USER": "0"}

@@ -64,8 +64,16 @@ def start(folder: str) -> subprocess.Popen | None:
             stdin=subprocess.PIPE,
             pass_fds=[listening.fileno()],
             start_new_session=True,
-            env=own(os.environ) | {"PYTHONPATH": package},
+            env=own(os.environ) | {"PYTHONPATH": search_path(package)},
         )
+
+
+def search_path(package: str) -> str:
+    """PYTHONPATH of jobs: ``package``, and what the planning process has, so that both find the packages that plug-ins import.
+
+    Empty entries, which mean the working folder, are left out.
+    """
+    return os.pathsep.join([package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
 
 
 def own(environment: Mapping[str, str]) -> dict[str, str]:

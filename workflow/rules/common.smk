@@ -44,6 +44,7 @@ FORKS = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_me
 PYTHON, PREFIX = "python", f"export PYTHONPATH={HERE}"
 if FORKS:
     PYTHON = shlex.quote(sys.executable)  # its folder may have no `python`
+    PREFIX = f"export PYTHONPATH={shlex.quote(job_server.search_path(str(BASE)))}"
     PREFIX += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH {job_server.ADDRESS}={shlex.quote(job_server.address(SOCKET.name))}"
 if not workflow.is_main_process:
     PREFIX += f" {job_server.RETRIED}=1"
