@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+import browser
 import numpy as np
 import pandas as pd
 import pytest
@@ -325,6 +326,28 @@ def test_a_figure_opens_large_and_its_curves_can_be_switched_off(report, tmp_pat
     """
     html = _after(report, tmp_path, script)
     assert "<title>true,dec,curve-dec,true</title>" in html  # the line and its band
+
+
+@pytest.mark.slow
+def test_a_keyboard_skips_to_the_results_and_opens_and_closes_a_figure(report, tmp_path):
+    if not CHROMIUM:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    focus = "document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
+    large = "document.getElementById('large').open"
+    with browser.browsing(CHROMIUM, tmp_path) as page:
+        page.open(report.as_uri())
+        page.press("Tab")
+        assert page.script(focus) == "Skip to the results"
+        page.press("Enter", "Tab")
+        first = page.script(focus)
+        assert first.startswith("Open large: learning") and not page.script(large)
+        for opening, closing in (("Enter", "Escape"), (" ", "Enter")):
+            page.press(opening)
+            assert page.script(large) and page.script(focus) == "Close"
+            page.press(closing)
+            assert not page.script(large) and page.script(focus) == first  # the focus is back where it was
+        page.press("Shift+Tab")
+        assert page.script(focus) != first
 
 
 @pytest.mark.slow
