@@ -23,15 +23,16 @@ def thin(points: np.ndarray, tolerance: float) -> np.ndarray:
 
     Source: Douglas and Peucker, Cartographica 10 (1973).
     """
-    keep, open_ = np.zeros(len(points), dtype=bool), [(0, len(points) - 1)]
+    keep: np.ndarray = np.zeros(len(points), dtype=bool)
     keep[[0, -1]] = True
-    while open_:
-        first, last = open_.pop()
+    parts = [(0, len(points) - 1)]
+    while parts:
+        first, last = parts.pop()
         between = _distances(points[first + 1 : last], points[first], points[last])
         if between.max(initial=0) > tolerance:
             farthest = first + 1 + int(between.argmax())
             keep[farthest] = True
-            open_ += [(first, farthest), (farthest, last)]
+            parts += [(first, farthest), (farthest, last)]
     return points[keep]
 
 
@@ -53,6 +54,7 @@ def _rounded(number: re.Match) -> str:
 
 def _distances(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Distances of ``points`` (n, 2) from the segment between ``start`` and ``end``."""
-    along, length = end - start, np.sum((end - start) ** 2)
-    share = np.clip((points - start) @ along / length, 0, 1) if length else np.zeros(len(points))
+    along = end - start
+    length = float(along @ along) or 1.0  # where the ends are one point, every share is 0
+    share = np.clip((points - start) @ along / length, 0, 1)
     return np.hypot(*(points - start - share[:, None] * along).T)
