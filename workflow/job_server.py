@@ -67,8 +67,16 @@ def start(folder: str, *works: str) -> subprocess.Popen | None:
             stdin=subprocess.PIPE,
             pass_fds=[listening.fileno()],
             start_new_session=True,
-            env=own(os.environ) | {"PYTHONPATH": package},
+            env=own(os.environ) | {"PYTHONPATH": search_path(package)},
         )
+
+
+def search_path(package: str) -> str:
+    """PYTHONPATH of jobs: ``package``, and what the planning process has, so that both find the packages that plug-ins import.
+
+    Empty entries, which mean the working folder, are left out.
+    """
+    return os.pathsep.join([package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
 
 
 def own(environment: Mapping[str, str]) -> dict[str, str]:
@@ -217,11 +225,11 @@ def _draw() -> None:
     """Draw once, which fills the caches of matplotlib."""
     import io
 
-    import matplotlib.pyplot as plt
-
     from pudle.analysis import style
 
-    figure, (axis,) = style.panels()
+    figure, (axis,) = style.panels()  # before anything else imports matplotlib, without the user's settings
+    import matplotlib.pyplot as plt
+
     axis.set(yscale="log", xlabel="$x$")
     for kind in ("pdf", "png", "svg"):
         figure.savefig(io.BytesIO(), format=kind)
