@@ -27,8 +27,8 @@ from pudle.harness.reference import Reference
 CONFIG = Path(__file__).parents[1] / "config"
 
 
-def results_of(rows, off_protocol=""):
-    return SimpleNamespace(rows=rows, completed=rows, off_protocol=off_protocol)
+def results_of(rows, off_protocol="", off_sizes=""):
+    return SimpleNamespace(rows=rows, completed=rows, off_protocol=off_protocol, off_sizes=off_sizes)
 
 
 def _cell(seeds=(0, 1, 2), **settings):

@@ -86,6 +86,14 @@ def test_the_default_scale_departs_from_the_paper_in_sizes_alone(experiment):
     assert published.not_as_published(experiment, changed) == "at paper scale only; here signs = independent"
 
 
+def test_sizes_count_for_claims_that_need_the_papers():
+    paper = published.protocol("unrolling", {})
+    assert published.not_as_published("unrolling", [paper], sizes=True) == ""
+    fewer = [paper | {"n_samples": 1000}]
+    assert published.not_as_published("unrolling", fewer) == ""
+    assert published.not_as_published("unrolling", fewer, sizes=True) == "at paper scale only; here n_samples = 1000"
+
+
 def test_a_setting_counts_as_changed_if_no_cell_has_the_published_one():
     """One variant of the loss does not keep the others from being judged; cells of library denoisers have none of these settings."""
     paper = {**published.protocol("denoising", {})}

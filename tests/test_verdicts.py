@@ -15,8 +15,8 @@ from pudle.errors import PudleError
 from pudle.harness.record import ENDINGS, completed
 
 
-def results_of(rows, off_protocol=""):
-    return SimpleNamespace(rows=rows, completed=rows, off_protocol=off_protocol)
+def results_of(rows, off_protocol="", off_sizes=""):
+    return SimpleNamespace(rows=rows, completed=rows, off_protocol=off_protocol, off_sizes=off_sizes)
 
 
 def test_intervals():
@@ -184,6 +184,18 @@ def test_a_claim_of_the_paper_is_judged_by_its_protocol_only(kind, verdict):
     assert judged["verdict"] == verdict and (judged["note"] == off_protocol) == (kind == "paper")
     again = recompute._judge(claim, nothing, nothing, off_protocol)
     assert again == pytest.approx({key: judged[key] for key in again}, nan_ok=True)
+
+
+def test_a_claim_that_needs_the_papers_sizes_is_judged_at_these_only():
+    claim = Claim(
+        kind="theory", estimate=lambda rows: pd.Series([1.0, 1.1, 1.2]), above=0, at_paper_sizes="few samples vary", **_WORDS
+    )
+    nothing, reason = pd.DataFrame(), "at paper scale only; here n_samples = 1000"
+    for off_sizes, verdict in (("", "SUPPORTED"), (reason, "NOT RUN")):
+        (judged,) = judge_all([("toy", claim, results_of(nothing, off_sizes=off_sizes))]).to_dict("records")
+        assert judged["verdict"] == verdict and judged["note"] == off_sizes
+        again = recompute._judge(claim, nothing, nothing, off_sizes=off_sizes)
+        assert again == pytest.approx({key: judged[key] for key in again}, nan_ok=True)
 
 
 def test_claims_have_unique_ids_and_figures_that_are_there():

@@ -36,6 +36,7 @@ class Claim:
     ratio : whether the effect is a ratio, whose interval is computed on the log scale
     min_seeds : with fewer seeds the verdict is INCONCLUSIVE
     uncontrolled : the reason why a claim has no negative control
+    at_paper_sizes : the reason why a claim is judged at the paper's sizes only
     """
 
     id: str
@@ -52,6 +53,7 @@ class Claim:
     ratio: bool = False
     min_seeds: int = MIN_SEEDS
     uncontrolled: str = ""
+    at_paper_sizes: str = ""
 
     def __post_init__(self):
         one_of(self.kind, KINDS, f"kind of the claim {self.id!r}")
@@ -68,15 +70,18 @@ class Claim:
         """The side of the threshold that is claimed, as ``> 5``."""
         return f"{'<' if self.above is None else '>'} {self.threshold:g}"
 
-    def judge(self, rows: pd.DataFrame, completed: pd.DataFrame | None = None, off_protocol: str = "") -> dict:
+    def judge(
+        self, rows: pd.DataFrame, completed: pd.DataFrame | None = None, off_protocol: str = "", off_sizes: str = ""
+    ) -> dict:
         """The verdict as a row of the claims table.
 
         completed : the rows without runs that ended early; None if there are no such runs
         off_protocol : the reason why claims of the paper cannot be judged from these rows; empty if they can
+        off_sizes : the same for claims that need the paper's sizes
         """
         by_seed, reason = self._effects(rows)
-        if off_protocol and self.kind == "paper":
-            by_seed, reason, completed = pd.Series(dtype=float), off_protocol, None
+        if unsuitable := self.unsuitable(off_protocol, off_sizes):
+            by_seed, reason, completed = pd.Series(dtype=float), unsuitable, None
         effects, ended = by_seed.dropna(), 0
         if completed is not None:
             left, _ = self._effects(completed, (NotRun, KeyError, IndexError, ValueError))  # a column may be gone with its runs
@@ -115,6 +120,10 @@ class Claim:
             "figure": self.figure,
             "note": "; ".join(filter(None, notes)),
         }
+
+    def unsuitable(self, off_protocol: str, off_sizes: str) -> str:
+        """The reason why this claim cannot be judged, out of those of :meth:`judge`; empty if it can."""
+        return (off_protocol if self.kind == "paper" else "") or (off_sizes if self.at_paper_sizes else "")
 
     def _effects(self, rows: pd.DataFrame, allowed: tuple = (NotRun,)) -> tuple[pd.Series, str]:
         """The effect of each seed, and the reason if there is none."""

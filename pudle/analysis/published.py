@@ -200,14 +200,15 @@ def beyond_sizes(experiment: str, settings: Mapping) -> dict[str, object]:
     return {key: value for key, value in departures(experiment, settings).items() if key not in sizes}
 
 
-def not_as_published(experiment: str, cells: Iterable[Mapping]) -> str:
+def not_as_published(experiment: str, cells: Iterable[Mapping], sizes: bool = False) -> str:
     """The reason why claims of the paper cannot be judged from cells with these settings; empty if they can.
 
-    The reason names the settings, other than sizes, whose values differ from the paper's in every cell that has them.
+    The reason names the settings, other than sizes, whose values differ from the paper's in every cell that has them. With ``sizes``, the
+    paper's sizes are required too.
     """
     ours: dict[str, list] = {}
     for settings in cells:
-        found = beyond_sizes(experiment, settings)
+        found = (departures if sizes else beyond_sizes)(experiment, settings)
         for key in protocol(experiment, settings).keys() & {**settings.get("method_settings", {}), **settings}.keys():
             ours.setdefault(key, []).append(found.get(key))
     changed = {key: values[0] for key, values in sorted(ours.items()) if None not in values}

@@ -33,6 +33,11 @@ class Results:
         """The reason why claims of the paper cannot be judged from these cells; empty if they follow its protocol."""
         return published.not_as_published(self.experiment, [cell.settings for cell in self.cells])
 
+    @property
+    def off_sizes(self) -> str:
+        """The reason why claims that need the paper's sizes cannot be judged from these cells; empty if they have them."""
+        return published.not_as_published(self.experiment, [cell.settings for cell in self.cells], sizes=True)
+
     @cached_property
     def completed(self) -> pd.DataFrame:
         """The rows without those of runs that ended early."""

@@ -7,7 +7,8 @@ A claim estimates one effect per seed from the rows, and states on which side of
 - CONTRADICTED: the entire interval lies on the other side;
 - INCONCLUSIVE: the interval spans the threshold, there are too few seeds, or the effect depends on runs that ended early, so that the
   remaining seeds are a biased selection;
-- NOT RUN: the rows are missing or, for a claim of the paper, they come from a protocol other than the paper's.
+- NOT RUN: the rows are missing, they come from a protocol other than the paper's (claims of the paper), or from other sizes (claims that
+  need the paper's).
 
 Each claim records whose statement it is: the paper's, one that follows from its theory, or ours. Only claims of the paper and its theory
 are counted in the headline. The verdict on a claim of ours reads "holds here" or "does not hold here".
@@ -37,7 +38,7 @@ def judge_all(claims: Iterable[tuple[str, Claim, Results]]) -> pd.DataFrame:
     """
     table = pd.DataFrame(
         [
-            {"experiment": name} | claim.judge(results.rows, results.completed, results.off_protocol)
+            {"experiment": name} | claim.judge(results.rows, results.completed, results.off_protocol, results.off_sizes)
             for name, claim, results in claims
         ]
     )

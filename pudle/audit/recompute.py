@@ -216,10 +216,9 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame], completed: dict[str, pd.Dat
     for experiment in experiments.EXPERIMENTS:
         claims = experiments.get(experiment).claims
         nothing = pd.DataFrame(columns=KEYS)
-        off_protocol = published.not_as_published(experiment, [cell.settings for cell in run.of(experiment)])
-        judged = [
-            _judge(claim, rows.get(experiment, nothing), completed.get(experiment, nothing), off_protocol) for claim in claims
-        ]
+        settings = [cell.settings for cell in run.of(experiment)]
+        off = [published.not_as_published(experiment, settings, sizes) for sizes in (False, True)]
+        judged = [_judge(claim, rows.get(experiment, nothing), completed.get(experiment, nothing), *off) for claim in claims]
         controls = {claim.id: experiments.controls_of(experiment, claim) for claim in claims}
         for verdict, p in zip(judged, _holm([verdict["p"] for verdict in judged]), strict=True):
             expected.append({"experiment": experiment} | verdict | {"p_holm": p, "controls": controls[verdict["claim"]]})
@@ -238,11 +237,11 @@ def _effects(claim: Claim, rows: pd.DataFrame) -> tuple[dict, str]:
         return {}, str(missing)
 
 
-def _judge(claim: Claim, rows: pd.DataFrame, completed: pd.DataFrame, off_protocol: str = "") -> dict:
+def _judge(claim: Claim, rows: pd.DataFrame, completed: pd.DataFrame, off_protocol: str = "", off_sizes: str = "") -> dict:
     by_seed: Any
     left: Any
-    if off_protocol and claim.kind == "paper":
-        (by_seed, missing), left = ({}, off_protocol), {}
+    if unsuitable := claim.unsuitable(off_protocol, off_sizes):
+        (by_seed, missing), left = ({}, unsuitable), {}
     else:
         (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, completed)
     ended = sum(value == value and left.get(seed) != value for seed, value in by_seed.items())

@@ -165,11 +165,12 @@ def _filled(line: str) -> str:
 def _described(experiment: str, claim) -> str:
     from pudle.analysis.claim import KINDS
 
+    sizes = f"; at the paper's sizes only: {claim.at_paper_sizes}" if claim.at_paper_sizes else ""
     return (
         f"#### {claim.id}\n\n{claim.statement}\n\n"
         f"- {KINDS[claim.kind]}: {claim.place}\n"
         f"- holds if: {claim.effect} {claim.side} ({claim.why}){'; mean on the log scale' if claim.ratio else ''}\n"
-        f"- from: {claim.rows}; at least {claim.min_seeds} seeds\n"
+        f"- from: {claim.rows}; at least {claim.min_seeds} seeds{sizes}\n"
         f"- figure: `figures/{experiment}/{claim.figure}`; negative control: {experiments.controls_of(experiment, claim, 'id')}"
     )
 

@@ -30,9 +30,17 @@ def run(
                 data = make_sparse_data(*sizes, signs=settings["signs"], seed=seed, dtype=dtype)
                 if settings["learner"] == "codes":
                     codes = encoder(data.x, data.dictionary, **vars(_unrolling(settings, lam, settings["n_layers"])))
-                    record.add(0, {"code_error": torch.linalg.vector_norm(codes - data.codes, dim=1).mean()})
+                    record.add(0, _errors(codes, data.codes))
                 else:
                     _learn(settings, lam, data, seed, record, gradient)
+
+
+def _errors(codes: torch.Tensor, true_codes: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The mean error of (n, p) codes: of all samples, and of those whose support is the true one, if there are any, with their share."""
+    errors = torch.linalg.vector_norm(codes - true_codes, dim=1)
+    kept = ((codes != 0) == (true_codes != 0)).all(dim=1)
+    found = {"code_error": errors.mean(), "on_support": kept.double().mean()}
+    return found | ({"code_error_on_support": errors[kept].mean()} if kept.any() else {})
 
 
 def _unrolling(settings: Mapping, lam: float, n_layers: int) -> Unrolling:
