@@ -19,7 +19,6 @@ from itertools import count, cycle
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -32,6 +31,7 @@ from sklearn.feature_extraction.image import extract_patches_2d
 from threadpoolctl import threadpool_limits
 
 import pudle
+from pudle.analysis import style
 from pudle.core.gradients import ESTIMATORS
 
 try:
@@ -149,6 +149,9 @@ def table_of(curves: pd.DataFrame, at: tuple[float, ...], clock: str) -> pd.Data
 
 def draw(curves: pd.DataFrame, clock: str, path: Path) -> None:
     sets = list(curves.groupby("data", sort=False))
+    style.plain_matplotlib()
+    import matplotlib.pyplot as plt
+
     figure, axes = plt.subplots(1, len(sets), figsize=(4 * len(sets), 3.5), layout="constrained", squeeze=False)
     for axis, (name, group) in zip(axes[0], sets, strict=True):
         for model, rows in group.groupby("model", sort=False):

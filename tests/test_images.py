@@ -55,6 +55,15 @@ def test_every_mode_of_tiff_is_read_as_grey(tmp_path, mode):
     np.testing.assert_allclose(read_grey(tmp_path / "square.tif"), square / 255, atol=1e-6)
 
 
+def test_tiff_of_numbered_colours_with_alpha_is_seen_on_white(tmp_path):
+    colours = Image.fromarray(np.dstack([np.tile(np.uint8([0, 200]), (8, 4))] * 3)).quantize(2).convert("PA")
+    colours.putalpha(Image.fromarray(np.repeat(np.uint8([[0], [255]]), 4, axis=0).repeat(8, axis=1)))
+    colours.save(tmp_path / "numbered.tif")
+    image = read_grey(tmp_path / "numbered.tif")
+    np.testing.assert_allclose(image[:4], 1, atol=1e-6)
+    np.testing.assert_allclose(image[4:], np.tile([0, 200 / 255], (4, 4)), atol=1e-6)
+
+
 def test_tiff_in_which_0_is_white(tmp_path):
     tifffile.imwrite(tmp_path / "inverted.tif", np.full((4, 5), 51, np.uint8), photometric="miniswhite")
     np.testing.assert_allclose(read_grey(tmp_path / "inverted.tif"), 0.8, atol=1e-6)
@@ -160,10 +169,10 @@ def test_floating_point_images_are_taken_as_they_are(tmp_path):
     [
         (np.full((4, 4), np.nan, np.float32), "16 values are not finite"),
         (np.full((4, 4), 200.0, np.float32), "must be in \\[0, 1\\], not from 200 to 200"),
-        (np.full((4, 4), 5, np.int32), "type int32 have no white"),
+        (np.full((4, 4), 5, np.int32), "white is not known for type int32"),
         (np.zeros((3, 4, 4, 5), np.uint8), "not a grey, RGB or RGBA image"),
         (np.zeros((7, 40, 3), np.uint8), "not a grey, RGB or RGBA image"),  # seven pages
-        (np.full((4, 4, 3), 5, np.uint32), "type uint32 have no white"),
+        (np.full((4, 4, 3), 5, np.uint32), "white is not known for type uint32"),
         (np.full((4, 4, 4), 200.0, np.float32), "must be in \\[0, 1\\], not from 200 to 200"),
         (np.full((4, 4, 4), np.inf, np.float32), "64 values are not finite"),
     ],
@@ -226,7 +235,10 @@ def test_folders_of_any_images(tmp_path, caplog, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert list(load_images("folder:mine", Path("nowhere"))) == ["a", "b", "c"]
-    assert "mine: 3 images; left out are 2 that are none by their names: deeper, read me.txt" in caplog.text
+    assert (
+        "mine: 3 images; 2 other files are left out, since their names do not end as those of images: deeper, read me.txt"
+        in caplog.text
+    )
     (folder / "c.png").write_bytes(b"not a picture")
     with pytest.raises(PudleError, match=r"c\.TIFF and c\.png have the same name but for the suffix"):
         load_images("folder:mine", tmp_path)

@@ -8,8 +8,8 @@ from numba import njit
 
 import pudle
 from pudle.core.unrolling import Unrolling
-from pudle.kernels import backward, forward, image_layers, matmul, simd
-from pudle.kernels.memory import image_memory
+from pudle.kernels import backward, forward, image_layers, image_passes, image_products, matmul, simd, thresholding
+from pudle.kernels.memory import ImageSums, image_memory
 from pudle.kernels.sparse_layers import SparseLayers
 
 
@@ -129,9 +129,9 @@ def test_the_steps_of_sparse_layers_are_those_of_numpy(kind):
     (u,) = _draw(np.float64, 48, zeros=0.2)
     u[p:] = 0
     z = np.full(48, np.nan)
-    forward.shrink(z, u, level, problem)
+    thresholding.shrink(z, u, level, problem)
     np.testing.assert_allclose(z, _shrink(u, level, **kind), atol=1e-15)
-    assert forward.below(level, problem) == (-np.inf if kind["nonnegative"] else -level)
+    assert thresholding.below(level, problem) == (-np.inf if kind["nonnegative"] else -level)
 
     history.count[0] = 48
     assert forward.keep(problem, history, scratch.identity, 1, z, 0) == (z != 0).sum() == history.count[1]
@@ -203,6 +203,100 @@ def test_the_steps_of_back_propagation_are_those_of_numpy(decoded):
     np.testing.assert_allclose(bar, np.where(codes[0] != 0, atoms @ error + 0.3 * np.sign(codes[0]), 0), atol=1e-14)
 
 
+def _restricted(codes, u, W, drive, levels, radius, kind):
+    """Codes z_{t-1}, z_t, … on a working set, and α‖D(z_s − z_{t-1})‖² of the last layer that was considered."""
+    anchor, codes = codes[0], list(codes)
+    for level in levels:
+        following = codes[-1] @ W + drive
+        change = codes[-1] - anchor
+        moved = change @ (change - (following - u))
+        if moved >= radius:
+            break
+        codes.append(_shrink(following, level, **kind))
+    return codes, moved
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_working_sets_and_their_layers_are_those_of_numpy(kind):
+    p, t, number = 40, 3, np.float64
+    *_, layers = _layers(**kind)
+    problem, (history, scratch) = layers._problem._replace(backward=True), layers._memory[0]
+    W, levels = problem.transfer, problem.levels
+    (z,) = np.abs(_draw(number, 48, zeros=0.9))
+    z[p:] = 0
+    scratch.drive[:p] = _draw(number, p, seed=1, zeros=0)[0] / 10
+    before, u = 0.9 * z, z * 1.1 + 1e-3 * np.arange(48) / 48
+    u[p:] = 0
+    widest, active = 32, (z != 0).sum()
+    history.shared[t - 1] = False  # the memory may be that of an earlier call
+    assert forward.keep_full(problem, history, scratch, t, t - 1, z, widest) == (active, 32, False)
+
+    decide = (problem, history, scratch, np.zeros(5, np.int64), t, u, before, z)
+    assert forward.find_working_set(*decide, t, active, 32, False, np.inf)[0] == forward.NO_SET
+    found, radius, error = forward.find_working_set(*decide, t, active, 32, False, 0.0)
+    index = history.index[t, : history.count[t]].copy()
+    assert found == forward.NEW_SET and error == pytest.approx(forward.ROUNDING * np.finfo(number).eps * np.linalg.norm(u))
+    low, margin = levels[forward.last_layer(problem, t) - 1], np.setdiff1d(np.arange(48), index)
+    with np.errstate(divide="ignore"):
+        expected = forward.SAFETY * ((low - np.abs(u[margin])) ** 2 / problem.norms[margin]).min()
+    assert radius == pytest.approx(expected)
+    np.testing.assert_array_equal(scratch.gram[: len(index), : len(index)], W[np.ix_(index, index)])
+    np.testing.assert_array_equal(scratch.inside[: len(index)], scratch.drive[index])
+    np.testing.assert_array_equal(history.values[t, : len(index)], z[index])
+    assert scratch.gathered[0] == t and set(z.nonzero()[0]) <= set(index)
+    assert forward.keep_full(problem, history, scratch, t, t, z, widest) == (active, simd.padded(len(index)), True)
+    assert forward.find_working_set(*decide, t, active, 32, True, 0.0)[:2] == (forward.SAME_SET, pytest.approx(radius))
+
+    for radius in (np.inf, 1e-2):
+        scratch.codes[(t - 1) % 2], scratch.codes[t % 2], scratch.inputs[(t - 1) % 2] = before, z, u
+        last, pace = forward.restricted_layers(problem, history, scratch, t, radius, 0.0)
+        layers_left = levels[t : forward.last_layer(problem, t)]
+        codes, moved = _restricted(
+            (before[index], z[index]), u[index], W[np.ix_(index, index)], scratch.drive[index], layers_left, radius, kind
+        )
+        assert last == t + len(codes) - 2 and pace == pytest.approx(moved / (last - t + 1) ** 2)
+        np.testing.assert_allclose(history.values[t : last + 1, : len(index)], codes[1:], atol=1e-12)
+        np.testing.assert_allclose(scratch.codes[last % 2][index], codes[-1], atol=1e-12)
+        assert (history.row[t : last + 1] == t).all() and not np.delete(scratch.codes[last % 2], index).any()
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_sums_on_a_working_set_are_those_of_numpy(decoded):
+    *_, layers = _layers()
+    problem, (history, scratch) = layers._problem._replace(backward=True, decoded=decoded), layers._memory[0]
+    index, t, end = np.array([2, 5, 11, 30]), 1, 6
+    history.index[t, :4], history.count[t], history.shared[t] = index, 4, True
+    backward.gather_again(problem, history, scratch, t)
+    np.testing.assert_array_equal(scratch.gram[:4, :4], problem.transfer[np.ix_(index, index)])
+    np.testing.assert_array_equal(scratch.members, np.isin(np.arange(48), index))
+    codes, errors = _draw(np.float64, (end - t, 4), (end - t, 4))
+    history.values[t:end, :4], scratch.errors[t:end, :4] = codes, errors
+    scratch.used[:4] = abs(codes).sum(0) + abs(errors).sum(0)
+    S = np.zeros((48, 48))
+    S[np.ix_(index, index)] = codes.T @ errors
+    total = np.ones((48, problem.atoms.shape[1] if decoded else 48))
+    expected = total + ((S + S.T) @ problem.atoms if decoded else S)
+    backward.add_restricted_products(total, problem, history, scratch, t, t, end)
+    np.testing.assert_allclose(total, expected, atol=1e-12)
+
+
+def test_the_start_and_the_end_of_a_sample_are_those_of_numpy():
+    x, D, unrolling, layers = _layers()
+    problem, (history, scratch) = layers._problem._replace(backward=True, first=2), layers._memory[0]
+    codes, z, residual = _draw(np.float64, 40, zeros=0.8)[0], np.full(48, np.nan), np.full(24, np.nan)
+    drive, x, D = 0.2 * (x[0] @ D).numpy(), x[0].numpy(), D.numpy()
+    backward.load_sample(z, drive, codes, problem, history, scratch)
+    np.testing.assert_array_equal(z, np.pad(codes, (0, 8)))
+    np.testing.assert_array_equal(scratch.drive, np.pad(drive, (0, 8)))
+    np.testing.assert_array_equal(history.index[2, : history.count[2]], codes.nonzero()[0])
+    assert scratch.gathered[0] == -1 and history.row[2] == 2
+    forward.keep(problem, history, scratch.identity, unrolling.n_layers, z, 2)
+    backward.end_at_loss(x, residual, z, problem, history, scratch)
+    np.testing.assert_allclose(residual, D @ codes - x, atol=1e-12)
+    bar = np.where(codes != 0, residual @ D + 0.3 * np.sign(codes), 0)
+    np.testing.assert_allclose(scratch.bar, np.pad(bar, (0, 8)), atol=1e-12)
+
+
 @pytest.mark.parametrize("decoded", [False, True])
 @pytest.mark.parametrize("kind", [*KINDS, {"decay": 1.0, "n_layers": 60}], ids=str)
 def test_sparse_layers_and_back_are_those_of_numpy(kind, decoded):
@@ -268,28 +362,28 @@ def test_the_steps_of_image_layers_are_those_of_numpy(unrolling, share):
     z = draw.standard_normal((n_places, n_filters)) * (draw.random((n_places, n_filters)) < share)
     z[:, 17:] = 0
     scratch.codes[1] = z
-    image_layers.find_active(1, problem, scratch)
-    assert scratch.shares[1] == (z != 0).mean() * 32 / 17 and (scratch.shares[1] < image_layers.SPARSE_SHARE) == (share < 1)
+    image_products.find_active(1, problem, scratch)
+    assert scratch.shares[1] == (z != 0).mean() * 32 / 17 and (scratch.shares[1] < image_products.SPARSE_SHARE) == (share < 1)
     np.testing.assert_array_equal(scratch.counts[1], (z != 0).sum(1))
     for j in range(n_places):
         np.testing.assert_array_equal(scratch.active[1, j, : scratch.counts[1, j]], z[j].nonzero()[0])
 
     image = draw.standard_normal((1, n_pixels))
     added = image.copy()
-    image_layers.add_image(added, z, 1, problem.synthesis, problem, scratch)
+    image_products.add_image(added, z, 1, problem.synthesis, problem, scratch)
     np.testing.assert_allclose(added[0], image[0] + D @ codes_of(z), atol=1e-12)
 
     wanted, out = z - 0.3 * rows_of(D.T @ image[0]), np.full_like(z, np.nan)
     for at in range(0, n_places, problem.across):
-        image_layers.step_along(out, z, -0.3, image, problem.analysis, problem, scratch, at)
+        image_products.step_along(out, z, -0.3, image, problem.analysis, problem, scratch, at)
     np.testing.assert_allclose(out, wanted, atol=1e-12)
     back = z.copy()
-    image_layers.step_back(back, z, 1, -0.3, image, problem.synthesis, problem, scratch)
+    image_products.step_back(back, z, 1, -0.3, image, problem.synthesis, problem, scratch)
     np.testing.assert_allclose(back[z != 0], wanted[z != 0], atol=1e-12)
 
     level = problem.levels[2]
     for at in range(0, n_places, problem.across):
-        image_layers.shrink_row(out, level, problem, at)
+        thresholding.shrink_rows(out, level, problem, at, at + problem.across)
     inside = (wanted < level) & (unrolling.nonnegative | (wanted > -level))
     np.testing.assert_allclose(
         out, np.where(inside, 0, wanted if unrolling.hard else wanted - np.sign(wanted) * level), atol=1e-12
@@ -297,16 +391,57 @@ def test_the_steps_of_image_layers_are_those_of_numpy(unrolling, share):
 
     patches = np.stack([image[0, place + problem.under] for place in problem.places])  # (positions, k²)
     total, by_atom = np.zeros_like(problem.synthesis.taps), np.zeros_like(problem.synthesis.atoms)
-    image_layers.add_product(total, by_atom, image, z, 1, problem, scratch, 0.7)
-    image_layers.add_transposed(total, by_atom)
+    image_products.add_product(total, by_atom, image, z, 1, problem, scratch, 0.7)
+    image_products.add_transposed(total, by_atom)
     np.testing.assert_allclose(total, 0.7 * patches.T @ z, atol=1e-12)
 
     bar = draw.standard_normal(z.shape)
     masked, thresholds = bar.copy(), np.zeros(n_filters)
-    image_layers.mask_inactive(masked, z, problem)
+    image_passes.mask_inactive(masked, z, problem)
     np.testing.assert_array_equal(masked, bar * (z != 0))
-    image_layers.add_thresholds(thresholds, bar, 1, 0.5, scratch)
+    image_passes.add_thresholds(thresholds, bar, 1, 0.5, scratch)
     np.testing.assert_allclose(thresholds, -0.5 * (bar * np.sign(z)).sum(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_the_loss_of_an_image_is_that_of_numpy(share):
+    """Estimate, error inside of a margin, ½‖e‖² + penalty ‖z‖₁, C̄ and z̄_T."""
+    images, filters = make(n=1, p=17, kernel=5, stride=2, rows=4, columns=3)
+    n_places, n_filters, (height, width) = 12, 32, images.shape[2:]
+    inside = torch.zeros(1, 1, height, width)
+    inside[..., 1:-1, 1:-1] = 1
+    problem, _ = image_layers._problem(
+        images, (*[filters] * 3, None), UNROLLINGS[0], 2, penalty=0.3, scored=True, inside=inside
+    )
+    D, draw = matrix(filters, 2, 4, 3).numpy(), np.random.default_rng(0)
+    scratch = image_memory(4, n_places, problem.across, height * width, *problem.synthesis)
+    z = draw.standard_normal((n_places, n_filters)) * (draw.random((n_places, n_filters)) < share)
+    z[:, 17:] = 0
+    scratch.codes[4] = z
+    image_products.find_active(4, problem, scratch)
+
+    image = draw.standard_normal((1, height * width))
+    patch, added = np.zeros(32), image.copy()
+    image_products.load_patch(patch, image, problem.places[3], problem)
+    square = image.reshape(height, width)[2:7, :5]  # three positions in a row of the grid: the fourth begins the second row
+    np.testing.assert_array_equal(patch, np.pad(square.ravel(), (0, 7)))
+    image_products.add_patch(added, patch, problem.places[3], problem)
+    doubled = image.reshape(height, width).copy()
+    doubled[2:7, :5] *= 2
+    np.testing.assert_array_equal(added.reshape(height, width), doubled)
+
+    target, flat = images.numpy().ravel(), z[:, :17].T.ravel()
+    error = (D @ flat - target) * inside.numpy().ravel()
+    sums = ImageSums(*(np.zeros((25, 32)) for _ in range(3)), np.zeros(32))
+    loss = image_passes.score_estimate(target, problem, scratch, sums)
+    image_products.add_transposed(sums.decoder, scratch.by_atom.decoder)
+    patches = np.stack([error[place + problem.under] for place in problem.places])
+    np.testing.assert_allclose(scratch.image[0], error, atol=1e-12)
+    np.testing.assert_allclose(sums.decoder, patches.T @ z, atol=1e-12)
+    assert loss == pytest.approx(error @ error / 2)
+    assert image_passes.end_at_loss(problem, scratch, loss) == pytest.approx(loss + 0.3 * abs(z).sum())
+    bar = np.pad((D.T @ error).reshape(17, n_places).T, [(0, 0), (0, 15)]) + 0.3 * np.sign(z)
+    np.testing.assert_allclose(scratch.bar[z != 0], bar[z != 0], atol=1e-12)
 
 
 @pytest.mark.parametrize("unrolling", UNROLLINGS, ids=str)

@@ -80,7 +80,7 @@ def test_the_same_cells_make_the_same_bytes_in_any_order(tmp_path):
         {path.relative_to(root): path.read_bytes() for path in root.rglob("*.*")}
         for root in (tmp_path / "one", tmp_path / "two")
     ]
-    assert contents[0] == contents[1] and len(contents[0]) == 4
+    assert contents[0] == contents[1] and len(contents[0]) == 5  # with a README, and one provenance that all share
 
 
 @settings(max_examples=10, deadline=None)
@@ -128,7 +128,7 @@ def test_a_newer_commit_replaces_an_older_one_seed_by_seed(tmp_path):
     assert [(kept.commit[0], seeds) for kept, seeds in offer.parts] == [("b", (1, 2)), ("a", (0,))]
     whole = compute(cell(0, 1, 2), tmp_path / "whole", commit="c" * 40, ended="2026-01-03T00:00:00Z")
     kept = keep(tmp_path / "ref", whole)
-    assert len(list((tmp_path / "ref").rglob("*.zip"))) == 1 and kept.offer(cell(0, 1, 2)).parts[0][0].commit == "c" * 40
+    assert len(list((tmp_path / "ref").rglob("*.tar.xz"))) == 1 and kept.offer(cell(0, 1, 2)).parts[0][0].commit == "c" * 40
 
 
 def test_two_results_of_the_same_cell_seed_and_commit_are_refused(tmp_path):
@@ -143,8 +143,8 @@ def test_two_results_of_the_same_cell_seed_and_commit_are_refused(tmp_path):
 def test_what_is_damaged_or_half_written_is_never_taken(tmp_path):
     made = compute(cell(0), tmp_path / "made")
     kept = keep(tmp_path / "ref", made)
-    (path,) = (tmp_path / "ref").rglob("*.zip")
-    path.with_name(f".{path.stem}.1.partial.zip").write_bytes(b"PK")
+    (path,) = (tmp_path / "ref").rglob("*.tar.xz")
+    path.with_name(f".{path.stem}.1.partial.xz").write_bytes(b"PK")
     assert Reference(tmp_path / "ref").offer(cell(0))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(PudleError, match="cannot be read"):
@@ -154,13 +154,54 @@ def test_what_is_damaged_or_half_written_is_never_taken(tmp_path):
         kept.update([(made, None)])
 
 
+def test_parts_that_records_have_in_common_are_kept_once(tmp_path):
+    made = [compute(cell(0, lam=lam), tmp_path / str(lam)) for lam in (0.1, 0.2)]
+    for path in made:
+        record = files.read_json(path / "cell.json")
+        files.write(path / "cell.json", json.dumps(record | {"inputs": {f"data/{i}.png": f"{i:064x}" for i in range(999)}}))
+    kept = keep(tmp_path / "ref", *made)
+    parts = {path: path.read_text() for path in (tmp_path / "ref" / "shared").iterdir()}
+    assert len(parts) == 2 and all(path.stat().st_size < 2000 for path in kept.folder.rglob("*.tar.xz"))
+    for path, lam in zip(made, (0.1, 0.2), strict=True):
+        (run,) = Reference(kept.folder).kept[f"learning/{cell(lam=lam).id}"]
+        assert run.record == files.read_json(path / "cell.json")
+    for path, text in parts.items():
+        path.write_text(text.replace("1", "2"))
+        with pytest.raises(PudleError, match=r"cell.json, or a shared part of it, is damaged"):
+            Reference(kept.folder).offer(cell(0))
+        path.unlink()
+        with pytest.raises(PudleError, match=f"{path.name}: is missing or damaged; restore the file from git"):
+            Reference(kept.folder).offer(cell(0))
+        path.write_text(text)
+    kept.plan([cell(0, lam=0.3)])
+    (kept.folder / "shared" / ".0.1.partial.json").write_text("{")  # of another process
+    assert len(kept.prune()) == 2 and [path.name for path in (kept.folder / "shared").iterdir()] == [".0.1.partial.json"]
+
+
+def test_galleries_are_kept_for_the_first_planned_seed_alone(tmp_path):
+    kept = Reference(tmp_path / "ref")
+    kept.plan([cell(0, 1)])
+    first, second = (compute(cell(seed), tmp_path / str(seed)) for seed in (0, 1))
+    kept.update([(second, dict)])
+    kept.offer(cell(1)).write(tmp_path / "taken")
+    assert sorted(os.listdir(tmp_path / "taken")) == ["cell.json", "rows.csv", "timings.csv"]
+    assert cells.read(tmp_path / "taken")["outputs"].keys() == {"rows.csv", "timings.csv"}
+    kept.update([(first, dict)])
+    kept.offer(cell(0, 1)).write(tmp_path / "taken")
+    with np.load(tmp_path / "taken" / "arrays.npz") as arrays:
+        assert list(arrays) == ["filters/0"]
+    assert [len(galleries._image_grid(blocks)[1]) for blocks in ([], [[]])] == [0, 0]  # of a run without pictures
+    other = keep(tmp_path / "other", second).offer(cell(1))  # arrays that are not reduced are no gallery
+    assert other.contents().keys() == {"rows.csv", "timings.csv", "arrays.npz"}
+
+
 def test_too_many_bytes_are_refused(tmp_path, monkeypatch):
     made = compute(cell(0), tmp_path / "made")
     for name, words in (("LARGEST", "takes .* bytes"), ("LARGEST_SUM", "would hold")):
         with monkeypatch.context() as changed, pytest.raises(PudleError, match=words):
-            changed.setattr(reference, name, 1000)
+            changed.setattr(reference, name, 500)
             keep(tmp_path / "ref", made)
-    assert not list(tmp_path.rglob("*.zip"))
+    assert not list(tmp_path.rglob("*.tar.xz"))
 
 
 def test_a_taken_cell_is_stale_where_it_is_to_be_computed_or_the_reference_changed(tmp_path):
@@ -240,7 +281,7 @@ def test_update_takes_what_was_computed_and_is_planned(tmp_path):
     assert "was removed, since it is no longer planned" in pudle(
         "reference", "update", tmp_path, "--folder", kept.folder, "--prune"
     )
-    assert not list(kept.folder.rglob("*.zip"))
+    assert not list(kept.folder.rglob("*.tar.xz"))
 
 
 def test_cells_to_run_again_fit_the_budget_and_have_their_data(small_run, tmp_path):
@@ -293,7 +334,7 @@ def test_a_run_from_a_reference_computes_what_differs_and_marks_the_rest(finishe
     jobs = workflow.jobs()
     assert (jobs["take_learning"], jobs["take_unrolling"]) == (1, 1) and not [job for job in jobs if job.startswith("cell_")]
     assert "of 5 cells 5 are taken from it, 0 are left as not run, and 0 are computed here" in workflow("--dry-run")
-    gone = next(path for path in kept.rglob("*.zip") if "n_layers-4__estimator-ae-ls" in path.name)
+    gone = next(path for path in kept.rglob("*.tar.xz") if "n_layers-4__estimator-ae-ls" in path.name)
     gone.unlink()
     workflow()
     assert workflow.jobs() == {} and pudle("audit", workflow.root, status=0)

@@ -119,9 +119,8 @@ def missing_data(cell) -> str:
 
 def _counts(found: kept.Reference) -> str:
     left = list(found.not_run())
-    size = sum(run.path.stat().st_size for runs in found.kept.values() for run in runs)
     lacking = f"{len(left)} planned cells were not run, or not with all seeds" if left else "all planned cells are present"
-    return f"{found.folder}: {len(found.kept)} cells, {size} bytes; {lacking}"
+    return f"{found.folder}: {len(found.kept)} cells, {found.size()} bytes; {lacking}"
 
 
 def _merged(base: Mapping, overlay: Mapping) -> dict:

@@ -28,10 +28,9 @@ from torch import Tensor
 from pudle.core.closed_form import Gradient, flushed_denormals
 from pudle.core.convolution import Dictionary, average_shifts, check_image_shapes
 from pudle.core.gradients import ESTIMATORS
-from pudle.core.unrolling import Unrolling, soft_threshold
+from pudle.core.unrolling import Unrolling, soft_threshold, soft_threshold_in_place
 from pudle.errors import PudleError, one_of
 from pudle.kernels import graphs
-from pudle.kernels.dense_layers import shrink_in_place, soft_threshold_in_place
 
 
 class Network(NamedTuple):
@@ -224,9 +223,9 @@ def _layers(block, synthesis, analysis, thresholds, unrolling, stop):
         u = analysis.correlate(residual)
         u = u.mul_(-unrolling.step) if z is None else torch.add(z, u, alpha=-unrolling.step, out=u)
         if thresholds is None:
-            z = shrink_in_place(u, unrolling, t)
+            z = unrolling.shrink_in_place(u, t)
         else:
-            z = soft_threshold_in_place(u, thresholds[:, None, None], unrolling.nonnegative)
+            z = soft_threshold_in_place(u, thresholds[:, None, None], nonnegative=unrolling.nonnegative)
     return z, history
 
 

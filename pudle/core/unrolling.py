@@ -109,12 +109,24 @@ class Unrolling:
         threshold = hard_threshold if self.hard else soft_threshold
         return threshold(u, self.level(layer), nonnegative=self.nonnegative)
 
+    def shrink_in_place(self, u: Tensor, layer: int) -> Tensor:
+        """:meth:`shrink` with the result in ``u``, without a new tensor and without derivatives."""
+        level = self.level(layer)
+        if self.hard:
+            return u.mul_((u if self.nonnegative else u.abs()) >= level)
+        return u.sub_(level).relu_() if self.nonnegative else torch.ops.aten.softshrink.out(u, level, out=u)
+
 
 def soft_threshold(u: Tensor, level: float | Tensor, *, nonnegative: bool = False) -> Tensor:
     """sign(u) max(|u| − ``level``, 0), elementwise, or with ``nonnegative`` max(u − ``level``, 0). ``level`` may require a gradient."""
     if nonnegative:
         return F.relu(u - level)
     return u - u.clamp(-level, level) if isinstance(level, Tensor) else F.softshrink(u, level)
+
+
+def soft_threshold_in_place(u: Tensor, level: Tensor, *, nonnegative: bool = False) -> Tensor:
+    """:func:`soft_threshold` with the result in ``u``, without a new tensor for it, for a tensor ``level`` that broadcasts to ``u``."""
+    return u.sub_(level).relu_() if nonnegative else u.sub_(u.clamp(-level, level))
 
 
 def hard_threshold(u: Tensor, level: float, *, nonnegative: bool = False) -> Tensor:
@@ -176,12 +188,21 @@ def check_codes(x: Tensor, dictionary: Tensor, codes: Tensor) -> None:
 
 
 def check_types(**arrays: Tensor) -> None:
-    """Raise :class:`PudleError`, which names the arrays, unless all ``arrays`` are tensors of one floating type."""
+    """Raise :class:`PudleError`, which names the arrays, unless all ``arrays`` are dense tensors of one floating type, on one device."""
     for name, array in arrays.items():
         if not isinstance(array, Tensor):
             raise PudleError(f"{name} must be a torch tensor, not a {type(array).__name__}: torch.as_tensor makes one")
         if not array.is_floating_point():
             raise PudleError(f"{name} must be of a floating type such as torch.float32, not {array.dtype}")
+        if array.itemsize < 2:
+            raise PudleError(
+                f"{name} must have at least 16 bits a number, not {array.dtype}, with which torch does not compute"
+            )
+        if array.layout != torch.strided:
+            raise PudleError(f"{name} must be a dense tensor, not {array.layout}: {name}.to_dense() makes one")
     types = [array.dtype for array in arrays.values()]
     if types.count(types[0]) < len(types):
         raise PudleError(f"{' and '.join(arrays)} must have the same type, not {' and '.join(map(str, types))}")
+    devices = [array.device for array in arrays.values()]
+    if devices.count(devices[0]) < len(devices):
+        raise PudleError(f"{' and '.join(arrays)} must be on the same device, not {' and '.join(map(str, devices))}")

@@ -44,12 +44,18 @@ def image_files(data_set: str, root: Path) -> list[Path]:
     there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for path in there:
         if not path.exists():
-            raise PudleError(f"{path}: a symbolic link that leads nowhere; mend or remove it")
+            raise PudleError(f"{path}: a symbolic link to a file that does not exist; correct or remove it")
     images = [path for path in there if is_image(path)]
     others = [path.name for path in there if path not in images]
     if others:
         shown = ", ".join(others)
-        _LOG.warning("%s: %d images; left out are %d that are none by their names: %s", folder, len(images), len(others), shown)
+        _LOG.warning(
+            "%s: %d images; %d other files are left out, since their names do not end as those of images: %s",
+            folder,
+            len(images),
+            len(others),
+            shown,
+        )
     for path in images:
         if path.name.startswith(FORMULAS):
             raise PudleError(f"{path}: a name that begins with {path.name[0]!r} would be a formula in a table: rename it")
@@ -100,6 +106,9 @@ def _decoded(content: bytes, path: Path) -> np.ndarray:
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages[0]
         colours, samples, extra = page.photometric.name, page.samplesperpixel, [kind.name for kind in page.extrasamples]
+    if colours == "PALETTE" and extra:  # imread would give the numbers of the colours
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGBA"))
     if colours in ("PALETTE", "MINISWHITE"):
         return imread(content, extension=path.suffix, plugin="pillow")
     if colours not in ("MINISBLACK", "RGB"):
@@ -156,7 +165,7 @@ def _sixteen_bits(content: bytes) -> np.ndarray:
 
 def _check_values(image: np.ndarray, path: Path) -> None:
     if image.dtype.kind != "f":
-        raise PudleError(f"{path}: values of type {image.dtype} have no white; save it with 8 or 16 bits")
+        raise PudleError(f"{path}: the value of white is not known for type {image.dtype}; save it with 8 or 16 bits")
     wrong = ~np.isfinite(image)
     if wrong.any():
         raise PudleError(f"{path}: {wrong.sum()} values are not finite")

@@ -1,17 +1,18 @@
 """Reference results: a folder of finished cells that a run takes instead of computing them.
 
-``<folder>/cells/<experiment>/<cell id>.<digits>.zip`` is one run of a cell (:mod:`pudle.harness.reference_files`). A cell may have
-several such files, from several machines and seeds; for each seed the run that ended last counts. ``<folder>/planned.json`` lists the
-cells and seeds that the reference should contain. Planned cells that are missing are listed as *not run*, and are not computed.
+``<folder>/cells/<experiment>/<cell id>.<digits>.tar.xz`` is one run of a cell, and ``<folder>/shared/<digits>.json`` a part of the records
+of runs (:mod:`pudle.harness.reference_files`). A cell may have several such files, from several machines and seeds; for each seed the run
+that ended last counts. ``<folder>/planned.json`` lists the cells and seeds that the reference should contain. Planned cells that are
+missing are listed as *not run*, and are not computed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from pudle.errors import PudleError
@@ -21,24 +22,25 @@ from pudle.harness.record import ENDINGS
 from pudle.harness.reference_files import (
     NOT_RUN,
     RECORD,
+    SUFFIX,
     Kept,
     as_seeds,
     as_text,
     checked,
     commit,
-    digits,
     joined,
     of_seeds,
-    read_record,
+    packed,
+    shared,
     short,
     smaller,
-    zipped,
+    unpacked,
 )
 from pudle.harness.reference_readme import readme
 
-PLANNED, README, CELLS = "planned.json", "README.md", "cells"
+PLANNED, README, CELLS, PARTS = "planned.json", "README.md", "cells", "shared"
 LARGEST, LARGEST_SUM = 1_000_000, 8_000_000  # bytes of one file, and of all
-_KEPT = ("cell.json", "rows.csv", "timings.csv", "arrays.npz")
+_CONTENTS = ("rows.csv", "timings.csv", "arrays.npz")
 
 
 def find(value: str | None, home: Path) -> Reference | None:
@@ -81,30 +83,28 @@ class Offer:
         ]
         return {"reference": self.name, "runs": runs} | ({} if runs else {"reason": self.reason})
 
-    def record(self, outputs: Mapping[str, str]) -> dict:
-        """The cell's ``cell.json``."""
-        there = tuple(seed for seed in self.cell.seeds if seed not in self.not_run)
-        planned = {
+    @property
+    def planned(self) -> dict:
+        """The keys of the cell's record that follow from the plan and the reference."""
+        return {
             "experiment": self.cell.experiment,
             "id": self.cell.id,
             "settings": dict(self.cell.settings),
             "varies": list(self.cell.varies),
-            "seeds": list(there),
+            "seeds": [seed for seed in self.cell.seeds if seed not in self.not_run],
             "not_run": list(self.not_run),
             "taken_from": self.origin(),
         }
+
+    def record(self, outputs: Mapping[str, str]) -> dict:
+        """The cell's ``cell.json``."""
         if not self.parts:
             nothing = {"status": NOT_RUN, "endings": [], "started": "", "ended": "", "fingerprint": ""}
-            return planned | nothing | {"code": {}, "inputs": {}, "outputs": dict(outputs), "provenance": {}}
+            return self.planned | nothing | {"code": {}, "inputs": {}, "outputs": dict(outputs), "provenance": {}}
         records = [kept.record for kept, _ in self.parts]
         newest = max(records, key=lambda record: record["ended"])
-        endings = [
-            ending
-            for kept, seeds in self.parts
-            for ending in kept.record["endings"]
-            if ending["seed"] in set(seeds) & set(there)
-        ]
-        return planned | {
+        endings = [ending for kept, seeds in self.parts for ending in kept.record["endings"] if ending["seed"] in seeds]
+        return self.planned | {
             "status": max((ending["status"] for ending in endings), key=ENDINGS.index, default="done"),
             "endings": endings,
             "started": min(record["started"] for record in records),
@@ -122,17 +122,14 @@ class Offer:
 
     def contents(self) -> dict[str, bytes]:
         """The cell's files, without ``cell.json``."""
-        found = {"rows.csv": joined([(kept.read("rows.csv"), seeds, kept) for kept, seeds in self.parts])}
-        timed = [
-            (kept.read("timings.csv"), seeds, kept) for kept, seeds in self.parts if "timings.csv" in kept.record["outputs"]
-        ]
-        if timed:
-            found["timings.csv"] = joined(timed)
-        pictured = [
-            kept for kept, seeds in self.parts if "arrays.npz" in kept.record["outputs"] and self.cell.seeds[0] in seeds
-        ]
-        if pictured:
-            found["arrays.npz"] = pictured[0].read("arrays.npz")
+        tables = {
+            name: [(kept.contents[name], seeds, kept) for kept, seeds in self.parts if name in kept.contents]
+            for name in ("rows.csv", "timings.csv")
+        }
+        found = {name: joined(parts) for name, parts in tables.items() if parts or name == "rows.csv"}
+        for kept, seeds in self.parts:
+            if self.cell.seeds[0] in seeds and "arrays.npz" in kept.contents:
+                found["arrays.npz"] = kept.contents["arrays.npz"]
         return found
 
     def is_written(self, folder: Path) -> bool:
@@ -141,17 +138,14 @@ class Offer:
             found = files.read_json(Path(folder, "cell.json"))
         except PudleError:
             return False
-        planned = {"settings": dict(self.cell.settings), "not_run": list(self.not_run), "taken_from": self.origin()}
-        return all(found.get(key) == value for key, value in planned.items()) and found.get("seeds") == [
-            seed for seed in self.cell.seeds if seed not in self.not_run
-        ]
+        return all(found.get(key) == value for key, value in self.planned.items())
 
     def write(self, folder: Path) -> None:
         """Write the cell's folder, ``cell.json`` last."""
         contents = self.contents()
         for name, content in contents.items():
             files.write(Path(folder, name), content)
-        for name in set(_KEPT) - {"cell.json", *contents}:
+        for name in set(_CONTENTS) - set(contents):
             Path(folder, name).unlink(missing_ok=True)  # of an earlier run
         outputs = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         files.write(Path(folder, "cell.json"), as_text(self.record(outputs)))
@@ -176,8 +170,9 @@ class Reference:
     def kept(self) -> dict[str, list[Kept]]:
         """experiment/id → the runs of the cell, newest first."""
         found: dict[str, list[Kept]] = {}
-        for path in self._paths():
-            kept = Kept(path, read_record(path))
+        part = cache(self._part)
+        for path in self._paths(CELLS):
+            kept = unpacked(path, part)
             found.setdefault(f"{kept.record['experiment']}/{kept.record['id']}", []).append(kept)
         return {name: sorted(runs, key=lambda kept: kept.record["ended"], reverse=True) for name, runs in found.items()}
 
@@ -194,7 +189,7 @@ class Reference:
             if seeds and kept.record["settings"] == dict(cell.settings):
                 parts.append((kept, seeds))
                 left = [seed for seed in left if seed not in seeds]
-        if not set(left) <= set(self.planned.get(cell.experiment, {}).get(cell.id, ())):
+        if not set(left) <= set(self._seeds(name)):
             return None
         return Offer(cell, tuple(parts), tuple(left), name=self.name)
 
@@ -208,15 +203,17 @@ class Reference:
 
     def unplanned(self) -> list[str]:
         """The cells of the reference that are not planned, as experiment/id."""
-        return [name for name in self.kept if name.split("/", 1)[1] not in self.planned.get(name.split("/", 1)[0], {})]
+        return [name for name in self.kept if not self._seeds(name)]
 
     def update(self, found: Iterable[tuple[Path, Callable | None]]) -> list[str]:
         """Add the finished cells in the folders ``found``, each with a function that reduces its arrays; returns a line for each cell.
 
-        For each seed a new run takes the place of older ones. Raises :class:`PudleError`, and writes nothing, if two results of the
-        same cell, seed and commit differ, if a file differs from what its cell wrote, or if the files are too large.
+        For each seed a new run takes the place of older ones. A function that reduces arrays means that they are a gallery, which is kept for
+        the first planned seed alone. Raises :class:`PudleError`, and writes nothing, if two results of the same cell, seed and commit
+        differ, if a file differs from what its cell wrote, or if the files are too large.
         """
-        lines, new = [], {}
+        lines: list[str] = []
+        new: dict[Path, bytes] = {}
         for folder, small in found:
             record = files.read_json(folder / "cell.json")
             name = f"{record['experiment']}/{record['id']}"
@@ -224,16 +221,17 @@ class Reference:
             if self._is_there(name, record, contents["rows.csv"]):
                 lines.append(f"{name}: is already in the reference")
                 continue
-            if "arrays.npz" in contents:
+            if small and not {*self._seeds(name)[:1]} <= {*record["seeds"]}:
+                contents.pop("arrays.npz", None)
+            elif "arrays.npz" in contents:
                 contents["arrays.npz"] = smaller(contents["arrays.npz"], record["seeds"][0], small)
-            text = as_text(record)
-            path = self.folder / CELLS / record["experiment"] / f"{record['id']}.{digits(text)}.zip"
-            new[path] = zipped({"cell.json": text.encode()} | contents)
-            if len(new[path]) > LARGEST:
-                raise PudleError(f"{folder}: takes {len(new[path])} bytes in the reference, more than {LARGEST}")
-            lines.append(f"{name}: seeds {as_seeds(record['seeds'])}, {record['status']}, {len(new[path])} bytes")
-        stay = [path for path in self._paths() if path not in new]
-        total = sum(path.stat().st_size for path in stay) + sum(map(len, new.values()))
+            file, content = packed(record, contents)
+            if len(content) > LARGEST:
+                raise PudleError(f"{folder}: takes {len(content)} bytes in the reference, more than {LARGEST}")
+            new |= {self._part_file(part): text.encode() for part, text in shared(record).values()}
+            new[self.folder / CELLS / record["experiment"] / file] = content
+            lines.append(f"{name}: seeds {as_seeds(record['seeds'])}, {record['status']}, {len(content)} bytes")
+        total = self.size(leave_out=new) + sum(map(len, new.values()))
         if total > LARGEST_SUM:
             raise PudleError(f"{self.folder}: would hold {total} bytes, more than {LARGEST_SUM}; nothing was added")
         for path, content in new.items():
@@ -246,12 +244,16 @@ class Reference:
         return lines
 
     def prune(self) -> list[str]:
-        """Remove all cells that are not planned; returns their names as experiment/id."""
+        """Remove all cells that are not planned, and shared parts that no cell needs; returns the cells' names as experiment/id."""
         gone = self.unplanned()
         for name in gone:
             for kept in self.kept[name]:
                 kept.path.unlink()
         self._forget()
+        records = [kept.record for runs in self.kept.values() for kept in runs]
+        needed = {self._part_file(part) for record in records for part, _ in shared(record).values()}
+        for path in set(self._paths(PARTS)) - needed:
+            path.unlink()
         self.describe()
         return gone
 
@@ -268,9 +270,29 @@ class Reference:
         """Write the README."""
         files.write(self.folder / README, readme(self))
 
-    def _paths(self) -> list[Path]:
-        """The files of cells, without those that are being written, whose names begin with a dot."""
-        return sorted(path for path in (self.folder / CELLS).glob("*/*.zip") if not path.name.startswith("."))
+    def size(self, leave_out: Container[Path] = ()) -> int:
+        """Bytes of the files of all cells, and of the parts that they share."""
+        paths = self._paths(CELLS) + self._paths(PARTS)
+        return sum(path.stat().st_size for path in paths if path not in leave_out)
+
+    def _paths(self, folder: str) -> list[Path]:
+        """The files of cells or of shared parts, without those that are being written."""
+        found = (self.folder / folder).glob(f"*/*{SUFFIX}" if folder == CELLS else "*.json")
+        return sorted(path for path in found if not path.name.startswith("."))
+
+    def _part_file(self, digits: str) -> Path:
+        return self.folder / PARTS / f"{digits}.json"
+
+    def _part(self, digits: str) -> dict:
+        try:
+            return files.read_json(self._part_file(digits))
+        except PudleError:
+            raise PudleError(f"{self._part_file(digits)}: is missing or damaged; restore the file from git") from None
+
+    def _seeds(self, name: str) -> list[int]:
+        """The planned seeds of a cell, given as experiment/id."""
+        experiment, cell = name.split("/", 1)
+        return self.planned.get(experiment, {}).get(cell, [])
 
     def _is_there(self, name: str, record: Mapping, rows: bytes) -> bool:
         """Whether the reference already has all seeds of a new run, with the same rows, from the same commit and code.
@@ -282,7 +304,7 @@ class Reference:
             if (kept.commit, kept.record["fingerprint"]) != (commit(record), record["fingerprint"]):
                 continue
             for seed in set(record["seeds"]) & set(kept.record["seeds"]):
-                if of_seeds(rows, [seed]) != of_seeds(kept.read("rows.csv"), [seed]):
+                if of_seeds(rows, [seed]) != of_seeds(kept.contents["rows.csv"], [seed]):
                     raise PudleError(
                         f"{kept.path}: has a different result of {name}, seed {seed}, from the same commit ({kept.commit}): one of them is "
                         "wrong, or from another machine; remove the file to use the new one. Nothing was added"

@@ -1,7 +1,8 @@
-"""One file of a reference: a run of one cell as a zip archive. The same run gives the same bytes.
+"""The files of a reference. The same run gives the same bytes.
 
-The archive contains ``cell.json`` and ``rows.csv`` as the run wrote them, ``timings.csv``, and a reduced ``arrays.npz`` for the
-figures. Its name consists of the cell's id and eight digits of the hash of ``cell.json``.
+``<cell id>.<digits>.tar.xz`` is one run of a cell: ``cell.json``, ``rows.csv`` and ``timings.csv`` as the run wrote them, and a reduced
+``arrays.npz`` for the figures. The digits are the first eight of the hash of ``cell.json``. Its parts that are the same in many runs,
+:data:`SHARED`, are in files of their own, ``<digits>.json``, and the archive has their digits in these places.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import csv
 import hashlib
 import io
 import json
-import zipfile
+import lzma
+import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ from pudle.errors import PudleError
 from pudle.harness.record import KEYS
 
 NOT_RUN = "not run"  # the status of a cell that was planned for the reference and is missing there
-DATE = (1980, 1, 1, 0, 0, 0)  # the same run makes the same file
+SUFFIX = ".tar.xz"
+SHARED = ("code", "inputs", "provenance")  # hashes of modules and of data, and the machine with its packages
 RECORD = (
     "experiment",
     "id",
@@ -37,18 +40,16 @@ RECORD = (
 
 @dataclass(frozen=True)
 class Kept:
-    """One file of a reference: a run of one cell. ``record`` is its ``cell.json``."""
+    """One file of a reference: a run of one cell. ``record`` is its complete ``cell.json``, ``contents`` are its other files by name."""
 
     path: Path
     record: Mapping
+    contents: Mapping[str, bytes]
 
     @property
     def commit(self) -> str:
         """The commit of the code that ran, "… with changes", or "none" outside of a checkout."""
         return commit(self.record)
-
-    def read(self, name: str) -> bytes:
-        return read_member(self.path, name)
 
 
 def commit(record: Mapping) -> str:
@@ -89,38 +90,53 @@ def as_text(value: object, indent: int | None = 1) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
 
 
-def digits(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def digits(text: str, count: int = 8) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:count]
 
 
-def read_record(path: Path) -> dict:
-    content = read_member(path, "cell.json")
-    try:
-        record = json.loads(content)
-        complete = set(RECORD) <= set(record)
-    except (ValueError, TypeError):
-        complete = False
-    if not complete or f"{record['id']}.{digits(as_text(record))}" != path.stem or record["experiment"] != path.parent.name:
-        raise PudleError(f"{path}: its cell.json is damaged or belongs to another cell; restore the file from git")
-    return record
+def shared(record: Mapping) -> dict[str, tuple[str, str]]:
+    """The digits and the text of each part of a ``record`` that is kept in a file of its own, by key."""
+    texts = {key: as_text(record[key]) for key in SHARED if record.get(key)}
+    return {key: (digits(text, 16), text) for key, text in texts.items()}
 
 
-def read_member(path: Path, name: str) -> bytes:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise PudleError(f"{path}: cannot be read: {error}; restore the file from git") from None
-
-
-def zipped(contents: Mapping[str, bytes]) -> bytes:
+def packed(record: Mapping, contents: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """The name and the bytes of the archive of a run."""
+    short = {**record, **{key: name for key, (name, _) in shared(record).items()}}
+    members = {**contents, "cell.json": as_text(short).encode()}
     written = io.BytesIO()
-    with zipfile.ZipFile(written, "w") as archive:
-        for name in sorted(contents):
-            entry = zipfile.ZipInfo(name, DATE)
-            entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
-            archive.writestr(entry, contents[name], compresslevel=9)
-    return written.getvalue()
+    with tarfile.open(fileobj=written, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in sorted(members):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(members[name])
+            archive.addfile(entry, io.BytesIO(members[name]))
+    return f"{record['id']}.{digits(as_text(record))}{SUFFIX}", lzma.compress(written.getvalue())
+
+
+def unpacked(path: Path, part: Callable[[str], object]) -> Kept:
+    """The run in the archive ``path``, where ``part`` reads the shared part with given digits.
+
+    Raises :class:`PudleError` if the archive is damaged or belongs to another cell.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(lzma.decompress(path.read_bytes())), mode="r:") as archive:
+            contents = {entry.name: file.read() for entry in archive if (file := archive.extractfile(entry))}
+    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError, ValueError) as error:
+        raise PudleError(f"{path}: cannot be read: {error}; restore the file from git") from None
+    try:
+        record = json.loads(contents.pop("cell.json"))
+        record |= {key: part(record[key]) for key in SHARED if record.get(key)}
+        intact = set(RECORD) <= set(record) and "rows.csv" in contents
+        intact &= (path.parent.name, path.name) == (record["experiment"], f"{record['id']}.{digits(as_text(record))}{SUFFIX}")
+    except PudleError:
+        raise
+    except (ValueError, TypeError, KeyError):
+        intact = False
+    if not intact:
+        raise PudleError(
+            f"{path}: its cell.json, or a shared part of it, is damaged or belongs to another cell; restore the files from git"
+        )
+    return Kept(path, record, contents)
 
 
 def joined(parts: Sequence[tuple[bytes, tuple[int, ...], Kept]]) -> bytes:

@@ -3,15 +3,8 @@
 The formulas are those of :mod:`pudle.core.gradients`. Layers of a block of samples keep their codes for back-propagation.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from pudle.core.unrolling import Unrolling
 
 AT_ONCE = 8  # layers whose weight gradients are one product
 
@@ -44,7 +37,7 @@ class DenseLayers:
             if self._points is not None:
                 self._points[k, : len(drive)] = point
             torch.addmm(drive, point, self.transfer, out=following)
-            shrink_in_place(following, self.unrolling, t)
+            self.unrolling.shrink_in_place(following, t)
             if self.share > 0 and share_active(following) <= self.share:
                 last.copy_(z)
                 return t
@@ -82,19 +75,6 @@ class DenseLayers:
                 else:
                     sums.addmm_(before.T, after @ dictionary.T).addmm_(after.T, before @ dictionary.T)
         return total
-
-
-def shrink_in_place(u: Tensor, unrolling: Unrolling, layer: int) -> Tensor:
-    """``unrolling.shrink`` without a new tensor."""
-    level = unrolling.level(layer)
-    if unrolling.hard:
-        return u.mul_((u if unrolling.nonnegative else u.abs()) >= level)
-    return u.sub_(level).relu_() if unrolling.nonnegative else torch.ops.aten.softshrink.out(u, level, out=u)
-
-
-def soft_threshold_in_place(u: Tensor, levels: Tensor, nonnegative: bool) -> Tensor:
-    """Soft thresholding of ``u`` without a new tensor for the result, with a tensor of thresholds that broadcasts to ``u``."""
-    return u.sub_(levels).relu_() if nonnegative else u.sub_(u.clamp(-levels, levels))
 
 
 def share_active(codes: Tensor) -> float:

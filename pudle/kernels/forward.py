@@ -42,6 +42,7 @@ from pudle.kernels.simd import (
     pick,
     pick_padded,
 )
+from pudle.kernels.thresholding import below, shrink
 
 START, FULL, RESTRICTED = range(3)  # kind of the previous layer
 NO_SET, SAME_SET, NEW_SET = range(3)  # the working set after a full layer
@@ -95,24 +96,6 @@ class Tally(NamedTuple):
 
 
 N_FULL, N_RESTRICTED, N_SETS, N_ROWS, N_LAYERS = range(5)  # their indices in ``tally`` (5,) int64
-
-
-@compiled(forceinline=True, **OPTIONS)
-def below(level, problem):
-    """low = −level, or −∞ for codes ≥ 0: entries of u within (low, level) become 0."""
-    return -problem.infinity if problem.nonnegative else -level
-
-
-@compiled(forceinline=True, **OPTIONS)
-def shrink(out, u, level, problem):
-    """out (w,) = P_t(u) (w,), elementwise. NaN stays NaN. out may be u."""
-    low = below(level, problem)
-    if problem.hard:  # 0 for low < u < level, else u
-        for j in range(out.shape[0]):
-            out[j] = level * 0 if (u[j] > low) & (u[j] < level) else u[j]
-    else:  # u − clip(u, low, level): u − level above the level, u − low below low, else 0
-        for j in range(out.shape[0]):
-            out[j] = u[j] - min(max(u[j], low), level)
 
 
 @compiled(forceinline=True, **OPTIONS)

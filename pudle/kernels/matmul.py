@@ -3,7 +3,7 @@ r"""Matrix products whose left factor is looked up: out[r] = Σ_k source[rows[r]
 With an image as ``source`` the product is Dᵀx (a row for each position of the filters, a column for each pixel under a filter) or, with rows
 and columns exchanged, ⟨x, z⟩; patches that overlap are not copied. With equidistant offsets it is an ordinary matrix product. A tile of a few
 rows by up to 64 columns stays in registers while k runs, so that each step is one multiply-add per entry, nearly at the machine's peak rate.
-:mod:`pudle.kernels.image_layers` uses these products. Arrays are all float32 or all float64, and widths are multiples of 16.
+:mod:`pudle.kernels.image_products` uses these products. Arrays are all float32 or all float64, and widths are multiples of 16.
 """
 
 import llvmlite.binding

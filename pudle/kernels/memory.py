@@ -162,7 +162,7 @@ class ByAtom(NamedTuple):
 
 
 class ImageScratch(NamedTuple):
-    """The arrays of :mod:`pudle.kernels.image_layers` for one image: J positions, P filters, K = k² pixels of a filter, padded.
+    """The arrays of :mod:`pudle.kernels.image_passes` for one image: J positions, P filters, K = k² pixels of a filter, padded.
 
     Back-propagation goes through the last L layers. It needs their inputs z_t and the last codes, in L + 1 slots, and r_t in L.
     """

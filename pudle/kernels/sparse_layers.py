@@ -5,13 +5,13 @@ import threading
 import numpy as np
 import torch
 
-from pudle.kernels import backward, forward, memory, simd
+from pudle.kernels import backward, forward, memory, simd, thresholding
 from pudle.kernels.backward import run_samples
 from pudle.kernels.cache import forget_stale_code
 from pudle.kernels.forward import SparseProblem, Tally
 from pudle.kernels.memory import layer_memory, pad, zeros
 
-forget_stale_code(run_samples, simd, memory, forward, backward)
+forget_stale_code(run_samples, simd, memory, thresholding, forward, backward)
 
 
 class SparseLayers:

@@ -1,10 +1,11 @@
-"""What was published, as data: no code.
+"""Published values, curves and protocols, as files of data; this package has no code.
 
-``values.csv``: single values, with what of ours each is compared with, its source and how it was read.
-``sources.csv``: a published curve a line: experiment, settings (``where``) and quantity of our rows beside it, source (a file of the released
-repository) and how it was read. ``curves.csv``: its points, (curve, update, value); for unrolling ``update`` counts layers, else updates
-of the dictionary. ``protocols.yaml``: the settings that the published runs of an experiment were made with, by the keys of the experiment.
+``values.csv`` has single values. Each line names the rows of ours that the value is compared with, its source, and how it was read.
+``sources.csv`` has a line for each published curve: the experiment, settings (``where``) and quantity of the rows of ours that are drawn
+beside it, its source (a file of the released repository), and how it was read. ``curves.csv`` has the points of the curves (curve, update,
+value); ``update`` counts layers for unrolling, and updates of the dictionary otherwise. ``protocols.yaml`` has the settings of the published
+runs of an experiment, under the keys of its section.
 
-"released results" are numbers that the authors stored; "vector figure" are decoded from the paths of a PDF, exact to three digits;
-"text" is the text of a paper. Long curves have about a hundred points.
+The source "released results" means numbers that the authors stored, "vector figure" means numbers decoded from the paths of a PDF (exact to
+three digits), and "text" means the text of a paper. Long curves have about a hundred points.
 """

@@ -2,7 +2,7 @@
 rule verdicts:
     input:
         again_if_unknown(f"{ROOT}/claims.md"),
-        cell_files(),
+        row_files(),
         configuration(),
     output:
         csv=report(f"{ROOT}/claims.csv", caption="../report/claims.rst", category="Verdicts", labels={"table": "claims"}),
@@ -32,7 +32,7 @@ rule verdicts:
 rule published:
     input:
         again_if_unknown(f"{ROOT}/published.md"),
-        cell_files(),
+        row_files(),
         configuration(),
     output:
         csv=report(

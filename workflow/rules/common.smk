@@ -41,12 +41,14 @@ SOCKET = tempfile.TemporaryDirectory()
 HERE = shlex.quote(str(BASE))
 # With conda, jobs use the interpreter of its environment, which the server cannot fork.
 FORKS = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
-PREFIX = f"export PYTHONPATH={HERE}"
+PYTHON, PREFIX = "python", f"export PYTHONPATH={HERE}"
 if FORKS:
+    PYTHON = shlex.quote(sys.executable)  # its folder may have no `python`
+    PREFIX = f"export PYTHONPATH={shlex.quote(job_server.search_path(str(BASE)))}"
     PREFIX += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH {job_server.ADDRESS}={shlex.quote(job_server.address(SOCKET.name))}"
 if not workflow.is_main_process:
     PREFIX += f" {job_server.RETRIED}=1"
-PREFIX += f'; pudle() {{ python -SE {HERE}/workflow/job_server.py "$@"; }}; '
+PREFIX += f'; pudle() {{ {PYTHON} -SE {HERE}/workflow/job_server.py "$@"; }}; '
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # Snakemake formats the prefix
 
 if workflow.storage_settings.default_storage_provider:
@@ -189,7 +191,13 @@ def again_if_unknown(path):
 
 
 def cell_files(experiment=None):
+    """The records of cells."""
     return [f"{ROOT}/cells/{name}/cell.json" for name, cell in CELLS.items() if experiment in (None, cell.experiment)]
+
+
+def row_files(experiment=None):
+    """The inputs of stages that read rows: the rows of cells, and their records, which hold the hashes of rows, timings and arrays."""
+    return [path for record in cell_files(experiment) for path in (record, record.replace("cell.json", "rows.csv"))]
 
 
 def seed_files(experiment, wildcards):

@@ -1,4 +1,4 @@
-# All figures of an experiment, as PDF, PNG and SVG, each with the CSV of exactly what is plotted.
+# All figures of an experiment, as PDF, PNG and SVG, each with the CSV of exactly what is plotted. They read the experiment's table and its cells.
 def captions(experiment):
     return {figure.name: figure.caption for figure in experiments.get(experiment).figures}
 
@@ -19,7 +19,7 @@ for experiment in EXPERIMENTS:
         input:
             again_if_unknown(f"{ROOT}/figures/{experiment}/captions.md"),
             f"{ROOT}/tables/{experiment}.csv",
-            cell_files(experiment),
+            row_files(experiment),
             configuration(concerns(experiment)),
         output:
             pictures(experiment),

@@ -49,7 +49,7 @@ rule coverage:
 rule tables:
     input:
         again_if_unknown(f"{ROOT}/tables/{{experiment}}.csv"),
-        lambda wildcards: cell_files(wildcards.experiment),
+        lambda wildcards: row_files(wildcards.experiment),
         lambda wildcards: configuration(concerns(wildcards.experiment)),
     output:
         report(

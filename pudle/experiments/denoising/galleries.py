@@ -41,7 +41,7 @@ def filters(results: Results):
 def crops(results: Results):
     """The first images of the first data set, clean, noisy, and as estimated by each method."""
     shown = _shown(results)
-    data_set, reference = slices.first_name(results.rows), next(iter(shown.values()))
+    data_set, reference = slices.first_name(results.rows), next(iter(shown.values()), {})
     names = sorted(key[2] for key in reference if key[:2] == ("clean", data_set))[:GALLERY]
     quality = _quality(results)
     blocks = []
@@ -75,7 +75,7 @@ def _image_grid(blocks: list[list[tuple[str, str, np.ndarray, float | None]]]):
     blocks = [_same_centre(block) for block in blocks]
     filled = [[*block, *[None] * (-len(block) % COLUMNS)] for block in blocks]
     pictures = [picture for block in filled for picture in block]
-    figure, axes = style.panels(len(pictures), width=1.15, height=1.4, rows=len(pictures) // COLUMNS)
+    figure, axes = style.panels(max(1, len(pictures)), width=1.15, height=1.4, rows=max(1, len(pictures) // COLUMNS))
     for axis, (title, _, image, decibel) in ((axis, picture) for axis, picture in _fill(axes, pictures) if picture):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=5.5, pad=2)
