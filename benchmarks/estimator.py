@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from itertools import cycle
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -27,6 +26,7 @@ from sklearn.feature_extraction.image import extract_patches_2d
 from threadpoolctl import threadpool_limits
 
 import pudle
+from pudle.analysis import style
 from pudle.core.gradients import ESTIMATORS
 
 THEIRS = "scikit-learn"
@@ -107,6 +107,9 @@ def main() -> None:
         for found in [rows[rows.objective <= 1.01 * least[key[0]]]]
     ]
     print(last.to_markdown(floatfmt=".4g"))
+    style.plain_matplotlib()
+    import matplotlib.pyplot as plt
+
     figure, axes = plt.subplots(1, len(least), figsize=(10, 3.5), layout="constrained")
     for axis, (name, group) in zip(axes, table.groupby("data", sort=False), strict=True):
         for model, rows in group.groupby("model", sort=False):

@@ -1,4 +1,4 @@
-"""Lasso objective over learning time: the estimator's three gradients, scikit-learn's MiniBatchDictionaryLearning and SPAMS's trainDL.
+"""Lasso objective over learning time: the estimator's four ways to learn, scikit-learn's MiniBatchDictionaryLearning and SPAMS's trainDL.
 
     python benchmarks/learning.py [--seconds 10] [--threads 2] [--clock processor] [--only digits] [--toy]
 
@@ -19,7 +19,6 @@ from itertools import count, cycle
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -32,6 +31,7 @@ from sklearn.feature_extraction.image import extract_patches_2d
 from threadpoolctl import threadpool_limits
 
 import pudle
+from pudle.analysis import style
 from pudle.core.gradients import ESTIMATORS
 
 try:
@@ -84,7 +84,7 @@ def learners(problem: Problem, threads: int) -> dict[str, Iterator[Callable[[], 
         name: pudle.UnrolledDictionaryLearning(
             len(start), estimator=name, lam=lam, batch_size=BATCH, dict_init=start, random_state=0
         )
-        for name in ESTIMATORS
+        for name in ("lasso", *ESTIMATORS)
     }
     theirs = MiniBatchDictionaryLearning(len(start), alpha=lam, batch_size=BATCH, dict_init=start, random_state=0)
     found = {name: _in_parts(model, x, 4 * BATCH) for name, model in ours.items()} | {THEIRS: _in_parts(theirs, x, BATCH)}
@@ -149,6 +149,9 @@ def table_of(curves: pd.DataFrame, at: tuple[float, ...], clock: str) -> pd.Data
 
 def draw(curves: pd.DataFrame, clock: str, path: Path) -> None:
     sets = list(curves.groupby("data", sort=False))
+    style.plain_matplotlib()
+    import matplotlib.pyplot as plt
+
     figure, axes = plt.subplots(1, len(sets), figsize=(4 * len(sets), 3.5), layout="constrained", squeeze=False)
     for axis, (name, group) in zip(axes[0], sets, strict=True):
         for model, rows in group.groupby("model", sort=False):

@@ -7,13 +7,13 @@ table also shows the mean number of non-zeros of a code over layers and samples,
 written to benchmarks/out/scaling.csv and scaling.png.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from measuring import arguments, computing_on, output, timed
 
 import pudle
+from pudle.analysis import style
 from pudle.core.gradients import ESTIMATORS, unrolled_gradient
 from pudle.core.unrolling import Unrolling
 
@@ -58,6 +58,9 @@ def main() -> None:
         for name, group in table.groupby("varies", sort=False)
     }
     print(pd.DataFrame(exponents).T.rename_axis("exponent in").to_markdown(floatfmt=".2f"))
+    style.plain_matplotlib()
+    import matplotlib.pyplot as plt
+
     figure, axes = plt.subplots(1, len(ranges), figsize=(12, 3), sharey=True, layout="constrained")
     for axis, (name, group) in zip(axes, table.groupby("varies", sort=False), strict=True):
         for estimator in ESTIMATORS:

@@ -11,6 +11,9 @@ import pytest
 import yaml
 from workflows import ROOT, TOY, Workflow, copy_of_the_repository, make_small_run
 
+for name in [name for name in os.environ if name.startswith("GIT_")]:
+    del os.environ[name]  # as hooks set them: commits of tests would land in the repository of the hook
+
 
 def pytest_collection_modifyitems(items):
     """Tests marked ``cuda`` are for machines with a GPU."""

@@ -12,6 +12,7 @@ from pudle.core.initialization import (
     perturb_dictionary,
     random_filters,
     sample_dictionary,
+    unit_norm,
 )
 from pudle.core.pursuit import pursue
 from pudle.core.units import number
@@ -112,6 +113,43 @@ CALLS = {
     ),
     "pursuit of no atoms": (lambda: pursue(X, D, sparsity=0), "sparsity must be at least 1, not 0"),
     "pursuit to below 0": (lambda: pursue(X, D, residual=-1.0), "residual must be at least 0"),
+    "pursuit of NaN": (lambda: pursue(torch.nan * X, D), "all values of x and dictionary, and their squares, must be finite"),
+    "contributions of NaN": (
+        lambda: interpretation.atom_contributions(torch.nan * Z, 0.1),
+        "all values of codes must be finite",
+    ),
+    "contributions of one number": (
+        lambda: interpretation.output_contributions(Z[0, 0], Z[0, 0], 0.1),
+        "must have the same number of atoms",
+    ),
+    "pixels of an array": (lambda: interpretation.pixel_codes(CODES.numpy(), 3, 2), "codes must be a torch tensor"),
+    "pixels of a matrix": (lambda: interpretation.pixel_codes(Z, 3, 2), r"codes must be \(n, p, h', w'\) .* not \(5, 4\)"),
+    "pixels between filters": (lambda: interpretation.pixel_codes(CODES, 2, 3), "stride=3 must be at most kernel=2"),
+    "atoms of integers": (lambda: unit_norm(D.long()), "dictionary must be of a floating type"),
+    "a start of complex numbers": (
+        lambda: pudle.lasso(X, D, 0.1, start=Z.to(torch.complex64)),
+        "start must be of a floating type",
+    ),
+    "a start of NaN": (lambda: pudle.lasso(X, D, 0.1, start=torch.nan * Z), "all values of start must be finite"),
+    "samples of 8 bits": (
+        lambda: pudle.encode(*(part.to(torch.float8_e5m2) for part in (X, D)), lam=0.1, step=0.1, n_layers=2),
+        "x must have at least 16 bits a number",
+    ),
+    "a sparse dictionary": (lambda: theory.largest_step(D.to_sparse()), r"dictionary must be a dense tensor.*to_dense\(\)"),
+    "a dictionary elsewhere": (
+        lambda: pudle.encode(X, D.to("meta"), lam=0.1, step=0.1, n_layers=2),
+        "x and dictionary must be on the same device, not cpu and meta",
+    ),
+    "the norm of a matrix": (lambda: convolution.operator_norm(D, stride=2), r"filters must be \(p, 1, k, k\), not \(4, 4\)"),
+    "the norm at no stride": (lambda: convolution.operator_norm(FILTERS, stride=0), "stride must be at least 1, not 0"),
+    "the norm of no steps": (lambda: convolution.operator_norm(FILTERS, stride=1, n_iter=0), "n_iter must be at least 1"),
+    "a size for no stride": (lambda: convolution.fit_size(IMAGES, 3, 0), "stride must be at least 1, not 0"),
+    "a size of an array": (lambda: convolution.fit_size(IMAGES.numpy(), 3, 2), "images must be a torch tensor"),
+    "a size of a row": (lambda: convolution.fit_size(IMAGES[0, 0, 0], 3, 2), r"images must be \(..., h, w\)"),
+    "shifts of a picture": (
+        lambda: convolution.average_shifts(IMAGES[0, 0], 3, 2, lambda moved: moved),
+        r"images must be \(n, 1, h, w\)",
+    ),
     "no truth": (lambda: pudle.dictionary_error(D, torch.zeros_like(D)), "true is 0 everywhere"),
     "codes of other filters": (lambda: convolution.decode(CODES[:, :2], FILTERS, stride=2), "codes must be"),
     "a stride of 0": (lambda: convolution.decode(CODES, FILTERS, stride=0), "stride must be at least 1, not 0"),
@@ -142,3 +180,26 @@ def test_what_is_no_number_is_not(value):
 
 def test_filters_of_0_have_the_norm_0():
     assert convolution.operator_norm(torch.zeros_like(FILTERS), stride=2) == 0
+
+
+# of random data, since pairs of samples must share atoms
+DATA = pudle.make_sparse_data(200, 12, 12, 2, seed=0)
+IN_16_BITS = {
+    "pursue": lambda x, D, z: pursue(x, D, sparsity=2),
+    "pairwise_dictionary": lambda x, D, z: pairwise_dictionary(x, 5, 0, max_pairs=50).dictionary,
+    "closeness": lambda x, D, z: theory.closeness(D, 0.9 * D).kappa,
+    "largest_step": lambda x, D, z: theory.largest_step(D),
+    "contraction_rate": lambda x, D, z: theory.contraction_rate(D, z != 0, 0.2),
+    "lasso_jacobian": lambda x, D, z: theory.lasso_jacobian(x[0], D, z[0]),
+    "lasso": lambda x, D, z: pudle.lasso(x, D, 0.2, start=z),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", IN_16_BITS)
+def test_types_of_16_bits_are_taken_where_torch_has_no_factorisation_of_them(name, dtype):
+    arrays = [part.to(dtype) for part in (DATA.x, DATA.dictionary, DATA.codes)]
+    found = torch.as_tensor(IN_16_BITS[name](*arrays))
+    exact = torch.as_tensor(IN_16_BITS[name](*(part.double() for part in arrays)))
+    assert found.dtype == dtype or not found.ndim
+    assert float((found.double() - exact.double()).norm()) <= 0.05 * float(exact.double().norm())

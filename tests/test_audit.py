@@ -1,8 +1,11 @@
 """Every tampering is found and named; every number can be followed to the cell that made it, and archives are as good as folders."""
 
+import errno
 import json
 import shutil
 import zipfile
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -285,3 +288,30 @@ def test_the_second_path_to_holm_leads_to_the_same_p():
         p = np.random.default_rng(seed).uniform(size=6).round(2)
         p[seed % 6] = np.nan
         np.testing.assert_allclose(recompute._holm(p), holm(p), rtol=1e-14)
+
+
+@pytest.mark.parametrize("how", ["no semaphores", "killed"])
+def test_an_audit_needs_no_second_process(how, copy, monkeypatch):
+    """As where /dev/shm is missing or read-only, or where memory is short."""
+    table = next(copy.glob("figures/robustness/*.csv"))
+    table.write_text(table.read_text(encoding="utf-8").replace("0", "1"), encoding="utf-8")
+    run = Run(copy)
+    expected = [finding for finding in recompute.findings(run) if finding.check == "figure"]
+    assert expected
+    if how == "killed":
+        found = recompute._result(run, "robustness", {"robustness": _broken()})
+    else:
+        monkeypatch.setattr(recompute, "ProcessPoolExecutor", _refused)
+        with pytest.warns(UserWarning, match="can start no second process: .*Read-only"):
+            found = list(recompute.findings(run))
+    assert [finding for finding in found if finding.check == "figure"] == expected
+
+
+def _refused(*arguments):
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def _broken() -> Future:
+    broken: Future = Future()
+    broken.set_exception(BrokenProcessPool("a process was terminated abruptly"))
+    return broken

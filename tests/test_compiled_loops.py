@@ -116,6 +116,15 @@ def test_kept_loops_that_are_damaged_are_compiled_again(kind, keeping, tmp_path)
     assert keeping() == "4 5.0 2 []"
 
 
+def test_a_stamp_that_is_damaged_is_written_again(tmp_path):
+    loops, stamp = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path))), tmp_path / "simd.sha256"
+    forget_stale_code(loops, simd)
+    digest = stamp.read_bytes()
+    stamp.write_bytes(b"\xff\xfe")  # no text
+    forget_stale_code(loops, simd)
+    assert stamp.read_bytes() == digest
+
+
 def test_a_folder_that_cannot_be_written_to_is_left_as_it_is(tmp_path):
     (tmp_path / "file").write_text("")
     loops = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path / "file")))

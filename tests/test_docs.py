@@ -172,3 +172,13 @@ def test_the_page_about_the_licence_has_its_text_and_the_paper_to_cite():
     page = build_docs.licence_page()
     assert "Redistribution and use in source and binary forms" in page
     assert "author = {Tolooshams, Bahareh and Ba, Demba}" in page and f"version = {{{pudle.__version__}}}" in page
+
+
+def test_the_page_of_the_command_line_does_not_depend_on_the_terminal(monkeypatch):
+    import build_docs
+
+    pages = set()
+    for columns in ("50", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        pages.add(build_docs.command_page("# Commands"))
+    assert len(pages) == 1

@@ -51,15 +51,22 @@ def test_figures_have_the_same_bytes_whatever_matplotlib_is_set_to(tmp_path):
     styled = tmp_path / "styled"
     styled.mkdir()
     (styled / "matplotlibrc").write_text(STYLE, encoding="utf-8")
+    latin = tmp_path / "latin"
+    for file in ("matplotlibrc", "home/matplotlib/matplotlibrc", "home/matplotlib/stylelib/mine.mplstyle"):
+        (latin / file).parent.mkdir(parents=True, exist_ok=True)
+        (latin / file).write_text("# Schriftgröße\nfont.size: 30\n", encoding="latin-1")
     backend = "module://of_a_notebook.backend_inline"
     for name, folder, environment in (
         ("plain", tmp_path, {}),
         ("file", styled, {}),
         ("variables", tmp_path, {"MATPLOTLIBRC": str(styled), "MPLBACKEND": backend}),
+        ("latin", latin, {}),
+        ("home", tmp_path, {"XDG_CONFIG_HOME": str(latin / "home"), "MATPLOTLIBRC": str(latin)}),
     ):
         _python("-c", DRAW, str(tmp_path / name), folder=folder, **environment)
+    drawn = ("plain", "file", "variables", "latin", "home")
     for kind in ("pdf", "png", "svg"):
-        assert len({(tmp_path / f"{name}.{kind}").read_bytes() for name in ("plain", "file", "variables")}) == 1, kind
+        assert len({(tmp_path / f"{name}.{kind}").read_bytes() for name in drawn}) == 1, kind
 
 
 def test_configurations_mean_the_same_in_every_locale(tmp_path):
@@ -85,6 +92,18 @@ def test_jobs_are_given_an_environment_of_their_own(monkeypatch):
         "OMP_NUM_THREADS": "1",
         "PYTHONUTF8": "1",
     }
+
+
+def test_jobs_find_the_packages_that_the_planning_process_finds(monkeypatch, tmp_path):
+    """Those of PYTHONPATH too, as modules of clusters set it, but nothing more: an empty entry is the working folder."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "workflow"))
+    import job_server
+
+    started = []
+    monkeypatch.setattr(job_server.subprocess, "Popen", lambda command, env, **options: started.append(env))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}")
+    job_server.start(str(tmp_path))
+    assert started[0]["PYTHONPATH"].split(os.pathsep) == [str(Path(__file__).parents[1]), str(tmp_path)]
 
 
 def test_a_server_that_ends_costs_time_and_no_job(monkeypatch, tmp_path):

@@ -55,6 +55,15 @@ def test_every_mode_of_tiff_is_read_as_grey(tmp_path, mode):
     np.testing.assert_allclose(read_grey(tmp_path / "square.tif"), square / 255, atol=1e-6)
 
 
+def test_tiff_of_numbered_colours_with_alpha_is_seen_on_white(tmp_path):
+    colours = Image.fromarray(np.dstack([np.tile(np.uint8([0, 200]), (8, 4))] * 3)).quantize(2).convert("PA")
+    colours.putalpha(Image.fromarray(np.repeat(np.uint8([[0], [255]]), 4, axis=0).repeat(8, axis=1)))
+    colours.save(tmp_path / "numbered.tif")
+    image = read_grey(tmp_path / "numbered.tif")
+    np.testing.assert_allclose(image[:4], 1, atol=1e-6)
+    np.testing.assert_allclose(image[4:], np.tile([0, 200 / 255], (4, 4)), atol=1e-6)
+
+
 def test_tiff_in_which_0_is_white(tmp_path):
     tifffile.imwrite(tmp_path / "inverted.tif", np.full((4, 5), 51, np.uint8), photometric="miniswhite")
     np.testing.assert_allclose(read_grey(tmp_path / "inverted.tif"), 0.8, atol=1e-6)

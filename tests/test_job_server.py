@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from workflows import configured
 
@@ -70,8 +71,7 @@ def test_errors_have_their_status_and_go_to_the_clients_streams(server, tmp_path
 
 
 def forks(server) -> list[int]:
-    listed = subprocess.run(["ps", "--ppid", str(server[1].pid), "-o", "pid="], capture_output=True, text=True).stdout
-    return [int(word) for word in listed.split()]
+    return [child.pid for child in psutil.Process(server[1].pid).children()]
 
 
 def wait_for(count, server) -> None:

@@ -114,3 +114,10 @@ def test_atoms_of_every_floating_type_are_matched_and_may_require_a_gradient(dty
     learned, true = (dictionary.to(dtype) for dictionary in dictionaries[:2])
     assert pudle.dictionary_error(learned[:, [1, 0]].requires_grad_(), learned[:, :2], align=True) == 0
     assert pudle.dictionary_error(true, true.double(), align=True) < 1e-2
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_an_estimate_that_is_not_finite_has_no_psnr_as_published(value):
+    """Clamping would make infinity the value of white."""
+    clean = np.linspace(0, 1, 100).reshape(10, 10)
+    assert np.isnan(pudle.psnr_as_published(clean, np.full_like(clean, value)))

@@ -1,5 +1,6 @@
 """What is run and recorded does not depend on the folder that one stands in, or on a repository above."""
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -10,13 +11,18 @@ from pathlib import Path
 import pytest
 
 from pudle.audit import rerun
+from pudle.cli import doctor
+from pudle.harness import provenance
 
 ROOT = Path(__file__).parents[1]
 ASK = "from pudle.harness import provenance; print(provenance._git())"
 
 
 def _git(folder, *words):
-    subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e@x", *words], cwd=folder, check=True, capture_output=True)
+    """Without the person's settings, such as signatures of commits."""
+    environment = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull}
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e@x", *words]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
 
 
 def _commit_told(home, **environment) -> str:
@@ -84,3 +90,31 @@ def test_make_sees_that_an_environment_was_moved(tmp_path):
         (tmp_path / ".venv" / "complete").touch()
         plan = subprocess.run(["make", "-n", "setup"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
         assert ("venv --clear" in plan) == said
+
+
+def test_of_a_package_that_is_installed_twice_the_version_that_is_imported_counts(tmp_path, monkeypatch):
+    """As with an environment that also sees the packages of the system."""
+    (tmp_path / "numpy-0.0.1.dist-info").mkdir()
+    (tmp_path / "numpy-0.0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.0.1\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    provenance.packages.cache_clear()
+    assert provenance.packages()["numpy"] == importlib.metadata.version("numpy") != "0.0.1"
+    (tmp_path / "requirements.txt").write_text(f"numpy=={importlib.metadata.version('numpy')}\n", encoding="utf-8")
+    assert doctor._packages(tmp_path / "requirements.txt").how == "ok"
+    provenance.packages.cache_clear()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_make_installs_every_package_into_the_environment(tmp_path):
+    """pip leaves out what PYTHONPATH has, and installs where its own variables say."""
+    foreign = {
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONHOME": "/usr",
+        "PIP_TARGET": str(tmp_path),
+        "PIP_PREFIX": "/opt",
+        "PIP_USER": "1",
+    }
+    command = ["make", "-f", ROOT / "Makefile", "--eval=environment: ; @env", "environment"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | foreign, capture_output=True, text=True, check=True)
+    seen = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.split("=")[0] in foreign)
+    assert seen == {"PIP_USER": "0"}

@@ -86,6 +86,13 @@ def test_the_default_scale_departs_from_the_paper_in_sizes_alone(experiment):
     assert published.not_as_published(experiment, changed) == "at paper scale only; here signs = independent"
 
 
+def test_variants_with_fewer_samples_than_learning_have_no_claim_of_the_paper():
+    sections = yaml.safe_load((CONFIG / "config.yaml").read_text())["experiments"]
+    fewer = {cell["variant"] for cell in plan(sections["robustness"]) if cell["n_samples"] < sections["learning"]["n_samples"]}
+    of_the_paper = {claim.id for claim in experiments.get("robustness").claims if claim.kind == "paper"}
+    assert fewer and not {f"ae-ls-best-{variant}" for variant in fewer} & of_the_paper
+
+
 def test_sizes_count_for_claims_that_need_the_papers():
     paper = published.protocol("unrolling", {})
     assert published.not_as_published("unrolling", [paper], sizes=True) == ""

@@ -1,5 +1,6 @@
 """Published values beside ours, the list of claims, and the report, in a browser without a network."""
 
+import itertools
 import json
 import os
 import re
@@ -7,7 +8,10 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
+import browser
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +19,8 @@ from click.testing import CliRunner
 from workflows import configured
 
 from pudle import cli, experiments
-from pudle.analysis import published
+from pudle.analysis import published, style
+from pudle.analysis.report import vector
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -214,6 +219,42 @@ def test_the_report_does_without_git(report, tmp_path):
     assert "no git repository" in (tmp_path / "toy" / "report" / "index.html").read_text()
 
 
+@pytest.mark.parametrize("tolerance", [0, 0.1, 1, 10])
+def test_a_thinned_line_keeps_its_ends_and_passes_every_point_within_the_tolerance(tolerance):
+    draw = np.random.default_rng(0)
+    lines = [draw.normal(size=(n, 2)).cumsum(0) for n in (2, 3, 10, 200)]
+    for points in (*lines, np.concatenate([lines[-1], lines[-1][:1]]), np.zeros((5, 2))):  # one returns to its start
+        kept = vector.thin(points, tolerance)
+        assert np.array_equal(kept[[0, -1]], points[[0, -1]]) and set(map(tuple, kept)) <= set(map(tuple, points))
+        near = [vector._distances(points, *ends) for ends in itertools.pairwise(kept)]
+        assert np.min(near, axis=0).max() <= tolerance + 1e-9
+
+
+def test_a_straight_line_is_thinned_to_its_ends():
+    line = np.linspace([0, 1], [3, 7], 1000)
+    assert np.array_equal(vector.thin(line, 0.05), line[[0, -1]])
+    corner = np.concatenate([line, np.linspace([3, 7], [9, 7], 1000)])
+    assert np.array_equal(vector.thin(corner, 0.05), [[0, 1], [3, 7], [9, 7]])
+
+
+def test_a_slim_drawing_has_the_same_parts_and_a_fraction_of_the_bytes(tmp_path):
+    sheet, (axis,) = style.panels()
+    x = np.arange(5000)
+    table = pd.DataFrame({"step": x, "mean": 1 / (1 + x), "low": 0.9 / (1 + x), "high": 1.1 / (1 + x), "n_ended": 0})
+    style.draw_band(axis, table, label='it\'s <&> "ae-ls" %')
+    style.save(sheet, table, tmp_path / "band", "stamp")
+    drawn = (tmp_path / "band.svg").read_text()
+    slim = vector.slim(drawn)
+    parts = [[(part.tag, part.get("id")) for part in ElementTree.fromstring(svg).iter()] for svg in (drawn, slim)]
+    seen = [part for part in parts[0] if not re.search("#}|elements|metadata", part[0])]
+    assert parts[1] == seen and ("{http://www.w3.org/2000/svg}path", None) in seen
+    assert len(slim) < len(drawn) / 5
+    address = vector.address(slim)
+    assert not set('"<>&#\n') & set(address)
+    sent = ElementTree.fromstring(unquote(address.removeprefix("data:image/svg+xml,")))
+    assert [part.attrib for part in sent.iter()] == [part.attrib for part in ElementTree.fromstring(slim).iter()]
+
+
 def _browse(address: str, folder: Path, *words: str) -> tuple[str, str]:
     """What headless Chromium makes of a page with no network, and what it writes to the console."""
     if not CHROMIUM:
@@ -285,6 +326,28 @@ def test_a_figure_opens_large_and_its_curves_can_be_switched_off(report, tmp_pat
     """
     html = _after(report, tmp_path, script)
     assert "<title>true,dec,curve-dec,true</title>" in html  # the line and its band
+
+
+@pytest.mark.slow
+def test_a_keyboard_skips_to_the_results_and_opens_and_closes_a_figure(report, tmp_path):
+    if not CHROMIUM:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    focus = "document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
+    large = "document.getElementById('large').open"
+    with browser.browsing(CHROMIUM, tmp_path) as page:
+        page.open(report.as_uri())
+        page.press("Tab")
+        assert page.script(focus) == "Skip to the results"
+        page.press("Enter", "Tab")
+        first = page.script(focus)
+        assert first.startswith("Open large: learning") and not page.script(large)
+        for opening, closing in (("Enter", "Escape"), (" ", "Enter")):
+            page.press(opening)
+            assert page.script(large) and page.script(focus) == "Close"
+            page.press(closing)
+            assert not page.script(large) and page.script(focus) == first  # the focus is back where it was
+        page.press("Shift+Tab")
+        assert page.script(focus) != first
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import pudle
 from pudle.core.gradients import ESTIMATORS, unrolled_gradient
 from pudle.core.initialization import pairwise_dictionary, random_filters, sample_dictionary
+from pudle.core.lasso import _squared_norm
 from pudle.core.pursuit import pursue
 from pudle.core.unrolling import Unrolling
 
@@ -50,7 +51,17 @@ def test_lasso_codes_scale_with_the_data(dtype, share, seed):
 
 
 @pytest.mark.parametrize("dtype", LARGEST)
-@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.01}, {"threshold": 0.3, "estimator": "ae-ls"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weight_decay": 0.01},
+        {"threshold": 0.3, "estimator": "ae-ls"},
+        {"estimator": "lasso"},
+        {"estimator": "lasso", "weight_decay": 0.01},
+    ],
+    ids=str,
+)
 @settings(max_examples=5, deadline=None)
 @given(st.floats(-1, 1))
 def test_the_estimator_learns_the_same_in_all_units(dtype, options, share):
@@ -106,6 +117,14 @@ def test_codes_of_pursuit_scale_with_samples_and_with_atoms(stop, dtype, share):
     codes = pursue(x, D, **stop)
     _same(pursue(c * x, D, **scaled), codes, c)
     _same(pursue(x, c * D, **stop), codes, 1 / c)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@_in_all_units()
+def test_the_norm_for_the_layers_of_the_lasso_scales(power, dtype, share):
+    """For dictionaries in the units c and c²: its floor is of the type float64, not of the data."""
+    c, (_, D, _) = _scale(torch.float64, share) ** power, _data(torch.float64)
+    assert _squared_norm(c**2 * D.T @ D) == c**2 * _squared_norm(D.T @ D)
 
 
 @_in_all_units()

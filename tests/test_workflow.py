@@ -1,7 +1,12 @@
 """The workflow as a user runs it: from a copy of the repository, at toy size."""
 
 import json
+import os
+import subprocess
+import sys
+import sysconfig
 import time
+import venv
 
 import numpy as np
 import pandas as pd
@@ -103,6 +108,7 @@ BASELINES = {
 }
 PLUGIN = """
 import time
+import venv
 
 from pudle.methods import Field, Method, Settings, register
 
@@ -271,3 +277,22 @@ def test_braces_in_paths_of_the_configuration_are_no_wildcards(checkout, tmp_pat
 def test_a_checkout_in_a_folder_with_braces_is_refused_in_words(checkout, tmp_path):
     (tmp_path / "a{b}").symlink_to(checkout)
     assert "a{b}: braces in the name of a folder" in Workflow(tmp_path / "a{b}", tmp_path, TOY)("--dry-run", status=1)
+
+
+@pytest.mark.slow
+def test_jobs_use_the_interpreter_of_the_workflow_whatever_its_name(checkout, tmp_path):
+    """Many systems have `python3` alone, or another `python` first on the path."""
+    venv.create(tmp_path / "env", symlinks=True)
+    for path in (tmp_path / "env" / "bin").glob("python*"):
+        path.unlink()
+    (tmp_path / "env" / "bin" / "python3").symlink_to(os.path.realpath(sys.executable))
+    (packages,) = (tmp_path / "env").glob("lib/*/site-packages")
+    (packages / "all.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+    (tmp_path / "python").chmod(0o755)
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(TOY), encoding="utf-8")
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    words = ["-m", "snakemake", "configuration", "-s", checkout / "Snakefile", "--configfile", "toy.yaml"]
+    command = [tmp_path / "env" / "bin" / "python3", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

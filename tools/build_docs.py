@@ -220,12 +220,12 @@ def claims(experiment: str, results: Path) -> str:
 
 def command_page(text: str) -> str:
     """The page about the command line, with the help of every command."""
-    context = click.Context(command_line, info_name="pudle", max_content_width=100)
+    context = click.Context(command_line, info_name="pudle", terminal_width=100)  # not that of the terminal
     parts = [text.rstrip()]
     listed = [name for names in SECTIONS.values() for name in names]
     for name in [*listed, *sorted(set(command_line.commands) - set(listed))]:
         command = command_line.commands[name]
-        inner = click.Context(command, info_name=name, parent=context, max_content_width=100)
+        inner = click.Context(command, info_name=name, parent=context)
         parts.append(f"## {name}\n\n```text\n{command.get_help(inner)}\n```")
     return "\n\n".join(parts) + "\n"
 

@@ -64,8 +64,16 @@ def start(folder: str) -> subprocess.Popen | None:
             stdin=subprocess.PIPE,
             pass_fds=[listening.fileno()],
             start_new_session=True,
-            env=own(os.environ) | {"PYTHONPATH": package},
+            env=own(os.environ) | {"PYTHONPATH": search_path(package)},
         )
+
+
+def search_path(package: str) -> str:
+    """PYTHONPATH of jobs: ``package``, and what the planning process has, so that both find the packages that plug-ins import.
+
+    Empty entries, which mean the working folder, are left out.
+    """
+    return os.pathsep.join([package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
 
 
 def own(environment: Mapping[str, str]) -> dict[str, str]:
@@ -157,7 +165,6 @@ def preload() -> None:
     import gc
     import io
 
-    import matplotlib.pyplot as plt
     import scipy.optimize
     import scipy.stats
     import skimage.metrics
@@ -193,7 +200,9 @@ def preload() -> None:
         dictionary_gradient(x, dictionary, estimator, lam=0.1, step=0.1, n_layers=2)
     os.waitpid(compiling, 0)
     load_loops()
-    figure, (axis,) = style.panels()
+    figure, (axis,) = style.panels()  # before anything else imports matplotlib, without the user's settings
+    import matplotlib.pyplot as plt
+
     axis.set(yscale="log", xlabel="$x$")
     for kind in ("pdf", "png", "svg"):
         figure.savefig(io.BytesIO(), format=kind)

@@ -3,7 +3,10 @@
 matplotlib is imported when it is first used.
 """
 
+import contextlib
+import importlib.util
 import os
+import sys
 import traceback
 from collections.abc import Sequence
 from functools import partial
@@ -23,10 +26,27 @@ COLUMN = 3.3  # inches: the width of a column in a two-column paper
 def plain_matplotlib() -> None:
     """Reset matplotlib to its defaults and to drawing into files, independent of MPLBACKEND, a ``matplotlibrc`` or earlier figures."""
     os.environ.pop("MPLBACKEND", None)  # matplotlib fails on import if it names a backend that is not installed
+    if "matplotlib" not in sys.modules:
+        _import_matplotlib()
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcdefaults()
+
+
+def _import_matplotlib() -> None:
+    """Import matplotlib without reading files of the user, on which it fails if they are not UTF-8."""
+    spec = importlib.util.find_spec("matplotlib")
+    assert spec and spec.origin
+    own = Path(spec.origin).parent / "mpl-data"
+    with contextlib.chdir(own):  # the settings in the working folder come before all others, and here they are matplotlib's own
+        import matplotlib
+    folder = matplotlib.get_configdir
+    matplotlib.get_configdir = lambda: str(own)  # styles are read when they are first imported
+    try:
+        import matplotlib.style
+    finally:
+        matplotlib.get_configdir = folder
 
 
 def panels(n: int = 1, *, width: float = COLUMN, height: float = 2.5, rows: int = 1, **options):

@@ -8,8 +8,10 @@ them are called again, on the rows that were gathered here. Images are not drawn
 import io
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,8 @@ def findings(run: Run) -> Iterator[Finding]:
     """Findings on the files that do not follow from the rows. Figures, which take the longest, are computed on another core."""
     for experiment in run.experiments:
         experiments.get(experiment)  # imported once, before the fork
-    with ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), multiprocessing.get_context("fork")) as pool:
-        drawn = [pool.submit(_drawn, run, experiment) for experiment in run.experiments]
+    with ExitStack() as stack:
+        drawn = _drawing(run, stack)
         rows: dict[str, pd.DataFrame] = {}
         completed: dict[str, pd.DataFrame] = {}
         for experiment in run.experiments:
@@ -56,8 +58,26 @@ def findings(run: Run) -> Iterator[Finding]:
         yield from _guarded("claims.csv", "verdict", lambda: _claims(run, rows, completed))
         yield from _guarded("published.csv", "published", lambda: _published(run, rows, completed))
         yield from _guarded("report/index.html", "report", lambda: _page(run))
-        for figures in drawn:
-            yield from figures.result()
+        for experiment in run.experiments:
+            yield from _result(run, experiment, drawn)
+
+
+def _drawing(run: Run, stack: ExitStack) -> dict[str, Future]:
+    """The findings on each experiment's figures, from processes that end with ``stack``; none if the system cannot start processes."""
+    try:
+        pool = stack.enter_context(ProcessPoolExecutor(max(1, (os.cpu_count() or 1) - 1), multiprocessing.get_context("fork")))
+        return {experiment: pool.submit(_drawn, run, experiment) for experiment in run.experiments}
+    except (BrokenExecutor, ImportError, NotImplementedError, OSError, ValueError) as error:
+        warnings.warn(f"pudle: the audit takes longer, since it can start no second process: {error}", stacklevel=2)
+        return {}
+
+
+def _result(run: Run, experiment: str, drawn: Mapping[str, Future]) -> list[Finding]:
+    """The findings on an experiment's figures, computed here if there is no other process, or if it was killed."""
+    try:
+        return drawn[experiment].result()
+    except (KeyError, BrokenExecutor):
+        return _drawn(run, experiment)
 
 
 def _drawn(run: Run, experiment: str) -> list[Finding]:

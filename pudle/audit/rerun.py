@@ -47,7 +47,7 @@ def rerun(
         )
     for cell in tqdm(chosen, desc="cells run again", unit="cell", disable=None):  # on a terminal only
         with tempfile.TemporaryDirectory() as folder:
-            path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
+            path = os.pathsep.join([str(HOME), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
             environment = {name: os.environ[name] for name in os.environ if name in _SITES or not name.startswith("PYTHON")}
             environment |= {"PUDLE_DATA": run.data, "PYTHONPATH": path, "PYTHONUTF8": "1"}
             words = command(run, cell, folder, _plan(run, cell, Path(folder)))

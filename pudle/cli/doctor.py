@@ -14,6 +14,7 @@ import click
 
 import pudle
 from pudle.data import catalogue
+from pudle.harness import provenance
 
 HOME = Path(pudle.__file__).resolve().parents[1]
 TESTED = {"Linux": "", "Darwin": "not tested by its authors", "Windows": "the workflow does not run; the library is not tested"}
@@ -58,7 +59,7 @@ def _packages(pins: Path) -> Line:
     if not pins.is_file():
         return Line("packages", "note", "the package has no requirements.txt beside it, so that versions cannot be checked")
     pinned = dict(line.split("==") for line in pins.read_text(encoding="utf-8").splitlines())
-    installed = {_normal(found.name): found.version for found in importlib.metadata.distributions() if found.name}
+    installed = {_normal(name): version for name, version in provenance.packages().items()}
     missing = [name for name in pinned if _normal(name) not in installed]
     other = [
         f"{name} {installed[_normal(name)]}, pinned {version}"
@@ -100,7 +101,7 @@ def _compiled() -> Line:
             return Line(
                 "compiled", "wrong", "no folder for compiled loops is writable; set NUMBA_CACHE_DIR to a writable folder"
             )
-    folder = Path(forward.__file__).parent / "__pycache__"
+    folder = Path(forward.choose.stats.cache_path)
     kept = len(list(folder.glob("*.nbc")))
     return Line("compiled", "ok", f"{kept} compiled loops in {folder}" if kept else "none yet; the first run compiles loops")
 

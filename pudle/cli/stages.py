@@ -225,7 +225,7 @@ def _computing_on(device: str) -> AbstractContextManager:
         if device == "cuda":
             raise PudleError("--device cuda: torch finds no GPU that it can use here; give cpu, or auto")
         return nullcontext()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # otherwise products are not deterministic
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # otherwise products are not deterministic
     torch.backends.fp32_precision = "ieee"  # otherwise convolutions use TF32, with mantissas of ten bits
     torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"  # torch 2.11 needs both
     return torch.device("cuda")

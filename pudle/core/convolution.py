@@ -119,8 +119,9 @@ def decode(codes: Tensor, filters: Tensor, *, stride: int) -> Tensor:
 def fit_size(images: Tensor, kernel: int, stride: int) -> Tensor:
     """``images`` (..., h, w) without the last rows and columns, which filters of size ``kernel`` at this ``stride`` do not reach.
 
-    Sizes are in pixels. Raises :class:`PudleError` if an image is smaller than a filter.
+    Sizes are in pixels. Raises :class:`PudleError` if an image is smaller than a filter, or if types or numbers do not fit.
     """
+    kernel, stride = _sizes(images, kernel, stride, least=2)
     height, width = ((size - kernel) // stride * stride + kernel for size in images.shape[-2:])
     if min(height, width) < kernel:
         raise PudleError(
@@ -129,12 +130,24 @@ def fit_size(images: Tensor, kernel: int, stride: int) -> Tensor:
     return images[..., :height, :width]
 
 
+def _sizes(images: Tensor, kernel: int, stride: int, least: int) -> tuple[int, int]:
+    """``kernel`` and ``stride``, checked, and that ``images`` have a floating type, a pixel each and at ``least`` this number of axes."""
+    check_types(images=images)
+    if images.ndim < least or not images.numel():
+        raise PudleError(
+            f"images must be {'(n, 1, h, w)' if least > 2 else '(..., h, w)'} and not empty, not {tuple(images.shape)}"
+        )
+    return number("kernel", kernel, least=1, whole=True), number("stride", stride, least=1, whole=True)
+
+
 def average_shifts(images: Tensor, kernel: int, stride: int, estimate: Callable[[Tensor], Tensor]) -> Tensor:
     """The mean of ``estimate`` over all stride² shifts of the grid of codes, for ``images`` (n, 1, h, w) of any size.
 
     ``estimate`` maps images whose sides are kernel plus a multiple of stride to images of the same size. Images are reflected at their
-    borders, so that each pixel is reached by as many filters as inner pixels are. Averages over shifts: Coifman & Donoho (1995).
+    borders, so that each pixel is reached by as many filters as inner pixels are. Sizes are in pixels. Raises :class:`PudleError` if types,
+    shapes or numbers do not fit. Averages over shifts: Coifman & Donoho (1995).
     """
+    kernel, stride = _sizes(images, kernel, stride, least=4)
     height, width = images.shape[-2:]
     margin = kernel - 1
 
@@ -162,8 +175,14 @@ def operator_norm(filters: Tensor, *, stride: int, size: int = 16, n_iter: int =
     """‖D‖₂, a tensor of no dimension, for ``filters`` (p, 1, k, k) and codes of ``size`` x ``size`` positions.
 
     ``n_iter`` steps of the power method from a fixed start give a lower bound. Layers with soft thresholds converge if the step is below
-    2 / ‖D‖₂².
+    2 / ‖D‖₂². Raises :class:`PudleError` if types, shapes or numbers do not fit.
     """
+    check_types(filters=filters)
+    if filters.ndim != 4 or filters.shape[1] != 1 or filters.shape[2] != filters.shape[3] or not filters.numel():
+        raise PudleError(f"filters must be (p, 1, k, k), not {tuple(filters.shape)}")
+    stride, size, n_iter = (
+        number(name, value, least=1, whole=True) for name, value in (("stride", stride), ("size", size), ("n_iter", n_iter))
+    )
     dictionary = Dictionary(filters, stride)
     side = (size - 1) * stride + filters.shape[-1]
     start = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")

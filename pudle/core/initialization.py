@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pudle.core.random import stream
-from pudle.core.units import number, power_of_two
+from pudle.core.units import number, power_of_two, widened
 from pudle.core.unrolling import check_types
 from pudle.errors import PudleError
 
@@ -30,7 +30,8 @@ _ROUNDING = 1e-2  # largest distance of a norm from 1 that counts as rounding, i
 
 
 def unit_norm(dictionary: Tensor) -> Tensor:
-    """``dictionary`` (m, p) with atoms rescaled to norm 1."""
+    """``dictionary`` (m, p) with atoms rescaled to norm 1. Raises :class:`PudleError` if it is no tensor of a floating type."""
+    check_types(dictionary=dictionary)
     return dictionary / torch.linalg.vector_norm(dictionary, dim=0, keepdim=True)
 
 
@@ -126,7 +127,8 @@ def pairwise_dictionary(
     n_iter, block = number("n_iter", n_iter, least=1, whole=True), number("block", block, least=1, whole=True)
     if len(x) < 4 or m < 3:
         raise PudleError(f"the pairwise method needs at least 4 samples of 3 features, not {len(x)} of {m}")
-    draw, near, x = stream(seed, "pairs"), 1 / math.log(m), x / power_of_two(x)
+    draw, near, dtype = stream(seed, "pairs"), 1 / math.log(m), x.dtype
+    x = widened(x) / power_of_two(x)
     samples, x = x[: len(x) // 2], x[len(x) // 2 :]
     covariance = x.T @ x / len(x)
     spread = torch.linalg.matrix_norm(covariance, 2)
@@ -144,7 +146,7 @@ def pairwise_dictionary(
             if len(atoms) < n_atoms and (2 - 2 * (atoms @ atom).abs() > near**2).all():
                 atoms = torch.cat([atoms, atom[None]])
         n_pairs += size
-    return PairwiseStart(atoms.T.contiguous(), len(atoms), n_pairs)
+    return PairwiseStart(atoms.T.contiguous().to(dtype), len(atoms), n_pairs)
 
 
 def pair_product(x: Tensor, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:

@@ -49,7 +49,7 @@ def output_contributions(
     above. Raises :class:`PudleError` as :func:`atom_contributions` does, and if the codes are of different atoms.
     """
     check_types(codes=codes, new_codes=new_codes)
-    if codes.ndim != new_codes.ndim or codes.shape[1] != new_codes.shape[1]:
+    if codes.ndim < 2 or codes.ndim != new_codes.ndim or codes.shape[1] != new_codes.shape[1]:
         raise PudleError(
             f"codes and new_codes must have the same number of atoms, but their shapes are {tuple(codes.shape)} and {tuple(new_codes.shape)}"
         )
@@ -93,8 +93,14 @@ def relation_residual(dictionary: Tensor, x: Tensor, codes: Tensor, ridge: float
 def pixel_codes(codes: Tensor, kernel: int, stride: int) -> Tensor:
     """The codes (n h w, p k²) of all pixels, from ``codes`` (n, p, h', w'). Their product with the flattened filters is Dz.
 
-    ``kernel`` (k) and ``stride`` are in pixels.
+    ``kernel`` (k) and ``stride`` are in pixels. Raises :class:`PudleError` if types, shapes or numbers do not fit.
     """
+    check_types(codes=codes)
+    if codes.ndim != 4 or not codes.numel():
+        raise PudleError(f"codes must be (n, p, h', w') with at least one sample and one atom, not {tuple(codes.shape)}")
+    kernel, stride = number("kernel", kernel, least=1, whole=True), number("stride", stride, least=1, whole=True)
+    if stride > kernel:
+        raise PudleError(f"stride={stride} must be at most kernel={kernel}: pixels between the filters would have no code")
     (n, p), (height, width) = codes.shape[:2], _pixels(codes, kernel, stride)
     spread = codes.new_zeros(n, p, height + kernel - 1, width + kernel - 1)
     spread[:, :, kernel - 1 : height : stride, kernel - 1 : width : stride] = codes
@@ -118,15 +124,14 @@ def _rows(codes: Tensor, kernel: int | None, stride: int | None) -> Tensor:
         return codes
     if codes.ndim != 4 or kernel is None or stride is None:
         raise PudleError(f"codes must be (n, p), or (n, p, h', w') with kernel and stride, not {tuple(codes.shape)}")
-    kernel, stride = number("kernel", kernel, least=1, whole=True), number("stride", stride, least=1, whole=True)
-    if stride > kernel:
-        raise PudleError(f"stride={stride} must be at most kernel={kernel}: pixels between the filters would have no code")
     return pixel_codes(codes, kernel, stride)
 
 
 def _solve(gram: Tensor, target: Tensor, ridge: float) -> Tensor:
     """(gram + ridge I)^{-1} target"""
     ridge, gram = number("ridge", ridge), gram.clone()
+    if not gram.isfinite().all():
+        raise PudleError("all values of codes must be finite")
     gram.diagonal().add_(ridge)
     factor, failed = torch.linalg.cholesky_ex(gram)
     smallest, largest = factor.diagonal().aminmax()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pudle.core.gradients import unrolled_codes
 from pudle.core.units import power_below
-from pudle.core.unrolling import Unrolling, check_codes, check_shapes
+from pudle.core.unrolling import Unrolling, check_codes, check_shapes, check_types
 from pudle.errors import PudleError
 
 LAYERS = 100  # layers before the first linear systems
@@ -80,9 +80,11 @@ def _start(x: Tensor, dictionary: Tensor, start: Tensor | None, scale: float) ->
     shape = (len(x), dictionary.shape[1])
     if start is None:
         return x.new_zeros(shape, dtype=torch.float64)
-    if not isinstance(start, Tensor) or start.shape != shape or not start.isfinite().all():
-        found = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
-        raise PudleError(f"start must be a tensor {shape} of finite numbers, one row of codes for each sample, not {found}")
+    check_types(start=start)
+    if start.shape != shape:
+        raise PudleError(f"start must be {shape}, one row of codes for each sample, not {tuple(start.shape)}")
+    if not start.isfinite().all():
+        raise PudleError("all values of start must be finite")
     return start.detach().to(x.device, torch.float64) / scale
 
 

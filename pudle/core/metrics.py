@@ -67,11 +67,14 @@ def psnr_as_published(clean, estimate) -> float:
 
     clean, estimate : arrays or tensors (h, w); axes of length 1 are dropped
 
-    Images of 8 or 16 bits are divided by the largest value of their type. :func:`psnr` does not clamp. Raises :class:`PudleError` as
+    Images of 8 or 16 bits are divided by the largest value of their type. :func:`psnr` does not clamp. An estimate with a value that is not
+    finite has the PSNR NaN, since clamping would make infinity the value of white. Raises :class:`PudleError` as
     :func:`psnr` does. Source: the protocol of denoising in PUDLE, Section 6.
     """
     clean, estimate, brightest = _pair(clean, estimate)
     _check_range(clean, brightest)
+    if not np.isfinite(estimate).all():
+        return float("nan")
     clean = clean / brightest
     return psnr(clean, np.clip(estimate / brightest, 0, 1), peak=float(clean.max()))
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pudle.core.units import number
+from pudle.core.units import number, widened
 from pudle.core.unrolling import check_shapes
+from pudle.errors import PudleError
 from pudle.kernels import simd
 from pudle.kernels.cache import compiled, forget_stale_code
 from pudle.kernels.simd import LANES, OPTIONS, add_rows
@@ -22,16 +23,20 @@ def pursue(x: Tensor, dictionary: Tensor, *, sparsity: int | None = None, residu
 
     Each step adds the atom of largest |D_iᵀ(x − Dz)| to the support, and z becomes the least-squares fit on the support. It stops when the
     support has ``sparsity`` atoms, when ‖x − Dz‖ is at most ``residual``, or when no further atom would reduce ‖x − Dz‖. The computation is
-    on the CPU. Scaling x and ``residual`` scales the codes.
+    on the CPU. Scaling x and ``residual`` scales the codes. Raises :class:`PudleError` if shapes or types do not fit, or if values are not
+    finite.
     Sources: Pati et al., Asilomar 1993; for the use of DᵀD, Rubinstein et al., Technion CS-2008-08.
     """
     check_shapes(x, dictionary)
     sparsity = sparsity if sparsity is None else number("sparsity", sparsity, least=1, whole=True)
     residual = number("residual", residual)
-    x, dictionary = x.detach(), dictionary.detach()
+    dtype, x, dictionary = x.dtype, widened(x.detach()), widened(dictionary.detach())
     (n, _), p = x.shape, dictionary.shape[1]
     products = (torch.nn.functional.pad(matrix @ dictionary, (0, -p % LANES)) for matrix in (dictionary.T, x))
-    gram, correlation, left = (tensor.cpu().numpy() for tensor in (*products, x.square().sum(1)))
+    parts = (*products, x.square().sum(1))
+    if not all(part.isfinite().all() for part in parts):
+        raise PudleError("pursue: all values of x and dictionary, and their squares, must be finite")
+    gram, correlation, left = (part.cpu().numpy() for part in parts)
     codes, enough, limit = np.zeros_like(correlation), gram.dtype.type(residual**2), min(sparsity or p, *dictionary.shape)
 
     def run(some):
@@ -41,7 +46,7 @@ def pursue(x: Tensor, dictionary: Tensor, *, sparsity: int | None = None, residu
     edges = np.linspace(0, n, tasks + 1).astype(int)
     with ThreadPoolExecutor(tasks) as pool:
         list(pool.map(run, map(slice, edges[:-1], edges[1:])))
-    return torch.from_numpy(np.ascontiguousarray(codes[:, :p])).to(x.device)
+    return torch.from_numpy(np.ascontiguousarray(codes[:, :p])).to(x.device, dtype)
 
 
 def _memory(limit, gram):

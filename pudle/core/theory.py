@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pudle.core.units import number
+from pudle.core.units import number, widened
 from pudle.core.unrolling import check_codes, check_types
 from pudle.errors import PudleError
 
@@ -77,6 +77,7 @@ def closeness(dictionary: Tensor, true: Tensor) -> Closeness:
     Raises :class:`PudleError` if the shapes or types differ, or for an atom that is 0. Source: Arora et al. (2015), (δ, κ)-nearness.
     """
     _check_dictionaries(dictionary=dictionary, true=true)
+    dictionary, true = widened(dictionary), widened(true)
     difference = dictionary - true
     return Closeness(
         float(torch.linalg.vector_norm(difference, dim=0).max()),
@@ -91,7 +92,7 @@ def largest_step(dictionary: Tensor) -> float:
     Raises :class:`PudleError` for an atom that is 0. Source: Combettes & Wajs (2005).
     """
     _check_dictionaries(dictionary=dictionary)
-    return 2 / float(torch.linalg.matrix_norm(dictionary, 2)) ** 2
+    return 2 / float(torch.linalg.matrix_norm(widened(dictionary), 2)) ** 2
 
 
 def contraction_rate(dictionary: Tensor, supports: Tensor, step: float) -> Tensor:
@@ -112,7 +113,7 @@ def contraction_rate(dictionary: Tensor, supports: Tensor, step: float) -> Tenso
         raise PudleError(
             f"supports must be boolean and (n_samples, {dictionary.shape[1]}), not {supports.dtype} {tuple(supports.shape)}"
         )
-    gram = dictionary.T @ dictionary
+    gram = widened(dictionary).T @ widened(dictionary)
     rates = []
     for support in supports:
         values = torch.linalg.eigvalsh(gram[support][:, support])
@@ -195,8 +196,8 @@ def lasso_jacobian(x: Tensor, dictionary: Tensor, codes: Tensor) -> Tensor:
         inner = dictionary[:, support].T[:, :, None] * codes  # (|S|, m, p): D_li ẑ_j
         inner += torch.eye(p, dtype=codes.dtype, device=codes.device)[support][:, None] * residual[:, None]
         chosen = dictionary[:, support]
-        solution, failed = torch.linalg.solve_ex(chosen.T @ chosen, inner.flatten(1))
+        solution, failed = torch.linalg.solve_ex(widened(chosen.T @ chosen), widened(inner.flatten(1)))
         if failed:
             raise PudleError("the atoms on the support of codes are linearly dependent: the codes have no derivative there")
-        jacobian[support] = -solution.reshape(inner.shape)
+        jacobian[support] = -solution.reshape(inner.shape).to(jacobian.dtype)
     return jacobian

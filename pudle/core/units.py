@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from pudle.errors import PudleError
@@ -18,6 +19,11 @@ def power_of_two(x: Tensor) -> float:
 def power_below(size: float) -> float:
     """The largest power of two that is at most ``size`` > 0; 1 if ``size`` is 0."""
     return math.ldexp(1.0, math.frexp(size)[1] - 1) if size else 1.0
+
+
+def widened(x: Tensor) -> Tensor:
+    """``x`` in float32 if its type has 16 bits, since factorisations have no such types; otherwise ``x`` itself."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def number(name: str, value: object, *, least: float = 0, above: bool = False, whole: bool = False) -> float | int:

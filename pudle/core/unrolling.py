@@ -188,12 +188,21 @@ def check_codes(x: Tensor, dictionary: Tensor, codes: Tensor) -> None:
 
 
 def check_types(**arrays: Tensor) -> None:
-    """Raise :class:`PudleError`, which names the arrays, unless all ``arrays`` are tensors of one floating type."""
+    """Raise :class:`PudleError`, which names the arrays, unless all ``arrays`` are dense tensors of one floating type, on one device."""
     for name, array in arrays.items():
         if not isinstance(array, Tensor):
             raise PudleError(f"{name} must be a torch tensor, not a {type(array).__name__}: torch.as_tensor makes one")
         if not array.is_floating_point():
             raise PudleError(f"{name} must be of a floating type such as torch.float32, not {array.dtype}")
+        if array.itemsize < 2:
+            raise PudleError(
+                f"{name} must have at least 16 bits a number, not {array.dtype}, with which torch does not compute"
+            )
+        if array.layout != torch.strided:
+            raise PudleError(f"{name} must be a dense tensor, not {array.layout}: {name}.to_dense() makes one")
     types = [array.dtype for array in arrays.values()]
     if types.count(types[0]) < len(types):
         raise PudleError(f"{' and '.join(arrays)} must have the same type, not {' and '.join(map(str, types))}")
+    devices = [array.device for array in arrays.values()]
+    if devices.count(devices[0]) < len(devices):
+        raise PudleError(f"{' and '.join(arrays)} must be on the same device, not {' and '.join(map(str, devices))}")

@@ -106,6 +106,9 @@ def _decoded(content: bytes, path: Path) -> np.ndarray:
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages[0]
         colours, samples, extra = page.photometric.name, page.samplesperpixel, [kind.name for kind in page.extrasamples]
+    if colours == "PALETTE" and extra:  # imread would give the numbers of the colours
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGBA"))
     if colours in ("PALETTE", "MINISWHITE"):
         return imread(content, extension=path.suffix, plugin="pillow")
     if colours not in ("MINISBLACK", "RGB"):

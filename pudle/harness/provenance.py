@@ -264,8 +264,9 @@ def device() -> str:
 
 @cache
 def packages() -> dict[str, str]:
-    """Version of every installed package."""
-    found = {(package.name or "").lower(): package.version for package in importlib.metadata.distributions()}
+    """Version of every installed package; of those installed several times, that which comes first on the path and is imported."""
+    installed = reversed(list(importlib.metadata.distributions()))
+    found = {(package.name or "").lower(): package.version for package in installed}
     return {name: found[name] for name in sorted(filter(None, found))}
 
 

@@ -82,11 +82,11 @@ def forget_stale_code(loops, *modules):
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     stamp = folder / f"{sources[-1].stem}.sha256"
     try:
-        if not stamp.exists() or stamp.read_text(encoding="utf-8") != digest:
+        if not stamp.exists() or stamp.read_bytes() != digest.encode():
             for source in sources:
                 for compiled in folder.glob(f"{source.stem}.*.nb[ci]"):
                     compiled.unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
-            stamp.write_text(digest, encoding="utf-8")
+            stamp.write_bytes(digest.encode())
     except OSError as error:
         _warn_not_kept(str(folder), error.strerror)

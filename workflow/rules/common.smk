@@ -41,12 +41,14 @@ SOCKET = tempfile.TemporaryDirectory()
 HERE = shlex.quote(str(BASE))
 # With conda, jobs use the interpreter of its environment, which the server cannot fork.
 FORKS = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
-PREFIX = f"export PYTHONPATH={HERE}"
+PYTHON, PREFIX = "python", f"export PYTHONPATH={HERE}"
 if FORKS:
+    PYTHON = shlex.quote(sys.executable)  # its folder may have no `python`
+    PREFIX = f"export PYTHONPATH={shlex.quote(job_server.search_path(str(BASE)))}"
     PREFIX += f" PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH {job_server.ADDRESS}={shlex.quote(job_server.address(SOCKET.name))}"
 if not workflow.is_main_process:
     PREFIX += f" {job_server.RETRIED}=1"
-PREFIX += f'; pudle() {{ python -SE {HERE}/workflow/job_server.py "$@"; }}; '
+PREFIX += f'; pudle() {{ {PYTHON} -SE {HERE}/workflow/job_server.py "$@"; }}; '
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # Snakemake formats the prefix
 
 if workflow.storage_settings.default_storage_provider:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import jinja2
 import numpy as np
@@ -21,6 +22,7 @@ from PIL import Image
 from pudle.analysis import published
 from pudle.analysis.claim import VERDICTS
 from pudle.analysis.figure import Figure
+from pudle.analysis.report import vector
 from pudle.analysis.verdicts import BEYOND, counted, is_ours, worded
 from pudle.harness import cells, files, reference
 
@@ -34,7 +36,7 @@ _TABLES = {
 # experiments with figures of the paper, in its order
 IN_PAPER = ("unrolling", "learning", "baselines", "robustness", "denoising", "interpretability")
 _EMBEDDED = 100_000  # bytes: larger tables of numbers are linked, not embedded
-_LARGEST = 200_000  # bytes of an SVG that is embedded unchanged
+_LARGEST = 200_000  # bytes of an SVG that is embedded as such
 _WIDEST = 1600  # pixels
 
 
@@ -145,7 +147,7 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
         figure.caption,
         figure.paper,
         *_image(stem),
-        _address(table.read_bytes(), "text/csv")
+        f"data:text/csv,{quote(table.read_bytes(), safe=' ,:;/=()')}"
         if table.stat().st_size < _EMBEDDED
         else f"../figures/{experiment}/{figure.name}.csv",
         *(("", "") if farthest is None else (published.farthest_text(farthest), f" ({published.farthest_place(farthest)})")),
@@ -158,18 +160,14 @@ def _image(stem: Path) -> tuple[str, tuple[int, int]]:
 
     The figure is embedded as SVG or, if this is too large, as for photographs, as a picture of at most :data:`_WIDEST` pixels.
     """
-    drawn = stem.with_suffix(".svg").read_bytes()
+    drawn = vector.address(vector.slim(stem.with_suffix(".svg").read_text(encoding="utf-8")))
     with Image.open(stem.with_suffix(".png")) as picture:
         if len(drawn) < _LARGEST:
-            return _address(drawn, "image/svg+xml"), picture.size
+            return drawn, picture.size
         small, buffer = picture.convert("RGB"), io.BytesIO()
     small.thumbnail((_WIDEST, _WIDEST))
     small.save(buffer, "WebP", quality=85)
-    return _address(buffer.getvalue(), "image/webp"), small.size
-
-
-def _address(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", small.size
 
 
 def _environments(ran: list[dict]) -> list[dict]:

@@ -85,13 +85,13 @@ function switches(drawing) {
 
 function enlarge(figure) {
   const image = figure.querySelector("img");
-  const vector = image.src.startsWith("data:image/svg+xml;base64,");
+  const source = image.getAttribute("src"), vector = source.startsWith("data:image/svg+xml,");
   const style = document.createElement("style");
   style.textContent = "svg, img { display: block; width: 100%; height: auto; max-height: 80vh; }";
   let drawing = image.cloneNode();
   if (vector) {
-    const bytes = Uint8Array.from(atob(image.src.split(",")[1]), (letter) => letter.charCodeAt(0));
-    drawing = document.importNode(new DOMParser().parseFromString(new TextDecoder().decode(bytes), "image/svg+xml").documentElement, true);
+    const text = decodeURIComponent(source.slice(source.indexOf(",") + 1));
+    drawing = document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true);
   }
   shadow.replaceChildren(style, drawing);
   dialog.querySelector(".curves").replaceChildren(...(vector ? switches(drawing) : []));
