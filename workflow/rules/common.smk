@@ -244,7 +244,7 @@ def products():
     """All files that a run writes, except the manifest."""
     return [
         f"{ROOT}/config.json",
-        cell_files(),
+        row_files(),
         [f"{ROOT}/{name}" for name in ("cells.csv", "claims.md", "published.md", "report/index.html")],
         [f"{ROOT}/tables/{experiment}.csv" for experiment in EXPERIMENTS],
         [f"{ROOT}/controls/{experiment}.csv" for experiment in filter(experiments.has_controls, EXPERIMENTS)],
