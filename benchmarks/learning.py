@@ -1,4 +1,4 @@
-"""Lasso objective over learning time: the estimator's three gradients, scikit-learn's MiniBatchDictionaryLearning and SPAMS's trainDL.
+"""Lasso objective over learning time: the estimator's four ways to learn, scikit-learn's MiniBatchDictionaryLearning and SPAMS's trainDL.
 
     python benchmarks/learning.py [--seconds 10] [--threads 2] [--clock processor] [--only digits] [--toy]
 
@@ -84,7 +84,7 @@ def learners(problem: Problem, threads: int) -> dict[str, Iterator[Callable[[], 
         name: pudle.UnrolledDictionaryLearning(
             len(start), estimator=name, lam=lam, batch_size=BATCH, dict_init=start, random_state=0
         )
-        for name in ESTIMATORS
+        for name in ("lasso", *ESTIMATORS)
     }
     theirs = MiniBatchDictionaryLearning(len(start), alpha=lam, batch_size=BATCH, dict_init=start, random_state=0)
     found = {name: _in_parts(model, x, 4 * BATCH) for name, model in ours.items()} | {THEIRS: _in_parts(theirs, x, BATCH)}

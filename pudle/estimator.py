@@ -1,6 +1,7 @@
 """Unrolled dictionary learning as a scikit-learn estimator, which can replace :class:`sklearn.decomposition.DictionaryLearning`."""
 
 import sys
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -15,13 +16,16 @@ from tqdm import trange
 from pudle.core.closed_form import one_thread
 from pudle.core.encoding import encode
 from pudle.core.gradients import ESTIMATORS, unrolled_gradient
+from pudle.core.lasso import lasso
+from pudle.core.online import OnlineLearning
 from pudle.core.optimization import ConstrainedDescent, normalize_atoms
 from pudle.core.units import power_of_two
 from pudle.core.unrolling import Unrolling
+from pudle.errors import PudleError
 
 
 class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Learn a dictionary by back-propagation through unrolled sparse coding.
+    """Learn a dictionary by back-propagation through unrolled sparse coding, or online from the lasso's exact codes.
 
     Samples are rows of arrays, data frames or tensors (n_samples, n_features). Results are numpy arrays, computed on the CPU, and have the type
     of the samples, float32 or float64; samples of other types are converted to float64.
@@ -34,9 +38,11 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     threshold : float or None, hard threshold b in the units of the samples, which replaces soft thresholding. ``lam`` is then ignored, and
         ``estimator`` must be "dec" or "ae-ls"
     step : float or None, step size α; None means 1 / ‖D‖₂² of the current dictionary
-    estimator : "ae-lasso", "dec" or "ae-ls", the gradient. "ae-lasso" minimises the lasso objective, as DictionaryLearning does, and "dec"
-        does so approximately, with less work per pass. "ae-ls" minimises the squared error of D z_T only; it denoises better, and its lasso
-        objective is higher
+    estimator : "ae-lasso", "dec", "ae-ls" or "lasso", the gradient. "ae-lasso" minimises the lasso objective, as DictionaryLearning does,
+        and "dec" does so approximately, with less work per pass. "ae-ls" minimises the squared error of D z_T only; it denoises better, and
+        its lasso objective is higher. "lasso" is the limit of "ae-lasso" and "dec" for many layers: codes, those of ``transform`` too, are
+        exact, and atoms are moved to the minimiser for all batches so far (:mod:`pudle.core.online`), without ``n_layers``, ``step``,
+        ``learning_rate`` and ``adam_eps``. Its lasso objective is the lowest; choose it in place of MiniBatchDictionaryLearning
     nonnegative : bool, whether codes are non-negative
     learning_rate : float, learning rate of Adam
     adam_eps : float, eps of Adam, for samples divided by a power of two near their root mean square, so that learning does not depend on
@@ -45,7 +51,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     max_iter : int, largest number of passes over the samples in ``fit``
     tol : float, ``fit`` ends when the relative change of the mean loss is below ``tol`` in three consecutive passes; 0 disables this
     weight_decay : float or None, w of the penalty w/2 ‖D‖² on the dictionary, in the squared units of the samples; None means that atoms have
-        norm 1 instead
+        norm 1 instead, and with "lasso" norm 1 or less
     dict_init : array (n_components, n_features) or None, initial atoms; None means random samples
     warm_start : bool, whether ``fit`` continues from the last dictionary
     random_state : int, numpy RandomState or None, for the initial atoms and the batches
@@ -58,7 +64,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     loss_curve_ : list of floats, the mean loss of each pass
     n_features_in_, feature_names_in_ : as in scikit-learn
 
-    Source: PUDLE (Tolooshams & Ba, TMLR 2022), Algorithm 1.
+    Sources: PUDLE (Tolooshams & Ba, TMLR 2022), Algorithm 1; for "lasso", Mairal, Bach, Ponce & Sapiro, JMLR 2010.
     """
 
     _parameter_constraints: ClassVar = {
@@ -67,7 +73,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         "lam": [Interval(Real, 0, None, closed="left")],
         "threshold": [Interval(Real, 0, None, closed="left"), None],
         "step": [Interval(Real, 0, None, closed="neither"), None],
-        "estimator": [StrOptions(set(ESTIMATORS))],
+        "estimator": [StrOptions({"lasso", *ESTIMATORS})],
         "nonnegative": ["boolean"],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "adam_eps": [Interval(Real, 0, None, closed="neither")],
@@ -160,6 +166,8 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         check_is_fitted(self)
         x = self._check(X, reset=False)
         D = self._dictionary(x)
+        if self.estimator == "lasso":
+            return lasso(x, D, self._level(), nonnegative=self.nonnegative).numpy()
         return encode(x, D, **vars(self._unrolling(D))).numpy()
 
     def inverse_transform(self, X):
@@ -219,19 +227,37 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _resume(self, x: torch.Tensor) -> None:
         """Set the state of learning if it is missing, as it is after ``components_`` was assigned by the user."""
         if not hasattr(self, "_random"):
-            self._random, self._scale, self._moments = check_random_state(self.random_state), power_of_two(x), None
+            self._random, self._scale = check_random_state(self.random_state), power_of_two(x)
+            self._moments = self._sums = None
 
     def _set(self, atoms: torch.Tensor) -> None:
         self.components_ = atoms.numpy().copy()
-        self._moments = None
+        self._moments = self._sums = None
 
     def _pass(self, x: torch.Tensor) -> float:
-        """Make one pass over shuffled batches, starting with Adam's moments of the last pass; returns the mean loss.
+        """Make one pass over shuffled batches; returns the mean loss.
 
         Samples are divided by a power of two near their root mean square, so that gradients are large compared with Adam's eps.
         """
         x = x / self._scale
-        D = self._dictionary(x)
+        batches = torch.from_numpy(self._random.permutation(len(x))).split(int(self.batch_size))
+        learn = self._learn_online if self.estimator == "lasso" else self._descend
+        return learn(x, self._dictionary(x), batches) / len(x) * self._scale**2
+
+    def _learn_online(self, x: torch.Tensor, D: torch.Tensor, batches: Sequence[torch.Tensor]) -> float:
+        """Learn from lasso codes, starting with the sums of the last pass; returns the sum of the losses."""
+        dtype, x, D = x.dtype, x.double(), D.double()
+        if self._sums is None or self._sums.target.T.shape != D.shape:
+            self._sums = OnlineLearning(*D.shape)
+        settings = {"nonnegative": self.nonnegative, "random": self._random}
+        if self.weight_decay is not None:
+            settings["weight_decay"] = float(self.weight_decay) / self._scale**2
+        losses = [self._sums.update(x[batch], D, self._level(self._scale), **settings) * len(batch) for batch in batches]
+        self.components_, self._moments = D.T.to(dtype).numpy().copy(), None
+        return sum(losses)
+
+    def _descend(self, x: torch.Tensor, D: torch.Tensor, batches: Sequence[torch.Tensor]) -> float:
+        """Descend along the gradients, starting with Adam's moments of the last pass; returns the sum of the losses."""
         # float: torch does not accept all number types of numpy
         settings = {"lr": float(self.learning_rate), "eps": float(self.adam_eps)}
         adam = torch.optim.Adam([D], **settings)
@@ -240,7 +266,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
             adam.param_groups[0].update(settings)  # they may have changed since the last pass
         descent = ConstrainedDescent(adam, normalize_atoms if self.weight_decay is None else None)
         total = 0.0
-        for chosen in torch.from_numpy(self._random.permutation(len(x))).split(int(self.batch_size)):
+        for chosen in batches:
             with one_thread():
                 batch, unrolling = x[chosen], self._unrolling(D, self._scale)
             gradient, _, loss = unrolled_gradient(batch, D, self.estimator, unrolling)
@@ -251,8 +277,16 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
                 descent.update(gradient)
         if not torch.isfinite(D).all():
             raise FloatingPointError(f"the dictionary diverged: lower step={self.step} or learning_rate={self.learning_rate}")
-        self.components_, self._moments = D.T.numpy().copy(), adam.state_dict()
-        return total / len(x) * self._scale**2
+        self.components_, self._moments, self._sums = D.T.numpy().copy(), adam.state_dict(), None
+        return total
+
+    def _level(self, scale: float = 1.0) -> float:
+        """λ in units of ``scale``. Raises :class:`PudleError` for a hard threshold, which the lasso does not have."""
+        if self.threshold is not None:
+            raise PudleError(
+                "estimator 'lasso' needs lam: it has no hard threshold; choose 'dec' or 'ae-ls', or threshold=None"
+            )
+        return self.lam / scale
 
     def _unrolling(self, D: torch.Tensor, scale: float = 1.0) -> Unrolling:
         step = 1 / (_squared_norm(D) or 1.0) if self.step is None else self.step

@@ -12,7 +12,7 @@ from pudle.core import lasso as lasso_codes
 from pudle.core.gradients import unrolled_codes
 from pudle.core.lasso import kkt_residual
 from pudle.core.pursuit import pursue
-from pudle.core.unrolling import Unrolling
+from pudle.core.unrolling import Unrolling, soft_threshold, soft_threshold_in_place
 from pudle.errors import PudleError
 
 
@@ -228,3 +228,14 @@ def test_a_level_that_requires_a_gradient_is_refused_where_there_is_none():
     for code in (pudle.lasso, lambda *arguments: Unrolling(lam=arguments[2], step=0.1, n_layers=3)):
         with pytest.raises(PudleError, match="lam requires a gradient"):
             code(x, D, lam)
+
+
+@pytest.mark.parametrize("level", [{"lam": 0.2, "decay": 0.9}, {"threshold": 0.3}])
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_thresholding_in_place_is_thresholding(level, nonnegative):
+    unrolling = Unrolling(**level, nonnegative=nonnegative, step=0.5, n_layers=3)
+    u = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted, levels = unrolling.shrink(u, 2), torch.linspace(0, 1, 7, dtype=torch.float64)
+    torch.testing.assert_close(unrolling.shrink_in_place(u.clone(), 2), wanted, rtol=0, atol=1e-15)
+    soft = soft_threshold(u, levels, nonnegative=nonnegative)
+    torch.testing.assert_close(soft_threshold_in_place(u.clone(), levels, nonnegative=nonnegative), soft, rtol=0, atol=1e-15)

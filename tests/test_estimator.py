@@ -44,7 +44,9 @@ assert len(results) > 40 and {{result["status"] for result in results}} == {{"pa
 """
 
 
-@pytest.mark.parametrize("estimator", ["ae-lasso", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dec", "ae-ls"))])
+@pytest.mark.parametrize(
+    "estimator", ["lasso", "ae-lasso", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dec", "ae-ls"))]
+)
 def test_scikit_learns_own_checks_pass_and_none_is_skipped(estimator):
     """In a process of its own: the array API's check is skipped unless this variable is set before anything is imported."""
     done = subprocess.run(

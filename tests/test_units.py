@@ -51,7 +51,17 @@ def test_lasso_codes_scale_with_the_data(dtype, share, seed):
 
 
 @pytest.mark.parametrize("dtype", LARGEST)
-@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.01}, {"threshold": 0.3, "estimator": "ae-ls"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weight_decay": 0.01},
+        {"threshold": 0.3, "estimator": "ae-ls"},
+        {"estimator": "lasso"},
+        {"estimator": "lasso", "weight_decay": 0.01},
+    ],
+    ids=str,
+)
 @settings(max_examples=5, deadline=None)
 @given(st.floats(-1, 1))
 def test_the_estimator_learns_the_same_in_all_units(dtype, options, share):

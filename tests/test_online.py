@@ -1,0 +1,169 @@
+"""Online dictionary learning from the lasso's codes: exact gradient, exact steps of the atoms, forgetting, unused atoms."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pudle
+from pudle.core.gradients import decoder_gradient
+from pudle.core.online import FORGETTING, USES, OnlineLearning
+from pudle.kernels.atoms import descend
+
+SEED = np.random.RandomState
+
+
+def _data(n=400, m=12, p=18):
+    data = pudle.make_sparse_data(n, m, p, 3, seed=0, noise=0.02, dtype=torch.float64)
+    return data.x, pudle.perturb_dictionary(data.dictionary, 0.1, 0), data.dictionary
+
+
+def _objective(x, D, lam, **options):
+    z = pudle.lasso(x, D, lam, **options)
+    return float((x - z @ D.T).square().sum() / 2 + lam * z.abs().sum()) / len(x)
+
+
+def _model(n_atoms, **settings):
+    return pudle.UnrolledDictionaryLearning(n_atoms, **{"estimator": "lasso", "random_state": 0, **settings})
+
+
+def test_the_gradient_of_the_lasso_objective_is_that_with_constant_codes():
+    x, D, _ = _data(n=40)
+    gradient = decoder_gradient(x, D, pudle.lasso(x, D, 0.2))
+    way = torch.from_numpy(SEED(1).standard_normal(D.shape))
+    slope = (_objective(x, D + 1e-6 * way, 0.2) - _objective(x, D - 1e-6 * way, 0.2)) / 2e-6
+    assert float((gradient * way).sum()) == pytest.approx(slope, rel=1e-5)
+
+
+def _quadratic(m, p, seed):
+    """A (p, p), B (p, m) and atoms (p, m) of norm at most 1; p samples make A regular."""
+    draw = SEED(seed)
+    z, x, atoms = draw.standard_normal((p + 3, p)), draw.standard_normal((p + 3, m)), draw.standard_normal((p, m))
+    return z.T @ z, z.T @ x, atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+
+
+def _descend(atoms, gram, target, penalty=0.0, bounded=True, sweeps=1):
+    (p, m), wide = atoms.shape, np.zeros((2, len(atoms), -(-atoms.shape[1] // 16) * 16))
+    wide[0, :, :m], wide[1, :, :m] = atoms, target
+    for _ in range(sweeps):
+        descend(*(wide[0], gram, wide[1]), penalty, bounded, np.arange(p, dtype=np.int32), np.empty(p))
+    return wide[0, :, :m]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 150), st.integers(1, 20), st.integers(0, 1000), st.booleans())
+def test_each_atom_moves_to_its_minimiser(m, p, seed, bounded):
+    gram, target, atoms = _quadratic(m, p, seed)
+    expected = atoms.copy()
+    for j in range(p):
+        rest = np.delete(np.arange(p), j)
+        atom = (target[j] - gram[j, rest] @ expected[rest]) / gram[j, j]
+        expected[j] = atom / max(np.linalg.norm(atom), 1) if bounded else atom
+    np.testing.assert_allclose(_descend(atoms, gram, target, bounded=bounded), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_with_a_penalty_and_no_bound_it_converges_to_the_ridge_solution():
+    gram, target, atoms = _quadratic(7, 5, 0)
+    found = _descend(atoms, gram, target, penalty=2.0, bounded=False, sweeps=500)
+    np.testing.assert_allclose(found, np.linalg.solve(gram + 2 * np.eye(5), target), rtol=1e-8)
+
+
+def test_atoms_without_codes_stay():
+    gram, target, atoms = _quadratic(7, 5, 0)
+    gram[2] = gram[:, 2] = target[2] = 0
+    np.testing.assert_array_equal(_descend(atoms, gram, target, penalty=1.0)[2], atoms[2])
+
+
+def test_the_sums_weigh_each_batch_by_what_was_kept_of_it():
+    x, D, _ = _data()
+    sums, dictionaries, parts = OnlineLearning(*D.shape), [], x.split(100)
+    for part in parts:
+        dictionaries.append(D.clone())
+        sums.update(part, D, 0.2, random=SEED(0))
+    codes = [pudle.lasso(part, dictionary, 0.2) for part, dictionary in zip(parts, dictionaries, strict=True)]
+    kept, used = [], 0.0
+    for k, z in enumerate(codes, start=1):
+        used += float((z != 0).sum()) / D.shape[1]
+        kept.append((1 - 1 / (k + FORGETTING * D.shape[0] * k / used)) ** FORGETTING)
+    weights = [np.prod(kept[k + 1 :]) for k in range(4)]
+    torch.testing.assert_close(sums.gram, sum(w * z.T @ z for w, z in zip(weights, codes, strict=True)))
+    torch.testing.assert_close(sums.target, sum(w * z.T @ part for w, z, part in zip(weights, codes, parts, strict=True)))
+    assert sums.weight == pytest.approx(100 * sum(weights))
+
+
+def test_a_step_decreases_the_objective_of_its_batch_and_keeps_atoms_in_the_ball():
+    x, D, _ = _data()
+    sums, losses = OnlineLearning(*D.shape), []
+    for _ in range(5):  # the first batch alone: the sums are an upper bound of its objective
+        losses.append(sums.update(x, D, 0.2, random=SEED(0)))
+        assert float(D.norm(dim=0).max()) <= 1 + 1e-12
+    losses.append(_objective(x, D, 0.2))
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.95 * losses[0]
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_an_atom_that_is_not_used_is_replaced_by_a_sample(nonnegative):
+    x, D, _ = _data()
+    x, D = torch.cat([x, 0 * x[:, :1]], 1), torch.cat([D, 0 * D[:1]])
+    D[:, 4] = torch.eye(len(D), dtype=D.dtype)[-1]  # no sample has this feature
+    sums, before = OnlineLearning(*D.shape), D[:, 4].clone()
+    for part in x.split(40):
+        idle = float(sums.idle[4])
+        sums.update(part, D, 0.2, nonnegative=nonnegative, random=SEED(0))
+        if sums.idle[4] == 0:
+            break
+        torch.testing.assert_close(D[:, 4], before)
+    else:
+        idle = 0.0
+    assert 0.5 * USES < idle <= USES and float((part @ D[:, 4] / part.norm(dim=1)).max()) == pytest.approx(1)
+    assert float(pudle.lasso(x, D, 0.2)[:, 4].abs().max()) > 0
+
+
+def test_samples_that_are_0_change_nothing():
+    _, D, _ = _data()
+    sums, before = OnlineLearning(*D.shape), D.clone()
+    assert sums.update(torch.zeros(5, len(D), dtype=D.dtype), D, 0.2, random=SEED(0)) == 0
+    torch.testing.assert_close(D, before)
+
+
+def test_it_comes_close_to_the_true_dictionary_with_an_objective_below_that():
+    x, start, true = _data(2000)
+    model = _model(start.shape[1], lam=0.1, batch_size=200, dict_init=start.T, max_iter=10, tol=0).fit(x)
+    learned = torch.from_numpy(model.components_.T)
+    assert pudle.dictionary_error(learned, true) < 0.2 * pudle.dictionary_error(start, true)
+    assert _objective(x, learned, 0.1) < _objective(x, true, 0.1)
+    assert model.loss_curve_[-1] == pytest.approx(_objective(x, learned, 0.1), rel=1e-2)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_codes_of_transform_are_those_of_the_lasso(nonnegative):
+    x, start, _ = _data()
+    model = _model(start.shape[1], lam=0.2, nonnegative=nonnegative, max_iter=3).fit(x)
+    codes = pudle.lasso(x, torch.from_numpy(model.components_.T), 0.2, nonnegative=nonnegative)
+    np.testing.assert_allclose(model.transform(x), codes, atol=1e-12)
+    assert not nonnegative or codes.min() >= 0
+
+
+def test_both_precisions_learn_the_same():
+    x, start, _ = _data()
+    double, single = (_model(start.shape[1], lam=0.2, max_iter=3).fit(x.to(dtype)) for dtype in (torch.float64, torch.float32))
+    assert single.components_.dtype == np.float32
+    np.testing.assert_allclose(single.components_, double.components_, atol=1e-3)
+
+
+def test_passes_go_on_from_the_sums_unless_another_gradient_changed_the_dictionary():
+    x, _, _ = _data()
+    once, passes = _model(18, max_iter=3, tol=0, batch_size=100).fit(x), _model(18, batch_size=100)
+    for _ in range(3):
+        passes.partial_fit(x)
+    np.testing.assert_array_equal(once.components_, passes.components_)
+    passes.set_params(estimator="dec").partial_fit(x)
+    again = passes.set_params(estimator="lasso").partial_fit(x)
+    assert again._sums.n_seen == len(x)
+
+
+def test_a_hard_threshold_is_refused():
+    x, _, _ = _data()
+    with pytest.raises(ValueError, match="'lasso' needs lam"):
+        _model(5, threshold=0.1).fit(x)
