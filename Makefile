@@ -6,7 +6,7 @@ SNAKEMAKE := $(BIN)/snakemake
 BESIDE := --numprocesses 2 --dist loadfile # two files of tests at a time
 
 # pip would leave out packages that PYTHONPATH has, and install into other folders than .venv.
-unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX
+unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT
 export PIP_USER := 0
 
 .PHONY: all setup test test-slow lint docs wheel pins smoke paper paper-from-scratch denoising-best clean help

@@ -247,13 +247,16 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     def _learn_online(self, x: torch.Tensor, D: torch.Tensor, batches: Sequence[torch.Tensor]) -> float:
         """Learn from lasso codes, starting with the sums of the last pass; returns the sum of the losses."""
         dtype, x, D = x.dtype, x.double(), D.double()
-        if self._sums is None or self._sums.target.T.shape != D.shape:
+        if self._sums is None or not np.array_equal(
+            self._learned, self.components_
+        ):  # the sums belong to the atoms learned last
             self._sums = OnlineLearning(*D.shape)
         settings = {"nonnegative": self.nonnegative, "random": self._random}
         if self.weight_decay is not None:
             settings["weight_decay"] = float(self.weight_decay) / self._scale**2
         losses = [self._sums.update(x[batch], D, self._level(self._scale), **settings) * len(batch) for batch in batches]
         self.components_, self._moments = D.T.to(dtype).numpy().copy(), None
+        self._learned = self.components_.copy()
         return sum(losses)
 
     def _descend(self, x: torch.Tensor, D: torch.Tensor, batches: Sequence[torch.Tensor]) -> float:

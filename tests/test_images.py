@@ -236,7 +236,7 @@ def test_folders_of_any_images(tmp_path, caplog, monkeypatch):
     with caplog.at_level(logging.WARNING):
         assert list(load_images("folder:mine", Path("nowhere"))) == ["a", "b", "c"]
     assert (
-        "mine: 3 images; 2 other files are left out, since their names do not end as those of images: deeper, read me.txt"
+        "mine: 3 images; 2 other entries are left out, since they do not have the suffix of an image: deeper, read me.txt"
         in caplog.text
     )
     (folder / "c.png").write_bytes(b"not a picture")

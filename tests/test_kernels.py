@@ -326,7 +326,7 @@ def test_sparse_layers_and_back_are_those_of_numpy(kind, decoded):
     assert counts["full"] + counts["restricted"] == 6 * unrolling.n_layers and (counts["restricted"] > 0 or "decay" not in kind)
 
 
-# Layers of images: matmul.py, and the steps of image_layers.py.
+# Layers of images: matmul.py, and the steps of image_products.py and image_passes.py.
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

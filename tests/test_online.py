@@ -163,6 +163,26 @@ def test_passes_go_on_from_the_sums_unless_another_gradient_changed_the_dictiona
     assert again._sums.n_seen == len(x)
 
 
+def test_sums_start_again_if_the_user_changed_the_atoms():
+    x, _, _ = _data()
+    model = _model(18, batch_size=100).partial_fit(x)
+    model.components_ = model.components_[::-1].copy()
+    assert model.partial_fit(x)._sums.n_seen == len(x)
+
+
+def test_atoms_that_are_idle_together_are_replaced_by_different_samples():
+    x, D, _ = _data()
+    sums, idle = OnlineLearning(*D.shape), [2, 3, 5]
+    sums.idle[idle] = USES + 1.0
+    objective = torch.zeros(len(x), dtype=x.dtype)
+    sums._replace(x, D, objective, SEED(0))  # every sample is explained, and no atom changes
+    assert (sums.idle[idle] > USES).all()
+    objective[:2] = 1
+    sums._replace(x, D, objective, SEED(0))
+    first, second = (sorted(float(x[i] @ D[:, j] / x[i].norm()) for j in idle)[-1] for i in (0, 1))
+    assert first == pytest.approx(1) and second == pytest.approx(1) and int((sums.idle[idle] > USES).sum()) == 1
+
+
 def test_a_hard_threshold_is_refused():
     x, _, _ = _data()
     with pytest.raises(ValueError, match="'lasso' needs lam"):

@@ -1,7 +1,9 @@
 """Reference results: what is taken is what was computed, to the byte; what cannot be taken is computed; nothing is taken unmarked."""
 
+import io
 import json
 import os
+import tarfile
 
 import numpy as np
 import pandas as pd
@@ -51,6 +53,16 @@ def keep(folder, *computed) -> Reference:
     for path in computed:
         kept.update([(path, None)])
     return kept
+
+
+def archive_of(members: dict[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w:xz") as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return written.getvalue()
 
 
 def lines(folder) -> list[str]:
@@ -146,7 +158,11 @@ def test_what_is_damaged_or_half_written_is_never_taken(tmp_path):
     (path,) = (tmp_path / "ref").rglob("*.tar.xz")
     path.with_name(f".{path.stem}.1.partial.xz").write_bytes(b"PK")
     assert Reference(tmp_path / "ref").offer(cell(0))
-    path.write_bytes(path.read_bytes()[:200])
+    whole = path.read_bytes()
+    path.write_bytes(archive_of({"cell.json": b"[]", "rows.csv": b""}))
+    with pytest.raises(PudleError, match=r"its cell.json, or a shared part of it, is damaged"):
+        Reference(tmp_path / "ref").offer(cell(0))
+    path.write_bytes(whole[:200])
     with pytest.raises(PudleError, match="cannot be read"):
         Reference(tmp_path / "ref").offer(cell(0))
     (made / "rows.csv").write_text("seed,step,quantity,value\n0,0,error,1.0\n")

@@ -108,7 +108,6 @@ BASELINES = {
 }
 PLUGIN = """
 import time
-import venv
 
 from pudle.methods import Field, Method, Settings, register
 

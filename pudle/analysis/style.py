@@ -35,7 +35,7 @@ def plain_matplotlib() -> None:
 
 
 def _import_matplotlib() -> None:
-    """Import matplotlib without reading files of the user, on which it fails if they are not UTF-8."""
+    """Import matplotlib without reading the user's files, since the import fails if they are not UTF-8."""
     spec = importlib.util.find_spec("matplotlib")
     assert spec and spec.origin
     own = Path(spec.origin).parent / "mpl-data"

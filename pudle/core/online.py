@@ -1,4 +1,5 @@
-r"""Online dictionary learning from the lasso's codes: ``dec`` at exact codes, minimised in closed form over all batches so far.
+r"""Online dictionary learning from the lasso's codes. It minimises, in closed form and over all batches so far, the objective whose
+gradient is ``dec`` at exact codes.
 
 The gradient of the lasso objective with respect to D is (Dz − x) zᵀ at the lasso's codes z, since they are optimal: there ``dec`` and
 ``ae-lasso`` are the same, the limit of both for T → ∞ layers. As a function of D with codes held constant, the objective over many batches is
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pudle.core.closed_form import one_thread
-from pudle.core.lasso import LANES, lasso
+from pudle.core.lasso import lasso
 
 # ρ: D depends on codes of older D. If a step from all samples reduces an error of D by a share of 1 / (2ρ + 2) or more, forgetting lets it
 # fall as fast as the noise does, as 1 / √N. Larger ρ keep more noise. Of 5, 10 and 20, 20 had the lowest objective on patches of
@@ -50,8 +51,8 @@ class OnlineLearning:
 
         weight_decay : w of w/2 ‖D‖², which is added to the mean objective; None means that atoms have norm 1 or less instead
 
-        An atom that no sample used while the mean atom was used 100 times is replaced by a sample of the batch, which is drawn with a
-        probability proportional to its objective. Raises :class:`PudleError` where :func:`pudle.lasso` does.
+        An atom that no sample used while the mean atom was used 100 times is replaced by a sample of the batch. Samples are drawn without
+        replacement, with probabilities proportional to their objectives. Raises :class:`PudleError` where :func:`pudle.lasso` does.
         """
         codes = lasso(x, dictionary, lam, nonnegative=nonnegative)
         with one_thread():
@@ -80,16 +81,19 @@ class OnlineLearning:
         self.idle.add_(uses.mean()).masked_fill_(uses > 0, 0)
 
     def _replace(self, x: Tensor, dictionary: Tensor, objective: Tensor, random: np.random.RandomState) -> None:
-        for j in (self.idle > USES).nonzero()[:, 0].tolist():
-            chosen = x[int(random.choice(len(x), p=(objective / objective.sum()).numpy()))]
-            dictionary[:, j] = chosen / chosen.norm()
+        idle = (self.idle > USES).nonzero()[:, 0].tolist()
+        n_new = min(len(idle), int((objective > 0).sum()))
+        drawn = random.choice(len(x), n_new, replace=False, p=(objective / objective.sum()).numpy()) if n_new else []
+        for j, i in zip(idle, drawn, strict=False):
+            dictionary[:, j] = x[i] / x[i].norm()
             self.gram[j], self.gram[:, j], self.target[j], self.idle[j] = 0, 0, 0, 0
 
     def _descend(self, dictionary: Tensor, weight_decay: float | None) -> None:
         from pudle.kernels.atoms import descend  # importing numba is slow, and only this function needs it
+        from pudle.kernels.simd import padded
 
         m, p = dictionary.shape
-        atoms, target = np.zeros((2, p, -(-m // LANES) * LANES))
+        atoms, target = np.zeros((2, p, padded(m)))
         atoms[:, :m], target[:, :m] = dictionary.T, self.target
         penalty = (weight_decay or 0.0) * self.weight
         descend(atoms, self.gram.numpy(), target, penalty, weight_decay is None, np.arange(p, dtype=np.int32), np.empty(p))

@@ -50,7 +50,7 @@ def image_files(data_set: str, root: Path) -> list[Path]:
     if others:
         shown = ", ".join(others)
         _LOG.warning(
-            "%s: %d images; %d other files are left out, since their names do not end as those of images: %s",
+            "%s: %d images; %d other entries are left out, since they do not have the suffix of an image: %s",
             folder,
             len(images),
             len(others),

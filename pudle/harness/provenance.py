@@ -264,7 +264,7 @@ def device() -> str:
 
 @cache
 def packages() -> dict[str, str]:
-    """Version of every installed package; of those installed several times, that which comes first on the path and is imported."""
+    """Version of every installed package. Of several versions the one that is imported counts, which is the first on the path."""
     installed = reversed(list(importlib.metadata.distributions()))
     found = {(package.name or "").lower(): package.version for package in installed}
     return {name: found[name] for name in sorted(filter(None, found))}

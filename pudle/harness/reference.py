@@ -221,10 +221,11 @@ class Reference:
             if self._is_there(name, record, contents["rows.csv"]):
                 lines.append(f"{name}: is already in the reference")
                 continue
-            if small and not {*self._seeds(name)[:1]} <= {*record["seeds"]}:
+            first = next(iter(self._seeds(name)), record["seeds"][0]) if small else record["seeds"][0]
+            if first not in record["seeds"]:
                 contents.pop("arrays.npz", None)
             elif "arrays.npz" in contents:
-                contents["arrays.npz"] = smaller(contents["arrays.npz"], record["seeds"][0], small)
+                contents["arrays.npz"] = smaller(contents["arrays.npz"], first, small)
             file, content = packed(record, contents)
             if len(content) > LARGEST:
                 raise PudleError(f"{folder}: takes {len(content)} bytes in the reference, more than {LARGEST}")

@@ -102,8 +102,8 @@ def shared(record: Mapping) -> dict[str, tuple[str, str]]:
 
 def packed(record: Mapping, contents: Mapping[str, bytes]) -> tuple[str, bytes]:
     """The name and the bytes of the archive of a run."""
-    short = {**record, **{key: name for key, (name, _) in shared(record).items()}}
-    members = {**contents, "cell.json": as_text(short).encode()}
+    kept = {**record, **{key: name for key, (name, _) in shared(record).items()}}
+    members = {**contents, "cell.json": as_text(kept).encode()}
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name in sorted(members):
@@ -130,7 +130,7 @@ def unpacked(path: Path, part: Callable[[str], object]) -> Kept:
         intact &= (path.parent.name, path.name) == (record["experiment"], f"{record['id']}.{digits(as_text(record))}{SUFFIX}")
     except PudleError:
         raise
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         intact = False
     if not intact:
         raise PudleError(

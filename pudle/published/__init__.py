@@ -1,6 +1,6 @@
 """Published values, curves and protocols, as files of data; this package has no code.
 
-``values.csv`` has single values. Each line names the rows of ours that the value is compared with, its source, and how it was read.
+``values.csv`` has single values. Each line says which of our rows the value is compared with, its source, and how it was read.
 ``sources.csv`` has a line for each published curve: the experiment, settings (``where``) and quantity of the rows of ours that are drawn
 beside it, its source (a file of the released repository), and how it was read. ``curves.csv`` has the points of the curves (curve, update,
 value); ``update`` counts layers for unrolling, and updates of the dictionary otherwise. ``protocols.yaml`` has the settings of the published

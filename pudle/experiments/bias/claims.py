@@ -19,7 +19,9 @@ def _exponents(table: pd.DataFrame) -> pd.Series:
 
 
 def _codes(rows: pd.DataFrame, forward: str, quantity: str = "code_error") -> pd.DataFrame:
-    return _against_lam(rows, quantity, forward=forward, learner="codes")
+    """The errors for each seed and λ; NaN where no sample has the true support, on which ``quantity`` is the error."""
+    errors = _against_lam(rows, quantity, forward=forward, learner="codes")
+    return errors.reindex(columns=_against_lam(rows, "code_error", forward=forward, learner="codes").columns)
 
 
 def _floors(rows: pd.DataFrame, learner: str, forward: str = "fixed") -> pd.DataFrame:
