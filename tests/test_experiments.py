@@ -239,6 +239,20 @@ def test_the_error_on_the_support_leaves_out_samples_with_another_support():
     assert "code_error_on_support" not in bias._errors(torch.zeros(3, 2), true)
 
 
+def test_the_bias_is_not_judged_at_a_smaller_lam_where_no_sample_keeps_its_support():
+    rows = pd.DataFrame(
+        [
+            {"forward": forward, "learner": "codes", "lam": lam, "seed": 0, "step": 0, "quantity": quantity, "value": 1e-3}
+            for forward in ("fixed", "hard")
+            for lam in (0.1, 0.4)
+            for quantity in ("code_error", "code_error_on_support")
+            if (lam, quantity) != (0.4, "code_error_on_support")
+        ]
+    )
+    (claim,) = (claim for claim in experiments.get("bias").claims if claim.id == "code-bias-vanishes-hard")
+    assert claim.estimate(rows).isna().all()
+
+
 def test_the_step_zero_of_learning_is_the_start(config, tmp_path):
     rows = _run_all(config, tmp_path, "learning").rows
     start = rows[(rows.step == 0) & (rows.quantity == "dictionary_error")].groupby("seed").value.nunique()

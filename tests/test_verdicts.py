@@ -182,7 +182,7 @@ def test_a_claim_of_the_paper_is_judged_by_its_protocol_only(kind, verdict):
     nothing, off_protocol = pd.DataFrame(), "at paper scale only; here crop = 65"
     (judged,) = judge_all([("toy", claim, results_of(nothing, off_protocol))]).to_dict("records")
     assert judged["verdict"] == verdict and (judged["note"] == off_protocol) == (kind == "paper")
-    again = recompute._judge(claim, nothing, nothing, off_protocol)
+    again = recompute._judge(claim, nothing, nothing, claim.unsuitable(off_protocol, ""))
     assert again == pytest.approx({key: judged[key] for key in again}, nan_ok=True)
 
 
@@ -194,7 +194,7 @@ def test_a_claim_that_needs_the_papers_sizes_is_judged_at_these_only():
     for off_sizes, verdict in (("", "SUPPORTED"), (reason, "NOT RUN")):
         (judged,) = judge_all([("toy", claim, results_of(nothing, off_sizes=off_sizes))]).to_dict("records")
         assert judged["verdict"] == verdict and judged["note"] == off_sizes
-        again = recompute._judge(claim, nothing, nothing, off_sizes=off_sizes)
+        again = recompute._judge(claim, nothing, nothing, claim.unsuitable("", off_sizes))
         assert again == pytest.approx({key: judged[key] for key in again}, nan_ok=True)
 
 

@@ -70,17 +70,14 @@ class Claim:
         """The side of the threshold that is claimed, as ``> 5``."""
         return f"{'<' if self.above is None else '>'} {self.threshold:g}"
 
-    def judge(
-        self, rows: pd.DataFrame, completed: pd.DataFrame | None = None, off_protocol: str = "", off_sizes: str = ""
-    ) -> dict:
+    def judge(self, rows: pd.DataFrame, completed: pd.DataFrame | None = None, unsuitable: str = "") -> dict:
         """The verdict as a row of the claims table.
 
         completed : the rows without runs that ended early; None if there are no such runs
-        off_protocol : the reason why claims of the paper cannot be judged from these rows; empty if they can
-        off_sizes : the same for claims that need the paper's sizes
+        unsuitable : the reason why the claim cannot be judged from these rows (:meth:`unsuitable`); empty if it can
         """
         by_seed, reason = self._effects(rows)
-        if unsuitable := self.unsuitable(off_protocol, off_sizes):
+        if unsuitable:
             by_seed, reason, completed = pd.Series(dtype=float), unsuitable, None
         effects, ended = by_seed.dropna(), 0
         if completed is not None:
@@ -122,7 +119,11 @@ class Claim:
         }
 
     def unsuitable(self, off_protocol: str, off_sizes: str) -> str:
-        """The reason why this claim cannot be judged, out of those of :meth:`judge`; empty if it can."""
+        """The reason why this claim cannot be judged from the rows of some cells; empty if it can.
+
+        off_protocol : the reason why claims of the paper cannot be judged from them; empty if they can
+        off_sizes : the same for claims that need the paper's sizes
+        """
         return (off_protocol if self.kind == "paper" else "") or (off_sizes if self.at_paper_sizes else "")
 
     def _effects(self, rows: pd.DataFrame, allowed: tuple = (NotRun,)) -> tuple[pd.Series, str]:

@@ -38,7 +38,8 @@ def judge_all(claims: Iterable[tuple[str, Claim, Results]]) -> pd.DataFrame:
     """
     table = pd.DataFrame(
         [
-            {"experiment": name} | claim.judge(results.rows, results.completed, results.off_protocol, results.off_sizes)
+            {"experiment": name}
+            | claim.judge(results.rows, results.completed, claim.unsuitable(results.off_protocol, results.off_sizes))
             for name, claim, results in claims
         ]
     )

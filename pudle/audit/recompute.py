@@ -236,9 +236,10 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame], completed: dict[str, pd.Dat
     for experiment in experiments.EXPERIMENTS:
         claims = experiments.get(experiment).claims
         nothing = pd.DataFrame(columns=KEYS)
+        of_all, of_completed = (found.get(experiment, nothing) for found in (rows, completed))
         settings = [cell.settings for cell in run.of(experiment)]
-        off = [published.not_as_published(experiment, settings, sizes) for sizes in (False, True)]
-        judged = [_judge(claim, rows.get(experiment, nothing), completed.get(experiment, nothing), *off) for claim in claims]
+        off_protocol, off_sizes = (published.not_as_published(experiment, settings, sizes) for sizes in (False, True))
+        judged = [_judge(claim, of_all, of_completed, claim.unsuitable(off_protocol, off_sizes)) for claim in claims]
         controls = {claim.id: experiments.controls_of(experiment, claim) for claim in claims}
         for verdict, p in zip(judged, _holm([verdict["p"] for verdict in judged]), strict=True):
             expected.append({"experiment": experiment} | verdict | {"p_holm": p, "controls": controls[verdict["claim"]]})
@@ -257,10 +258,10 @@ def _effects(claim: Claim, rows: pd.DataFrame) -> tuple[dict, str]:
         return {}, str(missing)
 
 
-def _judge(claim: Claim, rows: pd.DataFrame, completed: pd.DataFrame, off_protocol: str = "", off_sizes: str = "") -> dict:
+def _judge(claim: Claim, rows: pd.DataFrame, completed: pd.DataFrame, unsuitable: str = "") -> dict:
     by_seed: Any
     left: Any
-    if unsuitable := claim.unsuitable(off_protocol, off_sizes):
+    if unsuitable:
         (by_seed, missing), left = ({}, unsuitable), {}
     else:
         (by_seed, missing), (left, _) = _effects(claim, rows), _effects(claim, completed)
