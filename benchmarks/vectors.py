@@ -49,14 +49,6 @@ def add_spread(out, values, flags):
 
 
 @COMPILED
-def add_outer(matrix, index, values, factor, count, row):
-    for k in range(count):
-        out, weight = matrix[index[k]], factor * values[index[k]]
-        for j in range(row.shape[0]):
-            out[j] += weight * row[j]
-
-
-@COMPILED
 def add_dots(out, base, factor, matrix, index, count, row):
     for k in range(count):
         left, total = matrix[index[k]], row[0] * 0
@@ -98,7 +90,6 @@ def cases():
         yield "add_spread", f"{count} of {width}", simd.add_spread, add_spread, (normal(width), normal(width), flags)
     index, row = draw.permutation(64)[:16].astype(np.uint32), normal(96)
     step = np.float32(1e-6)
-    yield "add_outer", "16 rows of 96", simd.add_outer, add_outer, (normal(64, 96), index, normal(64), step, 16, row)
     yield "add_dots", "16 rows of 96", simd.add_dots, add_dots, (normal(64), normal(64), step, normal(64, 96), index, 16, row)
     places, under = np.arange(31) * 4, (np.arange(9)[:, None] * 129 + np.arange(9)).ravel()
     yield "multiply", "31 x 81 by 81 x 64", matmul.multiply, multiply, (

@@ -133,37 +133,6 @@ def add_strips(out, base, matrix, index, values, count):
 
 
 @intrinsic(prefer_literal=True)
-def add_outer_strip(typing_context, matrix, at, index, values, factor, count, row, width):
-    """matrix[i, c] += factor values[i] row[c] for i in index[:count], for columns c from ``at`` to ``at + width``, a literal.
-
-    In LLVM: ``row`` is loaded into registers once, and one row of the matrix after the other goes by.
-    """
-    if not isinstance(width, types.IntegerLiteral):
-        return None
-    n_vectors = width.literal_value // LANES
-
-    def codegen(context, builder, signature, arguments):
-        word, size = ir.IntType(64), context.get_abi_sizeof(context.get_value_type(matrix.dtype))
-        column, n_terms = arguments[1], arguments[5]
-        scale = context.cast(builder, arguments[4], factor, matrix.dtype)
-        target, rows, weights, right = (
-            context.make_array(kind)(context, builder, arguments[k])
-            for k, kind in ((0, matrix), (2, index), (3, values), (6, row))
-        )
-        held = [builder.load(part, align=size) for part in vectors(context, builder, right, row, None, column, n_vectors)]
-        with cgutils.for_range(builder, n_terms) as loop:
-            i = builder.zext(builder.load(builder.gep(rows.data, [loop.index])), word)
-            weight = builder.fmul(scale, builder.load(builder.gep(weights.data, [i])))
-            weight = broadcast(builder, weight)
-            for entries, part in zip(held, vectors(context, builder, target, matrix, i, column, n_vectors), strict=True):
-                product = builder.fmul(weight, entries, flags=("contract",))
-                builder.store(builder.fadd(builder.load(part, align=size), product, flags=("contract",)), part, align=size)
-        return context.get_dummy_value()
-
-    return types.void(matrix, types.intp, index, values, factor, types.intp, row, width), codegen
-
-
-@intrinsic(prefer_literal=True)
 def dot_strip(typing_context, out, base, factor, matrix, at, index, count, row, width):
     """out[i] = base[i] + factor Σ_c matrix[i, c] row[c] for i in index[:count], over columns c from ``at`` to ``at + width``, a literal.
 
@@ -201,13 +170,11 @@ def dot_strip(typing_context, out, base, factor, matrix, at, index, count, row, 
 @compiled(forceinline=True, **OPTIONS)
 def add_outer(matrix, index, values, factor, count, row):
     """matrix[i] (w,) += factor values[i] row (w,) for i in index[:count]. The indices differ."""
-    at, width = 0, row.shape[0]
-    while at + ROW_STRIP <= width:
-        add_outer_strip(matrix, at, index, values, factor, count, row, ROW_STRIP)
-        at += ROW_STRIP
-    while at < width:
-        add_outer_strip(matrix, at, index, values, factor, count, row, LANES)
-        at += LANES
+    for k in range(count):
+        i = index[k]
+        weight = factor * values[i]
+        for c in range(row.shape[0]):
+            matrix[i, c] += weight * row[c]
 
 
 @compiled(forceinline=True, **OPTIONS)
