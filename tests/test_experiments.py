@@ -25,7 +25,6 @@ from pudle.core import convolution, networks
 from pudle.core.initialization import random_filters
 from pudle.core.unrolling import Unrolling
 from pudle.experiments._shared.training import loss_weights
-from pudle.experiments.bias import run as bias
 from pudle.experiments.denoising import grid as denoising_grid
 from pudle.experiments.denoising import slices
 from pudle.harness import cells
@@ -227,30 +226,6 @@ def test_the_main_lam_of_an_unfinished_grid_is_the_one_with_the_most_estimators(
     rows = slices.columns(pd.DataFrame([{"estimator": name, "lam": lam, "sigma": 25} for name, lam in cells]))
     assert slices.main_lam(rows) == 0.16
     assert slices.main_lam(rows[rows.estimator == "ae-ls"]) == 0.08, "the middle one, the lower of two"
-
-
-def test_the_error_on_the_support_leaves_out_samples_with_another_support():
-    true = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
-    codes = torch.tensor([[1.5, 0.0], [1.0, 2.0], [4.0, 0.0]])  # the second sample has one more entry
-    found = bias._errors(codes, true)
-    assert {name: float(value) for name, value in found.items()} == pytest.approx(
-        {"code_error": 2.5 / 3, "code_error_on_support": 0.75, "on_support": 2 / 3}
-    )
-    assert "code_error_on_support" not in bias._errors(torch.zeros(3, 2), true)
-
-
-def test_the_bias_is_not_judged_at_a_smaller_lam_where_no_sample_keeps_its_support():
-    rows = pd.DataFrame(
-        [
-            {"forward": forward, "learner": "codes", "lam": lam, "seed": 0, "step": 0, "quantity": quantity, "value": 1e-3}
-            for forward in ("fixed", "hard")
-            for lam in (0.1, 0.4)
-            for quantity in ("code_error", "code_error_on_support")
-            if (lam, quantity) != (0.4, "code_error_on_support")
-        ]
-    )
-    (claim,) = (claim for claim in experiments.get("bias").claims if claim.id == "code-bias-vanishes-hard")
-    assert claim.estimate(rows).isna().all()
 
 
 def test_the_step_zero_of_learning_is_the_start(config, tmp_path):

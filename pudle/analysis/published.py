@@ -16,6 +16,7 @@ group is compared. For values with a tolerance in per cent, means and intervals 
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -167,6 +168,7 @@ def curves() -> pd.DataFrame:
     return pd.merge(*tables, on="curve", how="left", sort=False)
 
 
+@cache
 def protocols() -> dict[str, dict]:
     """experiment → the settings of its published runs, by the keys of the experiment."""
     return read(Path(str(_DATA / "protocols.yaml")))

@@ -28,12 +28,12 @@ class Results:
         """Tidy rows of all finished cells: varying settings, labels, seed, step, quantity, value."""
         return self._gather("rows.csv")
 
-    @property
+    @cached_property
     def off_protocol(self) -> str:
         """The reason why claims of the paper cannot be judged from these cells; empty if they follow its protocol."""
         return published.not_as_published(self.experiment, [cell.settings for cell in self.cells])
 
-    @property
+    @cached_property
     def off_sizes(self) -> str:
         """The reason why claims that need the paper's sizes cannot be judged from these cells; empty if they have them."""
         return published.not_as_published(self.experiment, [cell.settings for cell in self.cells], sizes=True)
