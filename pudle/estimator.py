@@ -135,8 +135,12 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         else:
             self._start(x)
         self.loss_curve_, self.n_iter_, calm = [], 0, 0
+        fixed = None
+        if self.estimator == "lasso":
+            fixed = self._draw_batches(x)  # so that codes of a batch replace its earlier ones
+            self._sums_of_components().begin(len(x))
         for _ in trange(self.max_iter, disable=not self.verbose, desc=type(self).__name__, file=sys.stderr):
-            losses = self._pass(x)
+            losses = self._pass(x, fixed)
             self.n_iter_ += 1
             self.loss_curve_.append(losses)
             if len(self.loss_curve_) > 1:
@@ -144,6 +148,8 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
                 calm = calm + 1 if abs(before - losses) < self.tol * abs(before) else 0
             if calm == 3:
                 break
+        if fixed is not None:
+            self._sums.end()
         return self
 
     def partial_fit(self, X, y=None):
@@ -234,33 +240,46 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
         self.components_ = atoms.numpy().copy()
         self._moments = self._sums = None
 
-    def _pass(self, x: torch.Tensor) -> float:
-        """Make one pass over shuffled batches; returns the mean loss.
+    def _draw_batches(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
+        return torch.from_numpy(self._random.permutation(len(x))).split(int(self.batch_size))
+
+    def _pass(self, x: torch.Tensor, fixed: Sequence[torch.Tensor] | None = None) -> float:
+        """Make one pass over the samples in batches, new ones or, with "lasso", ``fixed`` ones in a new order; returns the mean loss.
 
         Samples are divided by a power of two near their root mean square, so that gradients are large compared with Adam's eps.
         """
         x = x / self._scale
-        batches = torch.from_numpy(self._random.permutation(len(x))).split(int(self.batch_size))
-        learn = self._learn_online if self.estimator == "lasso" else self._descend
-        return learn(x, self._dictionary(x), batches) / len(x) * self._scale**2
+        total = self._learn_online(x, fixed) if self.estimator == "lasso" else self._descend(x, self._draw_batches(x))
+        return total / len(x) * self._scale**2
 
-    def _learn_online(self, x: torch.Tensor, D: torch.Tensor, batches: Sequence[torch.Tensor]) -> float:
+    def _sums_of_components(self) -> OnlineLearning:
+        """The sums of the last pass, or new ones if ``components_`` are not the atoms that it learned."""
+        if self._sums is None or not np.array_equal(self._learned, self.components_):
+            self._sums, self._learned = OnlineLearning(*self.components_.shape[::-1]), self.components_.copy()
+        return self._sums
+
+    def _learn_online(self, x: torch.Tensor, fixed: Sequence[torch.Tensor] | None) -> float:
         """Learn from lasso codes, starting with the sums of the last pass; returns the sum of the losses."""
-        dtype, x, D = x.dtype, x.double(), D.double()
-        if self._sums is None or not np.array_equal(
-            self._learned, self.components_
-        ):  # the sums belong to the atoms learned last
-            self._sums = OnlineLearning(*D.shape)
+        dtype, D, x = x.dtype, self._dictionary(x).double(), x.double()
+        sums = self._sums_of_components()
         settings = {"nonnegative": self.nonnegative, "random": self._random}
         if self.weight_decay is not None:
             settings["weight_decay"] = float(self.weight_decay) / self._scale**2
-        losses = [self._sums.update(x[batch], D, self._level(self._scale), **settings) * len(batch) for batch in batches]
+        if fixed is None:
+            numbered = [(None, batch) for batch in self._draw_batches(x)]
+        else:
+            numbered = [(int(k), fixed[k]) for k in self._random.permutation(len(fixed))]
+        losses = [
+            sums.update(x[chosen], D, self._level(self._scale), batch=number, **settings) * len(chosen)
+            for number, chosen in numbered
+        ]
         self.components_, self._moments = D.T.to(dtype).numpy().copy(), None
         self._learned = self.components_.copy()
         return sum(losses)
 
-    def _descend(self, x: torch.Tensor, D: torch.Tensor, batches: Sequence[torch.Tensor]) -> float:
+    def _descend(self, x: torch.Tensor, batches: Sequence[torch.Tensor]) -> float:
         """Descend along the gradients, starting with Adam's moments of the last pass; returns the sum of the losses."""
+        D = self._dictionary(x)
         # float: torch does not accept all number types of numpy
         settings = {"lr": float(self.learning_rate), "eps": float(self.adam_eps)}
         adam = torch.optim.Adam([D], **settings)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import pudle
 from pudle.core.gradients import decoder_gradient
-from pudle.core.online import FORGETTING, USES, OnlineLearning
+from pudle.core.online import USES, OnlineLearning
 from pudle.kernels.atoms import descend
 
 SEED = np.random.RandomState
@@ -75,21 +75,95 @@ def test_atoms_without_codes_stay():
     np.testing.assert_array_equal(_descend(atoms, gram, target, penalty=1.0)[2], atoms[2])
 
 
-def test_the_sums_weigh_each_batch_by_what_was_kept_of_it():
+def _updated(x, D, numbers, sums=None, size=100):
+    """Sums after one update by each of the numbered parts of ``x``, with the codes, samples and factor W / (W + n) of each update."""
+    sums, log, parts = sums or OnlineLearning(*D.shape), [], x.split(size)
+    for number in numbers:
+        part, start, before = parts[number], D.clone(), sums._kept
+        sums.update(part, D, 0.2, batch=number, random=SEED(0))
+        log.append((pudle.lasso(part, start, 0.2), part, np.exp(sums._kept - before)))
+    return sums, log
+
+
+def _check_sums(sums, log):
+    """The sums are those of the logged updates, with the factors of all later updates; those of a batch's last update count."""
+    weights = [np.prod([factor for _, _, factor in log[k + 1 :]]) for k in range(len(log))]
+    last = {id(part): k for k, (_, part, _) in enumerate(log)}
+    terms = [(weights[k], *log[k][:2]) for k in last.values()]
+    torch.testing.assert_close(sums.gram, sum(w * z.T @ z for w, z, _ in terms), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(sums.target, sum(w * z.T @ part for w, z, part in terms), atol=1e-6, rtol=1e-6)
+    assert sums.weight == pytest.approx(sum(w * len(part) for w, _, part in terms))
+    assert sums.uses.tolist() == sum((z != 0).sum(0) for _, z, _ in terms).tolist()
+
+
+def test_the_sums_weigh_each_batch_by_the_factors_since():
     x, D, _ = _data()
-    sums, dictionaries, parts = OnlineLearning(*D.shape), [], x.split(100)
-    for part in parts:
-        dictionaries.append(D.clone())
-        sums.update(part, D, 0.2, random=SEED(0))
-    codes = [pudle.lasso(part, dictionary, 0.2) for part, dictionary in zip(parts, dictionaries, strict=True)]
-    kept, used = [], 0.0
-    for k, z in enumerate(codes, start=1):
-        used += float((z != 0).sum()) / D.shape[1]
-        kept.append((1 - 1 / (k + FORGETTING * D.shape[0] * k / used)) ** FORGETTING)
-    weights = [np.prod(kept[k + 1 :]) for k in range(4)]
-    torch.testing.assert_close(sums.gram, sum(w * z.T @ z for w, z in zip(weights, codes, strict=True)))
-    torch.testing.assert_close(sums.target, sum(w * z.T @ part for w, z, part in zip(weights, codes, parts, strict=True)))
-    assert sums.weight == pytest.approx(100 * sum(weights))
+    sums, log = _updated(x, D, range(4))
+    _check_sums(sums, log)
+    codes, _, factor = log[0]
+    window = D.shape[0] * D.shape[1] / float((codes != 0).sum(1).double().mean())  # m p / s
+    assert factor == pytest.approx(window / (window + 100))
+
+
+def test_a_batch_that_comes_again_replaces_its_earlier_codes():
+    x, D, _ = _data()
+    parts = x.split(100)
+    sums, log = _updated(x, D, [0, 1, 2, 3, 1, 0, 3, 2, 2])
+    _check_sums(sums, [(z, next(p for p in parts if p.data_ptr() == part.data_ptr()), f) for z, part, f in log])
+
+
+def test_a_new_beginning_takes_out_the_sums_of_before_in_the_first_pass():
+    x, D, _ = _data()
+    sums, _ = _updated(x[:200], D, [0, 1])
+    sums.begin(200)
+    before = sums.weight
+    _, log = _updated(x[200:], D, [1], sums)
+    assert 100 < sums.weight < before + 100 and (sums.uses != (log[0][0] != 0).sum(0)).any()
+    _, more = _updated(x[200:], D, [0], sums)
+    _check_sums(sums, log + more)
+
+
+def test_atoms_that_no_code_in_the_sums_uses_have_no_sums():
+    x, D, _ = _data()
+    sums, _ = _updated(x, D, [0, 1])
+    D[:, 3] = -D[:, 3].sign() * 1e-3  # too short for any code
+    sums, _ = _updated(x, D, [0], sums)
+    assert sums.gram[3, 3] > 0  # batch 1 still uses it
+    D[:, 3] *= 1e-3 / D[:, 3].norm()
+    sums, _ = _updated(x, D, [1], sums)
+    D[:, 3] *= 1e-3 / D[:, 3].norm()
+    sums, _ = _updated(x, D, [0], sums)
+    assert sums.uses[3] == 0 and not sums.gram[3].any() and not sums.gram[:, 3].any() and not sums.target[3].any()
+
+
+def test_the_sums_grow_where_noise_is_the_larger_error():
+    """The minimisers of batches are drawn around a moving point; the best γ has successive moves with a mean cosine of −γ/4."""
+    gamma, draw, n, steps = 0.05, SEED(0), 200, 4000
+    speed = np.sqrt(gamma**3 / 4)
+    errors, cosines = {}, {}
+    for factor in (0.5, 1, 2):
+        g, D, last, point, squares, products, lengths = factor * gamma, np.zeros(n), 0, 0.0, [], [], []
+        for k in range(steps):
+            point += speed
+            move = g * (point + draw.standard_normal(n) - D)
+            D = D + move
+            if k > steps // 4:
+                squares.append(np.mean((D - point) ** 2))
+                products.append(np.sum(move * last))
+                lengths.append(np.sum(move**2))
+            last = move
+        errors[factor], cosines[factor] = np.mean(squares), np.mean(products) / np.mean(lengths)
+    assert errors[1] < errors[0.5] and errors[1] < errors[2]
+    assert cosines[1] == pytest.approx(-gamma / 4, rel=0.2)
+    for factor, grows in ((0.5, False), (2, True)):
+        sums, g = OnlineLearning(n, 1), factor * gamma
+        sums.weight = 10 / g
+        sums._move = torch.zeros(n, 1, dtype=torch.float64)
+        sums._move[0] = 1
+        move = torch.full((n, 1), 0.0, dtype=torch.float64)
+        move[0], move[1] = cosines[factor], np.sqrt(1 - cosines[factor] ** 2)
+        sums._adapt(move, 10)
+        assert sums.growth == 10 * grows
 
 
 def test_a_step_decreases_the_objective_of_its_batch_and_keeps_atoms_in_the_ball():
@@ -154,13 +228,36 @@ def test_both_precisions_learn_the_same():
 
 def test_passes_go_on_from_the_sums_unless_another_gradient_changed_the_dictionary():
     x, _, _ = _data()
-    once, passes = _model(18, max_iter=3, tol=0, batch_size=100).fit(x), _model(18, batch_size=100)
-    for _ in range(3):
-        passes.partial_fit(x)
-    np.testing.assert_array_equal(once.components_, passes.components_)
+    passes = _model(18, batch_size=100).fit(x).partial_fit(x).partial_fit(x)
+    assert passes._sums.n_seen == (passes.n_iter_) * len(x)
     passes.set_params(estimator="dec").partial_fit(x)
     again = passes.set_params(estimator="lasso").partial_fit(x)
     assert again._sums.n_seen == len(x)
+
+
+def test_fit_converges_to_a_stationary_dictionary_of_all_samples():
+    """Where atoms have norm 1, the gradient is parallel to them. The sums of ``partial_fit`` keep codes of older dictionaries."""
+    x, start, _ = _data()
+    settings = {"lam": 0.1, "dict_init": start.T.numpy(), "batch_size": 100, "tol": 0}
+    fitted, parts = _model(18, max_iter=100, **settings).fit(x), _model(18, **settings)
+    for _ in range(100):
+        parts.partial_fit(x)
+    remaining = []
+    for model in (fitted, parts):
+        D = torch.from_numpy(model.components_.T.copy())
+        gradient = decoder_gradient(x, D, pudle.lasso(x, D, 0.1))
+        remaining.append(float((gradient - D * (D * gradient).sum(0)).norm() / gradient.norm()))
+    assert remaining[0] < 1e-3 < remaining[1]
+
+
+def test_a_warm_start_goes_on_from_the_sums():
+    x, start, _ = _data()
+    settings = {"lam": 0.1, "dict_init": start.T.numpy(), "batch_size": 100, "tol": 0, "warm_start": True}
+    once, parts = _model(18, max_iter=30, **settings).fit(x), _model(18, max_iter=10, **settings)
+    objectives = [_objective(x, torch.from_numpy(parts.fit(x).components_.T.copy()), 0.1) for _ in range(3)]
+    assert objectives == sorted(objectives, reverse=True)
+    assert objectives[-1] == pytest.approx(_objective(x, torch.from_numpy(once.components_.T.copy()), 0.1), rel=1e-3)
+    assert not parts._sums._codes  # they are needed within a fit only
 
 
 def test_sums_start_again_if_the_user_changed_the_atoms():
