@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from pudle.core.unrolling import Unrolling
+from pudle.errors import one_of
 from pudle.kernels.dense_layers import DenseLayers, share_active
 
 # These constants were measured. They change time and memory, and no result.
@@ -36,6 +37,30 @@ BLOCK_GPU = 10_000_000
 TASKS = 8  # the largest number of parts of a block, each with its own sums
 TASK_CODES = 8_000  # the smallest number of codes that is worth a task
 TASK_SUMS = 4_000_000  # about the largest number of entries in the sums (p, p) of all tasks
+
+
+class Loss(NamedTuple):
+    """The loss whose derivative with respect to D a gradient is; every loss has the term mean ½‖x − Dz‖².
+
+    through_codes : whether the derivative passes through the codes z_T(D); otherwise they are held constant
+    has_l1 : whether the loss has the term λ mean ‖z‖₁
+    """
+
+    through_codes: bool
+    has_l1: bool
+
+
+# The closed form reads the gradients from this table, so that a name that is not in it is an error.
+LOSSES = {
+    "dec": Loss(through_codes=False, has_l1=False),
+    "ae-lasso": Loss(through_codes=True, has_l1=True),
+    "ae-ls": Loss(through_codes=True, has_l1=False),
+}
+
+
+def loss_of(estimator: str) -> Loss:
+    """The loss of the gradient ``estimator``. Raises :class:`PudleError`, which gives the nearest name, if there is none."""
+    return LOSSES[one_of(estimator, LOSSES, "estimator")]
 
 
 class Gradient(NamedTuple):
@@ -97,7 +122,7 @@ def gradient_in_closed_form(
     start : codes (n, p) before the first layer, held constant; None means 0
     """
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
-    lam = unrolling.lam if estimator == "ae-lasso" else 0.0
+    lam = unrolling.lam if loss_of(estimator).has_l1 else 0.0
     share = _sparse_share(dictionary) if sparse_share is None else sparse_share
     share = 0.0 if unrolling.accelerated else share  # y_t has the non-zeros of two codes
     with flushed_denormals(), _workers(share > 0) as pool:
