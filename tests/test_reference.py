@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workflows import ROOT, TOY, Workflow, pudle
+from workflows import ROOT, TOY, Workflow, pudle, saved
 
 from pudle import experiments
 from pudle.audit import rerun
@@ -312,7 +312,7 @@ def test_cells_to_run_again_fit_the_budget_and_have_their_data(small_run, tmp_pa
 
 def test_taken_cells_of_a_gpu_are_run_again_where_there_is_one(tmp_path, monkeypatch):
     root, config = tmp_path / "toy", merged(PAPER) | {"experiments": {"learning": merged(PAPER)["experiments"]["learning"]}}
-    files.write(root / "config.json", json.dumps(config))
+    saved(root, config)
     (one, other), kept = Run(root).cells[:2], Reference(tmp_path / "ref")
     kept.plan(Run(root).cells)
     for chosen, device in ((one, "cpu"), (other, "Some GPU")):
@@ -328,7 +328,7 @@ def test_taken_cells_of_a_gpu_are_run_again_where_there_is_one(tmp_path, monkeyp
 
 def test_a_cell_that_lacks_seeds_is_run_again_with_those_it_has(tmp_path):
     root, config = tmp_path / "toy", merged(PAPER) | {"experiments": {"learning": merged(PAPER)["experiments"]["learning"]}}
-    files.write(root / "config.json", json.dumps(config))
+    saved(root, config)
     one, other = Run(root).cells[:2]
     kept = Reference(tmp_path / "ref")
     kept.plan(Run(root).cells)
@@ -337,8 +337,8 @@ def test_a_cell_that_lacks_seeds_is_run_again_with_those_it_has(tmp_path):
         kept.update([(compute(part, tmp_path / chosen.id), None)])
         kept.offer(chosen).write(chosen.folder(root))
     run = Run(root)
-    again = {planned.id: planned.seeds for planned in Run(rerun._plan(run, one, tmp_path / "again")).cells}
-    assert again[one.id] == (1, 3) and rerun._plan(run, other, tmp_path / "again") == root
+    again = {planned.id: planned.seeds for planned in Run(rerun._planned(run, one, tmp_path / "again")).cells}
+    assert again[one.id] == (1, 3) and rerun._planned(run, other, tmp_path / "again") == root
 
 
 @pytest.mark.slow
@@ -421,7 +421,7 @@ def test_a_users_plugin_at_the_papers_size_computes_its_own_cells_alone(checkout
 @pytest.mark.slow
 def test_the_readme_counts_the_verdicts_of_the_reference(tmp_path):
     kept, root = Reference(ROOT / "results" / "reference"), tmp_path / "paper"
-    files.write(root / "config.json", json.dumps(merged(PAPER)))
+    saved(root, merged(PAPER))
     for one in Run(root).cells:
         kept.offer(one).write(one.folder(root))
     pudle("verdicts", "--root", root)
@@ -439,7 +439,7 @@ def test_two_cheap_cells_of_the_reference_come_out_again(tmp_path):
     if not kept.kept:
         pytest.skip("the reference has no cells yet")
     root = tmp_path / "paper"
-    files.write(root / "config.json", json.dumps(config))
+    saved(root, config)
     for one in Run(root).cells:
         if f"{one.experiment}/{one.id}" in kept.kept:
             kept.offer(one).write(one.folder(root))

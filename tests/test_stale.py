@@ -192,10 +192,24 @@ def test_sources_count_by_content_and_the_configuration_is_that_of_this_run(fini
     finally:
         for path, modified in before.items():
             os.utime(path, ns=(modified, modified))
-    kept = finished.root / "config.json"
-    content = kept.read_text(encoding="utf-8")
-    try:
-        kept.write_text(content.replace('"seeds": 2', '"seeds": 5'), encoding="utf-8")  # of a run that was stopped
-        assert "configuration" in finished.jobs()
-    finally:
-        kept.write_text(content, encoding="utf-8")
+    for name, before, after in (("config.json", '"seeds": 2', '"seeds": 5'), ("plan.json", '"seeds": [0, 1]', '"seeds": [0]')):
+        kept = finished.root / name
+        content = kept.read_text(encoding="utf-8")
+        assert before in content
+        try:
+            kept.write_text(content.replace(before, after), encoding="utf-8")  # of a run that was stopped
+            assert "configuration" in (jobs := finished.jobs()) and "cell_learning" not in jobs
+        finally:
+            kept.write_text(content, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_run_from_before_there_were_plans_gets_one_and_computes_no_cell(finished, checkout, tmp_path):
+    shutil.copytree(finished.root, tmp_path / "results" / "toy")
+    (tmp_path / "results" / "toy" / "plan.json").unlink()
+    copy = Workflow(checkout, tmp_path, TOY)
+    jobs = copy.jobs()
+    assert jobs["configuration"] == 1 and not {"cell_learning", "cell_unrolling"} & set(jobs)
+    copy()
+    assert (copy.root / "plan.json").read_bytes() == (finished.root / "plan.json").read_bytes()
+    assert copy.jobs() == {}
