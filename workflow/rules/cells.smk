@@ -7,7 +7,7 @@ for experiment in EXPERIMENTS:
         name:
             f"seed_{experiment}"
         input:
-            ancient(PLANNED),
+            ancient(f"{ROOT}/config.json"),
         output:
             temp(f"{ROOT}/cells/{experiment}/{{cell}}/seed-{{seed}}.pt"),
         log:

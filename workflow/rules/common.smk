@@ -156,13 +156,17 @@ def why_stale(name):
 
 
 # Whether the saved configuration and plan must be written again. If an input of a job is made again, even an `ancient` one, Snakemake 9 does not
-# test whether the job itself has a reason to run. So if they are written again, they are `ancient` only for jobs that need not run.
+# test whether the job itself has a reason to run. So if both are written again, the configuration is `ancient` only for jobs that need not run.
 CHANGED = workflow.is_main_process and not all(map(files.holds, PLANNED, (CONFIGURATION, plan.text(CELLS.values()))))
 
 
 def configuration(again=True):
-    """The saved configuration and plan as inputs. With ``again`` the job runs if they are written again."""
-    return PLANNED if CHANGED and again else ancient(PLANNED)
+    """The saved configuration as an input. With ``again`` the job runs if configuration and plan are written again.
+
+    Jobs read the plan, too, which is written with the configuration. It is no input of its own: Snakemake would compute all cells again if
+    the plan alone is missing, as in runs of older versions.
+    """
+    return f"{ROOT}/config.json" if CHANGED and again else ancient(f"{ROOT}/config.json")
 
 
 @functools.cache
