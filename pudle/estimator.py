@@ -17,7 +17,7 @@ from pudle.core.closed_form import one_thread
 from pudle.core.encoding import encode
 from pudle.core.gradients import ESTIMATORS, unrolled_gradient
 from pudle.core.lasso import lasso
-from pudle.core.online import OnlineLearning
+from pudle.core.online_learning import OnlineLearning
 from pudle.core.optimization import ConstrainedDescent, normalize_atoms
 from pudle.core.units import power_of_two
 from pudle.core.unrolling import Unrolling
@@ -41,7 +41,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     estimator : "ae-lasso", "dec", "ae-ls" or "lasso", the gradient. "ae-lasso" minimises the lasso objective, as DictionaryLearning does,
         and "dec" does so approximately, with less work per pass. "ae-ls" minimises the squared error of D z_T only; it denoises better, and
         its lasso objective is higher. "lasso" is the limit of "ae-lasso" and "dec" for many layers: codes, those of ``transform`` too, are
-        exact, and atoms are moved to the minimiser for all batches so far (:mod:`pudle.core.online`), without ``n_layers``, ``step``,
+        exact, and atoms are moved to the minimiser for all batches so far (:mod:`pudle.core.online_learning`), without ``n_layers``, ``step``,
         ``learning_rate`` and ``adam_eps``. Its lasso objective is the lowest; choose it in place of MiniBatchDictionaryLearning
     nonnegative : bool, whether codes are non-negative
     learning_rate : float, learning rate of Adam

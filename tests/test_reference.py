@@ -264,7 +264,7 @@ PAPER = ROOT / "config" / "paper.yaml"
 
 
 def merged(overlay) -> dict:
-    from pudle.cli.reference import _merged
+    from pudle.cli.reference_commands import _merged
 
     return _merged(yaml.safe_load((ROOT / "config" / "config.yaml").read_text()), yaml.safe_load(overlay.read_text()))
 

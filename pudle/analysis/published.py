@@ -1,6 +1,6 @@
 """Published values beside ours.
 
-Each line of ``pudle/published/values.csv`` describes one published value: the rows of ours that it is compared with (experiment,
+Each line of ``pudle/published_data/values.csv`` describes one published value: the rows of ours that it is compared with (experiment,
 settings, quantity and update), the value, its tolerance, its source and how it was read, and the differences of the protocols.
 
 - In ``where``, ``min:10`` is 10 at the paper scale, and the smallest value of the setting at other scales, which have other sizes.
@@ -26,7 +26,7 @@ import pandas as pd
 from pudle.analysis.statistics import MIN_SEEDS, Interval, slope, t_interval
 from pudle.harness.settings import read
 
-_DATA = resources.files("pudle.published")
+_DATA = resources.files("pudle.published_data")
 PAPER = "paper"
 _LATE = {
     "lowest": lambda line: line.value.min(),

@@ -15,7 +15,7 @@ from torch import Tensor
 from pudle.core.closed_form import LOSSES, Gradient, gradient_in_closed_form, loss_of
 from pudle.core.unrolling import Unrolling, check_codes, check_shapes
 from pudle.errors import PudleError
-from pudle.kernels import graphs
+from pudle.kernels import cuda_graphs
 
 ESTIMATORS = tuple(LOSSES)
 
@@ -109,8 +109,8 @@ def _in_closed_form(
 ) -> Gradient:
     """The gradient, with kernels that are recorded if a GPU would wait for them to start."""
     arrays, settings = (x.detach(), dictionary.detach(), start), {"estimator": estimator, "unrolling": unrolling, "stop": stop}
-    if x.is_cuda and len(x) * dictionary.shape[1] <= graphs.MAX_CODES:
-        gradient, codes, loss = graphs.replayed(_tensors, *arrays, **settings)
+    if x.is_cuda and len(x) * dictionary.shape[1] <= cuda_graphs.MAX_CODES:
+        gradient, codes, loss = cuda_graphs.replayed(_tensors, *arrays, **settings)
     else:
         gradient, codes, loss = _tensors(*arrays, **settings)
     return Gradient(gradient, codes, float(loss))

@@ -29,7 +29,7 @@ from pudle.core.closed_form import Gradient, flushed_denormals, loss_of
 from pudle.core.convolution import Dictionary, average_shifts, check_image_shapes
 from pudle.core.unrolling import Unrolling, soft_threshold, soft_threshold_in_place
 from pudle.errors import PudleError
-from pudle.kernels import graphs
+from pudle.kernels import cuda_graphs
 
 
 class Network(NamedTuple):
@@ -174,7 +174,9 @@ def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, ins
     if images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64):
         # importing numba is slow, and only this function needs it
         from pudle.kernels.image_layers import run_image_network as run
-    elif images.is_cuda and targets is not None and len(images) <= _block(images, network.filters, stride, graphs.MAX_CODES):
+    elif (
+        images.is_cuda and targets is not None and len(images) <= _block(images, network.filters, stride, cuda_graphs.MAX_CODES)
+    ):
         run = _replayed_network
     with flushed_denormals():
         return run(images.detach(), targets, (*_tied(network), network.thresholds), unrolling, **settings)
@@ -182,7 +184,7 @@ def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, ins
 
 def _replayed_network(images, targets, network, unrolling, *, inside, **settings):
     """:func:`run_network` on a GPU, whose kernels are recorded."""
-    *parts, codes, loss = graphs.replayed(_tensors, images, targets, inside, *network, unrolling=unrolling, **settings)
+    *parts, codes, loss = cuda_graphs.replayed(_tensors, images, targets, inside, *network, unrolling=unrolling, **settings)
     return parts, codes, loss
 
 

@@ -53,7 +53,7 @@ rule published:
         root=lambda wildcards: ROOT,
         planned=planned(),
         fingerprint=code("analysis.published"),
-        data=contents(f"{BASE}/pudle/published/*.csv", f"{BASE}/pudle/published/*.yaml"),
+        data=contents(f"{BASE}/pudle/published_data/*.csv", f"{BASE}/pudle/published_data/*.yaml"),
     shell:
         "pudle published --root {params.root:q} 2> {log:q}"
 

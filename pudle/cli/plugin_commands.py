@@ -9,7 +9,7 @@ import click
 from pudle import denoisers, methods
 from pudle.cli.paths import PathType
 from pudle.harness import plugins
-from pudle.harness.promises import PromiseCheck
+from pudle.harness.plugin_checks import PromiseCheck
 
 PLUGINS = click.option(
     "--plugin", "files", multiple=True, metavar="FILE", help="A Python file with your own plug-ins. May be given several times."
