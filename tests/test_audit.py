@@ -60,13 +60,16 @@ def test_the_manifest_chains_a_figure_to_settings_code_and_data(small_run):
 
 
 def test_a_cell_tells_what_it_read_and_ran_with(small_run, tmp_path):
-    told = json.loads(cell_file(small_run, "cell.json").read_text())
-    made = told["provenance"]
+    record = json.loads(cell_file(small_run, "cell.json").read_text())
+    made = record["provenance"]
     assert made["packages"]["torch"].startswith("2.13.0") and "snakemake" in made["packages"] and len(made["packages"]) > 50
     assert (
-        made["deterministic"] is True and made["dtype"] == "torch.float32" and made["blas"] and told["ended"] >= told["started"]
+        made["deterministic"] is True
+        and made["dtype"] == "torch.float32"
+        and made["blas"]
+        and record["ended"] >= record["started"]
     )
-    assert told["inputs"] == {}  # drawn from the seeds
+    assert record["inputs"] == {}  # drawn from the seeds
     small = {
         "classes": [0, 1],
         "n_atoms": 5,
@@ -78,8 +81,8 @@ def test_a_cell_tells_what_it_read_and_ran_with(small_run, tmp_path):
     }
     words = configured(tmp_path / "run", "interpretability", seeds=1, **small)
     pudle("cell", *words)
-    (told,) = (tmp_path / "run").glob("cells/interpretability/*/cell.json")
-    assert list(json.loads(told.read_text())["inputs"]) == ["sklearn/digits.csv.gz"]
+    (record,) = (tmp_path / "run").glob("cells/interpretability/*/cell.json")
+    assert list(json.loads(record.read_text())["inputs"]) == ["sklearn/digits.csv.gz"]
 
 
 def mutate(data: st.DataObject, root: Path) -> dict[Path, bytes | None]:
@@ -208,8 +211,8 @@ def test_a_forger_who_mends_the_hashes_is_found_by_what_follows_from_the_rows(co
     (path,) = copy.glob(name)
     edit(path)
     if path.name == "rows.csv":
-        told = json.loads(path.with_name("cell.json").read_text())
-        edit_json(outputs=told["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
+        record = json.loads(path.with_name("cell.json").read_text())
+        edit_json(outputs=record["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
     manifest.write(Run(copy), ROOT / "Snakefile")
     found = checks.audit(copy)
     assert any(finding.file.endswith(file) and finding.check == check for finding in found), found
@@ -283,8 +286,8 @@ def test_cells_run_again_give_the_same_bytes_and_a_forged_one_does_not(small_run
     assert said.count("again, byte by byte") == 2 and "all is well" in said
     for path in copy.glob("cells/*/*/rows.csv"):
         scale("value")(path)
-        told = json.loads(path.with_name("cell.json").read_text())
-        edit_json(outputs=told["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
+        record = json.loads(path.with_name("cell.json").read_text())
+        edit_json(outputs=record["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
     assert "another run here gives other bytes" in pudle("audit", copy, "--quick", "--rerun", 1, status=1)
 
 

@@ -1,4 +1,4 @@
-"""Every experiment computes on the device that it is told to. Tests marked ``cuda`` need a GPU; the others pretend to have one."""
+"""Every experiment computes on the requested device. Tests marked ``cuda`` need a GPU; the others pretend to have one."""
 
 import os
 import subprocess

@@ -313,12 +313,12 @@ def test_the_claims_of_two_runs_side_by_side(tmp_path):
     roots = [tmp_path / name for name in ("default", "paper")]
     for i, root in enumerate(roots):
         root.mkdir()
-        told = [
+        counted = [
             line.format(name, "paper", of[i], ",," if of[i] == "NOT RUN" else "0.5,0.4,0.6") for name, of in verdicts.items()
         ]
         only_here = [line.format("d", "theory", "SUPPORTED", "1,1,1")] * i
         ours = [line.format("e", "ours", ("SUPPORTED", "CONTRADICTED")[i], "1,1,1")]
-        (root / "claims.csv").write_text(header + "".join([*told, *only_here, *ours]))
+        (root / "claims.csv").write_text(header + "".join([*counted, *only_here, *ours]))
     said = _pudle("claims", "--compare", *map(str, roots))
     assert said.exit_code == 1 and "4 claims of the paper and its theory. Agree: yes: 1, no: 1, not run: 2." in said.output
     lines = [[cell.strip() for cell in text.split("|")[2:-1]] for text in said.output.splitlines() if text.startswith("|")]

@@ -170,12 +170,12 @@ def test_codes_from_any_start(name, p):
 def test_blocks_and_threads_do_not_matter():
     x, D = _problem(n=2500, m=20, p=100, s=2, dtype=torch.float64)
     unrolling = Unrolling(lam=0.2, step=0.1, n_layers=20)
-    whole = autograd_gradient(x, D, "ae-ls", unrolling)
+    complete = autograd_gradient(x, D, "ae-ls", unrolling)
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            _same(unrolled_gradient(x, D, "ae-ls", unrolling), whole, torch.float64)
+            _same(unrolled_gradient(x, D, "ae-ls", unrolling), complete, torch.float64)
     finally:
         torch.set_num_threads(before)
 

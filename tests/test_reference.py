@@ -87,9 +87,9 @@ def test_what_is_planned_and_not_there_is_left_as_not_run(tmp_path):
     kept.plan([cell(0, 1, 2), cell(0, lam=0.3)])
     some, none = kept.offer(cell(0, 1, 2)), kept.offer(cell(0, lam=0.3))
     some.write(tmp_path / "some"), none.write(tmp_path / "none")
-    told, nothing = cells.read(tmp_path / "some"), cells.read(tmp_path / "none")
-    assert (told["status"], told["seeds"], told["not_run"]) == ("done", [0, 1], [2])
-    assert reference.remark(told) == "seeds 2: not run"
+    taken, nothing = cells.read(tmp_path / "some"), cells.read(tmp_path / "none")
+    assert (taken["status"], taken["seeds"], taken["not_run"]) == ("done", [0, 1], [2])
+    assert reference.remark(taken) == "seeds 2: not run"
     assert (nothing["status"], nothing["seeds"], lines(tmp_path / "none")) == ("not run", [], ["seed,step,quantity,value"])
     readme = (tmp_path / "ref" / "README.md").read_text()
     assert "2 cells are planned. 1 of them are here, 1 were not run, and 1 more lack seeds." in readme
@@ -101,8 +101,8 @@ def test_a_newer_commit_replaces_an_older_one_seed_by_seed(tmp_path):
     new = compute(cell(1, 2), tmp_path / "new", commit="b" * 40, ended="2026-01-02T00:00:00Z", shift=9)
     offer = keep(tmp_path / "ref", new, old).offer(cell(0, 1, 2))
     assert [(kept.commit[0], seeds) for kept, seeds in offer.parts] == [("b", (1, 2)), ("a", (0,))]
-    whole = compute(cell(0, 1, 2), tmp_path / "whole", commit="c" * 40, ended="2026-01-03T00:00:00Z")
-    kept = keep(tmp_path / "ref", whole)
+    complete = compute(cell(0, 1, 2), tmp_path / "complete", commit="c" * 40, ended="2026-01-03T00:00:00Z")
+    kept = keep(tmp_path / "ref", complete)
     assert len(list((tmp_path / "ref").rglob("*.tar.xz"))) == 1 and kept.offer(cell(0, 1, 2)).parts[0][0].commit == "c" * 40
 
 
@@ -121,11 +121,11 @@ def test_what_is_damaged_or_half_written_is_never_taken(tmp_path):
     (path,) = (tmp_path / "ref").rglob("*.tar.xz")
     path.with_name(f".{path.stem}.1.partial.xz").write_bytes(b"PK")
     assert Reference(tmp_path / "ref").offer(cell(0))
-    whole = path.read_bytes()
+    complete = path.read_bytes()
     path.write_bytes(archive_of({"cell.json": b"[]", "rows.csv": b""}))
     with pytest.raises(PudleError, match=r"its cell.json, or a shared part of it, is damaged"):
         Reference(tmp_path / "ref").offer(cell(0))
-    path.write_bytes(whole[:200])
+    path.write_bytes(complete[:200])
     with pytest.raises(PudleError, match="cannot be read"):
         Reference(tmp_path / "ref").offer(cell(0))
     (made / "rows.csv").write_text("seed,step,quantity,value\n0,0,error,1.0\n")

@@ -59,7 +59,7 @@ def test_a_published_value_is_not_judged_from_one_seed_or_from_runs_that_ended_e
     table = published.compare({"learning": rows}, "paper", {"learning": left}).set_index("id")
     assert table.loc["learning-25-dec", "verdict"] == "runs ended early"
     assert np.isnan(table.loc["learning-25-dec", "ours"]) and table.loc["learning-25-dec", "n_seeds"] == 2
-    assert table.loc["learning-25-ae-ls", "order"] == "as published"  # against the others, which are whole
+    assert table.loc["learning-25-ae-ls", "order"] == "as published"  # against the others, which are complete
     assert table.loc["learning-25-ae-ls", "verdict"] == "replicates"
 
 
@@ -159,10 +159,10 @@ class Page(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag, attributes):
-        told = dict(attributes)
-        self.ids += [told["id"]] if "id" in told else []
-        self.addresses += [told[key] for key in ("href", "src") if key in told]
-        self.claims += [told] if tag == "details" and told.get("id", "").startswith("claim-") else []
+        found = dict(attributes)
+        self.ids += [found["id"]] if "id" in found else []
+        self.addresses += [found[key] for key in ("href", "src") if key in found]
+        self.claims += [found] if tag == "details" and found.get("id", "").startswith("claim-") else []
 
 
 def test_every_link_of_the_report_leads_somewhere_and_none_leads_out(report):
@@ -212,9 +212,9 @@ def test_the_report_escapes_what_others_wrote(report, tmp_path):
 def test_the_report_does_without_git(report, tmp_path):
     shutil.copytree(report.parents[1], tmp_path / "toy")
     (path,) = (tmp_path / "toy" / "cells").rglob("cell.json")
-    told = json.loads(path.read_text())
-    told["provenance"]["git"] = None
-    path.write_text(json.dumps(told))
+    record = json.loads(path.read_text())
+    record["provenance"]["git"] = None
+    path.write_text(json.dumps(record))
     _pudle("report", "--root", str(tmp_path / "toy"))
     assert "no git repository" in (tmp_path / "toy" / "report" / "index.html").read_text()
 

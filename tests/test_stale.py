@@ -104,10 +104,10 @@ def test_a_cell_whose_record_is_damaged_is_stale(content, folder):
 
 def test_a_record_without_inputs_is_not_one_that_read_nothing(folder):
     """As of a version that did not look where the images are."""
-    told = json.loads((folder / "cell.json").read_text(encoding="utf-8")) | {"inputs": {}}
-    (folder / "cell.json").write_text(json.dumps(told), encoding="utf-8")
+    record = json.loads((folder / "cell.json").read_text(encoding="utf-8")) | {"inputs": {}}
+    (folder / "cell.json").write_text(json.dumps(record), encoding="utf-8")
     assert _why(folder) == "inputs"
-    (folder / "cell.json").write_text(json.dumps(told | {"status": "failed"}), encoding="utf-8")
+    (folder / "cell.json").write_text(json.dumps(record | {"status": "failed"}), encoding="utf-8")
     assert _why(folder) == ""  # memory may have run out before it read anything
 
 

@@ -140,9 +140,9 @@ def test_diff_tells_settings_versions_verdicts_and_numbers(small_run, copy):
     scale("mean", factor=1.5)(copy / "tables/robustness.csv")
     edit_csv(lambda table: table.assign(verdict="SUPPORTED"))(copy / "claims.csv")
     path = cell_file(copy, "cell.json")
-    told = json.loads(path.read_text())
-    told["provenance"]["packages"]["torch"] = "3.0"
-    edit_json(status="failed", provenance=told["provenance"])(path)
+    record = json.loads(path.read_text())
+    record["provenance"]["packages"]["torch"] = "3.0"
+    edit_json(status="failed", provenance=record["provenance"])(path)
     sections = diff.diff(Run(small_run), Run(copy))
     assert set(sections) == {"settings", "cells", "versions", "verdicts", "numbers"}
     assert sections["settings"] == [{"key": "seeds", "first": 3, "second": 2}]

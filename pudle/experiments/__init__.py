@@ -50,10 +50,10 @@ def controls(experiment: str) -> tuple[Control, ...]:
     return found.load() if found else ()
 
 
-def controls_of(experiment: str, claim: Claim, tell: str = "statement") -> str:
-    """The statements or ids (``tell``: "statement" or "id") of a claim's negative controls; else "none" and the reason."""
-    found = [getattr(control, tell) for control in controls(experiment) if claim.id in control.claims]
-    return (", " if tell == "id" else " ").join(found) or ": ".join(filter(None, ("none", claim.uncontrolled)))
+def controls_of(experiment: str, claim: Claim, show: str = "statement") -> str:
+    """The statements or ids (``show``: "statement" or "id") of a claim's negative controls; else "none" and the reason."""
+    found = [getattr(control, show) for control in controls(experiment) if claim.id in control.claims]
+    return (", " if show == "id" else " ").join(found) or ": ".join(filter(None, ("none", claim.uncontrolled)))
 
 
 def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
