@@ -11,7 +11,7 @@ from pudle import experiments
 from pudle.audit import manifest
 from pudle.audit.finding import Finding
 from pudle.audit.recompute import findings as recomputed
-from pudle.audit.run import CRATE, MANIFEST, Run, name_of, on_disk, reason
+from pudle.audit.run import CRATE, MANIFEST, Run, error_text, name_of, on_disk
 from pudle.data import catalogue
 from pudle.errors import PudleError
 from pudle.harness import files, plan, reference
@@ -66,7 +66,7 @@ def _plan(run: Run) -> Iterator[Finding]:
     try:
         now = experiments.plan(run.config | {"plugins": []})  # the plug-ins are loaded already
     except Exception as error:  # an edited configuration can cause any error
-        yield Finding("config.json", "plan", f"cannot be planned: {reason(error)}")
+        yield Finding("config.json", "plan", f"cannot be planned: {error_text(error)}")
         return
     if files.holds(run.root / plan.PLAN, plan.text(now)):
         return

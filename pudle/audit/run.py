@@ -50,7 +50,7 @@ class Run:
             self.data = os.path.expanduser(os.environ.get("PUDLE_DATA", str(self.config["data"]["root"])))
             methods.load_plugins(self.plugins)
         except Exception as error:  # an edited configuration can cause any error
-            raise PudleError(f"{self.root / 'config.json'}: cannot be used: {reason(error)}") from None
+            raise PudleError(f"{self.root / 'config.json'}: cannot be used: {error_text(error)}") from None
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -159,7 +159,7 @@ class Run:
         return Path(name).stem in [figure.name for figure in experiments.get(parts[1]).figures if figure.timed]
 
 
-def reason(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Why a configuration cannot be used, in one line."""
     if isinstance(error, PudleError):
         return str(error)
