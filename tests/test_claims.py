@@ -30,6 +30,24 @@ def test_a_control_contradicts_its_claims_and_only_because_it_is_corrupted(exper
     assert "CONTRADICTED" not in {row["verdict"] for row in verdicts(control, claims, corrupt=False)}
 
 
+class _Planned(Exception):
+    """Raised in place of computing cells."""
+
+
+@pytest.mark.parametrize("corrupt", [False, True])
+@pytest.mark.parametrize(("experiment", "control"), CONTROLS)
+def test_the_cells_of_a_control_can_be_planned(experiment, control, corrupt, monkeypatch):
+    """Fast; the slow test above runs them. Controls give their experiment's ``plan`` a section that is in no configuration."""
+
+    def measure(run, cells, *arguments, **options):
+        assert list(cells)
+        raise _Planned
+
+    monkeypatch.setattr(f"pudle.experiments.{experiment}.controls.measure", measure)
+    with pytest.raises(_Planned):
+        control.rows(corrupt)
+
+
 def test_unrolling_claims_hold_for_the_right_gradients():
     rows = experiments.controls("unrolling")[0].rows(False)
     found = {claim.id: claim.judge(rows)["verdict"] for claim in UNROLLING}

@@ -1,6 +1,7 @@
 """The plan of a run, ``plan.json``: a JSON list of all its cells, each with its experiment, id, settings, seeds and varying settings.
 
-The rule ``configuration`` of the workflow writes it beside ``config.json``, from which it follows. All later stages read it.
+The rule ``configuration`` of the workflow writes it beside ``config.json``, from which it follows. Cells, and all stages that read their
+results, take the cells from it.
 """
 
 import json
