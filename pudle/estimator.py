@@ -17,7 +17,7 @@ from pudle.core.closed_form import one_thread
 from pudle.core.encoding import encode
 from pudle.core.gradients import ESTIMATORS, unrolled_gradient
 from pudle.core.lasso import lasso
-from pudle.core.online import OnlineLearning
+from pudle.core.online_learning import OnlineLearning
 from pudle.core.optimization import ConstrainedDescent, normalize_atoms
 from pudle.core.units import power_of_two
 from pudle.core.unrolling import Unrolling
@@ -41,7 +41,7 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     estimator : "ae-lasso", "dec", "ae-ls" or "lasso", the gradient. "ae-lasso" minimises the lasso objective, as DictionaryLearning does,
         and "dec" does so approximately, with less work per pass. "ae-ls" minimises the squared error of D z_T only; it denoises better, and
         its lasso objective is higher. "lasso" is the limit of "ae-lasso" and "dec" for many layers: codes, those of ``transform`` too, are
-        exact, and atoms are moved to the minimiser for all batches so far (:mod:`pudle.core.online`), without ``n_layers``, ``step``,
+        exact, and atoms are moved to the minimiser for all batches so far (:mod:`pudle.core.online_learning`), without ``n_layers``, ``step``,
         ``learning_rate`` and ``adam_eps``. ``fit`` keeps the codes of all samples while it runs, 24 bytes for each that is not 0. Its lasso
         objective is the lowest; choose it in place of MiniBatchDictionaryLearning
     nonnegative : bool, whether codes are non-negative
@@ -65,7 +65,8 @@ class UnrolledDictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMix
     loss_curve_ : list of floats, the mean loss of each pass
     n_features_in_, feature_names_in_ : as in scikit-learn
 
-    Sources: PUDLE (Tolooshams & Ba, TMLR 2022), Algorithm 1; for "lasso", Mairal, Bach, Ponce & Sapiro, JMLR 2010, and Kesten, Ann. Math. Statist. 1958.
+    Sources: PUDLE (Tolooshams & Ba, TMLR 2022), Algorithm 1; for "lasso", Mairal, Bach, Ponce & Sapiro, JMLR 2010, and Kesten, Ann. Math.
+    Statist. 1958.
     """
 
     _parameter_constraints: ClassVar = {

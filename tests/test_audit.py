@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from workflows import ROOT, configured, pudle
 from pudle.analysis.statistics import bootstrap_band, holm
 from pudle.audit import archive, checks, diff, manifest, recompute
 from pudle.audit.run import CRATE, MANIFEST, Run, on_disk
-from pudle.harness import files
+from pudle.harness import files, plan
 
 
 def test_an_untouched_run_is_well(small_run):
@@ -39,9 +40,7 @@ def test_the_manifest_is_a_crate_that_its_own_library_reads(small_run):
             for link in [action["instrument"], *action["object"], *action["result"]]:
                 assert not isinstance(link, str), f"{action.id}: {link} is no entity of the crate"
         made = [entity.id for action in actions if action.id != "#run" for entity in action["result"]]
-        assert len(made) == len(set(made)) and set(made) | set(Run(small_run).kept_code) | {"config.json"} == set(
-            Run(small_run).files
-        )
+        assert len(made) == len(set(made)) and set(made) | set(Run(small_run).kept_code) == set(Run(small_run).files)
 
 
 def test_the_manifest_chains_a_figure_to_settings_code_and_data(small_run):
@@ -61,13 +60,16 @@ def test_the_manifest_chains_a_figure_to_settings_code_and_data(small_run):
 
 
 def test_a_cell_tells_what_it_read_and_ran_with(small_run, tmp_path):
-    told = json.loads(cell_file(small_run, "cell.json").read_text())
-    made = told["provenance"]
+    record = json.loads(cell_file(small_run, "cell.json").read_text())
+    made = record["provenance"]
     assert made["packages"]["torch"].startswith("2.13.0") and "snakemake" in made["packages"] and len(made["packages"]) > 50
     assert (
-        made["deterministic"] is True and made["dtype"] == "torch.float32" and made["blas"] and told["ended"] >= told["started"]
+        made["deterministic"] is True
+        and made["dtype"] == "torch.float32"
+        and made["blas"]
+        and record["ended"] >= record["started"]
     )
-    assert told["inputs"] == {}  # drawn from the seeds
+    assert record["inputs"] == {}  # drawn from the seeds
     small = {
         "classes": [0, 1],
         "n_atoms": 5,
@@ -79,8 +81,8 @@ def test_a_cell_tells_what_it_read_and_ran_with(small_run, tmp_path):
     }
     words = configured(tmp_path / "run", "interpretability", seeds=1, **small)
     pudle("cell", *words)
-    (told,) = (tmp_path / "run").glob("cells/interpretability/*/cell.json")
-    assert list(json.loads(told.read_text())["inputs"]) == ["sklearn/digits.csv.gz"]
+    (record,) = (tmp_path / "run").glob("cells/interpretability/*/cell.json")
+    assert list(json.loads(record.read_text())["inputs"]) == ["sklearn/digits.csv.gz"]
 
 
 def mutate(data: st.DataObject, root: Path) -> dict[Path, bytes | None]:
@@ -196,7 +198,10 @@ FORGERIES = [
     (f"{CELL}*/cell.json", edit_json(settings={"n_atoms": 13}), "cell.json", "settings"),
     (f"{CELL}*/cell.json", edit_json(seeds=[0, 1, 2, 3]), "cell.json", "settings"),
     (f"{CELL}*/cell.json", edit_json(inputs={"sklearn/digits.csv.gz": "0"}), "cell.json", "data"),
-    ("config.json", edit_text('"seeds": 3', '"seeds": 4', times=2), "cell.json", "settings"),
+    ("config.json", edit_text('"seeds": 3', '"seeds": 4', times=2), "plan.json", "plan"),
+    ("plan.json", edit_text("[0, 1, 2]", "[0, 1, 2, 3]"), "plan.json", "plan"),
+    ("plan.json", edit_text("[0, 1, 2]", "[0, 1, 2, 3]"), "cell.json", "settings"),
+    ("plan.json", edit_text("\n]", "\n\n]"), "plan.json", "plan"),
 ]
 
 
@@ -206,8 +211,8 @@ def test_a_forger_who_mends_the_hashes_is_found_by_what_follows_from_the_rows(co
     (path,) = copy.glob(name)
     edit(path)
     if path.name == "rows.csv":
-        told = json.loads(path.with_name("cell.json").read_text())
-        edit_json(outputs=told["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
+        record = json.loads(path.with_name("cell.json").read_text())
+        edit_json(outputs=record["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
     manifest.write(Run(copy), ROOT / "Snakefile")
     found = checks.audit(copy)
     assert any(finding.file.endswith(file) and finding.check == check for finding in found), found
@@ -219,7 +224,7 @@ def test_cells_that_are_not_planned_or_not_there_are_named(copy):
     shutil.copytree(folder, folder.with_name("variant-batch-4__other"))
     name = folder.relative_to(copy).as_posix()
     found = {finding.file: finding.found for finding in checks.audit(copy, recompute=False)}  # the last one of each file
-    assert "its cell is not in the configuration" in found["cells/robustness/variant-batch-4__other/rows.csv"]
+    assert "its cell is not in plan.json" in found["cells/robustness/variant-batch-4__other/rows.csv"]
     shutil.rmtree(folder)
     found = {finding.file for finding in checks.audit(copy)}
     assert {f"{name}/rows.csv", f"{name}/cell.json", "cells/robustness"} <= found
@@ -229,8 +234,18 @@ def test_cells_that_are_not_planned_or_not_there_are_named(copy):
 def test_a_manifest_or_configuration_of_any_content_is_a_finding(copy, content):
     (copy / MANIFEST).write_text(content)
     assert {MANIFEST, CRATE} <= {finding.file for finding in checks.audit(copy, recompute=False)}
-    (copy / "config.json").write_text(content)
-    assert [finding.check for finding in checks.audit(copy) if finding.file == "config.json"][-1] == "plan"
+    for name in ("plan.json", "config.json"):
+        (copy / name).write_text(content)
+        assert [finding.check for finding in checks.audit(copy) if finding.file == name][-1] == "plan"
+
+
+def test_a_cell_that_leaves_the_plan_or_joins_it_is_a_finding(copy):
+    cells = plan.read(copy)
+    other = replace(cells[0], settings=dict(cells[0].settings) | {"n_atoms": 13})
+    for planned, words in ((cells[1:], "lacks the cell"), ([*cells, other], "has the cell"), (cells[::-1], "in the order")):
+        (copy / "plan.json").write_text(plan.text(planned))
+        found = [finding.found for finding in checks.audit(copy, recompute=False) if finding.check == "plan"]
+        assert len(found) == 1 and words in found[0], found
 
 
 def test_arrays_are_never_unpickled(copy):
@@ -271,8 +286,8 @@ def test_cells_run_again_give_the_same_bytes_and_a_forged_one_does_not(small_run
     assert said.count("again, byte by byte") == 2 and "all is well" in said
     for path in copy.glob("cells/*/*/rows.csv"):
         scale("value")(path)
-        told = json.loads(path.with_name("cell.json").read_text())
-        edit_json(outputs=told["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
+        record = json.loads(path.with_name("cell.json").read_text())
+        edit_json(outputs=record["outputs"] | {"rows.csv": files.sha256(path)})(path.with_name("cell.json"))
     assert "another run here gives other bytes" in pudle("audit", copy, "--quick", "--rerun", 1, status=1)
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pudle import experiments
-from pudle.analysis import published
+from pudle.analysis import comparison
 from pudle.analysis.negative_controls import Control, require_power, verdicts
 from pudle.analysis.statistics import effect_size, holm, t_interval, t_test
 from pudle.errors import PudleError
@@ -28,6 +28,24 @@ def test_a_control_contradicts_its_claims_and_only_because_it_is_corrupted(exper
     claims = experiments.get(experiment).claims
     assert {row["verdict"] for row in verdicts(control, claims)} == {"CONTRADICTED"}
     assert "CONTRADICTED" not in {row["verdict"] for row in verdicts(control, claims, corrupt=False)}
+
+
+class _Planned(Exception):
+    """Raised in place of computing cells."""
+
+
+@pytest.mark.parametrize("corrupt", [False, True])
+@pytest.mark.parametrize(("experiment", "control"), CONTROLS)
+def test_the_cells_of_a_control_can_be_planned(experiment, control, corrupt, monkeypatch):
+    """Fast; the slow test above runs them. Controls give their experiment's ``plan`` a section that is in no configuration."""
+
+    def measure(run, cells, *arguments, **options):
+        assert list(cells)
+        raise _Planned
+
+    monkeypatch.setattr(f"pudle.experiments.{experiment}.controls.measure", measure)
+    with pytest.raises(_Planned):
+        control.rows(corrupt)
 
 
 def test_unrolling_claims_hold_for_the_right_gradients():
@@ -105,7 +123,7 @@ def test_learning_claims_on_the_published_errors(swap, verdict):
 @pytest.mark.parametrize(("swap", "verdict"), [(False, "SUPPORTED"), (True, "CONTRADICTED")])
 def test_robustness_claims_on_the_published_curves(swap, verdict):
     """The ends of the paper's curves support its claims; dec and ae-ls swapped contradict them."""
-    ends = published.curves().query("experiment == 'robustness'").groupby("where").value.last()
+    ends = comparison.curves().query("experiment == 'robustness'").groupby("where").value.last()
     names = {"pudle-dec": "pudle-ae-ls", "pudle-ae-ls": "pudle-dec"} if swap else {}
     rows = []
     for where, value in ends.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflows import ROOT, TOY, Workflow, pudle
+from workflows import ROOT, TOY, Workflow, pudle, saved
 
 from pudle.audit.run import Run
 from pudle.experiments import EXPERIMENTS, has_controls
@@ -208,8 +208,7 @@ class Held:
     def records_as_undisturbed(self, folder: Path) -> dict[str, dict]:
         """The records of the cells by experiment. Their files are those that this process computes in ``folder``, and nothing else."""
         root = self.workflow.root
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(json.loads((root / "config.json").read_text()) | {"plugins": []}))
+        saved(folder, json.loads((root / "config.json").read_text()) | {"plugins": []})
         records = {}
         for cell in Run(folder).cells:
             pudle("cell", folder, f"{cell.experiment}/{cell.id}")

@@ -64,7 +64,7 @@ def test_bm3d_is_optional_and_says_so():
 
 @pytest.mark.parametrize("name", ["nlm", "wavelet", "tv"])
 def test_the_noise_is_estimated_unless_it_is_known(name):
-    """Told half of the noise, a denoiser that estimates it does not mind; one that trusts what it is told leaves more noise."""
+    """With half of the true noise level given, the estimate from the estimated level has a PSNR that is at least 1 dB higher."""
     trial = _Trial(name, {})
 
     def quality(noise):
@@ -82,7 +82,7 @@ def test_total_variation_takes_away_as_much_as_there_is_noise():
 
 
 def test_patches_cover_the_image_and_leave_what_has_no_noise():
-    """Without noise every patch is explained whole, so that the averages are the image."""
+    """Without noise every patch is explained completely, so that the averages are the image."""
     assert _starts(10, 4, 3).tolist() == [0, 3, 6] and _starts(11, 4, 3).tolist() == [0, 3, 6, 7]
     trial = _Trial("patch-dictionary", {})
     made = denoisers.create("patch-dictionary", {"n_patches": 500, "stride": 3}, 1e-9, np.random.default_rng(0))

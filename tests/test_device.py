@@ -1,4 +1,4 @@
-"""Every experiment computes on the device that it is told to. Tests marked ``cuda`` need a GPU; the others pretend to have one."""
+"""Every experiment computes on the requested device. Tests marked ``cuda`` need a GPU; the others pretend to have one."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ from pudle.errors import PudleError
 from pudle.experiments._shared.recovery import learn
 from pudle.harness import cells, provenance
 from pudle.harness.record import Record
-from pudle.kernels import graphs
+from pudle.kernels import cuda_graphs
 
 SMALLER = {  # than TOY, as a pretended device is slow
     "baselines": {"methods": {"mod": {}}},
@@ -233,9 +233,9 @@ def test_a_computation_is_recorded_when_it_repeats(monkeypatch):
         def __call__(self, tensors):
             return self.function(*tensors)
 
-    monkeypatch.setattr(graphs, "_Recording", Recording)
-    monkeypatch.setattr(graphs, "_circumstances", tuple)
-    monkeypatch.setattr(graphs, "_recordings", OrderedDict())
+    monkeypatch.setattr(cuda_graphs, "_Recording", Recording)
+    monkeypatch.setattr(cuda_graphs, "_circumstances", tuple)
+    monkeypatch.setattr(cuda_graphs, "_recordings", OrderedDict())
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
 
     def double(x, nothing, *, times):
@@ -243,12 +243,12 @@ def test_a_computation_is_recorded_when_it_repeats(monkeypatch):
 
     for call in range(4):
         for size in (3, 4):
-            (found,) = graphs.replayed(double, torch.full((size,), 1.0 + call), None, times=3)
+            (found,) = cuda_graphs.replayed(double, torch.full((size,), 1.0 + call), None, times=3)
             assert found.tolist() == [6.0 * (1 + call)] * size
     assert recorded == [((3,),), ((4,),)]
-    for times in range(graphs.MAX_RECORDINGS):
-        graphs.replayed(double, torch.ones(3), None, times=10 + times)
-    assert len(graphs._recordings) == graphs.MAX_RECORDINGS and set(graphs._recordings.values()) == {1}
+    for times in range(cuda_graphs.MAX_RECORDINGS):
+        cuda_graphs.replayed(double, torch.ones(3), None, times=10 + times)
+    assert len(cuda_graphs._recordings) == cuda_graphs.MAX_RECORDINGS and set(cuda_graphs._recordings.values()) == {1}
 
 
 @pytest.fixture
@@ -317,9 +317,9 @@ def test_recorded_kernels_compute_the_same_bits(gpu, estimator, monkeypatch):
     """Also for other numbers than those of the recorded call."""
     layers, few = Unrolling(lam=0.2, step=0.2, n_layers=20), Unrolling(lam=0.1, step=0.1, n_layers=5)
     inputs, found = [_draws(seed) for seed in range(5)], {}
-    for first in (graphs.WARM_UP_CALLS, 1000):  # recorded from the third call on, and never
-        monkeypatch.setattr(graphs, "WARM_UP_CALLS", first)
-        graphs._recordings.clear()
+    for first in (cuda_graphs.WARM_UP_CALLS, 1000):  # recorded from the third call on, and never
+        monkeypatch.setattr(cuda_graphs, "WARM_UP_CALLS", first)
+        cuda_graphs._recordings.clear()
         results = []
         for data, start, filters, images in inputs:
             results += unrolled_gradient(data.x, start, estimator, layers)
@@ -327,7 +327,7 @@ def test_recorded_kernels_compute_the_same_bits(gpu, estimator, monkeypatch):
             network, codes, loss = network_gradient(images, Network(filters), estimator, few, stride=4)
             results += [network.filters, codes, loss]
         found[first] = [torch.as_tensor(result) for result in results]
-        recorded = [type(kept).__name__ for kept in graphs._recordings.values()]
+        recorded = [type(kept).__name__ for kept in cuda_graphs._recordings.values()]
         assert set(recorded) == {"_Recording" if first == 2 else "int"}
     assert all(map(torch.equal, *found.values()))
 

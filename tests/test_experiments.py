@@ -26,7 +26,7 @@ from pudle.core.initialization import random_filters
 from pudle.core.unrolling import Unrolling
 from pudle.experiments._shared.training import loss_weights
 from pudle.experiments.denoising import grid as denoising_grid
-from pudle.experiments.denoising import slices
+from pudle.experiments.denoising import selection
 from pudle.harness import cells
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -217,15 +217,15 @@ def test_where_every_run_fails_at_the_start_tables_figures_and_claims_say_so(exp
 
 def test_the_first_data_set_is_not_that_of_a_cell_that_failed_at_the_start():
     rows = pd.DataFrame({"data_set": ["", "", "z", "a"], "quantity": ["failed", "diverged", "psnr", "psnr"]})
-    assert slices.first_name(rows) == "z" and slices.first_name(rows[:2]) == ""
-    assert slices.first_set(rows).quantity.tolist() == ["psnr"]
+    assert selection.first_name(rows) == "z" and selection.first_name(rows[:2]) == ""
+    assert selection.first_set(rows).quantity.tolist() == ["psnr"]
 
 
 def test_the_main_lam_of_an_unfinished_grid_is_the_one_with_the_most_estimators():
     cells = [("dec", 0.16), ("ae-ls", 0.16), ("ae-lasso", 0.16), ("ae-ls", 0.08)]
-    rows = slices.columns(pd.DataFrame([{"estimator": name, "lam": lam, "sigma": 25} for name, lam in cells]))
-    assert slices.main_lam(rows) == 0.16
-    assert slices.main_lam(rows[rows.estimator == "ae-ls"]) == 0.08, "the middle one, the lower of two"
+    rows = selection.columns(pd.DataFrame([{"estimator": name, "lam": lam, "sigma": 25} for name, lam in cells]))
+    assert selection.main_lam(rows) == 0.16
+    assert selection.main_lam(rows[rows.estimator == "ae-ls"]) == 0.08, "the middle one, the lower of two"
 
 
 def test_the_step_zero_of_learning_is_the_start(config, tmp_path):
@@ -313,12 +313,12 @@ def test_the_claims_of_two_runs_side_by_side(tmp_path):
     roots = [tmp_path / name for name in ("default", "paper")]
     for i, root in enumerate(roots):
         root.mkdir()
-        told = [
+        counted = [
             line.format(name, "paper", of[i], ",," if of[i] == "NOT RUN" else "0.5,0.4,0.6") for name, of in verdicts.items()
         ]
         only_here = [line.format("d", "theory", "SUPPORTED", "1,1,1")] * i
         ours = [line.format("e", "ours", ("SUPPORTED", "CONTRADICTED")[i], "1,1,1")]
-        (root / "claims.csv").write_text(header + "".join([*told, *only_here, *ours]))
+        (root / "claims.csv").write_text(header + "".join([*counted, *only_here, *ours]))
     said = _pudle("claims", "--compare", *map(str, roots))
     assert said.exit_code == 1 and "4 claims of the paper and its theory. Agree: yes: 1, no: 1, not run: 2." in said.output
     lines = [[cell.strip() for cell in text.split("|")[2:-1]] for text in said.output.splitlines() if text.startswith("|")]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pudle
-from pudle.core import closed_form
+from pudle.core import closed_form, networks
 from pudle.core.closed_form import gradient_in_closed_form
 from pudle.core.gradients import (
     ESTIMATORS,
@@ -170,12 +170,12 @@ def test_codes_from_any_start(name, p):
 def test_blocks_and_threads_do_not_matter():
     x, D = _problem(n=2500, m=20, p=100, s=2, dtype=torch.float64)
     unrolling = Unrolling(lam=0.2, step=0.1, n_layers=20)
-    whole = autograd_gradient(x, D, "ae-ls", unrolling)
+    complete = autograd_gradient(x, D, "ae-ls", unrolling)
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            _same(unrolled_gradient(x, D, "ae-ls", unrolling), whole, torch.float64)
+            _same(unrolled_gradient(x, D, "ae-ls", unrolling), complete, torch.float64)
     finally:
         torch.set_num_threads(before)
 
@@ -299,3 +299,21 @@ def test_inputs_are_left_as_they_are():
 def test_wrong_words_are_refused(estimator, settings_, message):
     with pytest.raises(PudleError, match=message):
         pudle.dictionary_gradient(*_problem(), estimator, step=0.1, n_layers=3, **settings_)
+
+
+def test_an_unknown_gradient_is_refused_by_the_closed_form_itself():
+    """Not only by the functions that check their arguments: a name that the closed form does not know must not be computed as ae-ls."""
+    x, D = _problem()
+    with pytest.raises(PudleError, match=r"'ae-lsq'.*did you mean 'ae-ls'"):
+        gradient_in_closed_form(x, D, "ae-lsq", Unrolling(lam=0.2, step=0.2, n_layers=3), 0)
+
+
+def test_a_gradient_whose_loss_automatic_differentiation_lacks_is_refused(monkeypatch):
+    """As while a new gradient is written, when its name is in the table of the closed form only."""
+    monkeypatch.setitem(closed_form.LOSSES, "new", closed_form.Loss(through_codes=True, has_l1=False))
+    x, D = _problem()
+    unrolling, image = Unrolling(lam=0.2, step=0.2, n_layers=3), torch.ones(1, 1, 6, 6)
+    with pytest.raises(PudleError, match="autograd_gradient has no loss for the estimator 'new'"):
+        autograd_gradient(x, D, "new", unrolling)
+    with pytest.raises(PudleError, match="autograd_network_gradient has no loss for the estimator 'new'"):
+        networks.autograd_filter_gradient(image, torch.ones(1, 1, 3, 3), "new", unrolling, stride=1)

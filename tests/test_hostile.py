@@ -70,8 +70,8 @@ def broken(draw) -> object:
     return config
 
 
-def is_good_or_told(config: object) -> None:
-    """It passes, and then it can be planned; or the error is one paragraph without Python in it."""
+def is_valid_or_a_clear_error(config: object) -> None:
+    """The configuration is valid and can be planned, or the error is one paragraph without a traceback."""
     try:
         experiments.validate(config, SOURCES)
     except PudleError as error:
@@ -89,14 +89,14 @@ def is_good_or_told(config: object) -> None:
 @settings(max_examples=60, **FUZZ)
 @given(broken())
 def test_a_broken_configuration_is_an_error_for_people(config):
-    is_good_or_told(config)
+    is_valid_or_a_clear_error(config)
 
 
 @pytest.mark.slow
 @settings(max_examples=500, **FUZZ)
 @given(broken() | VALUES)
 def test_five_hundred_broken_configurations_are_errors_for_people(config):
-    is_good_or_told(config)
+    is_valid_or_a_clear_error(config)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +199,9 @@ def test_the_report_escapes_every_text_that_it_shows(small_run, tmp_path):
     captions = root / "figures" / "robustness" / "captions.md"
     captions.write_text(captions.read_text().replace("Scale:", f"{EVIL} Scale:"))
     for path in root.glob("cells/*/*/cell.json"):
-        told = json.loads(path.read_text())
-        told["provenance"] |= {"processor": EVIL, "git": {"commit": EVIL, "clean": True}, "packages": {EVIL: EVIL}}
-        path.write_text(json.dumps(told))
+        record = json.loads(path.read_text())
+        record["provenance"] |= {"processor": EVIL, "git": {"commit": EVIL, "clean": True}, "packages": {EVIL: EVIL}}
+        path.write_text(json.dumps(record))
     merged = json.loads((root / "config.json").read_text())
     merged["data"]["root"] = EVIL
     (root / "config.json").write_text(json.dumps(merged))

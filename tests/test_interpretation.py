@@ -133,8 +133,8 @@ def test_idx_files_are_read_with_care(tmp_path):
 
 def test_the_gap_of_outputs_is_that_of_the_relation_however_many_contributors_are_looked_at():
     settings = controls.STATIONARY | {"epochs": 200, "drop_epochs": [120, 160]}
-    whole, few = (measure(run, [settings | {"n_contributors": n}], [0], ()) for n in (None, 60))
-    (gap,), (of_few,) = (rows[rows.quantity == "output_gap"].value for rows in (whole, few))
+    complete, few = (measure(run, [settings | {"n_contributors": n}], [0], ()) for n in (None, 60))
+    (gap,), (of_few,) = (rows[rows.quantity == "output_gap"].value for rows in (complete, few))
     assert of_few == gap < 1e-2 < few[few.quantity == "rebuilt"].value.min()
 
 

@@ -157,9 +157,9 @@ def test_a_cell_that_the_system_kills_for_memory_is_a_result(server, tmp_path, m
                 assert asked.result() == 1 and not list((tmp_path / "cell").glob("cells/*/*/*"))
                 monkeypatch.delenv(job_server.RETRIED)
         assert asked.result() == 0
-    told = json.loads((rows(tmp_path / "cell").parent / "cell.json").read_text())
-    assert told["status"] == "failed" and [ending["seed"] for ending in told["endings"]] == [0, 1]
-    assert told["endings"][0]["reason"] == "out of memory: the system killed the process of this cell"
+    record = json.loads((rows(tmp_path / "cell").parent / "cell.json").read_text())
+    assert record["status"] == "failed" and [ending["seed"] for ending in record["endings"]] == [0, 1]
+    assert record["endings"][0]["reason"] == "out of memory: the system killed the process of this cell"
     assert rows(tmp_path / "cell").read_text().splitlines() == [
         "seed,step,quantity,value",
         "0,0,failed,1.0",

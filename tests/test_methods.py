@@ -209,18 +209,18 @@ def test_mod_on_one_large_batch_is_its_formula(problem):
 
 
 def test_k_svd_where_many_samples_use_an_atom(monkeypatch):
-    """So many that Lanczos steps find its vector: twice the same, and what the whole decomposition gives."""
+    """So many that Lanczos steps find its vector: twice the same, and what the complete decomposition gives."""
     data = pudle.make_sparse_data(2000, 70, 80, 4, signs="independent", seed=0)
     start = pudle.perturb_dictionary(data.dictionary, 0.02, seed=0)
     assert (data.codes != 0).sum(0).min() >= 64
     first, second = (_learn("k-svd", data.x, start, 2000, samples_per_atom=20.0) for _ in range(2))
     assert first.equal(second)
 
-    def whole(matrix, start):
+    def complete(matrix, start):
         row = torch.linalg.svd(matrix, full_matrices=False).Vh[0]
         return row * torch.sign(row @ start)
 
-    monkeypatch.setattr("pudle.methods.mod_and_k_svd.leading_vector", whole)
+    monkeypatch.setattr("pudle.methods.mod_and_k_svd.leading_vector", complete)
     torch.testing.assert_close(_learn("k-svd", data.x, start, 2000, samples_per_atom=20.0), first, rtol=0, atol=1e-4)
 
 

@@ -207,12 +207,12 @@ def test_shift_averaging_is_the_mean_over_shifted_images():
     images, filters = make(n=1, p=5, kernel=5, stride=2, rows=6, columns=6)
     found = denoise(images, Network(filters), UNROLLINGS[0], stride=2, shift_average=True)
     padded = torch.nn.functional.pad(images, (5, 7, 5, 7), mode="reflect")
-    whole = []
+    complete = []
     for down, right in product(range(2), repeat=2):
         moved = padded[..., down : down + 25, right : right + 25]
         estimate = denoise(moved, Network(filters), UNROLLINGS[0], stride=2)
-        whole.append(estimate[..., 5 - down : 20 - down, 5 - right : 20 - right])
-    torch.testing.assert_close(found, torch.stack(whole).mean(0))
+        complete.append(estimate[..., 5 - down : 20 - down, 5 - right : 20 - right])
+    torch.testing.assert_close(found, torch.stack(complete).mean(0))
 
 
 @pytest.mark.parametrize("estimator", ["ae-ls", "ae-lasso"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import pudle
 from pudle.core.gradients import decoder_gradient
-from pudle.core.online import USES, OnlineLearning
+from pudle.core.online_learning import USES, OnlineLearning
 from pudle.kernels.atoms import descend
 
 SEED = np.random.RandomState

@@ -25,7 +25,7 @@ def _git(folder, *words):
     subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
 
 
-def _commit_told(home, **environment) -> str:
+def _recorded_commit(home, **environment) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = [sys.executable, "-P", "-c", ASK]
     environment = clean | {"PYTHONPATH": str(home)} | environment
@@ -43,15 +43,15 @@ def checkout(tmp_path):
 
 
 def test_the_commit_is_that_of_the_checkout_alone(checkout):
-    assert _commit_told(checkout) == "None"
+    assert _recorded_commit(checkout) == "None"
     _git(checkout, "init", "-q")
     _git(checkout, "commit", "-q", "--allow-empty", "-m", "empty")
-    assert _commit_told(checkout) == "None"  # not tracked
+    assert _recorded_commit(checkout) == "None"  # not tracked
     _git(checkout, "add", "pudle")
     _git(checkout, "commit", "-q", "-m", "all")
-    told = _commit_told(checkout)
-    assert "'clean': True" in told
-    assert _commit_told(checkout, GIT_DIR=str(checkout.parent / ".git"), GIT_WORK_TREE=str(checkout.parent)) == told
+    commit = _recorded_commit(checkout)
+    assert "'clean': True" in commit
+    assert _recorded_commit(checkout, GIT_DIR=str(checkout.parent / ".git"), GIT_WORK_TREE=str(checkout.parent)) == commit
 
 
 def test_cells_are_run_again_beside_files_with_names_of_modules(tmp_path, monkeypatch):

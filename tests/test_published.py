@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pudle import experiments
-from pudle.analysis import published, style
+from pudle.analysis import comparison, style
 from pudle.experiments.denoising import figures as denoising_figures
 from pudle.experiments.denoising import grid as denoising_grid
 from pudle.experiments.robustness.grid import plan
@@ -19,22 +19,22 @@ CONFIG = Path(__file__).parents[1] / "config"
 
 
 def test_every_curve_says_its_source_and_how_it_was_read():
-    table = published.curves()
+    table = comparison.curves()
     assert table.curve.nunique() == 58 and not table.isna().any().any()
     assert set(table.read) == {"released results", "vector figure"} and table.source.str.len().min() > 0
-    assert set(published.values().read) <= {"released results", "vector figure", "text"}
+    assert set(comparison.values().read) <= {"released results", "vector figure", "text"}
     assert all(points["update"].is_monotonic_increasing for _, points in table.groupby("curve"))
 
 
 def test_published_values_are_the_ends_and_the_rates_of_their_curves():
-    values = published.values()
+    values = comparison.values()
     plain = values.assign(where=values["where"].str.replace(r"=\w+:", "=", regex=True))
-    found = published.curves().merge(plain, on=["experiment", "where", "quantity"], suffixes=("", "_of_value"))
+    found = comparison.curves().merge(plain, on=["experiment", "where", "quantity"], suffixes=("", "_of_value"))
     assert found.id.nunique() > 40
     for name, points in found.groupby("id"):
         line = points.rename(columns={"update": "step"})
         of = {"last": line.value.iloc[-1]} | {
-            at: pick(line[line.step > line.step.max() / 2]) for at, pick in published._LATE.items()
+            at: pick(line[line.step > line.step.max() / 2]) for at, pick in comparison._LATE.items()
         }
         value = points.iloc[0]
         assert of[value["at"]] == pytest.approx(float(value.published), rel=0.02), name
@@ -46,7 +46,7 @@ def test_the_rate_is_the_fall_of_the_logarithm_over_the_second_half():
     rows = pd.DataFrame([(seed, t, 5 * np.exp(-0.06 * t) + (t <= 5)) for seed in range(3) for t in range(1, 11)])
     rows.columns = ["seed", "step", "value"]
     rows = rows.assign(estimator="dec", quantity="gradient_error_local")
-    table = published.compare({"unrolling": rows}, "paper").set_index("id")
+    table = comparison.compare({"unrolling": rows}, "paper").set_index("id")
     assert table.loc["unrolling-rate-dec", "ours"] == pytest.approx(0.06)
 
 
@@ -55,7 +55,7 @@ def test_the_paper_scale_follows_the_published_protocol(experiment):
     ours = {}
     for file in ("config.yaml", "paper.yaml"):
         ours |= yaml.safe_load((CONFIG / file).read_text())["experiments"].get(experiment, {})
-    for key, wanted in published.protocol(experiment, {}).items():
+    for key, wanted in comparison.protocol(experiment, {}).items():
         assert ours[key] == wanted, key
 
 
@@ -63,27 +63,27 @@ def test_the_paper_scale_runs_every_variant_by_its_published_protocol():
     ours = {}
     for file in ("config.yaml", "paper.yaml"):
         ours = _merged(ours, yaml.safe_load((CONFIG / file).read_text())["experiments"]["robustness"])
-    variants = published.protocols()["robustness"]["variants"]
+    variants = comparison.protocols()["robustness"]["variants"]
     known = {name for name, changes in variants.items() if changes != "not known"}
     cells = [cell for cell in plan(ours) if cell["variant"] in variants]
     assert known == {"batch-4", "batch-16", "batch-64", "rate-1e-2", "rate-1e-4"} and {c["variant"] for c in cells} == {
         *variants
     }
     for cell in cells:
-        wanted = published.protocol("robustness", cell)
+        wanted = comparison.protocol("robustness", cell)
         assert bool(wanted) == (cell["variant"] in known)
         assert set(wanted) <= {*cell, *cell["method_settings"]}  # nothing is left uncompared
-        assert published.departures("robustness", cell) == {}, (cell["variant"], cell["method_name"])
+        assert comparison.departures("robustness", cell) == {}, (cell["variant"], cell["method_name"])
 
 
 @pytest.mark.parametrize("experiment", ["unrolling", "learning", "baselines", "robustness"])
 def test_the_default_scale_departs_from_the_paper_in_sizes_alone(experiment):
     planned = experiments.plan(yaml.safe_load((CONFIG / "config.yaml").read_text()))
     cells = [cell.settings for cell in planned if cell.experiment == experiment]
-    assert published.not_as_published(experiment, cells) == ""
-    assert not any(published.beyond_sizes(experiment, settings) for settings in cells)
+    assert comparison.not_as_published(experiment, cells) == ""
+    assert not any(comparison.beyond_sizes(experiment, settings) for settings in cells)
     changed = [{**settings, "signs": "independent"} for settings in cells]
-    assert published.not_as_published(experiment, changed) == "at paper scale only; here signs = independent"
+    assert comparison.not_as_published(experiment, changed) == "at paper scale only; here signs = independent"
 
 
 def test_variants_with_fewer_samples_than_learning_have_no_claim_of_the_paper():
@@ -94,25 +94,25 @@ def test_variants_with_fewer_samples_than_learning_have_no_claim_of_the_paper():
 
 
 def test_sizes_count_for_claims_that_need_the_papers():
-    paper = published.protocol("unrolling", {})
-    assert published.not_as_published("unrolling", [paper], sizes=True) == ""
+    paper = comparison.protocol("unrolling", {})
+    assert comparison.not_as_published("unrolling", [paper], sizes=True) == ""
     fewer = [paper | {"n_samples": 1000}]
-    assert published.not_as_published("unrolling", fewer) == ""
-    assert published.not_as_published("unrolling", fewer, sizes=True) == "at paper scale only; here n_samples = 1000"
+    assert comparison.not_as_published("unrolling", fewer) == ""
+    assert comparison.not_as_published("unrolling", fewer, sizes=True) == "at paper scale only; here n_samples = 1000"
 
 
 def test_a_setting_counts_as_changed_if_no_cell_has_the_published_one():
     """One variant of the loss does not keep the others from being judged; cells of library denoisers have none of these settings."""
-    paper = {**published.protocol("denoising", {})}
-    assert published.not_as_published("denoising", [paper, paper | {"loss": "sum"}, {"denoiser": "tv"}]) == ""
-    assert published.not_as_published("denoising", [paper | {"crop": 65}]) == "at paper scale only; here crop = 65"
-    assert published.not_as_published("jacobian", [{"crop": 65}]) == ""  # no published curve or value
+    paper = {**comparison.protocol("denoising", {})}
+    assert comparison.not_as_published("denoising", [paper, paper | {"loss": "sum"}, {"denoiser": "tv"}]) == ""
+    assert comparison.not_as_published("denoising", [paper | {"crop": 65}]) == "at paper scale only; here crop = 65"
+    assert comparison.not_as_published("jacobian", [{"crop": 65}]) == ""  # no published curve or value
 
 
 def test_curves_have_crossed_before_the_default_scale_ends():
     """The published ae-ls lies below half of dec at the last update that we run, if the paper names the variant."""
     settings = yaml.safe_load((CONFIG / "config.yaml").read_text())["experiments"]["robustness"]
-    table = published.curves().set_index("curve")
+    table = comparison.curves().set_index("curve")
     for cell in plan(settings):
         if cell["variant"].startswith(("batch", "rate")):
             updates = cell["epochs"] * (1 if cell["batch"] == "full" else cell["n_samples"] // cell["batch"])
@@ -132,12 +132,12 @@ def test_the_farthest_point_is_a_factor_or_decibels():
     points = pd.DataFrame({"update": [1, 2, 4, 9], "value": [1.0, 1.0, 1.0, 1.0]})
     rows = pd.DataFrame([(seed, step, 2.0**step * scale) for seed, scale in ((0, 2), (1, 0.5)) for step in (0, 4)])
     rows.columns = ["seed", "step", "value"]
-    far = published.farthest(rows.groupby("seed"), points, decibel=False)  # the geometric mean is 2^step
+    far = comparison.farthest(rows.groupby("seed"), points, decibel=False)  # the geometric mean is 2^step
     assert far == {"farthest": pytest.approx(16), "update": 4, "n_points": 3, "n_seeds": 2}
-    far = published.farthest(rows.assign(value=-rows.step).groupby("seed"), points, decibel=True)
+    far = comparison.farthest(rows.assign(value=-rows.step).groupby("seed"), points, decibel=True)
     assert (far["farthest"], far["update"]) == (pytest.approx(-5), 4)
     says = [
-        (published.farthest_text(row), published.farthest_place(row))
+        (comparison.farthest_text(row), comparison.farthest_place(row))
         for row in (
             SimpleNamespace(experiment="learning", quantity="dictionary_error", farthest=16.0, update=4.0),
             SimpleNamespace(experiment="unrolling", quantity="code_error_lasso", farthest=0.5, update=1.0),
@@ -153,12 +153,12 @@ def test_the_farthest_point_is_a_factor_or_decibels():
 
 @pytest.mark.parametrize(("changed", "n_lines"), [({}, 2), ({"n_samples": 10}, 2), ({"learning_rate": 0.01}, 1)])
 def test_a_curve_is_drawn_where_only_sizes_differ_from_the_paper(changed, n_lines):
-    settings = published.protocol("learning", {}) | {"n_layers": 25, "estimator": "dec"} | changed
+    settings = comparison.protocol("learning", {}) | {"n_layers": 25, "estimator": "dec"} | changed
     results = SimpleNamespace(experiment="learning", cells=[SimpleNamespace(settings=settings)])
     line = pd.DataFrame({"n_layers": 25, "estimator": "dec", "quantity": "dictionary_error", "step": [0, 600], "mean": 0.5})
     _, (axis,) = style.panels()
     axis.plot(line.step, line["mean"], color="red")
-    drawn = published.draw(axis, results, line, {"color": "red"})
+    drawn = comparison.draw(axis, results, line, {"color": "red"})
     assert len(axis.lines) == n_lines and len(drawn) == (108 if n_lines == 2 else 0)
     if n_lines == 2:
         dashed = axis.lines[-1]
@@ -184,7 +184,7 @@ def test_a_variant_has_its_curve_where_its_protocol_is_known_and_kept(variant, c
         {"variant": variant, "method_name": "pudle-dec", "quantity": "dictionary_error", "step": [0, 9], "mean": 1}
     )
     _, (axis,) = style.panels()
-    assert bool(len(published.draw(axis, results, line, {"color": "red"}))) == is_drawn
+    assert bool(len(comparison.draw(axis, results, line, {"color": "red"}))) == is_drawn
 
 
 def test_denoising_draws_its_published_curves_at_the_paper_scale_alone():
@@ -210,7 +210,7 @@ def test_denoising_draws_its_published_curves_at_the_paper_scale_alone():
             assert len(dashed) == len(found)
             plt.close(figure)
             drawn[ours["crop"], draw.__name__] = found
-    every = set(published.curves().curve[published.curves().experiment == "denoising"])
+    every = set(comparison.curves().curve[comparison.curves().experiment == "denoising"])
     at_main = {"denoising-dec-0.16", "denoising-ae-ls-0.16", "denoising-ae-lasso-0.16"}
     assert drawn == {(65, "test_psnr"): set(), (65, "curves"): set(), (129, "test_psnr"): at_main, (129, "curves"): every}
     soft = summary[(summary.lam != "") & (summary.variant == "")].assign(threshold=np.nan)

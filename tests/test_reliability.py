@@ -51,7 +51,7 @@ def test_another_clean_run_with_another_number_of_jobs_makes_the_same_bytes(smok
 
 
 def assert_no_half_file(root: Path, expected: dict[str, bytes]) -> None:
-    """Whatever stands under its own name is whole: what repeats has its final bytes, records can be read."""
+    """Whatever stands under its own name is complete: what repeats has its final bytes, records can be read."""
     for path in on_disk(root):
         name = path.relative_to(root).as_posix()
         if ".partial" not in path.name:
@@ -74,7 +74,7 @@ def kill_a_worker(running: subprocess.Popen) -> None:
 
 
 def test_killed_at_twenty_moments_it_ends_with_the_same_files(checkout, undisturbed, tmp_path):
-    """Ten times the whole workflow is killed, ten times one of its workers; a run that had time to end starts from nothing again."""
+    """Ten times the complete workflow is killed, ten times one of its workers; a run that had time to end starts from nothing again."""
     expected = undisturbed.outputs()
     chance = random.Random(0)
     workflow = Workflow(checkout, tmp_path, TINY)

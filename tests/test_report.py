@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from workflows import configured
 
 from pudle import cli, experiments
-from pudle.analysis import published, style
+from pudle.analysis import comparison, style
 from pudle.analysis.report import vector
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ PUBLISHED = {"dec": [0.246] * 3, "ae-lasso": [0.171] * 3, "ae-ls": [0.085] * 3}
 
 
 def _compared(errors: dict[str, list[float]], scale: str) -> pd.DataFrame:
-    table = published.compare({"learning": _learned(25, errors)}, scale).set_index("id")
+    table = comparison.compare({"learning": _learned(25, errors)}, scale).set_index("id")
     return table.loc[[f"learning-25-{name}" for name in errors]]
 
 
@@ -52,14 +52,14 @@ def test_published_values_are_told_from_ours_by_the_rule():
 
 
 def test_a_published_value_is_not_judged_from_one_seed_or_from_runs_that_ended_early():
-    one = published.compare({"learning": _learned(25, {"dec": [0.25], "ae-ls": [0.125] * 2})}, "paper").set_index("id")
+    one = comparison.compare({"learning": _learned(25, {"dec": [0.25], "ae-ls": [0.125] * 2})}, "paper").set_index("id")
     assert one.loc[["learning-25-dec", "learning-25-ae-ls"], "verdict"].tolist() == ["too few seeds"] * 2
     rows = _learned(25, PUBLISHED)
     left = rows[(rows.estimator != "dec") | (rows.seed != 1)]
-    table = published.compare({"learning": rows}, "paper", {"learning": left}).set_index("id")
+    table = comparison.compare({"learning": rows}, "paper", {"learning": left}).set_index("id")
     assert table.loc["learning-25-dec", "verdict"] == "runs ended early"
     assert np.isnan(table.loc["learning-25-dec", "ours"]) and table.loc["learning-25-dec", "n_seeds"] == 2
-    assert table.loc["learning-25-ae-ls", "order"] == "as published"  # against the others, which are whole
+    assert table.loc["learning-25-ae-ls", "order"] == "as published"  # against the others, which are complete
     assert table.loc["learning-25-ae-ls", "verdict"] == "replicates"
 
 
@@ -68,13 +68,13 @@ def test_only_paper_scale_may_say_that_a_value_replicates():
     swapped = _compared({"dec": [0.1] * 3, "ae-lasso": [0.2] * 3, "ae-ls": [0.05] * 3}, "default")
     assert swapped.verdict.tolist() == ["ordering differs", "ordering differs", "ordering agrees"]
     assert swapped.order.iloc[0] == "not as published against learning-25-ae-lasso"
-    alone = published.compare({"learning": _learned(25, {"dec": [0.2] * 3})}, "default").set_index("id")
+    alone = comparison.compare({"learning": _learned(25, {"dec": [0.2] * 3})}, "default").set_index("id")
     assert alone.loc["learning-25-dec", "verdict"] == "nothing to order by"
 
 
 def test_what_was_not_run_is_listed_as_such():
-    table = published.compare({}, "default")
-    assert set(table.verdict) == {"not run"} and len(table) == len(published.values()) > 25
+    table = comparison.compare({}, "default")
+    assert set(table.verdict) == {"not run"} and len(table) == len(comparison.values()) > 25
     assert table.id.is_unique and (table.source != "").all() and (table.read != "").all()
 
 
@@ -89,9 +89,9 @@ def test_smallest_and_largest_settings_and_decibels():
 
     both, smallest = ["baselines-10-pudle-ae-ls", "baselines-40-pudle-ae-ls"], baselines({10: 8.7e-3})
     for scale, of in (("default", {3: 8.7e-3, 6: 2.6e-2}), ("paper", {5: 1.0, 10: 8.7e-3, 40: 2.6e-2, 50: 1.0})):
-        table = published.compare({"baselines": baselines(of)}, scale).set_index("id")
+        table = comparison.compare({"baselines": baselines(of)}, scale).set_index("id")
         assert table.loc[both, "ratio"].tolist() == pytest.approx([1, 1])
-    table = published.compare({"baselines": smallest}, "paper").set_index("id")
+    table = comparison.compare({"baselines": smallest}, "paper").set_index("id")
     assert table.loc[both, "verdict"].tolist() == ["replicates", "not run"]  # not the smallest for the largest
     image = {
         "image": "",
@@ -105,7 +105,7 @@ def test_smallest_and_largest_settings_and_decibels():
     rows = pd.DataFrame([image | {"seed": seed, "value": 25.0 + 0.1 * seed, "data_set": "bsd68"} for seed in range(3)])
     other = rows.assign(data_set="another", value=0.0)
     for scale, order in (("paper", [other, rows]), ("default", [rows, other])):  # the set by its name, or the first one
-        found = published.compare({"denoising": pd.concat(order)}, scale).set_index("id").loc["denoising-0.16-dec"]
+        found = comparison.compare({"denoising": pd.concat(order)}, scale).set_index("id").loc["denoising-0.16-dec"]
         assert found.ratio == pytest.approx(25.1 - 25.24)
         assert found.verdict == {"paper": "replicates", "default": "nothing to order by"}[scale]
 
@@ -159,10 +159,10 @@ class Page(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag, attributes):
-        told = dict(attributes)
-        self.ids += [told["id"]] if "id" in told else []
-        self.addresses += [told[key] for key in ("href", "src") if key in told]
-        self.claims += [told] if tag == "details" and told.get("id", "").startswith("claim-") else []
+        found = dict(attributes)
+        self.ids += [found["id"]] if "id" in found else []
+        self.addresses += [found[key] for key in ("href", "src") if key in found]
+        self.claims += [found] if tag == "details" and found.get("id", "").startswith("claim-") else []
 
 
 def test_every_link_of_the_report_leads_somewhere_and_none_leads_out(report):
@@ -212,9 +212,9 @@ def test_the_report_escapes_what_others_wrote(report, tmp_path):
 def test_the_report_does_without_git(report, tmp_path):
     shutil.copytree(report.parents[1], tmp_path / "toy")
     (path,) = (tmp_path / "toy" / "cells").rglob("cell.json")
-    told = json.loads(path.read_text())
-    told["provenance"]["git"] = None
-    path.write_text(json.dumps(told))
+    record = json.loads(path.read_text())
+    record["provenance"]["git"] = None
+    path.write_text(json.dumps(record))
     _pudle("report", "--root", str(tmp_path / "toy"))
     assert "no git repository" in (tmp_path / "toy" / "report" / "index.html").read_text()
 

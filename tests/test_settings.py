@@ -1,17 +1,20 @@
 """A bad configuration is refused with the file, the line, the key, the value and the nearest valid choice."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import AfterValidator
+from pydantic import AfterValidator, create_model
+from pydantic_core import PydanticUndefined
 
 from pudle import denoisers, experiments, methods
 from pudle.data.catalogue import MNIST_FILES
 from pudle.errors import PudleError
 from pudle.experiments._shared.configuration import Configuration
-from pudle.harness import settings
+from pudle.experiments._shared.section import Section
+from pudle.harness import plugins, settings
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -359,6 +362,22 @@ def test_no_setting_has_two_limits_of_a_kind():
         for key, field in model.model_fields.items():
             limits = [type(limit) for limit in field.metadata if not isinstance(limit, AfterValidator)]
             assert len(limits) == len(set(limits)), f"{model}: {key}"
+
+
+def test_defaults_reach_the_plan(monkeypatch):
+    """The models are their only source. Inner models, such as those of variants, have none that could be missed."""
+    for model in _models(settings.Model):
+        if model.__module__.startswith("pudle.") and not issubclass(model, Section | Configuration | plugins.Settings):
+            assert all(field.default in (None, PydanticUndefined) for field in model.model_fields.values()), model
+    config = yaml.safe_load((CONFIG / "config.yaml").read_text())
+    section = {key: value for key, value in config["experiments"]["jacobian"].items() if key != "seeds"}
+    jacobian = experiments.get("jacobian")
+    changed = create_model("Changed", __base__=jacobian.settings, new=(int, 7), other=(int, None))
+    monkeypatch.setattr(experiments, "get", lambda name: replace(jacobian, settings=changed))
+    (cell,) = experiments.plan({"seeds": 1, "experiments": {"jacobian": section}})
+    assert cell.settings == section | {"new": 7}
+    (cell,) = experiments.plan({"seeds": 1, "experiments": {"jacobian": section | {"new": 8, "other": 9}}})
+    assert cell.settings == section | {"new": 8, "other": 9}
 
 
 def test_a_section_as_its_model_holds_the_values_of_the_file():

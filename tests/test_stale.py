@@ -104,10 +104,10 @@ def test_a_cell_whose_record_is_damaged_is_stale(content, folder):
 
 def test_a_record_without_inputs_is_not_one_that_read_nothing(folder):
     """As of a version that did not look where the images are."""
-    told = json.loads((folder / "cell.json").read_text(encoding="utf-8")) | {"inputs": {}}
-    (folder / "cell.json").write_text(json.dumps(told), encoding="utf-8")
+    record = json.loads((folder / "cell.json").read_text(encoding="utf-8")) | {"inputs": {}}
+    (folder / "cell.json").write_text(json.dumps(record), encoding="utf-8")
     assert _why(folder) == "inputs"
-    (folder / "cell.json").write_text(json.dumps(told | {"status": "failed"}), encoding="utf-8")
+    (folder / "cell.json").write_text(json.dumps(record | {"status": "failed"}), encoding="utf-8")
     assert _why(folder) == ""  # memory may have run out before it read anything
 
 
@@ -192,10 +192,24 @@ def test_sources_count_by_content_and_the_configuration_is_that_of_this_run(fini
     finally:
         for path, modified in before.items():
             os.utime(path, ns=(modified, modified))
-    kept = finished.root / "config.json"
-    content = kept.read_text(encoding="utf-8")
-    try:
-        kept.write_text(content.replace('"seeds": 2', '"seeds": 5'), encoding="utf-8")  # of a run that was stopped
-        assert "configuration" in finished.jobs()
-    finally:
-        kept.write_text(content, encoding="utf-8")
+    for name, before, after in (("config.json", '"seeds": 2', '"seeds": 5'), ("plan.json", '"seeds": [0, 1]', '"seeds": [0]')):
+        kept = finished.root / name
+        content = kept.read_text(encoding="utf-8")
+        assert before in content
+        try:
+            kept.write_text(content.replace(before, after), encoding="utf-8")  # of a run that was stopped
+            assert "configuration" in (jobs := finished.jobs()) and "cell_learning" not in jobs
+        finally:
+            kept.write_text(content, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_run_from_before_there_were_plans_gets_one_and_computes_no_cell(finished, checkout, tmp_path):
+    shutil.copytree(finished.root, tmp_path / "results" / "toy")
+    (tmp_path / "results" / "toy" / "plan.json").unlink()
+    copy = Workflow(checkout, tmp_path, TOY)
+    jobs = copy.jobs()
+    assert jobs["configuration"] == 1 and not {"cell_learning", "cell_unrolling"} & set(jobs)
+    copy()
+    assert (copy.root / "plan.json").read_bytes() == (finished.root / "plan.json").read_bytes()
+    assert copy.jobs() == {}

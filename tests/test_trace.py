@@ -35,10 +35,17 @@ def test_trace_follows_one_number_to_the_command_that_makes_it_again(small_run):
 
 
 def test_trace_of_whole_files_and_of_verdicts(small_run):
-    for name in ("figures/robustness/curves.png", "tables/robustness.csv", "claims.csv", "report/index.html", "config.json"):
+    for name in (
+        "figures/robustness/curves.png",
+        "tables/robustness.csv",
+        "claims.csv",
+        "report/index.html",
+        "config.json",
+        "plan.json",
+    ):
         said = pudle("trace", small_run / name)
         assert said.startswith(name) and "NOT AS" not in said
-        assert name == "config.json" or said.count("cell.json  SHA-256") == 4
+        assert name in ("config.json", "plan.json") or said.count("cell.json  SHA-256") == 4
     said = pudle("trace", small_run / "cells.csv", "--row", 2)
     assert said.count("cell.json  SHA-256") == 1
     claims = pd.read_csv(small_run / "claims.csv")
@@ -76,6 +83,7 @@ DAMAGES = {
     "cells.csv": ["report --root {run}"],
     "tables/robustness.csv": ["figures robustness --root {run}", "diff {other} {run}"],
     "config.json": [f"{command} --root {{run}}" for command in (*DRAWN, "coverage", "published", "report")],
+    "plan.json": [f"{command} --root {{run}}" for command in (*DRAWN, "coverage", "published", "report")],
     f"{CELL}*/rows.csv": [f"{command} --root {{run}}" for command in DRAWN],
     f"{CELL}*/cell.json": ["coverage --root {run}", "report --root {run}"],
 }
@@ -132,9 +140,9 @@ def test_diff_tells_settings_versions_verdicts_and_numbers(small_run, copy):
     scale("mean", factor=1.5)(copy / "tables/robustness.csv")
     edit_csv(lambda table: table.assign(verdict="SUPPORTED"))(copy / "claims.csv")
     path = cell_file(copy, "cell.json")
-    told = json.loads(path.read_text())
-    told["provenance"]["packages"]["torch"] = "3.0"
-    edit_json(status="failed", provenance=told["provenance"])(path)
+    record = json.loads(path.read_text())
+    record["provenance"]["packages"]["torch"] = "3.0"
+    edit_json(status="failed", provenance=record["provenance"])(path)
     sections = diff.diff(Run(small_run), Run(copy))
     assert set(sections) == {"settings", "cells", "versions", "verdicts", "numbers"}
     assert sections["settings"] == [{"key": "seeds", "first": 3, "second": 2}]

@@ -78,7 +78,7 @@ def stopping(after: int):
 @pytest.mark.parametrize("changes", [{}, FREE], ids=["tied", "free"])
 def test_a_run_that_is_stopped_twice_ends_with_the_same_bytes(changes, tmp_path, monkeypatch):
     cell = cells.Cell("toy", SETTINGS | changes, (0, 1), ())
-    cells.run(cell, tmp_path / "whole", experiment, fingerprint="f")
+    cells.run(cell, tmp_path / "complete", experiment, fingerprint="f")
     monkeypatch.setattr(checkpoints, "EVERY", 0)
     for after in (4, 9):  # in the first seed; in the second
         with pytest.raises(Stopped):
@@ -93,7 +93,7 @@ def test_a_run_that_is_stopped_twice_ends_with_the_same_bytes(changes, tmp_path,
     cells.run(cell, tmp_path / "parts", lambda *a: experiment(*a, counted), fingerprint="f")
     assert len(calls) < 9, "the second seed must go on where it was, and the first must not run again"
     for name in ("rows.csv", "arrays.npz"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+        assert (tmp_path / "complete" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [
         "arrays.npz",
         "cell.json",
@@ -126,8 +126,8 @@ def test_seeds_computed_apart_and_merged_are_the_bytes_of_one_run(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["arrays.npz", "cell.json", "rows.csv", "timings.csv"]
     for name in ("rows.csv", "arrays.npz"):
         assert (folder / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
-    told = cells.read(folder)
-    assert told["seconds"] == round(sum(seed["seconds"] for seed in seeds), 3) and told["seeds"] == [3, 1]
+    record = cells.read(folder)
+    assert record["seconds"] == round(sum(seed["seconds"] for seed in seeds), 3) and record["seeds"] == [3, 1]
 
 
 def test_seconds_are_those_of_all_legs_of_a_run(tmp_path, monkeypatch):

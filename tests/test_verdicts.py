@@ -107,7 +107,7 @@ def test_a_claim_that_rests_on_runs_that_ended_early_is_inconclusive(ending):
     assert recompute._judge(claim, rows, left) == pytest.approx(judged, nan_ok=True)  # the audit's own way
     assert judged["verdict"] == "INCONCLUSIVE" and judged["n_seeds"] == 3
     assert judged["note"] == "2 of 5 seeds rest on runs that ended early, and are left out"
-    other = _rows_of("c", a, _0=ending)  # of another method: what the claim looks at is whole
+    other = _rows_of("c", a, _0=ending)  # of another method: what the claim looks at is complete
     rows, left = (pd.concat([cells[0], _rows_of("b", b), part]) for part in (other, completed(other)))
     assert claim.judge(rows, left)["verdict"] == "SUPPORTED"
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from pudle import cli, experiments
 from pudle.audit.run import Run
 from pudle.experiments import EXPERIMENTS
+from pudle.harness import plan
 
 ROOT = Path(__file__).parents[1]
 TOY = {
@@ -109,16 +110,20 @@ def pudle(*words: object, status: int = 0) -> str:
     return done.output
 
 
+def saved(root: Path, config: dict) -> Path:
+    """``root`` with this configuration and its plan, as the workflow's first rule writes them."""
+    pudle("configuration", json.dumps(config), "--root", root)
+    return root
+
+
 def configured(root: Path, experiment: str, seeds: int = 2, **section: object) -> list[str]:
-    """Keep the configuration of a run of one experiment in ``root``, with these settings in place of the default scale's.
+    """Keep the configuration and the plan of a run of one experiment in ``root``, with these settings in place of the default scale's.
 
     Returns what names its first cell to ``pudle cell``: the folder, and ``experiment/id``.
     """
     merged = yaml.safe_load((ROOT / "config" / "config.yaml").read_text()) | {"scale": root.name, "seeds": seeds}
     merged["experiments"] = {experiment: {**(merged["experiments"].get(experiment) or {}), "seeds": seeds, **section}}
-    root.mkdir(parents=True)
-    (root / "config.json").write_text(json.dumps(merged))
-    return [str(root), f"{experiment}/{experiments.plan(merged)[0].id}"]
+    return [str(saved(root, merged)), f"{experiment}/{plan.read(root)[0].id}"]
 
 
 def make_small_run(root: Path) -> Path:

@@ -22,7 +22,7 @@ import yaml
 
 import pudle
 from pudle import experiments
-from pudle.analysis import published
+from pudle.analysis import comparison
 from pudle.analysis.claim import KINDS
 from pudle.analysis.report import IN_PAPER
 from pudle.cli import SECTIONS
@@ -171,7 +171,7 @@ def published_values(experiment: str, results: Path) -> list[str]:
     rows = [row for row in pd.read_csv(path, keep_default_na=False).itertuples() if row.experiment == experiment]
     lines = [f"| {row.id} | {row.published} | {_rounded(row.ours)} | {row.verdict} |" for row in rows]
     head = ["| value | published | ours | verdict |", "| --- | --- | --- | --- |"]
-    return ["## Published values", "\n".join([*head, *lines]), published.RULE] if lines else []
+    return ["## Published values", "\n".join([*head, *lines]), comparison.RULE] if lines else []
 
 
 def _rounded(value: str | float) -> str:

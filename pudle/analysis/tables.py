@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pudle.analysis import published
+from pudle.analysis import comparison
 from pudle.analysis.statistics import bootstrap_band
 from pudle.harness import cells, files, reference
 from pudle.harness.record import ENDINGS, KEYS, belong, completed
@@ -31,12 +31,12 @@ class Results:
     @cached_property
     def off_protocol(self) -> str:
         """The reason why claims of the paper cannot be judged from these cells; empty if they follow its protocol."""
-        return published.not_as_published(self.experiment, [cell.settings for cell in self.cells])
+        return comparison.not_as_published(self.experiment, [cell.settings for cell in self.cells])
 
     @cached_property
     def off_sizes(self) -> str:
         """The reason why claims that need the paper's sizes cannot be judged from these cells; empty if they have them."""
-        return published.not_as_published(self.experiment, [cell.settings for cell in self.cells], sizes=True)
+        return comparison.not_as_published(self.experiment, [cell.settings for cell in self.cells], sizes=True)
 
     @cached_property
     def completed(self) -> pd.DataFrame:

@@ -34,7 +34,7 @@ _HERE = dict(zip(VERDICTS, ("holds here", "does not hold here", "undecided here"
 def judge_all(claims: Iterable[tuple[str, Claim, Results]]) -> pd.DataFrame:
     """The claims table, one row for each (experiment, claim, results of that experiment); ``p_holm`` is corrected within each experiment.
 
-    Claims of the paper are judged only where its protocol was followed (:func:`pudle.analysis.published.not_as_published`).
+    Claims of the paper are judged only where its protocol was followed (:func:`pudle.analysis.comparison.not_as_published`).
     """
     table = pd.DataFrame(
         [

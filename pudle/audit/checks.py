@@ -11,10 +11,10 @@ from pudle import experiments
 from pudle.audit import manifest
 from pudle.audit.finding import Finding
 from pudle.audit.recompute import findings as recomputed
-from pudle.audit.run import CRATE, MANIFEST, Run, name_of, on_disk
+from pudle.audit.run import CRATE, MANIFEST, Run, error_text, name_of, on_disk
 from pudle.data import catalogue
 from pudle.errors import PudleError
-from pudle.harness import files, reference
+from pudle.harness import files, plan, reference
 from pudle.harness.cells import Cell
 from pudle.harness.record import ENDINGS
 
@@ -31,6 +31,10 @@ def audit(root: Path, plugins: Iterable[str] | None = None, *, recompute: bool =
         run = Run(root, plugins)
     except PudleError as error:
         return [*found, Finding("config.json", "plan", str(error))]
+    try:
+        found += _plan(run)
+    except PudleError as error:
+        return [*found, Finding(plan.PLAN, "plan", str(error))]
     found += [*_manifest(run, {finding.file for finding in found}), *_cells(run)]
     if recompute:
         found += recomputed(run)
@@ -54,6 +58,27 @@ def _files(root: Path) -> Iterator[Finding]:
         yield Finding(name, "files", "is not in the manifest")
     for name in sorted(name for name in set(named) & set(digests) if digests[name] != named[name]):
         yield Finding(name, "hash", f"has SHA-256 {digests[name][:12]}…, and the manifest says {str(named[name])[:12]}…")
+
+
+def _plan(run: Run) -> Iterator[Finding]:
+    """``plan.json`` is the plan that the configuration gives. Raises :class:`PudleError` if ``plan.json`` cannot be read."""
+    planned = {name_of(cell): cell for cell in run.cells}
+    try:
+        now = experiments.plan(run.config | {"plugins": []})  # the plug-ins are loaded already
+    except Exception as error:  # an edited configuration can cause any error
+        yield Finding("config.json", "plan", f"cannot be planned: {error_text(error)}")
+        return
+    if files.holds(run.root / plan.PLAN, plan.text(now)):
+        return
+    again = {name_of(cell): cell for cell in now}
+    differing = [f"has the cell {name}, which config.json does not give" for name in planned if name not in again]
+    differing += [f"lacks the cell {name}, which config.json gives" for name in again if name not in planned]
+    for name in planned.keys() & again.keys():
+        keys = [key for key in ("settings", "seeds", "varies") if getattr(planned[name], key) != getattr(again[name], key)]
+        if keys:
+            differing.append(f"has other {' and '.join(keys)} of {name} than config.json gives")
+    for difference in sorted(differing) or ["differs in the order or the form of its cells from what config.json gives"]:
+        yield Finding(plan.PLAN, "plan", difference)
 
 
 def _manifest(run: Run, reported: set[str]) -> Iterator[Finding]:
@@ -96,7 +121,7 @@ def _stray(run: Run, name: str) -> str:
     """The likely reason for a file that does not belong to the run; empty if unknown."""
     parts = name.split("/")
     if parts[0] == "cells" and len(parts) == 4 and "/".join(parts[1:3]) not in set(map(name_of, run.cells)):
-        return f": its cell is not in the configuration; if it is from an earlier one, remove {'/'.join(parts[:3])}"
+        return f": its cell is not in plan.json; if it is from an earlier plan, remove {'/'.join(parts[:3])}"
     return ""
 
 
@@ -204,7 +229,7 @@ def _differing(planned: object, found: object) -> str:
     if isinstance(planned, dict) and isinstance(found, dict):
         keys = sorted(key for key in {*planned, *found} if planned.get(key) != found.get(key))
         differing = (f"{key} = {found.get(key)!r}, not {planned.get(key)!r}" for key in keys)
-        return f"are not those of config.json: {'; '.join(differing)}"
+        return f"are not those of plan.json: {'; '.join(differing)}"
     return f"is {found!r}, and the plan has {planned!r}"
 
 

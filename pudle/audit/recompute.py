@@ -21,7 +21,7 @@ import pandas as pd
 import scipy
 
 from pudle import experiments
-from pudle.analysis import published, style, tables, verdicts
+from pudle.analysis import comparison, style, tables, verdicts
 from pudle.analysis.claim import Claim, NotRun
 from pudle.analysis.statistics import LEVEL, RESAMPLES
 from pudle.audit.finding import Finding
@@ -238,7 +238,7 @@ def _claims(run: Run, rows: dict[str, pd.DataFrame], completed: dict[str, pd.Dat
         nothing = pd.DataFrame(columns=KEYS)
         of_all, of_completed = (found.get(experiment, nothing) for found in (rows, completed))
         settings = [cell.settings for cell in run.of(experiment)]
-        off_protocol, off_sizes = (published.not_as_published(experiment, settings, sizes) for sizes in (False, True))
+        off_protocol, off_sizes = (comparison.not_as_published(experiment, settings, sizes) for sizes in (False, True))
         judged = [_judge(claim, of_all, of_completed, claim.unsuitable(off_protocol, off_sizes)) for claim in claims]
         controls = {claim.id: experiments.controls_of(experiment, claim) for claim in claims}
         for verdict, p in zip(judged, _holm([verdict["p"] for verdict in judged]), strict=True):
@@ -327,16 +327,16 @@ def _holm(p: Sequence[float]) -> list[float]:
 
 
 def _published(run: Run, rows: dict[str, pd.DataFrame], completed: dict[str, pd.DataFrame]) -> Iterator[Finding]:
-    made = published.compare(rows, run.scale, completed).to_csv(index=False)
+    made = comparison.compare(rows, run.scale, completed).to_csv(index=False)
     yield from differences("published.csv", "published", read_text(made), read(run.root / "published.csv"), ["id"])
     table = pd.read_csv(
         run.root / "published.csv", keep_default_na=False, na_values=dict.fromkeys(("ours", "low", "high", "ratio"), "")
     )
-    yield from _same(run, "published.md", "published", published.markdown(table, run.scale))
-    along = published.compare_curves(completed)
+    yield from _same(run, "published.md", "published", comparison.markdown(table, run.scale))
+    along = comparison.compare_curves(completed)
     again, kept = read_text(along.to_csv(index=False)), read(run.root / "published_curves.csv")
     yield from differences("published_curves.csv", "published", again, kept, ["curve"])
-    yield from _same(run, "published_curves.md", "published", published.curves_markdown(along, run.scale))
+    yield from _same(run, "published_curves.md", "published", comparison.curves_markdown(along, run.scale))
 
 
 def _page(run: Run) -> Iterator[Finding]:

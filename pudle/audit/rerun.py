@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,8 @@ from pudle.audit.finding import Finding
 from pudle.audit.recompute import read
 from pudle.audit.run import Run, name_of
 from pudle.data import catalogue
-from pudle.harness import cells, files, reference
+from pudle.harness import cells, files, plan, reference
+from pudle.harness.cells import Cell
 
 HOME = Path(pudle.__file__).resolve().parents[1]  # run this package, even if the working folder contains another one
 TOLERANCE = 1e-3  # of a quantity's largest absolute value: for other machines or versions
@@ -50,7 +52,7 @@ def rerun(
             path = os.pathsep.join([str(HOME), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
             environment = {name: os.environ[name] for name in os.environ if name in _SITES or not name.startswith("PYTHON")}
             environment |= {"PUDLE_DATA": run.data, "PYTHONPATH": path, "PYTHONUTF8": "1"}
-            words = command(run, cell, folder, _plan(run, cell, Path(folder)))
+            words = command(run, cell, folder, _planned(run, cell, Path(folder)))
             done = subprocess.run(
                 words,
                 capture_output=True,
@@ -67,13 +69,13 @@ def rerun(
     return found, lines
 
 
-def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[cells.Cell]:
+def pick(run: Run, count: int, seed: int, budget: float | None = None) -> list[Cell]:
     """At most ``count`` cells that can be run again, chosen at random by ``seed``.
 
     Cells that do not fit into the rest of the ``budget`` (seconds) are skipped, and so are taken cells whose data sets are missing here, and
     those that were computed on a GPU if there is none here: a processor takes much longer.
     """
-    chosen: list[cells.Cell] = []
+    chosen: list[Cell] = []
     left = float("inf") if budget is None else budget
     repeatable = [cell for cell in run.cells if run.records.get(name_of(cell), {}).get("status") in ("done", "diverged")]
     for cell in random.Random(seed).sample(repeatable, len(repeatable)):
@@ -97,25 +99,24 @@ def _lacks_gpu(record: dict) -> bool:
     return not torch.cuda.is_available()
 
 
-def _lacks_data(run: Run, cell: cells.Cell) -> bool:
+def _lacks_data(run: Run, cell: Cell) -> bool:
     return not all(catalogue.is_there(name, Path(run.data)) for name in experiments.data_sets(cell))
 
 
-def _plan(run: Run, cell: cells.Cell, folder: Path) -> Path:
-    """The folder of the run; for a taken cell with some of its seeds, one in ``folder`` whose configuration has these seeds only."""
-    seeds = run.records[name_of(cell)]["seeds"]
-    if seeds == list(cell.seeds):
+def _planned(run: Run, cell: Cell, folder: Path) -> Path:
+    """The folder of the run; for a taken cell with some of its seeds, one in ``folder`` whose plan has the cell with these seeds only."""
+    seeds = tuple(run.records[name_of(cell)]["seeds"])
+    if seeds == cell.seeds:
         return run.root
-    sections = run.config["experiments"]
-    config = run.config | {"experiments": sections | {cell.experiment: sections[cell.experiment] | {"seeds": seeds}}}
-    files.write(folder / "plan" / "config.json", files.canonical_json(config))
+    files.write(folder / "plan" / "config.json", files.canonical_json(run.config))
+    files.write(folder / "plan" / plan.PLAN, plan.text([replace(cell, seeds=seeds)]))
     return folder / "plan"
 
 
-def command(run: Run, cell: cells.Cell, output: str, root: Path | None = None) -> list[str]:
+def command(run: Run, cell: Cell, output: str, root: Path | None = None) -> list[str]:
     """The command that runs a cell again and writes into the folder ``output``. A cell of a GPU runs on a GPU if there is one here.
 
-    root : the folder whose configuration plans the cell; that of the run unless given
+    root : the folder whose ``plan.json`` has the cell; that of the run unless given
     """
     used = run.records[name_of(cell)]["provenance"].get("device", "cpu")
     words = ["cell", str(root or run.root), name_of(cell), "--device", "cpu" if used == "cpu" else "auto", "--output", output]
@@ -127,7 +128,7 @@ def command(run: Run, cell: cells.Cell, output: str, root: Path | None = None) -
     return [sys.executable, "-P", "-m", "pudle", *words]
 
 
-def _compare(run: Run, cell: cells.Cell, folder: Path) -> tuple[list[Finding], str]:
+def _compare(run: Run, cell: Cell, folder: Path) -> tuple[list[Finding], str]:
     then, now = run.records[name_of(cell)], cells.read(folder)
     taken = reference.is_taken(then)
     names = [

@@ -8,13 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 from pudle import experiments, methods
-from pudle.errors import PudleError, nearest
-from pudle.harness import cells, reference
+from pudle.errors import PudleError, one_of
+from pudle.harness import plan, reference
+from pudle.harness.cells import Cell
 from pudle.harness.files import read_json
 
 MANIFEST = "manifest.json"
 CRATE = "ro-crate-metadata.json"  # the same bytes under the name that other tools look for
 APART = ("logs", ".snakemake")  # folders that no result depends on
+PLANNED = ("config.json", plan.PLAN)  # the configuration and the plan that follows from it
 PICTURES = ("pdf", "png", "svg")
 _SHAPE: dict[str, type] = dict.fromkeys(("started", "ended", "status", "fingerprint"), str)
 _SHAPE |= dict.fromkeys(("seeds", "endings"), list)
@@ -32,11 +34,11 @@ class Step:
 
 
 class Run:
-    """The run in the folder ``root``, planned again from its own copy of the configuration.
+    """The run in the folder ``root``, with its own copies of the configuration and of the plan.
 
     plugins : the user's files of methods; those of the configuration unless given
 
-    Raises :class:`PudleError` if the folder has no configuration, or if the configuration cannot be planned.
+    Raises :class:`PudleError` if the folder has no configuration, or if it cannot be used.
     """
 
     def __init__(self, root: Path, plugins: Iterable[str] | None = None):
@@ -46,17 +48,20 @@ class Run:
             self.plugins = list(self.config.get("plugins", ()) if plugins is None else plugins)
             self.scale = str(self.config["scale"])
             self.data = os.path.expanduser(os.environ.get("PUDLE_DATA", str(self.config["data"]["root"])))
-            unknown = next((name for name in self.config["experiments"] if name not in experiments.EXPERIMENTS), None)
-            if unknown is not None:
-                raise PudleError(f"there is no experiment {unknown!r}{nearest(unknown, experiments.EXPERIMENTS)}")
             methods.load_plugins(self.plugins)
-            self.cells = experiments.plan(self.config | {"plugins": []})
-        except PudleError as error:
-            raise PudleError(f"{self.root / 'config.json'}: cannot be planned: {error}") from None
-        except KeyError as error:
-            raise PudleError(f"{self.root / 'config.json'}: cannot be planned: it lacks the key {error}") from None
         except Exception as error:  # an edited configuration can cause any error
-            raise PudleError(f"{self.root / 'config.json'}: cannot be planned: {type(error).__name__}: {error}") from None
+            raise PudleError(f"{self.root / 'config.json'}: cannot be used: {error_text(error)}") from None
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cells of ``plan.json``. Raises :class:`PudleError` if they cannot be read, or if one belongs to no experiment."""
+        planned = plan.read(self.root)
+        try:
+            for experiment in dict.fromkeys(cell.experiment for cell in planned):
+                one_of(experiment, experiments.EXPERIMENTS, "experiment")
+        except PudleError as error:
+            raise PudleError(f"{self.root / plan.PLAN}: {error}") from None
+        return planned
 
     @cached_property
     def experiments(self) -> list[str]:
@@ -82,13 +87,13 @@ class Run:
         except PudleError:
             return None
 
-    def of(self, experiment: str) -> list[cells.Cell]:
+    def of(self, experiment: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.experiment == experiment]
 
-    def path(self, cell: cells.Cell, name: str) -> str:
+    def path(self, cell: Cell, name: str) -> str:
         return f"cells/{name_of(cell)}/{name}"
 
-    def outputs(self, cell: cells.Cell) -> list[str]:
+    def outputs(self, cell: Cell) -> list[str]:
         """The files of a cell, ``cell.json`` last."""
         record = self.records.get(name_of(cell), {"outputs": {"rows.csv": ""}})
         return [self.path(cell, name) for name in (*sorted(record["outputs"]), "cell.json")]
@@ -100,7 +105,7 @@ class Run:
     @property
     def files(self) -> list[str]:
         """All files that the run must have, without the manifest."""
-        return sorted({"config.json", *(name for step in self.steps for name in step.outputs), *self.kept_code})
+        return sorted({*PLANNED, *(name for step in self.steps for name in step.outputs), *self.kept_code})
 
     @property
     def kept_code(self) -> list[str]:
@@ -111,32 +116,32 @@ class Run:
         made = {
             experiment: [name for cell in self.of(experiment) for name in self.outputs(cell)] for experiment in self.experiments
         }
-        yield Step("configuration", "pudle configuration", (), ("config.json",))
+        yield Step("configuration", "pudle configuration", (), PLANNED)
         everything = tuple(name for names in made.values() for name in names)
         for cell in self.cells:
             command = "pudle reference take" if reference.is_taken(self.records.get(name_of(cell), {})) else "pudle cell"
-            yield Step(f"cell/{name_of(cell)}", command, ("config.json",), tuple(self.outputs(cell)))
+            yield Step(f"cell/{name_of(cell)}", command, PLANNED, tuple(self.outputs(cell)))
         for experiment in self.experiments:
-            yield Step(f"tables/{experiment}", "pudle tables", tuple(made[experiment]), (f"tables/{experiment}.csv",))
+            yield Step(f"tables/{experiment}", "pudle tables", (plan.PLAN, *made[experiment]), (f"tables/{experiment}.csv",))
             drawn = [f"figures/{experiment}/{figure.name}" for figure in experiments.get(experiment).figures]
             yield Step(
                 f"figures/{experiment}",
                 "pudle figures",
-                (f"tables/{experiment}.csv", *made[experiment]),
+                (*PLANNED, f"tables/{experiment}.csv", *made[experiment]),
                 (*(f"{name}.{kind}" for name in drawn for kind in ("csv", *PICTURES)), f"figures/{experiment}/captions.md"),
             )
             if experiments.has_controls(experiment):
                 yield Step(f"controls/{experiment}", "pudle controls", (), (f"controls/{experiment}.csv",))
-        yield Step("coverage", "pudle coverage", everything, ("cells.csv",))
-        yield Step("verdicts", "pudle verdicts", everything, ("claims.csv", "claims.md"))
+        yield Step("coverage", "pudle coverage", (plan.PLAN, *everything), ("cells.csv",))
+        yield Step("verdicts", "pudle verdicts", (*PLANNED, *everything), ("claims.csv", "claims.md"))
         yield Step(
             "published",
             "pudle published",
-            everything,
+            (*PLANNED, *everything),
             tuple(f"published{part}.{kind}" for part in ("", "_curves") for kind in ("csv", "md")),
         )
         shown = [name for experiment in self.experiments for name in self._shown(experiment)]
-        page = (*shown, "cells.csv", "claims.csv", "published.csv", "published_curves.csv", "config.json", *everything)
+        page = (*shown, "cells.csv", "claims.csv", "published.csv", "published_curves.csv", *PLANNED, *everything)
         yield Step("report", "pudle report", page, ("report/index.html",))
 
     def _shown(self, experiment: str) -> Iterator[str]:
@@ -154,7 +159,14 @@ class Run:
         return Path(name).stem in [figure.name for figure in experiments.get(parts[1]).figures if figure.timed]
 
 
-def name_of(cell: cells.Cell) -> str:
+def error_text(error: Exception) -> str:
+    """Why a configuration cannot be used, in one line."""
+    if isinstance(error, PudleError):
+        return str(error)
+    return f"it lacks the key {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+
+
+def name_of(cell: Cell) -> str:
     """The name of a cell, ``experiment/id``."""
     return f"{cell.experiment}/{cell.id}"
 

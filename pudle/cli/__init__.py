@@ -7,11 +7,8 @@ from pathlib import Path
 import click
 
 from pudle import __version__, experiments
-from pudle.cli import audit as _audit
-from pudle.cli import data as _data
+from pudle.cli import audit_commands, data_commands, plugin_commands, reference_commands
 from pudle.cli import doctor as _doctor
-from pudle.cli import plugins as _plugins
-from pudle.cli import reference as _reference
 from pudle.cli import stages as _stages
 from pudle.cli.paths import PathType
 from pudle.cli.stages import ROOT
@@ -73,7 +70,14 @@ def main():
     """
 
 
-for command in (*_plugins.COMMANDS, _data.data, *_audit.COMMANDS, _doctor.doctor, _reference.reference, *_stages.COMMANDS):
+for command in (
+    *plugin_commands.COMMANDS,
+    data_commands.data,
+    *audit_commands.COMMANDS,
+    _doctor.doctor,
+    reference_commands.reference,
+    *_stages.COMMANDS,
+):
     main.add_command(command)
 
 

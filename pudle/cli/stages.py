@@ -1,5 +1,6 @@
 """The stages of a run, as commands that the workflow calls."""
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +12,7 @@ from pudle import experiments
 from pudle.audit.run import Run, name_of
 from pudle.cli.paths import PathType
 from pudle.errors import PudleError, one_of
-from pudle.harness import cells, files
+from pudle.harness import cells, files, plan
 
 ROOT = click.option(
     "--root",
@@ -41,14 +42,14 @@ EXPERIMENT = click.argument("experiment", shell_complete=_starting)
 @click.option("--output", type=PathType(file_okay=False), help="Folder to write. Default: that of the cell.")
 @click.option("--failed", metavar="REASON", help="Record the cell as failed for this reason instead of computing it.")
 def cell(root, name, seed, threads, device, plugins, no_plugins, fingerprint, output, failed):
-    """Compute the cell EXPERIMENT/ID of the plan in ROOT/config.json and write its folder. Finished seeds are not computed again."""
+    """Compute the cell EXPERIMENT/ID of ROOT/plan.json and write its folder. Finished seeds are not computed again."""
     import torch
 
     from pudle.data import catalogue
 
-    run = _planned(root, [] if no_plugins else list(plugins) or None)
+    run = _run(root, [] if no_plugins else list(plugins) or None)
     planned = {name_of(cell): cell for cell in run.cells}
-    chosen = planned[one_of(name, planned, f"cell of {root / 'config.json'}")]
+    chosen = planned[one_of(name, planned, f"cell of {root / plan.PLAN}")]
     _limit_threads(threads or run.config.get("threads", 1))
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would load the compiler
     # memory is overwritten anyway, and filling it takes as long as the work
@@ -96,8 +97,9 @@ def tables(experiment: str, root: Path):
 @click.argument("content")
 @ROOT
 def configuration(content: str, root: Path):
-    """Write CONTENT, the merged configuration of a run as JSON text, to ROOT/config.json."""
+    """Write CONTENT, the merged configuration of a run as JSON text, to ROOT/config.json, and its cells to ROOT/plan.json."""
     files.write(root / "config.json", content)
+    files.write(root / plan.PLAN, plan.text(experiments.plan(json.loads(content))))
 
 
 @click.command()
@@ -106,7 +108,7 @@ def coverage(root: Path):
     """List every planned cell with its status and settings in ROOT/cells.csv."""
     from pudle.analysis.tables import coverage
 
-    table = coverage(_plan(root)[1], root)
+    table = coverage(_run(root).cells, root)
     files.replace(root / "cells.csv", lambda path: table.to_csv(path, index=False))
 
 
@@ -117,7 +119,7 @@ def figures(experiment: str, root: Path):
     """Draw the figures of EXPERIMENT as PDF, PNG and SVG, each with a CSV file of the plotted data, in ROOT/figures/EXPERIMENT/."""
     from pudle.analysis import style
 
-    results, scale = _results(experiment, root), _plan(root)[0]["scale"]
+    results, scale = _results(experiment, root), _run(root).scale
     folder = root / "figures" / experiment
     drawn = experiments.get(experiment).figures
     for figure in _progress(drawn, f"figures of {experiment}"):
@@ -133,13 +135,13 @@ def verdicts(root: Path):
     from pudle.analysis.tables import Results
     from pudle.analysis.verdicts import judge_all, markdown
 
-    merged, planned = _plan(root)
+    run = _run(root)
     claims = [(experiment, claim) for experiment in experiments.EXPERIMENTS for claim in experiments.get(experiment).claims]
-    found = {experiment: Results(experiment, planned, root) for experiment in experiments.EXPERIMENTS}
+    found = {experiment: Results(experiment, run.cells, root) for experiment in experiments.EXPERIMENTS}
     table = judge_all((experiment, claim, found[experiment]) for experiment, claim in claims)
     table["controls"] = [experiments.controls_of(*claim) for claim in claims]
     files.replace(root / "claims.csv", lambda path: table.to_csv(path, index=False))
-    files.write(root / "claims.md", markdown(table, merged["scale"]))
+    files.write(root / "claims.md", markdown(table, run.scale))
 
 
 @click.command()
@@ -168,19 +170,19 @@ def controls(experiment: str, root: Path):
 @ROOT
 def published(root: Path):
     """Compare published values and curves with ours and write ROOT/published.csv, ROOT/published_curves.csv and both as .md."""
-    from pudle.analysis.published import compare, compare_curves, curves, curves_markdown, markdown, values
+    from pudle.analysis.comparison import compare, compare_curves, curves, curves_markdown, markdown, values
     from pudle.analysis.tables import Results
 
-    merged, planned = _plan(root)
+    run = _run(root)
     asked = {*values().experiment, *curves().experiment}
-    found = {experiment: Results(experiment, planned, root) for experiment in sorted(asked)}
+    found = {experiment: Results(experiment, run.cells, root) for experiment in sorted(asked)}
     rows, completed = ({experiment: getattr(found[experiment], part) for experiment in found} for part in ("rows", "completed"))
-    table = compare(rows, merged["scale"], completed)
+    table = compare(rows, run.scale, completed)
     files.replace(root / "published.csv", lambda path: table.to_csv(path, index=False))
-    files.write(root / "published.md", markdown(table, merged["scale"]))
+    files.write(root / "published.md", markdown(table, run.scale))
     along = compare_curves(completed)
     files.replace(root / "published_curves.csv", lambda path: along.to_csv(path, index=False))
-    files.write(root / "published_curves.md", curves_markdown(along, merged["scale"]))
+    files.write(root / "published_curves.md", curves_markdown(along, run.scale))
 
 
 @click.command()
@@ -189,12 +191,12 @@ def report(root: Path):
     """Write the report, one page with all results that needs no network: ROOT/report/index.html."""
     from pudle.analysis.report import page
 
-    merged, planned = _plan(root)
+    run = _run(root)
     for name in ("claims", "published", "published_curves", "cells"):
         if not (root / f"{name}.csv").exists():
             raise PudleError(f"{root / name}.csv does not exist yet; run `snakemake` first")
     figures = {experiment: experiments.get(experiment).figures for experiment in experiments.EXPERIMENTS}
-    files.write(root / "report" / "index.html", page(root, merged["scale"], planned, figures))
+    files.write(root / "report" / "index.html", page(root, run.scale, run.cells, figures))
 
 
 def _progress(items: Sequence, what: str) -> Iterable:
@@ -231,24 +233,18 @@ def _computing_on(device: str) -> AbstractContextManager:
     return torch.device("cuda")
 
 
-def _planned(root: Path, plugins: list[str] | None = None) -> Run:
-    """The run that the configuration under ``root`` plans."""
+def _run(root: Path, plugins: list[str] | None = None) -> Run:
+    """The run in the folder ``root``."""
     path = root / "config.json"
     if not path.exists():
         raise PudleError(f"{path} does not exist; run `snakemake` first, or name another scale with --root")
     return Run(root, plugins)
 
 
-def _plan(root: Path) -> tuple[dict, list[cells.Cell]]:
-    """The configuration under ``root`` and its cells."""
-    run = _planned(root)
-    return run.config, run.cells
-
-
 def _results(experiment: str, root: Path):
     from pudle.analysis.tables import Results
 
-    return Results(one_of(experiment, experiments.EXPERIMENTS, "experiment"), _plan(root)[1], root)
+    return Results(one_of(experiment, experiments.EXPERIMENTS, "experiment"), _run(root).cells, root)
 
 
 COMMANDS = (configuration, cell, tables, coverage, figures, verdicts, controls, published, report)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from pudle.core.unrolling import Unrolling
+from pudle.errors import one_of
 from pudle.kernels.dense_layers import DenseLayers, share_active
 
 # These constants were measured. They change time and memory, and no result.
@@ -36,6 +37,30 @@ BLOCK_GPU = 10_000_000
 TASKS = 8  # the largest number of parts of a block, each with its own sums
 TASK_CODES = 8_000  # the smallest number of codes that is worth a task
 TASK_SUMS = 4_000_000  # about the largest number of entries in the sums (p, p) of all tasks
+
+
+class Loss(NamedTuple):
+    """The loss whose derivative with respect to D a gradient is; every loss has the term mean ½‖x − Dz‖².
+
+    through_codes : whether the derivative passes through the codes z_T(D); otherwise they are held constant
+    has_l1 : whether the loss has the term λ mean ‖z‖₁
+    """
+
+    through_codes: bool
+    has_l1: bool
+
+
+# The closed form reads the gradients from this table, so that a name that is not in it is an error.
+LOSSES = {
+    "dec": Loss(through_codes=False, has_l1=False),
+    "ae-lasso": Loss(through_codes=True, has_l1=True),
+    "ae-ls": Loss(through_codes=True, has_l1=False),
+}
+
+
+def loss_of(estimator: str) -> Loss:
+    """The loss of the gradient ``estimator``. Raises :class:`PudleError`, which gives the nearest name, if there is none."""
+    return LOSSES[one_of(estimator, LOSSES, "estimator")]
 
 
 class Gradient(NamedTuple):
@@ -97,7 +122,7 @@ def gradient_in_closed_form(
     start : codes (n, p) before the first layer, held constant; None means 0
     """
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
-    lam = unrolling.lam if estimator == "ae-lasso" else 0.0
+    lam = unrolling.lam if loss_of(estimator).has_l1 else 0.0
     share = _sparse_share(dictionary) if sparse_share is None else sparse_share
     share = 0.0 if unrolling.accelerated else share  # y_t has the non-zeros of two codes
     with flushed_denormals(), _workers(share > 0) as pool:
@@ -117,10 +142,10 @@ def gradient_in_closed_form(
             first_codes = unrolling.shrink(drive[few], 0) if start is None else codes[few]
             at_once = share > 0 and share_active(first_codes) <= share
             some = slice(done, done + dense.size * (SPARSE_BLOCKS if at_once and end == n_layers else 1))
-            block, last, bar = x[some], codes[some], None if adjoint is None else adjoint[some]
+            block, last, of_block = x[some], codes[some], None if adjoint is None else adjoint[some]
             first = 0 if at_once else dense.forward(drive[some], last)
             residual, back, errors = _run_block(
-                sparse, dense, end, block, drive[some], last, dictionary, first, sums, lam, decoded, pool, bar
+                sparse, dense, end, block, drive[some], last, dictionary, first, sums, lam, decoded, pool, of_block
             )
             if adjoint is None:
                 loss += residual.square().sum().double() / 2 + (lam * last.abs().sum().double() if lam else 0.0)
@@ -164,22 +189,22 @@ def _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, decoded, weight
     return sparse.sums(decoded, weights, slopes), decoded
 
 
-def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, decoded, pool, bar):
+def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, decoded, pool, adjoint):
     """Run the layers of a block from ``first``, whose dense layers before it have run, and back-propagate to ``first``.
 
-    Returns the residual D z_T − x (n, m), z̄ at ``first`` and Σ ū from there on (n, p); ``codes`` become z_T. If ``bar``, z̄_T (n, p),
+    Returns the residual D z_T − x (n, m), z̄ at ``first`` and Σ ū from there on (n, p); ``codes`` become z_T. If ``adjoint``, z̄_T (n, p),
     is given, the residual is not defined.
     """
     n_layers = dense.n_layers
     if first < n_layers and end < n_layers:
         dense.count += len(x) * (n_layers - max(first, end))
         return _sparse_then_dense(
-            sparse, dense, max(first, end), x, drive, codes, dictionary, first, sums, lam, decoded, pool, bar
+            sparse, dense, max(first, end), x, drive, codes, dictionary, first, sums, lam, decoded, pool, adjoint
         )
     if first < n_layers:
-        return sparse.run(x, drive, codes, first, pool, adjoint=bar)
-    if bar is not None:
-        return None, bar.clone(), 0.0
+        return sparse.run(x, drive, codes, first, pool, adjoint=adjoint)
+    if adjoint is not None:
+        return None, adjoint.clone(), 0.0
     residual = codes @ dictionary.T - x
     return residual, residual @ dictionary + lam * codes.sign() if dense.stop < n_layers else None, 0.0
 
@@ -189,10 +214,10 @@ def _slopes(dense, sparse):
     return [sum(pair) for pair in zip(dense.slopes, sparse.slopes() if sparse else [0, 0], strict=True)]
 
 
-def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, decoded, pool, bar):
+def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, decoded, pool, adjoint):
     """Run a block through sparse layers ``first`` to ``end`` and dense layers after them; returns the same as ``sparse.run``.
 
-    bar : z̄_T; None means that of the loss
+    adjoint : z̄_T; None means that of the loss
 
     The backward pass runs the sparse layers again, since they keep the codes of one sample only.
     """
@@ -204,13 +229,13 @@ def _sparse_then_dense(sparse, dense, end, x, drive, codes, dictionary, first, s
     def run(task):
         some = cuts[task]
         late.forward(drive[some], codes[some], some)
-        if bar is None:
+        if adjoint is None:
             torch.mm(codes[some], dictionary.T, out=residual[some]).sub_(x[some])
         if dense.stop < late.n_layers:
-            if bar is None:
+            if adjoint is None:
                 torch.mm(residual[some], dictionary, out=back[some]).add_(codes[some].sign(), alpha=lam)
             else:
-                back[some] = bar[some]
+                back[some] = adjoint[some]
             part = sums[task] if sums else None
             errors[some] = late.backward(back[some], late.n_layers, part, dictionary if decoded else None, some)
 

@@ -111,7 +111,7 @@ def decode(codes: Tensor, filters: Tensor, *, stride: int) -> Tensor:
         raise PudleError(
             f"codes must be (n, p, h', w') and filters (p, 1, k, k), not {tuple(codes.shape)} and {tuple(filters.shape)}"
         )
-    stride = number("stride", stride, least=1, whole=True)
+    stride = number("stride", stride, least=1, integer=True)
     height, width = ((size - 1) * stride + filters.shape[-1] for size in codes.shape[-2:])
     return Dictionary(filters, stride).synthesize(codes)[..., :height, :width]
 
@@ -137,7 +137,7 @@ def _sizes(images: Tensor, kernel: int, stride: int, least: int) -> tuple[int, i
         raise PudleError(
             f"images must be {'(n, 1, h, w)' if least > 2 else '(..., h, w)'} and not empty, not {tuple(images.shape)}"
         )
-    return number("kernel", kernel, least=1, whole=True), number("stride", stride, least=1, whole=True)
+    return number("kernel", kernel, least=1, integer=True), number("stride", stride, least=1, integer=True)
 
 
 def average_shifts(images: Tensor, kernel: int, stride: int, estimate: Callable[[Tensor], Tensor]) -> Tensor:
@@ -181,7 +181,7 @@ def operator_norm(filters: Tensor, *, stride: int, size: int = 16, n_iter: int =
     if filters.ndim != 4 or filters.shape[1] != 1 or filters.shape[2] != filters.shape[3] or not filters.numel():
         raise PudleError(f"filters must be (p, 1, k, k), not {tuple(filters.shape)}")
     stride, size, n_iter = (
-        number(name, value, least=1, whole=True) for name, value in (("stride", stride), ("size", size), ("n_iter", n_iter))
+        number(name, value, least=1, integer=True) for name, value in (("stride", stride), ("size", size), ("n_iter", n_iter))
     )
     dictionary = Dictionary(filters, stride)
     side = (size - 1) * stride + filters.shape[-1]
@@ -236,7 +236,7 @@ class Dictionary:
 def check_image_shapes(images: Tensor, filters: Tensor, stride: int) -> None:
     """Raise :class:`PudleError` unless ``images`` (n, 1, h, w), ``filters`` (p, 1, k, k) and ``stride`` fit :func:`encode`."""
     check_types(images=images, filters=filters)
-    number("stride", stride, least=1, whole=True)
+    number("stride", stride, least=1, integer=True)
     single = all(array.ndim == 4 and array.shape[1] == 1 for array in (images, filters))
     if not single or filters.shape[2] != filters.shape[3]:
         raise PudleError(

@@ -12,12 +12,12 @@ by automatic differentiation and is the oracle of the tests.
 import torch
 from torch import Tensor
 
-from pudle.core.closed_form import Gradient, gradient_in_closed_form
+from pudle.core.closed_form import LOSSES, Gradient, gradient_in_closed_form, loss_of
 from pudle.core.unrolling import Unrolling, check_codes, check_shapes
-from pudle.errors import PudleError, one_of
-from pudle.kernels import graphs
+from pudle.errors import PudleError
+from pudle.kernels import cuda_graphs
 
-ESTIMATORS = ("dec", "ae-lasso", "ae-ls")
+ESTIMATORS = tuple(LOSSES)
 
 
 def dictionary_gradient(
@@ -77,6 +77,8 @@ def autograd_gradient(
     loss = 0.5 * (codes @ dictionary.T - x).square().sum() / len(x)
     if estimator == "ae-lasso":
         loss = loss + unrolling.lam * codes.abs().sum() / len(x)
+    elif estimator not in ("dec", "ae-ls"):
+        raise PudleError(f"autograd_gradient has no loss for the estimator {estimator!r}")
     (gradient,) = torch.autograd.grad(loss, dictionary)
     return Gradient(gradient, codes.detach(), float(loss.detach()))
 
@@ -107,8 +109,8 @@ def _in_closed_form(
 ) -> Gradient:
     """The gradient, with kernels that are recorded if a GPU would wait for them to start."""
     arrays, settings = (x.detach(), dictionary.detach(), start), {"estimator": estimator, "unrolling": unrolling, "stop": stop}
-    if x.is_cuda and len(x) * dictionary.shape[1] <= graphs.MAX_CODES:
-        gradient, codes, loss = graphs.replayed(_tensors, *arrays, **settings)
+    if x.is_cuda and len(x) * dictionary.shape[1] <= cuda_graphs.MAX_CODES:
+        gradient, codes, loss = cuda_graphs.replayed(_tensors, *arrays, **settings)
     else:
         gradient, codes, loss = _tensors(*arrays, **settings)
     return Gradient(gradient, codes, float(loss))
@@ -123,15 +125,17 @@ def _check(x: Tensor, dictionary: Tensor, estimator: str, unrolling: Unrolling, 
     check_shapes(x, dictionary)
     if not len(x):
         raise PudleError(f"x has the shape {tuple(x.shape)}: a gradient needs at least one sample")
-    one_of(estimator, ESTIMATORS, "estimator")
-    if estimator == "ae-lasso" and unrolling.lam is None:
+    loss = loss_of(estimator)
+    if loss.has_l1 and unrolling.lam is None:
         raise PudleError(
-            "estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define; choose 'dec' or 'ae-ls'"
+            f"estimator {estimator!r} needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define; choose 'dec' or 'ae-ls'"
         )
-    if backward_layers is not None and estimator == "dec":
-        raise PudleError("estimator 'dec' holds the codes constant: leave out backward_layers, or choose 'ae-lasso' or 'ae-ls'")
+    if backward_layers is not None and not loss.through_codes:
+        raise PudleError(
+            f"estimator {estimator!r} holds the codes constant: leave out backward_layers, or choose 'ae-lasso' or 'ae-ls'"
+        )
     if backward_layers is not None and backward_layers < 1:
         raise PudleError(f"backward_layers must be at least 1, not {backward_layers}")
-    if estimator == "dec":
+    if not loss.through_codes:
         return unrolling.n_layers
     return 0 if backward_layers is None else max(0, unrolling.n_layers - backward_layers)

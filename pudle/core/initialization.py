@@ -60,7 +60,7 @@ def perturb_dictionary(dictionary: Tensor, init_noise: float, seed: int) -> Tens
 def gaussian_dictionary(n_features: int, n_atoms: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """A dictionary (m, p) with Gaussian atoms of norm 1."""
     n_features, n_atoms = (
-        number(name, value, least=1, whole=True) for name, value in (("n_features", n_features), ("n_atoms", n_atoms))
+        number(name, value, least=1, integer=True) for name, value in (("n_features", n_features), ("n_atoms", n_atoms))
     )
     return unit_norm(torch.as_tensor(stream(seed, "initial dictionary").standard_normal((n_features, n_atoms)))).to(dtype)
 
@@ -68,7 +68,7 @@ def gaussian_dictionary(n_features: int, n_atoms: int, seed: int, dtype: torch.d
 def sample_dictionary(x: Tensor, n_atoms: int, seed: int) -> Tensor:
     """A dictionary (m, p) of ``n_atoms`` random samples of ``x`` (n, m), drawn without replacement and rescaled to norm 1."""
     _check_samples(x)
-    if number("n_atoms", n_atoms, least=1, whole=True) > len(x):
+    if number("n_atoms", n_atoms, least=1, integer=True) > len(x):
         raise PudleError(f"{n_atoms} atoms cannot be drawn from {len(x)} samples without replacement")
     drawn = stream(seed, "initial dictionary").choice(len(x), n_atoms, replace=False)
     atoms = x[torch.from_numpy(drawn).to(x.device)]
@@ -80,7 +80,7 @@ def sample_dictionary(x: Tensor, n_atoms: int, seed: int) -> Tensor:
 def random_filters(n_filters: int, kernel: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Gaussian filters (p, 1, k, k) of norm 1."""
     n_filters, kernel = (
-        number(name, value, least=1, whole=True) for name, value in (("n_filters", n_filters), ("kernel", kernel))
+        number(name, value, least=1, integer=True) for name, value in (("n_filters", n_filters), ("kernel", kernel))
     )
     filters = torch.as_tensor(stream(seed, "initial dictionary").standard_normal((n_filters, 1, kernel, kernel)))
     return (filters / torch.linalg.vector_norm(filters, dim=(1, 2, 3), keepdim=True)).to(dtype)
@@ -121,10 +121,10 @@ def pairwise_dictionary(
     _check_samples(x)
     m, n_atoms, max_pairs = (
         x.shape[1],
-        number("n_atoms", n_atoms, least=1, whole=True),
-        number("max_pairs", max_pairs, whole=True),
+        number("n_atoms", n_atoms, least=1, integer=True),
+        number("max_pairs", max_pairs, integer=True),
     )
-    n_iter, block = number("n_iter", n_iter, least=1, whole=True), number("block", block, least=1, whole=True)
+    n_iter, block = number("n_iter", n_iter, least=1, integer=True), number("block", block, least=1, integer=True)
     if len(x) < 4 or m < 3:
         raise PudleError(f"the pairwise method needs at least 4 samples of 3 features, not {len(x)} of {m}")
     draw, near, dtype = stream(seed, "pairs"), 1 / math.log(m), x.dtype

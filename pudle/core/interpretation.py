@@ -98,7 +98,7 @@ def pixel_codes(codes: Tensor, kernel: int, stride: int) -> Tensor:
     check_types(codes=codes)
     if codes.ndim != 4 or not codes.numel():
         raise PudleError(f"codes must be (n, p, h', w') with at least one sample and one atom, not {tuple(codes.shape)}")
-    kernel, stride = number("kernel", kernel, least=1, whole=True), number("stride", stride, least=1, whole=True)
+    kernel, stride = number("kernel", kernel, least=1, integer=True), number("stride", stride, least=1, integer=True)
     if stride > kernel:
         raise PudleError(f"stride={stride} must be at most kernel={kernel}: pixels between the filters would have no code")
     (n, p), (height, width) = codes.shape[:2], _pixels(codes, kernel, stride)

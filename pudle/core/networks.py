@@ -25,12 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pudle.core.closed_form import Gradient, flushed_denormals
+from pudle.core.closed_form import Gradient, flushed_denormals, loss_of
 from pudle.core.convolution import Dictionary, average_shifts, check_image_shapes
-from pudle.core.gradients import ESTIMATORS
 from pudle.core.unrolling import Unrolling, soft_threshold, soft_threshold_in_place
-from pudle.errors import PudleError, one_of
-from pudle.kernels import graphs
+from pudle.errors import PudleError
+from pudle.kernels import cuda_graphs
 
 
 class Network(NamedTuple):
@@ -79,7 +78,7 @@ def network_gradient(
     n_back = _check(
         images, network, estimator, unrolling, stride=stride, targets=targets, backward_layers=backward_layers, margin=margin
     )
-    penalty = l1_weight * unrolling.lam if estimator == "ae-lasso" else 0.0
+    penalty = l1_weight * unrolling.lam if loss_of(estimator).has_l1 else 0.0
     parts, codes, loss = _run(images, targets, network, unrolling, stride, n_back, penalty, _inside(images, margin))
     synthesis, analysis, decoder, thresholds = (part / len(images) for part in parts)
     gradient = Network(
@@ -124,6 +123,8 @@ def autograd_network_gradient(
     loss = 0.5 * residual.square().sum() / len(images)
     if estimator == "ae-lasso":
         loss = loss + l1_weight * unrolling.lam * codes.abs().sum() / len(images)
+    elif estimator not in ("dec", "ae-ls"):
+        raise PudleError(f"autograd_network_gradient has no loss for the estimator {estimator!r}")
     gradients = iter(torch.autograd.grad(loss, [array for array in network if array is not None]))
     return Gradient(network.map(lambda _: next(gradients)), codes.detach(), float(loss.detach()))
 
@@ -173,7 +174,9 @@ def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, ins
     if images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64):
         # importing numba is slow, and only this function needs it
         from pudle.kernels.image_layers import run_image_network as run
-    elif images.is_cuda and targets is not None and len(images) <= _block(images, network.filters, stride, graphs.MAX_CODES):
+    elif (
+        images.is_cuda and targets is not None and len(images) <= _block(images, network.filters, stride, cuda_graphs.MAX_CODES)
+    ):
         run = _replayed_network
     with flushed_denormals():
         return run(images.detach(), targets, (*_tied(network), network.thresholds), unrolling, **settings)
@@ -181,7 +184,7 @@ def _run(images, targets, network, unrolling, stride, n_back=0, penalty=0.0, ins
 
 def _replayed_network(images, targets, network, unrolling, *, inside, **settings):
     """:func:`run_network` on a GPU, whose kernels are recorded."""
-    *parts, codes, loss = graphs.replayed(_tensors, images, targets, inside, *network, unrolling=unrolling, **settings)
+    *parts, codes, loss = cuda_graphs.replayed(_tensors, images, targets, inside, *network, unrolling=unrolling, **settings)
     return parts, codes, loss
 
 
@@ -281,9 +284,10 @@ def _check(
     margin: int = 0,
 ) -> int:
     """The number of layers to back-propagate through. Raises :class:`PudleError` if arguments are invalid."""
-    one_of(estimator, ESTIMATORS, "estimator")
-    if estimator == "ae-lasso" and unrolling.lam is None:
-        raise PudleError("estimator 'ae-lasso' needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define")
+    if loss_of(estimator).has_l1 and unrolling.lam is None:
+        raise PudleError(
+            f"estimator {estimator!r} needs lam: its loss has the term λ‖z‖₁, which hard thresholding does not define"
+        )
     if unrolling.accelerated:
         raise PudleError("convolutional gradients need layers without acceleration, not acceleration='fista'")
     if estimator != "ae-ls" and len(network) > sum(array is None for array in network) + 1:
@@ -310,4 +314,4 @@ def _check(
     n_layers = unrolling.n_layers
     if backward_layers is not None and not 1 <= backward_layers <= n_layers:
         raise PudleError(f"backward_layers must be from 1 to n_layers={n_layers}, not {backward_layers}")
-    return 0 if estimator == "dec" else backward_layers or n_layers
+    return (backward_layers or n_layers) if loss_of(estimator).through_codes else 0

@@ -28,7 +28,7 @@ def pursue(x: Tensor, dictionary: Tensor, *, sparsity: int | None = None, residu
     Sources: Pati et al., Asilomar 1993; for the use of DᵀD, Rubinstein et al., Technion CS-2008-08.
     """
     check_shapes(x, dictionary)
-    sparsity = sparsity if sparsity is None else number("sparsity", sparsity, least=1, whole=True)
+    sparsity = sparsity if sparsity is None else number("sparsity", sparsity, least=1, integer=True)
     residual = number("residual", residual)
     dtype, x, dictionary = x.dtype, widened(x.detach()), widened(dictionary.detach())
     (n, _), p = x.shape, dictionary.shape[1]

@@ -14,5 +14,5 @@ from pudle.core.units import number
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
     """The generator for one ``purpose`` ("codes", "noise", "batches", …) and the ``seed`` of an experiment (an integer ≥ 0)."""
-    seed = number("seed", seed, whole=True)
+    seed = number("seed", seed, integer=True)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()),)))

@@ -145,7 +145,7 @@ def support_condition(dictionary: Tensor, true: Tensor, sparsity: int, smallest:
     without noise; λ has the units of the sizes. ``dictionary`` and ``true`` are D and D* (m, p). Raises :class:`PudleError` if shapes, types
     or numbers do not fit. It is derived above.
     """
-    sparsity = number("sparsity", sparsity, least=1, whole=True)
+    sparsity = number("sparsity", sparsity, least=1, integer=True)
     smallest = number("smallest", smallest, above=True)
     largest = number("largest", largest, least=smallest)
     mu, delta = coherence(dictionary), closeness(dictionary, true).delta
@@ -165,7 +165,7 @@ def preserving_lambdas(
     and λ_t and e_t have the units of codes. Raises :class:`PudleError` if shapes, types or numbers do not fit. It is derived above; for
     decaying λ see PUDLE, theory of the forward pass.
     """
-    sparsity, n_layers = number("sparsity", sparsity, least=1, whole=True), number("n_layers", n_layers, whole=True)
+    sparsity, n_layers = number("sparsity", sparsity, least=1, integer=True), number("n_layers", n_layers, integer=True)
     largest, step = number("largest", largest, above=True), number("step", step, above=True)
     mu, delta = coherence(dictionary), closeness(dictionary, true).delta
     lambdas, errors = [], [largest]

@@ -26,21 +26,21 @@ def widened(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def number(name: str, value: object, *, least: float = 0, above: bool = False, whole: bool = False) -> float | int:
-    """``value`` as a finite number that is at least ``least``, or with ``above`` greater than ``least``; with ``whole`` as an integer.
+def number(name: str, value: object, *, least: float = 0, above: bool = False, integer: bool = False) -> float | int:
+    """``value`` as a finite number that is at least ``least``, or with ``above`` greater than ``least``; ``integer`` requires an integer.
 
     Raises :class:`PudleError`, which gives the ``name``, for all other values.
     """
     if getattr(value, "requires_grad", False):
         raise PudleError(f"{name} requires a gradient, but derivatives with respect to it are not computed: pass {name}.item()")
-    convert = getattr(value, "__index__" if whole else "__float__", None)
+    convert = getattr(value, "__index__" if integer else "__float__", None)
     try:
         found = convert() if convert else None
     except (TypeError, ValueError, RuntimeError):  # raised by arrays and by tensors with several elements
         found = None
     if found is None:
-        raise PudleError(f"{name} must be {'an integer' if whole else 'a number'}, not {value!r}")
+        raise PudleError(f"{name} must be {'an integer' if integer else 'a number'}, not {value!r}")
     if not least <= found < math.inf or (above and found == least):
-        limit = f"{'above' if above else 'at least'} {least}{'' if whole else ' and finite'}"
+        limit = f"{'above' if above else 'at least'} {least}{'' if integer else ' and finite'}"
         raise PudleError(f"{name} must be {limit}, not {found}")
     return found

@@ -49,17 +49,17 @@ class Unrolling:
 
     def __post_init__(self):
         for name in ("lam", "threshold", "step", "decay", "n_layers"):  # torch does not accept all number types of numpy
-            value, whole = getattr(self, name), name == "n_layers"
+            value, integer = getattr(self, name), name == "n_layers"
             if getattr(value, "requires_grad", False):
                 raise PudleError(
                     f"{name} requires a gradient, but layers compute no derivative with respect to it: pass {name}.item() and "
                     "differentiate by hand"
                 )
-            convert = getattr(value, "__index__" if whole else "__float__", None)
+            convert = getattr(value, "__index__" if integer else "__float__", None)
             if convert:
                 object.__setattr__(self, name, convert())
             elif value is not None or name not in ("lam", "threshold"):
-                raise PudleError(f"{name} must be {'an integer' if whole else 'a number'}, not {value!r}")
+                raise PudleError(f"{name} must be {'an integer' if integer else 'a number'}, not {value!r}")
         if (self.lam is None) == (self.threshold is None):
             raise PudleError(
                 f"give exactly one of lam (soft) and threshold (hard), not lam={self.lam} and threshold={self.threshold}"

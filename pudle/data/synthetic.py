@@ -55,7 +55,7 @@ def make_sparse_data(
     one_of(amplitudes, AMPLITUDES, "amplitudes")
     one_of(signs, SIGNS, "signs")
     n_samples, n_features, n_atoms, sparsity = (
-        number(name, value, least=1, whole=True)
+        number(name, value, least=1, integer=True)
         for name, value in (("n_samples", n_samples), ("n_features", n_features), ("n_atoms", n_atoms), ("sparsity", sparsity))
     )
     std, noise, low = number("std", std), number("noise", noise), number("low", low, least=-math.inf)

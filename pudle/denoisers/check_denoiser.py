@@ -13,7 +13,7 @@ import numpy as np
 
 from pudle import denoisers
 from pudle.harness import plugins
-from pudle.harness.promises import Broken, BrokenPromise, PromiseCheck, demand, examine
+from pudle.harness.plugin_checks import Broken, BrokenPromise, PromiseCheck, demand, examine
 
 __all__ = ["PROMISES", "BrokenPromise", "PromiseCheck", "check", "findings"]
 

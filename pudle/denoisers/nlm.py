@@ -1,16 +1,16 @@
 """Non-local means, with scikit-image."""
 
 from pudle.denoisers import Field, register
-from pudle.denoisers.blind import Blind
+from pudle.denoisers.noise_estimation import BlindDenoiser
 
 
 @register("nlm")
-class NonLocalMeans(Blind):
+class NonLocalMeans(BlindDenoiser):
     """Averages over pixels with similar surroundings (scikit-image's denoise_nl_means, fast mode)."""
 
     source = "Buades, Coll & Morel, CVPR 2005; Darbon et al., ISBI 2008 (fast mode)"
 
-    class Settings(Blind.Settings):
+    class Settings(BlindDenoiser.Settings):
         patch: int = Field(5, ge=1, description="Height and width of the surroundings that are compared.")
         distance: int = Field(6, ge=1, description="How far, in pixels, similar surroundings are looked for.")
         cut: float = Field(

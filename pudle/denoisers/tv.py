@@ -1,16 +1,16 @@
 """Total variation, with scikit-image."""
 
 from pudle.denoisers import Field, register
-from pudle.denoisers.blind import Blind
+from pudle.denoisers.noise_estimation import BlindDenoiser
 
 
 @register("tv")
-class TotalVariation(Blind):
+class TotalVariation(BlindDenoiser):
     """The image of least total variation whose distance from the noisy image is the noise level (scikit-image's denoise_tv_chambolle)."""
 
     source = "Rudin, Osher & Fatemi, 1992; Chambolle, 2004, whose rule finds the weight"
 
-    class Settings(Blind.Settings):
+    class Settings(BlindDenoiser.Settings):
         rounds: int = Field(10, ge=1, description="Corrections of the weight, each with the factor noise over residual.")
 
     def denoise(self, noisy):

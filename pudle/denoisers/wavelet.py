@@ -1,16 +1,16 @@
 """Wavelet shrinkage, with scikit-image."""
 
 from pudle.denoisers import Field, register
-from pudle.denoisers.blind import Blind
+from pudle.denoisers.noise_estimation import BlindDenoiser
 
 
 @register("wavelet")
-class Wavelet(Blind):
+class Wavelet(BlindDenoiser):
     """Soft thresholding of wavelet coefficients, with thresholds from the variance of each band (BayesShrink)."""
 
     source = "Chang, Yu & Vetterli, IEEE TIP 2000; Coifman & Donoho, 1995 (shifts)"
 
-    class Settings(Blind.Settings):
+    class Settings(BlindDenoiser.Settings):
         wavelet: str = Field("db2", min_length=1, description="Name of the wavelet, as PyWavelets has it.")
         shifts: int = Field(
             0, ge=0, description="Averages over all shifts by up to so many pixels down and to the right (cycle spinning)."

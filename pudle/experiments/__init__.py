@@ -50,10 +50,10 @@ def controls(experiment: str) -> tuple[Control, ...]:
     return found.load() if found else ()
 
 
-def controls_of(experiment: str, claim: Claim, tell: str = "statement") -> str:
-    """The statements or ids (``tell``: "statement" or "id") of a claim's negative controls; else "none" and the reason."""
-    found = [getattr(control, tell) for control in controls(experiment) if claim.id in control.claims]
-    return (", " if tell == "id" else " ").join(found) or ": ".join(filter(None, ("none", claim.uncontrolled)))
+def controls_of(experiment: str, claim: Claim, show: str = "statement") -> str:
+    """The statements or ids (``show``: "statement" or "id") of a claim's negative controls; else "none" and the reason."""
+    found = [getattr(control, show) for control in controls(experiment) if claim.id in control.claims]
+    return (", " if show == "id" else " ").join(found) or ": ".join(filter(None, ("none", claim.uncontrolled)))
 
 
 def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = MappingProxyType({})) -> None:
@@ -77,13 +77,16 @@ def validate(config: Mapping, files: Iterable[Path] = (), options: Mapping = Map
 
 
 def plan(config: Mapping) -> list[Cell]:
-    """The cells of all experiments of a valid configuration. An experiment with the section null is switched off."""
+    """The cells of all experiments of a valid configuration. An experiment with the section null is switched off.
+
+    Keys that a section leaves out have the defaults of the experiment's model.
+    """
     plugins.load(config.get("plugins", ()))
     planned = []
     for experiment, section in config["experiments"].items():
         if section is not None:
             chosen = get(experiment)
-            fixed = {key: value for key, value in section.items() if key != "seeds"}
+            fixed = {key: value for key, value in (chosen.settings.defaults() | section).items() if key != "seeds"}
             seeds = _seeds(section.get("seeds", config["seeds"]))
             planned += [Cell(experiment, cell, seeds, chosen.varies) for cell in chosen.plan(fixed)]
     return planned

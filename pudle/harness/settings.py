@@ -59,7 +59,8 @@ class UnknownKey(ValueError):
 class Model(BaseModel):
     """Base class of models of settings, with typed fields. Unknown keys, numbers in quotes, NaN and infinity are errors.
 
-    A field with the default None may be left out. null is an error unless the type of the field includes None.
+    A field with a default may be left out. It then has this value; with the default None it has none, and stays left out. null is an error
+    unless the type of the field includes None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -72,6 +73,16 @@ class Model(BaseModel):
                 if key not in cls.model_fields:
                     raise UnknownKey(key, cls.model_fields)
         return values
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The values of fields that are left out, without fields that then have none."""
+        found = {
+            name: field.get_default(call_default_factory=True)
+            for name, field in cls.model_fields.items()
+            if not field.is_required()
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
     def changes(self) -> dict[str, Any]:
         """The settings that were given explicitly."""

@@ -11,10 +11,10 @@ contain all non-zero entries. Then an entry i outside B satisfies
     |u_{s,i}| ≤ |u_{t,i}| + α ‖d_i‖_2 ‖D (z_s − z_t)‖_2.
 
 Therefore z_{s+1,i} is 0 while :math:`α ‖D (z_s − z_t)‖_2^2 < \min_{i ∉ B} (level − |u_{t,i}|)^2 / (α ‖d_i‖_2^2)`. The right side is the
-*squared radius* of a ball around z_t. The left side equals :math:`(z_s − z_t) · (z_s − z_t − u_s + u_t)`, which a restricted layer knows
-before it computes z_{s+1}. The first layer outside the ball runs as a full layer; the layers before it are valid. Decay lowers the level
-from layer to layer, so the bound uses the lowest level of the remaining layers, less rounding errors. If any value is NaN, no comparison
-with the radius holds, and all layers are full.
+*squared radius* around z_t within which z_s must stay. The left side equals :math:`(z_s − z_t) · (z_s − z_t − u_s + u_t)`, which a
+restricted layer knows before it computes z_{s+1}. The first layer beyond the radius runs as a full layer; the layers before it are valid.
+Decay lowers the level from layer to layer, so the bound uses the lowest level of the remaining layers, less rounding errors. If any value
+is NaN, no comparison with the radius holds, and all layers are full.
 
 The loop of :func:`forward` is a state machine. Its state is the kind of the previous layer: ``START``, ``FULL`` or ``RESTRICTED``. After each
 full layer :func:`find_working_set` decides whether restricted layers follow: ``NO_SET``, ``SAME_SET`` or ``NEW_SET``.
@@ -55,7 +55,7 @@ REUSE_LAYERS = 3  # a working set is used again if at least so many restricted l
 NEW_SET_LAYERS = 6  # a new one is chosen if at least so many are expected; more with few columns, where gathering W_BB costs more than layers
 TYPICAL_RADIUS = 0.3  # guess of the largest squared radius, as a share of level² / α‖d‖², before the radius is computed
 BISECTIONS = 8  # steps to find the cut above which a working set has few enough entries, to 1/256 of the level
-HORIZON = 16  # the largest number of layers of one ball if decay lowers the level
+HORIZON = 16  # the largest number of restricted layers in sequence if decay lowers the level
 LOOKUP_FRACTION = 16  # if fewer than one in 16 entries of z_{t-1} are not 0, z_t is searched among them; otherwise in full
 ROUNDING = 32  # bound of the rounding errors of an entry of u, in epsilons of ‖u‖
 SAFETY = 0.999  # of the squared radius: its own rounding errors, a few epsilons, are far below a thousandth
@@ -340,7 +340,7 @@ def restricted_layers(problem, history, scratch, t, radius, error):
     index, count, width, end = history.index[row], history.count[row], padded(history.count[row]), last_layer(problem, t)
     anchor, anchor_input, u = scratch.anchor[:width], scratch.anchor_input[:width], scratch.row[:width]
     start, moved = t, radius
-    pick_padded(scratch.anchor, before, scratch.members)  # z_{t-1} on B, the centre of the ball
+    pick_padded(scratch.anchor, before, scratch.members)  # z_{t-1} on B, from which the radius is measured
     pick_padded(scratch.anchor_input, u_before, scratch.members)  # u_{t-1} on B
     clear(before)
     clear(after)

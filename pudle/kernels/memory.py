@@ -54,7 +54,7 @@ class LayerScratch(NamedTuple):
     inside: Array  # (K + 16,) number: drive on B
     members: Array  # (P,) number: 1 for the entries of B, 0 for others
     gathered: Array  # (1,) int64: the row of the history with the set that gram, inside and members are of; −1 for none
-    anchor: Array  # (K + 16,) number: z on B at the centre of the ball; back: Σ ū
+    anchor: Array  # (K + 16,) number: z on B from which the radius is measured; back: Σ ū
     anchor_input: Array  # (K + 16,) number: u on B there
     back: Array  # (K + 16,) number: z̄_t on B
     row: Array  # (K + 16,) number: u_t on B; back: a row of S_BB

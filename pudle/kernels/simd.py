@@ -92,11 +92,11 @@ def add_strip(typing_context, out, base, at, matrix, index, values, count, width
         for v, entries in enumerate(vectors(context, builder, start, base, None, column, n_vectors)):
             for r in range(n_rows):
                 builder.store(ir.Constant(vector, None) if r else builder.load(entries, align=size), sums[r][v])
-        whole = builder.sub(n_terms, builder.srem(n_terms, word(n_rows)))
-        with cgutils.for_range_slice(builder, word(0), whole, word(n_rows)) as (k, _):
+        grouped = builder.sub(n_terms, builder.srem(n_terms, word(n_rows)))
+        with cgutils.for_range_slice(builder, word(0), grouped, word(n_rows)) as (k, _):
             for r in range(n_rows):
                 add_row(builder.add(k, word(r)), sums[r])
-        with cgutils.for_range_slice(builder, whole, n_terms, word(1)) as (k, _):
+        with cgutils.for_range_slice(builder, grouped, n_terms, word(1)) as (k, _):
             add_row(k, sums[0])
         for v, entries in enumerate(vectors(context, builder, target, out, None, column, n_vectors)):
             total = builder.load(sums[0][v])

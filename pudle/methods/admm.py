@@ -2,17 +2,17 @@
 
 from pudle.errors import PudleError
 from pudle.methods import Field, register
-from pudle.methods.gathered import Gathered
+from pudle.methods.full_batch import FullBatchMethod
 
 
 @register("admm")
-class Admm(Gathered):
+class Admm(FullBatchMethod):
     """ADMM on the lasso loss, which alternates steps for the codes and for the dictionary (SPORCO's BPDNDictLearn)."""
 
     source = "Wohlberg, SciPy 2017 (SPORCO)"
     note = "Needs SPORCO: pip install sporco"
 
-    class Settings(Gathered.Settings):
+    class Settings(FullBatchMethod.Settings):
         samples_per_atom: float = Field(
             20.0,
             ge=0,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pudle import methods
-from pudle.harness.promises import Broken, BrokenPromise, PromiseCheck, demand, examine
+from pudle.harness.plugin_checks import Broken, BrokenPromise, PromiseCheck, demand, examine
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pudle.methods import Field, Method, Settings, register
-from pudle.methods.gathered import Gathered
+from pudle.methods.full_batch import FullBatchMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,12 +62,12 @@ class Mod(Pursuit):
 
 
 @register("k-svd")
-class KSvd(Gathered, Pursuit):
+class KSvd(FullBatchMethod, Pursuit):
     """K-SVD, which updates each atom by the best rank-one fit to the residual, without this atom, of the samples that use it."""
 
     source = "Aharon, Elad & Bruckstein, IEEE TSP 2006"
 
-    class Settings(Gathered.Settings, Pursuit.Settings):
+    class Settings(FullBatchMethod.Settings, Pursuit.Settings):
         pass
 
     def learn(self, x):

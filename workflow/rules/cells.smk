@@ -1,5 +1,5 @@
 # One job per cell, a point of an experiment's grid with all its seeds. With `seeds_apart` there is one job per seed, and a local job that
-# merges the seeds of a cell. A job receives the run's folder and the cell's name, and reads the configuration that the run has saved.
+# merges the seeds of a cell. A job receives the run's folder and the cell's name, and reads the configuration and the plan that the run has saved.
 # `again_if_stale` compares the records of existing cells with the plan.
 for experiment in EXPERIMENTS:
 

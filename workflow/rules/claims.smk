@@ -52,7 +52,7 @@ rule published:
     params:
         root=lambda wildcards: ROOT,
         planned=planned(),
-        fingerprint=code("analysis.published"),
+        fingerprint=code("analysis.comparison"),
         data=contents(f"{BASE}/pudle/published/*.csv", f"{BASE}/pudle/published/*.yaml"),
     shell:
         "pudle published --root {params.root:q} 2> {log:q}"

@@ -31,7 +31,7 @@ import job_server
 from pudle import experiments
 from pudle.data import catalogue
 from pudle.errors import PudleError
-from pudle.harness import files, provenance, reference, resources, settings, stale
+from pudle.harness import files, plan, plugins, provenance, reference, resources, settings, stale
 
 gc.freeze()  # exclude loaded modules from garbage collection, which planning triggers often
 
@@ -57,11 +57,12 @@ if workflow.storage_settings.default_storage_provider:
         "which a storage provider would change. Leave it out, and set 'results' to a folder on a file system that all nodes share"
     )
 OPTIONS = settings.typed(dict(workflow.config_settings.config))
-KEPT = Path(os.environ.get("PUDLE_RUN", os.devnull), "config.json")
-# Jobs read the configuration that the run has saved, even if the overlay has changed since.
-if not workflow.is_main_process and KEPT.is_file():
+KEPT = Path(os.environ.get("PUDLE_RUN", os.devnull))
+# Jobs read the configuration and the plan that the run has saved, even if the overlay has changed since.
+SAVED = not workflow.is_main_process and (KEPT / "config.json").is_file() and (KEPT / plan.PLAN).is_file()
+if SAVED:
     config.clear()
-    config.update(files.read_json(KEPT))
+    config.update(files.read_json(KEPT / "config.json"))
 else:
     update_config(config, OPTIONS)
 data = config.get("data")
@@ -78,7 +79,9 @@ SEEDS_APART = config.pop("seeds_apart", False)
 BATCHES = config.pop("batches", None)
 ROOT = f"{Path(config['results']).expanduser()}/{config['scale']}"
 LOCK = FileLock(f"{ROOT}/.lock")  # held from onstart until this process ends for any reason
-CELLS = {f"{cell.experiment}/{cell.id}": cell for cell in experiments.plan(config)}
+plugins.load(config.get("plugins", ()))
+CELLS = {f"{cell.experiment}/{cell.id}": cell for cell in (plan.read(KEPT) if SAVED else experiments.plan(config))}
+PLANNED = [f"{ROOT}/config.json", f"{ROOT}/{plan.PLAN}"]
 CONFIGURATION = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
 PLUGINS = [glob.escape(str(Path(path).expanduser())) for path in config.get("plugins", [])]
 EXPERIMENTS = sorted({cell.experiment for cell in CELLS.values()})
@@ -152,13 +155,17 @@ def why_stale(name):
     return stale.reason(chosen, folder_of(chosen), experiments.fingerprint(chosen), config["device"], differing)
 
 
-# Whether the saved configuration must be written again. If an input of a job is made again, even an `ancient` one, Snakemake 9 does not
-# test whether the job itself has a reason to run. So if the configuration is written again, it is `ancient` only for jobs that need not run.
-CHANGED = workflow.is_main_process and not files.holds(f"{ROOT}/config.json", CONFIGURATION)
+# Whether the saved configuration and plan must be written again. If an input of a job is made again, even an `ancient` one, Snakemake 9 does not
+# test whether the job itself has a reason to run. So if both are written again, the configuration is `ancient` only for jobs that need not run.
+CHANGED = workflow.is_main_process and not all(map(files.holds, PLANNED, (CONFIGURATION, plan.text(CELLS.values()))))
 
 
 def configuration(again=True):
-    """The saved configuration as an input. With ``again`` the job runs if the configuration is written again."""
+    """The saved configuration as an input. With ``again`` the job runs if configuration and plan are written again.
+
+    Jobs read the plan, too, which is written with the configuration. It is no input of its own: Snakemake would compute all cells again if
+    the plan alone is missing, as in runs of older versions.
+    """
     return f"{ROOT}/config.json" if CHANGED and again else ancient(f"{ROOT}/config.json")
 
 
@@ -171,10 +178,23 @@ def kept_configuration():
         return {}
 
 
+@functools.cache
+def kept_cells():
+    """The plan that an earlier run has saved; empty if there is none."""
+    try:
+        return plan.read(ROOT)
+    except PudleError:
+        return []
+
+
 def concerns(experiment):
-    """Whether the configuration is written again, with a change in a part that affects ``experiment``."""
+    """Whether configuration and plan are written again, with a change in a part that affects ``experiment``."""
     parts = (
-        {**each, "experiments": (each.get("experiments") or {}).get(experiment)} for each in (kept_configuration(), config)
+        [
+            {**merged, "experiments": (merged.get("experiments") or {}).get(experiment)},
+            [plan.described(cell) for cell in planned if cell.experiment == experiment],
+        ]
+        for merged, planned in ((kept_configuration(), kept_cells()), (config, CELLS.values()))
     )
     return CHANGED and len({files.canonical_json(part) for part in parts}) > 1
 
@@ -196,9 +216,9 @@ def again_if_stale(experiment, wildcards):
 
 
 def again_if_changed(wildcards):
-    """Make Snakemake write the saved configuration again if an earlier run saved another one."""
+    """Make Snakemake write the saved configuration and plan again if an earlier run saved others."""
     if planning() and CHANGED:
-        workflow.dag.forcefiles.add(f"{ROOT}/config.json")
+        workflow.dag.forcefiles.update(PLANNED)
     return []
 
 
@@ -243,7 +263,7 @@ def figure_files(experiment):
 def products():
     """All files that a run writes, except the manifest."""
     return [
-        f"{ROOT}/config.json",
+        PLANNED,
         row_files(),
         [f"{ROOT}/{name}" for name in ("cells.csv", "claims.md", "published.md", "report/index.html")],
         [f"{ROOT}/tables/{experiment}.csv" for experiment in EXPERIMENTS],

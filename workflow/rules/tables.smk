@@ -1,9 +1,10 @@
-# The configuration of this run, merged from all its files. Cells and stages read it, so that later edits of those files do not affect the run.
+# The configuration of this run, merged from all its files, and the plan: the list of its cells. Cells and stages read both, so that later
+# edits of those files do not affect the run.
 rule configuration:
     input:
         again_if_changed,
     output:
-        f"{ROOT}/config.json",
+        PLANNED,
     log:
         f"{ROOT}/logs/configuration.log",
     priority: 3  # every cell waits for it

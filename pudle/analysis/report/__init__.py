@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pudle.analysis import published
+from pudle.analysis import comparison
 from pudle.analysis.claim import VERDICTS
 from pudle.analysis.figure import Figure
 from pudle.analysis.report import vector
@@ -80,8 +80,8 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping
         "number": _number,
         "interval": _interval,
         "worded": lambda claim: worded(claim.kind, claim.verdict),
-        "ratio": published.ratio,
-        "farthest": published.farthest_text,
+        "ratio": comparison.ratio,
+        "farthest": comparison.farthest_text,
     }
     drawn = {
         name: [figure for figure in figures[name] if _stem(root, name, figure).with_suffix(".svg").exists()]
@@ -100,9 +100,9 @@ def page(root: Path, scale: str, planned: Iterable[cells.Cell], figures: Mapping
         beyond_counts=counted(claims[is_ours(claims)]),
         beyond=list(claims[is_ours(claims)].fillna({"note": ""}).itertuples()),
         published=list(values.fillna({"order": ""}).itertuples()),
-        rule=published.RULE,
+        rule=comparison.RULE,
         curves=list(along[along.farthest.notna()].itertuples()),
-        curve_rule=published.CURVE_RULE,
+        curve_rule=comparison.CURVE_RULE,
         experiments=pictures,
         of_paper=[picture for name in IN_PAPER for picture in pictures.get(name, ()) if picture.paper],
         coverage=list(coverage.fillna({"endings": ""}).itertuples()),
@@ -139,7 +139,7 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
         set(files.read_csv(table, ["curve"]).curve.dropna()) if "curve" in table.read_text(encoding="utf-8")[:1000] else set()
     )
     near = along[along.curve.isin(names) & along.farthest.notna()]
-    farthest = max(near.itertuples(), key=published.distance, default=None)
+    farthest = max(near.itertuples(), key=comparison.distance, default=None)
     rests = claims[(claims.experiment == experiment) & (claims.figure == figure.name) & ~is_ours(claims)]
     return Picture(
         experiment,
@@ -150,7 +150,7 @@ def _picture(root: Path, experiment: str, figure: Figure, claims: pd.DataFrame, 
         f"data:text/csv,{quote(table.read_bytes(), safe=' ,:;/=()')}"
         if table.stat().st_size < _EMBEDDED
         else f"../figures/{experiment}/{figure.name}.csv",
-        *(("", "") if farthest is None else (published.farthest_text(farthest), f" ({published.farthest_place(farthest)})")),
+        *(("", "") if farthest is None else (comparison.farthest_text(farthest), f" ({comparison.farthest_place(farthest)})")),
         list(rests.fillna({"note": ""}).itertuples()),
     )
 

@@ -41,7 +41,7 @@ class Experiment:
     """An experiment. Its section of the configuration gives cells, its cells give rows, and its rows give figures and verdicts.
 
     settings : the model of its section, with types, ranges, conditions on several keys, and descriptions
-    plan : maps the section, without its seeds, to the settings of each cell
+    plan : maps the section, without its seeds and with the defaults of ``settings``, to the settings of each cell
     varies : settings that differ between cells; they are columns of the tables
     run : location of ``run(settings, seeds, record)``, which computes one cell
     figures : figures drawn from the rows

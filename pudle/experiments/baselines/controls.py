@@ -5,6 +5,7 @@ import pandas as pd
 from pudle.analysis.negative_controls import Control, measure
 from pudle.experiments.baselines.grid import VARIES, plan
 from pudle.experiments.baselines.run import run
+from pudle.experiments.baselines.settings import Settings
 
 # All claims hold at these sizes: few atoms relative to features, a large λ, and a low learning rate for NOODL.
 SETTINGS = {
@@ -29,7 +30,7 @@ METHODS = {
 
 def _rows(n_batches: int, methods: dict, **changes) -> pd.DataFrame:
     sizes = SETTINGS | {"n_samples": n_batches * SETTINGS["batch"]}
-    return measure(run, plan(sizes | changes | {"methods": methods}), range(3), VARIES)
+    return measure(run, plan(Settings.defaults() | sizes | changes | {"methods": methods}), range(3), VARIES)
 
 
 def _decayed_at_once(corrupt: bool) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.analysis import published, style
+from pudle.analysis import comparison, style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines
@@ -30,7 +30,7 @@ def _curves(results: Results, table: pd.DataFrame, x: str, xlabel: str, **axes_o
         for look, line in lines(table[table.sparsity == sparsity], str, "method_name"):
             style.draw_band(axis, line, x=x, **look)
             if x == "step":
-                drawn.append(published.draw(axis, results, line, look))
+                drawn.append(comparison.draw(axis, results, line, look))
         axis.set(title=f"$s = {sparsity}$", yscale="log", xlabel=xlabel, **axes_options)
     axes[0].set_ylabel(ERROR)
     style.legend_below(figure, axes, 3)
@@ -73,7 +73,8 @@ def final_table(results: Results) -> pd.DataFrame:
 FIGURES = (
     Figure(
         "error_over_updates",
-        "Relative error of the dictionary over updates. All methods use the same data, start and batches. " + published.CAPTION,
+        "Relative error of the dictionary over updates. All methods use the same data, start and batches. "
+        + comparison.CAPTION,
         over_updates,
         paper="Decaying λ and hard thresholding remove the bias that a fixed λ leaves.",
     ),

@@ -18,6 +18,6 @@ def plan(settings: Mapping) -> Iterator[dict]:
 def methods_at(settings: Mapping, sparsity: int | str) -> dict:
     """The methods and their settings at one sparsity."""
     found = dict(settings["methods"])
-    for name, others in settings.get("at_sparsity", {}).get(str(sparsity), {}).items():
+    for name, others in settings["at_sparsity"].get(str(sparsity), {}).items():
         found[name] = None if others is None or found[name] is None else {**found[name], **others}
     return found

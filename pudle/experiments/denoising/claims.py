@@ -6,7 +6,7 @@ start, so that differences are paired over images and seeds.
 
 import pandas as pd
 
-import pudle.experiments.denoising.slices as slices
+import pudle.experiments.denoising.selection as selection
 from pudle.analysis.claim import Claim, NotRun
 
 _PLACE = "Section 5, image denoising"
@@ -15,20 +15,20 @@ _PUBLISHED_LAMS = (0.08, 0.16, 0.24)
 
 def _psnr(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean PSNR over images, with the columns of the grid."""
-    table = slices.columns(rows)
+    table = selection.columns(rows)
     table = table[(table.image == "") & table.quantity.isin(["psnr", "noisy_psnr"])]
-    if not len(slices.soft(table)):
+    if not len(selection.soft(table)):
         raise NotRun("no rows of psnr with a fixed λ")
     return table
 
 
 def _main(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the main noise level and the first data set."""
-    return slices.first_set(table[table.sigma == slices.main_sigma(table)])
+    return selection.first_set(table[table.sigma == selection.main_sigma(table)])
 
 
 def _pivot(table: pd.DataFrame, index: list[str], column: str, needed: tuple[str, ...]) -> pd.DataFrame:
-    pivoted = slices.last(table, "psnr").pivot_table(index=index, columns=column, values="value")
+    pivoted = selection.last(table, "psnr").pivot_table(index=index, columns=column, values="value")
     for name in needed:
         if name not in pivoted:
             raise NotRun(f"no rows with {name}")
@@ -37,14 +37,14 @@ def _pivot(table: pd.DataFrame, index: list[str], column: str, needed: tuple[str
 
 def _over_lams(rows: pd.DataFrame) -> pd.Series:
     """For each seed, the smallest difference ae-ls minus dec over the published λ."""
-    table = slices.soft(_main(_psnr(rows)))
+    table = selection.soft(_main(_psnr(rows)))
     table = _pivot(table[table.lam.isin(_PUBLISHED_LAMS)], ["seed", "lam"], "estimator", ("dec", "ae-ls"))
     return (table["ae-ls"] - table["dec"]).dropna().groupby("seed").min()
 
 
 def _everywhere(rows: pd.DataFrame) -> pd.Series:
     """For each seed, the smallest difference ae-ls minus dec over data sets and noise levels, with λ in proportion to σ."""
-    table = _pivot(slices.in_proportion(_psnr(rows)), ["seed", "data_set", "sigma"], "estimator", ("dec", "ae-ls"))
+    table = _pivot(selection.in_proportion(_psnr(rows)), ["seed", "data_set", "sigma"], "estimator", ("dec", "ae-ls"))
     if len(table.groupby(["data_set", "sigma"])) < 2:
         raise NotRun("one data set and one noise only")
     return (table["ae-ls"] - table["dec"]).dropna().groupby("seed").min()
@@ -52,7 +52,7 @@ def _everywhere(rows: pd.DataFrame) -> pd.Series:
 
 def _inside(rows: pd.DataFrame) -> pd.Series:
     """For each seed, PSNR at the best inner λ of the grid minus that at its better end; the smaller difference of dec and ae-ls."""
-    table = slices.soft(_main(_psnr(rows)))
+    table = selection.soft(_main(_psnr(rows)))
     curves = _pivot(table[table.estimator != "ae-lasso"], ["seed", "estimator"], "lam", ())
     if curves.shape[1] < 3:
         raise NotRun("fewer than three λ")
@@ -78,8 +78,8 @@ def _late(table: pd.DataFrame, estimator: str) -> pd.DataFrame:
 
 
 def _at_main_lam(rows: pd.DataFrame) -> pd.DataFrame:
-    table = slices.soft(_main(_psnr(rows)))
-    return table[table.lam == slices.main_lam(_psnr(rows))]
+    table = selection.soft(_main(_psnr(rows)))
+    return table[table.lam == selection.main_lam(_psnr(rows))]
 
 
 def _below_input(rows: pd.DataFrame) -> pd.Series:

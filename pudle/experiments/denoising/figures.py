@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 import pudle.experiments.denoising.galleries as galleries
-import pudle.experiments.denoising.slices as slices
-from pudle.analysis import published, style
+import pudle.experiments.denoising.selection as selection
+from pudle.analysis import comparison, style
 from pudle.analysis.figure import Figure
 from pudle.analysis.statistics import holm, t_interval, t_test
 from pudle.analysis.tables import Results
@@ -16,7 +16,7 @@ QUANTITIES = {"psnr": "test PSNR (dB), peak 1", "psnr_as_published": "test PSNR 
 
 def test_psnr(results: Results):
     table = _means(results)
-    table = slices.in_proportion(table[table.sigma == slices.main_sigma(table)])
+    table = selection.in_proportion(table[table.sigma == selection.main_sigma(table)])
     figure, axes = style.panels(2, width=2.9, height=3.0)
     drawn = []
     for axis, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
@@ -32,11 +32,11 @@ def test_psnr(results: Results):
 def curves(results: Results):
     """One panel for each λ at the main noise level (top) and for each hard threshold (bottom)."""
     table = _means(results)
-    table = table[(table.sigma == slices.main_sigma(table)) & (table.quantity == "psnr_as_published")]
+    table = table[(table.sigma == selection.main_sigma(table)) & (table.quantity == "psnr_as_published")]
     hard = table[(table.variant == "") & table.threshold.notna()]
     panels = [
         [(f"{symbol} = {level:g}", line) for level, line in part.groupby(key)]
-        for symbol, key, part in (("λ", "lam", slices.soft(table)), ("hard, b", "threshold", hard))
+        for symbol, key, part in (("λ", "lam", selection.soft(table)), ("hard, b", "threshold", hard))
     ]
     panels = [part for part in panels if part] or panels[:1]  # no row is left empty
     columns = max(map(len, panels))
@@ -55,24 +55,24 @@ def curves(results: Results):
         axis.set_xlabel("update")
     figure.supylabel(QUANTITIES["psnr_as_published"], fontsize="medium")
     style.legend_below(figure, axes, 3)
-    return figure, pd.concat([slices.soft(table), hard, *drawn], ignore_index=True)
+    return figure, pd.concat([selection.soft(table), hard, *drawn], ignore_index=True)
 
 
 def _line(axis, results: Results, line: pd.DataFrame, look_: dict[str, str]) -> pd.DataFrame:
     """Draw a line of means and the published curve; returns the drawn part of the published curve."""
     style.draw_band(axis, line, **look_)
-    return published.draw(axis, results, results.summary.loc[line.index], look_)  # the summary has σ and λ as configured
+    return comparison.draw(axis, results, results.summary.loc[line.index], look_)  # the summary has σ and λ as configured
 
 
 def psnr_over_lam(results: Results):
     """Soft thresholds with each gradient (left) and hard thresholds (right)."""
     table = _ends(_means(results))
-    table = table[table.sigma == slices.main_sigma(table)]
+    table = table[table.sigma == selection.main_sigma(table)]
     figure, axes = style.panels(2, width=2.9, height=3.0, sharey=True)
-    for look_, line in lines(slices.soft(table), str, "estimator"):
+    for look_, line in lines(selection.soft(table), str, "estimator"):
         style.draw_band(axes[0], line, x="lam", marker="o", markersize=3.5, **look_)
     hard = table[(table.estimator == "ae-ls") & table.threshold.notna()]
-    soft = slices.soft(table)
+    soft = selection.soft(table)
     if len(hard):
         style.draw_band(axes[1], hard, x="threshold", marker="o", markersize=3.5, **look("ae-ls"))
         if (of_ae_ls := soft.estimator == "ae-ls").any():
@@ -86,7 +86,7 @@ def psnr_over_lam(results: Results):
 def psnr_over_sigma(results: Results):
     """One panel for each data set."""
     table = _ends(_means(results, first=False))
-    shown = pd.concat([slices.in_proportion(table), table[table.denoiser_name != ""]])
+    shown = pd.concat([selection.in_proportion(table), table[table.denoiser_name != ""]])
     shown = shown[shown.estimator != "ae-lasso"]
     sets = list(shown.data_set.unique())
     figure, axes = style.panels(len(sets), width=3.6, height=3.4)
@@ -106,11 +106,11 @@ def compared(results: Results) -> pd.DataFrame:
     For each data set, noise level and method it has the mean PSNR with its interval over images (each image is averaged over seeds), and the
     difference to the best method, paired by image, with the p-value of a t-test before and after Holm's correction.
     """
-    rows = slices.columns(results.rows)
+    rows = selection.columns(results.rows)
     counts = rows[rows.quantity == "n_images"].groupby("data_set").value.first()
-    table = slices.last(rows[rows.image != ""], "psnr")
-    table = table[~table.index.isin(slices.soft(table).index) | table.index.isin(slices.in_proportion(table).index)]
-    table = table.assign(method=[slices.name(row) for row in table.itertuples()])
+    table = selection.last(rows[rows.image != ""], "psnr")
+    table = table[~table.index.isin(selection.soft(table).index) | table.index.isin(selection.in_proportion(table).index)]
+    table = table.assign(method=[selection.name(row) for row in table.itertuples()])
     frames = []
     for (data_set, sigma), group in table.groupby(["data_set", "sigma"], sort=False):
         by_image = group.pivot_table(index="image", columns="method", values="value")
@@ -143,8 +143,8 @@ def compared(results: Results) -> pd.DataFrame:
 
 def methods(results: Results):
     table = compared(results)
-    here = slices.first_set(table)
-    here = here[here.sigma == slices.main_sigma(slices.columns(results.rows))].iloc[::-1]
+    here = selection.first_set(table)
+    here = here[here.sigma == selection.main_sigma(selection.columns(results.rows))].iloc[::-1]
     places = np.arange(len(here))
     figure, axes = style.panels(2, width=3.0, height=max(1.6, 0.8 + 0.2 * len(here)), sharey=True)
     for axis, (value, low, high) in zip(
@@ -163,7 +163,7 @@ def methods(results: Results):
 
 def per_image(results: Results):
     """PSNR of ae-ls against that of dec, one point for each image."""
-    table = _ends(slices.in_proportion(slices.columns(results.summary)))
+    table = _ends(selection.in_proportion(selection.columns(results.summary)))
     paired = table[table.image != ""].pivot_table(index=["data_set", "sigma", "image"], columns="estimator", values="mean")
     paired = paired.reindex(columns=["dec", "ae-ls"]).dropna().reset_index()  # empty unless both were run
     figure, (axis,) = style.panels(1, width=3.6, height=3.4)
@@ -179,22 +179,22 @@ def per_image(results: Results):
 
 def _means(results: Results, *, first: bool = True) -> pd.DataFrame:
     """Means over images with their intervals over seeds, on the first data set or on all data sets."""
-    table = slices.columns(results.summary)
+    table = selection.columns(results.summary)
     if first:
-        table = table[table.data_set == slices.first_name(results.rows)]
+        table = table[table.data_set == selection.first_name(results.rows)]
     return table[table.image == ""]
 
 
 def _ends(table: pd.DataFrame) -> pd.DataFrame:
     """PSNR (peak 1) after the last update of each cell, for each image and for the mean over images."""
     table = table[table.quantity == "psnr"]
-    points = ["data_set", "image", *(key for key in slices.VARIES if key in table)]
+    points = ["data_set", "image", *(key for key in selection.VARIES if key in table)]
     return table.sort_values("step").groupby(points, dropna=False, sort=False).tail(1)
 
 
 def _cited(data_set: str) -> pd.DataFrame:
     """Published PSNR (peak 1, σ = 25, BSD68 only) of methods that are cited and not run."""
-    table = published.values()
+    table = comparison.values()
     table = table[(table.group == "denoising-cited") & (data_set == "bsd68")]
     return table.assign(
         name=table.id.str.removeprefix("denoising-cited-") + " (cited, not run)", published=table.published.astype(float)
@@ -205,14 +205,14 @@ FIGURES = (
     Figure(
         "test_psnr",
         "PSNR on the test images over updates, averaged over images, at the main σ and λ. Left: peak 1. Right: the paper's peak, "
-        "with estimates clamped to [0, 1]. " + published.CAPTION,
+        "with estimates clamped to [0, 1]. " + comparison.CAPTION,
         test_psnr,
         paper="ae-ls learns filters that denoise better than those of dec; ae-lasso fails to learn filters that denoise.",
     ),
     Figure(
         "curves",
         "PSNR, computed as in the paper, over updates at the main noise level. Top: each λ. Bottom: each hard threshold b. "
-        + published.CAPTION,
+        + comparison.CAPTION,
         curves,
         paper="At every λ the final PSNR of ae-ls is above that of dec, and hard thresholds come close.",
     ),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-import pudle.experiments.denoising.slices as slices
+import pudle.experiments.denoising.selection as selection
 from pudle.analysis import style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
@@ -41,7 +41,7 @@ def filters(results: Results):
 def crops(results: Results):
     """The first images of the first data set, clean, noisy, and as estimated by each method."""
     shown = _shown(results)
-    data_set, reference = slices.first_name(results.rows), next(iter(shown.values()), {})
+    data_set, reference = selection.first_name(results.rows), next(iter(shown.values()), {})
     names = sorted(key[2] for key in reference if key[:2] == ("clean", data_set))[:GALLERY]
     quality = _quality(results)
     blocks = []
@@ -57,7 +57,7 @@ def crops(results: Results):
 
 def worst_and_best(results: Results):
     """For each method the image of the first data set with the lowest and with the highest PSNR."""
-    data_set, quality, pictures = slices.first_name(results.rows), _quality(results), []
+    data_set, quality, pictures = selection.first_name(results.rows), _quality(results), []
     for method, arrays in _shown(results).items():
         there = {key[2]: quality[data_set, key[2], method] for key in arrays if key[:2] == ("denoised", data_set)}
         for word, pick in (("worst", min), ("best", max)):
@@ -111,16 +111,16 @@ def _fill(axes, shown: Iterable):
 
 def _shown(results: Results) -> dict[str, Mapping]:
     """The arrays of the first seed of each finished cell at the main noise level and λ: method → parts of the key → array."""
-    sigma, lam = (find(slices.columns(results.rows)) for find in (slices.main_sigma, slices.main_lam))
+    sigma, lam = (find(selection.columns(results.rows)) for find in (selection.main_sigma, selection.main_lam))
     shown = {}
     for cell in results.finished():
-        settings = pd.Series({key: cell.settings.get(key, "") for key in slices.VARIES})
+        settings = pd.Series({key: cell.settings.get(key, "") for key in selection.VARIES})
         if (
             settings.sigma == sigma
             and (settings.lam in ("", lam) or settings.variant)
             and "arrays.npz" in results.record(cell)["outputs"]
         ):
-            shown[slices.name(settings)] = {
+            shown[selection.name(settings)] = {
                 _parts(key): value for key, value in results.arrays(cell).items() if key.endswith(f"/{cell.seeds[0]}")
             }
     return shown
@@ -134,11 +134,13 @@ def _parts(key: str):
 
 def _quality(results: Results) -> dict[tuple[str, str, str], float]:
     """The PSNR of the first seed at the main noise level and λ, by (data set, image, method)."""
-    rows = slices.columns(results.rows)
-    rows = rows[(rows.seed == results.cells[0].seeds[0]) & (rows.sigma == slices.main_sigma(rows)) & (rows.image != "")]
-    rows = rows[rows.lam.isna() | (rows.lam == slices.main_lam(slices.columns(results.rows))) | (rows.variant != "")]
-    found = {(row.data_set, row.image, slices.name(row)): row.value for row in slices.last(rows, "psnr").itertuples()}
-    return found | {(row.data_set, row.image, "noisy input"): row.value for row in slices.last(rows, "noisy_psnr").itertuples()}
+    rows = selection.columns(results.rows)
+    rows = rows[(rows.seed == results.cells[0].seeds[0]) & (rows.sigma == selection.main_sigma(rows)) & (rows.image != "")]
+    rows = rows[rows.lam.isna() | (rows.lam == selection.main_lam(selection.columns(results.rows))) | (rows.variant != "")]
+    found = {(row.data_set, row.image, selection.name(row)): row.value for row in selection.last(rows, "psnr").itertuples()}
+    return found | {
+        (row.data_set, row.image, "noisy input"): row.value for row in selection.last(rows, "noisy_psnr").itertuples()
+    }
 
 
 def _smoothest_first(filters: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.analysis import published, style
+from pudle.analysis import comparison, style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines
@@ -17,7 +17,7 @@ LABELS = {"psnr_as_published": "test PSNR (dB), as published", "psnr": "test PSN
 
 def psnr(results: Results):
     table = _with_seconds(results)
-    values = published.values().set_index("id").published
+    values = comparison.values().set_index("id").published
     figure, axes = style.panels(4, width=2.9, height=2.6, rows=2)
     for axis, (quantity, x) in zip(
         axes, [(quantity, x) for quantity in PUBLISHED_LINES for x in ("step", "seconds")], strict=True

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.analysis import published, style
+from pudle.analysis import comparison, style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines
@@ -17,7 +17,7 @@ def _curves(quantity: str, ylabel: str):
         for axis, n_layers in zip(axes, depths, strict=True):
             for look, line in lines(table[table.n_layers == n_layers], str, "estimator"):
                 style.draw_band(axis, line, **look)
-                drawn.append(published.draw(axis, results, line, look))
+                drawn.append(comparison.draw(axis, results, line, look))
             axis.set(title=f"$T = {n_layers}$", yscale="log", xlabel="update")
         axes[0].set_ylabel(ylabel)
         style.legend_below(figure, axes, 3)
@@ -30,7 +30,7 @@ FIGURES = (
     Figure(
         "dictionary_error",
         "Relative error of the dictionary, column by column, over full-batch updates of Adam, for each number of layers T. "
-        + published.CAPTION,
+        + comparison.CAPTION,
         _curves("dictionary_error", r"$\|D - D^*\|_F \,/\, \|D^*\|_F$"),
         paper="The dictionary comes closer to the true one with more layers, and closest with ae-ls.",
     ),
@@ -41,7 +41,7 @@ FIGURES = (
     ),
     Figure(
         "code_error",
-        "Mean distance of the codes z_T from the true codes while the dictionary is learned. " + published.CAPTION,
+        "Mean distance of the codes z_T from the true codes while the dictionary is learned. " + comparison.CAPTION,
         _curves("code_error_true", r"mean code error $\|z_T - z^*\|_2$"),
         paper="Codes come closest to the true codes when ae-ls learns the dictionary.",
     ),

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pudle.analysis import published, style
+from pudle.analysis import comparison, style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines
@@ -23,7 +23,7 @@ def curves(results: Results):
     for axis, variant in zip(axes, variants, strict=False):
         for look, line in lines(table[table.variant == variant], str, "method_name"):
             style.draw_band(axis, line, **look)
-            drawn.append(published.draw(axis, results, line, look))
+            drawn.append(comparison.draw(axis, results, line, look))
         axis.set(title=variant, xlabel="update", yscale="log")
     for axis in axes[len(variants) :]:
         axis.axis("off")
@@ -54,7 +54,7 @@ FIGURES = (
     Figure("final_errors", "Relative error of the dictionary after the last update, for each variant.", final_errors),
     Figure(
         "curves",
-        "Relative error of the dictionary over updates, for each variant. " + published.CAPTION,
+        "Relative error of the dictionary over updates, for each variant. " + comparison.CAPTION,
         curves,
         paper="The order of the gradients is the same with small batches, other learning rates, noise and sub-Gaussian codes.",
     ),

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pudle.analysis import published, style
+from pudle.analysis import comparison, style
 from pudle.analysis.figure import Figure
 from pudle.analysis.tables import Results
 from pudle.experiments._shared.palette import lines, look
@@ -19,7 +19,7 @@ def code_convergence(results: Results):
     ):
         look_ = look("codes") | {"label": label, "linestyle": line}
         style.draw_band(axis, table[table.quantity == quantity], **look_)
-        drawn.append(published.draw(axis, results, table[table.quantity == quantity], look_))
+        drawn.append(comparison.draw(axis, results, table[table.quantity == quantity], look_))
     axis.set(yscale="log", xlabel="layer $t$", ylabel=r"mean code error $\|z_t - z\|_2$")
     axis.legend()
     return figure, pd.concat([table, *drawn], ignore_index=True)
@@ -53,7 +53,7 @@ def _gradients(quantity: str, target: str):
         drawn = []
         for look_, line in lines(table, str, "estimator"):
             style.draw_band(axis, line, **look_)
-            drawn.append(published.draw(axis, results, line, look_))
+            drawn.append(comparison.draw(axis, results, line, look_))
         axis.set(yscale="log", xlabel="layer $t$", ylabel=rf"gradient error $\|g_t - {target}\|_F$")
         axis.legend()
         return figure, pd.concat([table, *drawn], ignore_index=True)
@@ -71,21 +71,21 @@ FIGURES = (
     ),
     Figure(
         "code_convergence",
-        "Mean distance of the codes after t layers from the lasso's codes and from the true codes. " + published.CAPTION,
+        "Mean distance of the codes after t layers from the lasso's codes and from the true codes. " + comparison.CAPTION,
         code_convergence,
         paper="Codes converge to the lasso's codes at a geometric rate, and stay at a distance from the true codes.",
     ),
     Figure(
         "gradient_error_local",
         "Distance of each gradient after t layers from the local direction ĝ, the gradient at the lasso's codes. "
-        + published.CAPTION,
+        + comparison.CAPTION,
         _gradients("gradient_error_local", r"\hat g"),
         paper="dec and ae-lasso converge to the local direction, ae-lasso faster; ae-ls stays away from it.",
     ),
     Figure(
         "gradient_error_true",
         "Distance of each gradient after t layers from the global direction g*, the gradient at the true codes. "
-        + published.CAPTION,
+        + comparison.CAPTION,
         _gradients("gradient_error_true", "g^*"),
         paper="Of the three gradients, ae-ls comes closest to the global direction.",
     ),

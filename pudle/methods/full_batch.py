@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Gathered(Method):
+class FullBatchMethod(Method):
     """A method that calls :meth:`learn` each time ``samples_per_atom`` × p samples have arrived; a batch of this size is used at once."""
 
     class Settings(Settings):

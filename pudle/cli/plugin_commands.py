@@ -9,7 +9,7 @@ import click
 from pudle import denoisers, methods
 from pudle.cli.paths import PathType
 from pudle.harness import plugins
-from pudle.harness.promises import PromiseCheck
+from pudle.harness.plugin_checks import PromiseCheck
 
 PLUGINS = click.option(
     "--plugin", "files", multiple=True, metavar="FILE", help="A Python file with your own plug-ins. May be given several times."
@@ -59,7 +59,7 @@ def check_method(name, files):
     from pudle.methods.check_method import findings
 
     plugins.load(files)
-    _tell(findings(name))
+    _print_findings(findings(name))
 
 
 @click.command("check-denoiser")
@@ -70,10 +70,10 @@ def check_denoiser(name, files):
     from pudle.denoisers.check_denoiser import findings
 
     plugins.load(files)
-    _tell(findings(name))
+    _print_findings(findings(name))
 
 
-def _tell(findings: Iterable[PromiseCheck]) -> None:
+def _print_findings(findings: Iterable[PromiseCheck]) -> None:
     broken = 0
     for promise, kept, measured in findings:
         click.echo(f"{'pass' if kept else 'FAIL'}  {promise}: {measured}")

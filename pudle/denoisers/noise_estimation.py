@@ -5,7 +5,7 @@ from typing import Literal
 from pudle.denoisers import Denoiser, Field, Settings
 
 
-class Blind(Denoiser):
+class BlindDenoiser(Denoiser):
     """Estimates the noise level of each image with scikit-image, from its finest wavelet coefficients (Donoho & Johnstone, 1994)."""
 
     class Settings(Settings):
