@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from tampering import CELL, cell_file, edit_csv, edit_json, edit_text, scale
 from workflows import ROOT, configured, pudle
 
 from pudle.analysis.statistics import bootstrap_band, holm
-from pudle.audit import archive, checks, diff, manifest, recompute
+from pudle.audit import archive, checks, diff, manifest, recompute, rerun
 from pudle.audit.run import CRATE, MANIFEST, Run, on_disk
 from pudle.harness import files, plan
 
@@ -330,3 +331,12 @@ def _broken() -> Future:
     broken: Future = Future()
     broken.set_exception(BrokenProcessPool("a process was terminated abruptly"))
     return broken
+
+
+def test_values_that_a_rerun_may_change_by_rounding_have_the_scale_of_what_they_measure():
+    old = pd.DataFrame({"step": [0, 1, 0], "quantity": ["error", "error", "output_gap"], "value": [2.0, 1.0, 1e-3]})
+    new = old.assign(value=[2.0, 1.001, 1.5e-3])
+    assert rerun._apart(old, new) == pytest.approx(5e-4)
+    large = old.assign(value=[2.0, 1.0, 10.0])
+    assert rerun._apart(large, large.assign(value=[2.0, 1.0, 10.2])) == pytest.approx(0.02)
+    assert rerun._apart(old, new.assign(step=[0, 2, 0])) == float("inf")
