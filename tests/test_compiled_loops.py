@@ -40,8 +40,8 @@ import numpy as np
 from pudle.kernels import backward, forward, simd
 for number in (np.float32, np.float64):
     arguments = np.ones(48, number), np.ones(32, number), np.ones(32, number)
-    simd.pick.compile(tuple(map(simd.pick.typeof_pyval, arguments)))
-    simd.add_spread.compile(tuple(map(simd.add_spread.typeof_pyval, arguments)))
+    for loop in (simd.pick.from_python, simd.add_spread.from_python):
+        loop.compile(tuple(map(loop.typeof_pyval, arguments)))
 """
     environment = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
@@ -105,6 +105,31 @@ def test_a_full_disk_costs_the_compiled_loops_and_a_line(keeping):
     assert printed.startswith("4 5.0 0 ['pudle: compiled loops cannot be kept in ") and printed.count("No space left") == 1
     assert keeping() == "4 5.0 0 []"
     assert keeping(NUMBA_DISABLE_JIT="1") == "4 5.0 2 []"  # as people set it to debug other loops
+
+
+def test_a_loop_that_others_call_has_no_file_unless_python_calls_it(tmp_path):
+    program = """
+import sys
+from pathlib import Path
+from pudle.kernels.cache import compiled, inner
+
+@inner(cache=True, forceinline=True)
+def twice(x):
+    return 2 * x
+
+@compiled(cache=True)
+def both(x):
+    return twice(x) + 1
+
+print(both(2), sorted(path.name.split("-")[0] for path in Path(sys.argv[1]).rglob("*.nbc")), twice(3))
+print(sorted(path.name.split("-")[0] for path in Path(sys.argv[1]).rglob("*.nbc")))
+"""
+    (tmp_path / "loops.py").write_text(program, encoding="utf-8")
+    for before in (["loops.both"], ["loops.both", "loops.twice"]):
+        command = [sys.executable, str(tmp_path / "loops.py"), str(tmp_path / "kept")]
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.stdout == f"5 {before} 6\n['loops.both', 'loops.twice']\n", done.stderr
 
 
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])

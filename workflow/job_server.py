@@ -193,7 +193,7 @@ def _compute() -> None:
     import sklearn.decomposition
     import torch
 
-    from pudle import dictionary_gradient, experiments
+    from pudle import dictionary_gradient, experiments, lasso, ssim
     from pudle.core import networks
     from pudle.core.unrolling import Unrolling
     from pudle.harness import provenance
@@ -205,20 +205,26 @@ def _compute() -> None:
         provenance.fingerprint(run.module)
     torch.set_num_threads(1)  # a fork could not use threads that were started here
     torch.optim.Adam([torch.zeros(1)])
-    x, dictionary, image = torch.eye(2), torch.eye(2), torch.ones(1, 1, 2, 2)
+    image, two_layers = torch.ones(1, 1, 2, 2), {"lam": 0.1, "step": 0.1, "n_layers": 2}
 
-    def load_loops():
-        networks.filter_gradient(image, image, "ae-ls", Unrolling(lam=0.1, step=0.1, n_layers=2), stride=1)
+    def load_layers(dtype):
+        for estimator in ("dec", "ae-ls"):
+            dictionary_gradient(torch.eye(2, dtype=dtype), torch.eye(2, dtype=dtype), estimator, **two_layers)
 
-    if not (compiling := os.fork()):  # in parallel with the other loops, in case they are not compiled yet
+    def load_half():
+        networks.filter_gradient(image, image, "ae-ls", Unrolling(**two_layers), stride=1)
+        load_layers(torch.float64)
+
+    if not (compiling := os.fork()):  # in parallel with the other half, in case the loops are not compiled yet
         try:
-            load_loops()
+            load_half()
         finally:
             os._exit(0)
-    for estimator in ("dec", "ae-ls"):
-        dictionary_gradient(x, dictionary, estimator, lam=0.1, step=0.1, n_layers=2)
+    load_layers(torch.float32)
+    lasso(torch.eye(2), torch.eye(2), 0.1)
+    ssim(torch.eye(7), torch.eye(7))
     os.waitpid(compiling, 0)
-    load_loops()
+    load_half()
 
 
 def _draw() -> None:

@@ -162,6 +162,7 @@ CURVE_RULE = (
 CAPTION = "Thin dashed lines show the published curves, where our settings differ from the paper's only in sizes and length of the run."
 
 
+@cache
 def curves() -> pd.DataFrame:
     """The points of the published curves: curve, update, value, experiment, where, quantity, source, read."""
     tables = (pd.read_csv(file, keep_default_na=False) for file in map(_DATA.joinpath, ("curves.csv", "sources.csv")))
@@ -289,12 +290,9 @@ def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataF
     Nothing is drawn if no curve is published, or if our settings differ from the published ones in more than sizes.
     Returns the drawn points as rows for the CSV of the figure: ``mean`` is the published value and ``curve`` its name.
     """
-    table = curves()
-    table = table[(table.experiment == results.experiment) & table.quantity.isin(line.quantity.unique())]
     drawn = []
-    for name, points in table.groupby("curve", sort=False):
-        where = _where(points.iloc[0])
-        if not len(line) or len(_along(line, points.iloc[0])) < len(line) or not _as_published(results, where):
+    for name, quantity, where, points in _curves_of(results.experiment) if len(line) else ():
+        if not _covers(line, quantity, where) or not _as_published(results, where):
             continue
         axis.plot(
             points["update"], points.value, color=look["color"], linestyle=(0, (4, 2)), linewidth=0.8, gid="curve-published"
@@ -302,6 +300,20 @@ def draw(axis, results, line: pd.DataFrame, look: Mapping[str, str]) -> pd.DataF
         labels = {"quantity": points.quantity, "step": points["update"], "mean": points.value, "curve": name}
         drawn.append(pd.DataFrame(labels | {key: line[key].iloc[0] for key in where}))
     return pd.concat(drawn) if drawn else pd.DataFrame()
+
+
+@cache
+def _curves_of(experiment: str) -> list[tuple[str, str, dict[str, str], pd.DataFrame]]:
+    """The published curves of an experiment: name, quantity, settings of our rows, and points."""
+    of_experiment = curves()[curves().experiment == experiment].groupby("curve", sort=False)
+    return [(name, points.quantity.iloc[0], _where(points.iloc[0]), points) for name, points in of_experiment]
+
+
+def _covers(line: pd.DataFrame, quantity: str, where: Mapping[str, str]) -> bool:
+    """Whether all rows of ``line`` have the quantity and settings of a published curve."""
+    return (line.quantity == quantity).all() and all(
+        key in line and all(str(value) == wanted for value in line[key].unique()) for key, wanted in where.items()
+    )
 
 
 def _where(curve) -> dict[str, str]:

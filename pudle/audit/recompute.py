@@ -58,8 +58,10 @@ def findings(run: Run) -> Iterator[Finding]:
         yield from _guarded("claims.csv", "verdict", lambda: _claims(run, rows, completed))
         yield from _guarded("published.csv", "published", lambda: _published(run, rows, completed))
         yield from _guarded("report/index.html", "report", lambda: _page(run))
+        # those at the end are drawn last, so that this process can take them over
+        of_figures = {experiment: _result(run, experiment, drawn) for experiment in reversed(run.experiments)}
         for experiment in run.experiments:
-            yield from _result(run, experiment, drawn)
+            yield from of_figures[experiment]
 
 
 def _drawing(run: Run, stack: ExitStack) -> dict[str, Future]:
@@ -73,9 +75,9 @@ def _drawing(run: Run, stack: ExitStack) -> dict[str, Future]:
 
 
 def _result(run: Run, experiment: str, drawn: Mapping[str, Future]) -> list[Finding]:
-    """The findings on an experiment's figures, computed here if there is no other process, or if it was killed."""
+    """The findings on an experiment's figures, computed here if no other process has begun with them, or if it was killed."""
     try:
-        return drawn[experiment].result()
+        return _drawn(run, experiment) if drawn[experiment].cancel() else drawn[experiment].result()
     except (KeyError, BrokenExecutor):
         return _drawn(run, experiment)
 

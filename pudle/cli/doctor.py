@@ -93,7 +93,7 @@ def _workflow(home: Path) -> Line:
 
 
 def _compiled() -> Line:
-    from pudle.kernels import cache, forward
+    from pudle.kernels import backward, cache
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -101,7 +101,7 @@ def _compiled() -> Line:
             return Line(
                 "compiled", "wrong", "no folder for compiled loops is writable; set NUMBA_CACHE_DIR to a writable folder"
             )
-    folder = Path(forward.choose.stats.cache_path)
+    folder = Path(backward.run_samples.stats.cache_path)
     kept = len(list(folder.glob("*.nbc")))
     return Line("compiled", "ok", f"{kept} compiled loops in {folder}" if kept else "none yet; the first run compiles loops")
 

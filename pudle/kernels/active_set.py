@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from pudle.kernels import memory, simd
-from pudle.kernels.cache import compiled, forget_stale_code
+from pudle.kernels.cache import compiled, forget_stale_code, inner
 from pudle.kernels.memory import JOIN, set_memory
 from pudle.kernels.simd import OPTIONS, add_rows, clear, padded
 
@@ -34,14 +34,14 @@ SETS, SETS_PER_ATOM = 100, 10
 ONE_BY_ONE = 4  # after this fraction (1/4) of the sets, atoms join one at a time, as the proof of termination assumes
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def times_inverse(out, scratch, vector, count):
     """out (w,) = G_SS⁻¹ vector (w,) in its first ``count`` places, and 0 up to a multiple of 16; G_SS⁻¹ is symmetric."""
     width = padded(count)
     add_rows(out[:width], scratch.nothing, scratch.inverse, scratch.identity, vector, count)
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def add_atom(scratch, gram, atom, sign, count):
     """Let an atom i join S, in place ``count``, with code 0; returns whether it is independent of S. ``product`` is G_SS⁻¹ G_Si in any case.
 
@@ -73,7 +73,7 @@ def add_atom(scratch, gram, atom, sign, count):
     return True
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def remove_atom(scratch, place, count):
     """Let the atom at ``place`` of ``count`` leave S; the last takes its place.
 
@@ -103,7 +103,7 @@ def remove_atom(scratch, place, count):
     clear(inverse[last][:width])
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def exchange(scratch, gram, atom, sign, gap, count):
     """Replace the atom of S whose code reaches 0 first by an atom i with D_i = D_S v, for v in ``product``.
 
@@ -128,7 +128,7 @@ def exchange(scratch, gram, atom, sign, gap, count):
     return count, True
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def move(scratch, count):
     """Move z_S to the minimiser over S for its signs, z_S + G_SS⁻¹ gap, or over the atoms that remain in S; returns their number.
 
@@ -158,7 +158,7 @@ def move(scratch, count):
     return count
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def find_descent(scratch, correlation, gram, lam, count):
     """descent (P,) = Dᵀx − G z, and gap = descent_S − λs on S, from the codes; returns the largest |gap|.
 
@@ -174,7 +174,7 @@ def find_descent(scratch, correlation, gram, lam, count):
     return largest
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def largest_outside(scratch, nonnegative):
     """score (P,) = |descent|, or max(descent, 0) for codes ≥ 0, outside of S, and 0 in S; returns the largest."""
     descent, free, score, bits = scratch.descent, scratch.free, scratch.score, scratch.score_bits
@@ -193,7 +193,7 @@ def largest_outside(scratch, nonnegative):
     return score[0]
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def restart(scratch, gram, count):
     """G_SS⁻¹ computed again, atom by atom, without those that depend on the others; returns how many atoms are left.
 
@@ -213,7 +213,7 @@ def restart(scratch, gram, count):
     return kept
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def join(scratch, gram, lam, top, count, most):
     """Let up to ``most`` atoms with a score of at least λ + NEAR (top − λ) join S; returns how many are in it then, and whether S changed.
 
@@ -237,7 +237,7 @@ def join(scratch, gram, lam, top, count, most):
     return count, count > before
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scratch):
     """Codes ``out`` (p,) of one sample, which are the start; returns their KKT residual, or ∞ where it finds none after ``limit`` sets.
 
@@ -272,7 +272,7 @@ def solve_sample(out, correlation, gram, lam, nonnegative, tolerance, limit, scr
     return residual
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def load_start(out, nonnegative, scratch):
     """S, its codes and signs = the entries of ``out`` (p,) that are not 0 and have an allowed sign; out = 0. Returns how many.
 
@@ -288,7 +288,7 @@ def load_start(out, nonnegative, scratch):
     return count
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def store_codes(out, scratch, count):
     """out (p,) = z, which it is 0 before, and the scratch as it was before the sample."""
     for a in range(count):

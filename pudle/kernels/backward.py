@@ -12,13 +12,13 @@ If requested, the *slopes* are accumulated as well: :math:`-\sum_t α ν^t \bar 
 
 import math
 
-from pudle.kernels.cache import compiled
+from pudle.kernels.cache import compiled, inner
 from pudle.kernels.forward import N_LAYERS, forward, gather, keep
 from pudle.kernels.memory import RING
 from pudle.kernels.simd import OPTIONS, add_few_rows, add_products, add_rows, add_spread, clear, copy, padded, pick, pick_padded
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def flush(products, problem, scratch):
     """S (P, P) += Σ_k z_kᵀ ū_k over the layers k in the ring, or the decoded sums (P, M) += Σ_k ū_kᵀ (z_k Dᵀ) + z_kᵀ (ū_k Dᵀ).
 
@@ -35,7 +35,7 @@ def flush(products, problem, scratch):
     scratch.ring_held[0] = 0
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def decode_rows(out, problem, scratch, rows, held):
     """out[:held] (M,) = rows[:held] (P,) Dᵀ, by the rows of Dᵀ whose entries are not 0."""
     for k in range(held):
@@ -44,7 +44,7 @@ def decode_rows(out, problem, scratch, rows, held):
         )
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def support(out, rows, held):
     """out (P,) = Σ_k |rows[k]| over k < held: not 0 where one of them is not 0; returns it."""
     clear(out)
@@ -54,7 +54,7 @@ def support(out, rows, held):
     return out
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def spread(out, history, t):
     """out (P,) = z_t, from the history."""
     r = history.row[t]
@@ -66,7 +66,7 @@ def spread(out, history, t):
         copy(out, history.values[t])
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def add_slopes(scratch, errors, after, before, rate):
     """slopes[0] −= rate ū_t · sign(z_{t+1}), slopes[1] += ū_t · (z_{t+1} − z_t), for ``errors`` ū_t, ``after`` z_{t+1}, ``before`` z_t (w,).
 
@@ -78,7 +78,7 @@ def add_slopes(scratch, errors, after, before, rate):
             scratch.slopes[1] += errors[j] * (after[j] - before[j])
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def backward(bar, problem, history, scratch, products, total_error):
     """Back through one sample's layers: ``products`` += S or the decoded sums, total_error (P,) += Σ ū, and bar (P,) = z̄_T becomes z̄_stop.
 
@@ -113,7 +113,7 @@ def backward(bar, problem, history, scratch, products, total_error):
             flush(products, problem, scratch)
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def backward_restricted(bar, problem, history, scratch, products, total_error, t):
     """:func:`backward` from z_t through the layers before it that share its working set B; returns the index of the codes it ends at.
 
@@ -146,7 +146,7 @@ def backward_restricted(bar, problem, history, scratch, products, total_error, t
     return t
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def gather_again(problem, history, scratch, r):
     """gram = W_BB, members = 1 on B, for the working set B of row r, unless they are."""
     if scratch.gathered[0] == r:
@@ -159,7 +159,7 @@ def gather_again(problem, history, scratch, r):
     gather(problem.transfer, index, count, members, scratch.gram)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def add_restricted_products(products, problem, history, scratch, r, t, end):
     """``products`` += S, or the decoded sums, of layers t to ``end`` on the working set B of row r: S_BB[a] = Σ_s z_{s,B_a} ū_s.
 
@@ -177,7 +177,7 @@ def add_restricted_products(products, problem, history, scratch, r, t, end):
         add_decoded(products, problem, scratch, index, used[:width], width)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def add_decoded(products, problem, scratch, index, used, width):
     """products (P, M) += (S + Sᵀ) Dᵀ for S_BB in scratch.sums, by its rows and columns with ``used`` (width,) ≠ 0 alone.
 
@@ -193,7 +193,7 @@ def add_decoded(products, problem, scratch, index, used, width):
         add_rows(out, out, problem.atoms, scratch.atoms, weights, n_atoms)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def loss_error(bar, error, problem, index, codes, count):
     """bar (P,) = error D + λ sign(z_T) where the codes z_T (P,) are not 0, else 0: no other entries of z̄_T count.
 
@@ -241,7 +241,7 @@ def run_samples(x, drive, codes, residual, back, errors, problem, history, scrat
         flush(products, problem, scratch)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def load_sample(z, drive, codes, problem, history, scratch):
     """z (P,) and row ``first`` of the history = ``codes`` (p,), scratch.drive = ``drive`` (p,); no working set is gathered."""
     n, first = problem.n_atoms, problem.first
@@ -253,7 +253,7 @@ def load_sample(z, drive, codes, problem, history, scratch):
     keep(problem, history, scratch.identity, first, z, first)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def end_at_loss(x, residual, final, problem, history, scratch):
     """residual (m,) = D z_T − x for ``final`` z_T (P,), and scratch.bar = z̄_T of the loss where back-propagation follows."""
     row, error = history.row[problem.levels.shape[0]], scratch.residual

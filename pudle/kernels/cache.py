@@ -12,22 +12,56 @@ from numba.core.caching import FunctionCache
 
 
 def compiled(*, cache: bool, **options) -> Callable:
-    """``numba.njit`` with ``options`` as a decorator; with ``cache`` the code is kept on disk if possible.
+    """``numba.njit`` with ``options`` as a decorator, for loops that Python calls; with ``cache`` the code is kept on disk if possible.
 
     Functions are compiled even if NUMBA_DISABLE_JIT is set, since Python cannot run vector instructions.
     """
 
     def compile_later(function):
-        disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
-        try:
-            loops = njit(**options)(function)
-        finally:
-            config.DISABLE_JIT = disabled
+        loops = _compile_later(function, options)
         if cache:
             loops._cache = _Kept(function)
         return loops
 
     return compile_later
+
+
+def inner(*, cache: bool, **options) -> Callable:
+    """:func:`compiled` for loops that other loops call, whose code contains them."""
+    return lambda function: Inner(function, cache, options)
+
+
+class Inner:
+    """A loop that is compiled without an entrance from Python and without a file on disk, which saves a third of the time.
+
+    If Python calls it, as tests do, it is compiled once more, with both (:attr:`from_python`).
+    """
+
+    def __init__(self, function: Callable, cache: bool, options: dict):
+        self.py_func = function
+        self._loops = _compile_later(function, options | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})
+        self._compiled = functools.partial(compiled(cache=cache, **options), function)
+
+    @property
+    def _numba_type_(self):
+        """The type by which numba recognises this loop where another one calls it."""
+        return self._loops._numba_type_
+
+    @functools.cached_property
+    def from_python(self):
+        """The same loop as :func:`compiled` makes it."""
+        return self._compiled()
+
+    def __call__(self, *arguments):
+        return self.from_python(*arguments)
+
+
+def _compile_later(function: Callable, options: dict):
+    disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
+    try:
+        return njit(**options)(function)
+    finally:
+        config.DISABLE_JIT = disabled
 
 
 class _Kept(FunctionCache):

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pudle.kernels.cache import compiled
+from pudle.kernels.cache import inner
 from pudle.kernels.memory import WIDTH
 from pudle.kernels.simd import (
     LANES,
@@ -98,7 +98,7 @@ class Tally(NamedTuple):
 N_FULL, N_RESTRICTED, N_SETS, N_ROWS, N_LAYERS = range(5)  # their indices in ``tally`` (5,) int64
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def keep(problem, history, identity, t, codes, earlier):
     """Keep z_t = ``codes`` (P,) in row t of the history; returns how many entries are not 0.
 
@@ -119,7 +119,7 @@ def keep(problem, history, identity, t, codes, earlier):
     return count
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def keep_shared(history, t, row, codes):
     """values[t, k] = z_{t,B_k} for the working set B of ``row`` and z_t = ``codes`` (P,); returns how many of these are not 0."""
     index, values, count, active = history.index[row], history.values[t], history.count[row], 0
@@ -132,14 +132,14 @@ def keep_shared(history, t, row, codes):
     return active
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def last_layer(problem, t):
     """Restricted layers from t on must end before this layer: T if the level is constant, otherwise at most HORIZON layers later."""
     n_layers, levels = problem.levels.shape[0], problem.levels
     return n_layers if levels[n_layers - 1] == levels[0] else min(n_layers, t + HORIZON)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def gather(transfer, index, count, members, gram):
     """gram[a, b] = W[B_a, B_b] for B = index[:count], and 0 for b from count on; members (P,) is 1 for the entries of B, which rise."""
     for a in range(count):
@@ -151,7 +151,7 @@ def gather(transfer, index, count, members, gram):
                 out[b] = row[index[b]] if b < count else 0
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def choose(problem, history, scratch, u, t, width, level):
     """Row t of the history = B, at most ``width`` entries with the largest |u|; returns whether there are few enough.
 
@@ -176,7 +176,7 @@ def choose(problem, history, scratch, u, t, width, level):
     return count <= width
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def size(u):
     """‖u‖ of u (w,)"""
     total = u[0] * 0
@@ -185,7 +185,7 @@ def size(u):
     return math.sqrt(total)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def squared_radius(problem, history, scratch, u, row, level):
     """min over i outside of B of margin_i² / α‖d_i‖², where margin_i = min(level − u_i, u_i − low): the bound of α‖DΔz‖².
 
@@ -206,7 +206,7 @@ def squared_radius(problem, history, scratch, u, row, level):
     return SAFETY / ratio[0]
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def squared_change(codes, anchor, u, anchor_u, error):
     """α‖DΔz‖² = Δz · (Δz − Δu) for Δz = codes − anchor and Δu = u − anchor_u = Δz W, plus ``error`` ‖Δz‖; all (w,).
 
@@ -220,7 +220,7 @@ def squared_change(codes, anchor, u, anchor_u, error):
     return total + error * math.sqrt(square)
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def forward(problem, history, scratch, tally):
     """All layers of one sample from ``first`` on: z_T in codes[T % 2], and z_first, …, z_T in the history.
 
@@ -261,7 +261,7 @@ def forward(problem, history, scratch, tally):
     return t
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def full_input(u, problem, history, scratch, t, before):
     """u (P,) = z_t W + α x D, for z_t = ``before`` (P,), by the rows of W whose entries of z_t are not 0."""
     row = history.row[t]
@@ -271,7 +271,7 @@ def full_input(u, problem, history, scratch, t, before):
     add_rows(u, scratch.drive, problem.transfer, index, before, count)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def keep_full(problem, history, scratch, t, earlier, after, widest):
     """Keep z_t = ``after`` (P,) of a full layer; returns its active entries, the size of a set for it, and whether that of z_{t-1} stays.
 
@@ -285,7 +285,7 @@ def keep_full(problem, history, scratch, t, earlier, after, widest):
     return active, min(padded(active + SPARE_ENTRIES), widest), False
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def find_working_set(problem, history, scratch, tally, t, u, before, after, earlier, active, width, stays, pace):
     """A working set that holds z_{t-1} = ``before`` and z_t = ``after``, for layers from t on; returns NO_SET, SAME_SET or NEW_SET.
 
@@ -311,7 +311,7 @@ def find_working_set(problem, history, scratch, tally, t, u, before, after, earl
     return NO_SET, 0.0, 0.0
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def load_working_set(problem, history, scratch, t, after):
     """gram = W_BB, inside = (α x D)_B, and z_t = ``after`` on B, for the working set B of row t; ``members`` is 1 on B."""
     gather(problem.transfer, history.index[t], history.count[t], scratch.members, scratch.gram)
@@ -320,7 +320,7 @@ def load_working_set(problem, history, scratch, t, after):
     keep_shared(history, t, t, after)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def holds(history, row, codes):
     """Whether the working set of ``row`` has all entries of ``codes`` (P,) that are not 0."""
     held = 0
@@ -329,7 +329,7 @@ def holds(history, row, codes):
     return held == n_nonzero(codes)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def restricted_layers(problem, history, scratch, t, radius, error):
     """Layers from t on, on the set B of row[t], which holds z_{t-1} and z_t; returns the next layer, and the pace.
 

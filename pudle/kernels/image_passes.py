@@ -3,13 +3,13 @@ r"""Compiled forward and backward passes of convolutional networks, one image af
 The formulas are those of :mod:`pudle.core.networks`. :mod:`pudle.kernels.image_layers` calls :func:`run_images` for parts of a batch.
 """
 
-from pudle.kernels.cache import compiled
+from pudle.kernels.cache import compiled, inner
 from pudle.kernels.image_products import add_image, add_product, add_transposed, find_active, step_along, step_back
 from pudle.kernels.simd import OPTIONS, clear, copy
 from pudle.kernels.thresholding import shrink_rows
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def forward(x, problem, memory):
     """z_T of an image x (pixels,), in the last slot of memory.codes; z_t and r_t of the layers from ``stop`` on in the slots from 0.
 
@@ -37,7 +37,7 @@ def forward(x, problem, memory):
         codes = after
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def backward(problem, memory, sums, x_bar):
     """Back through the layers from z̄_T = memory.bar (J, P), which is overwritten; x_bar (pixels,) += x̄ where that is wanted.
 
@@ -68,7 +68,7 @@ def backward(problem, memory, sums, x_bar):
             step_back(bar, bar, slot, -problem.step, image, problem.synthesis, problem, memory)  # z̄_t
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def mask_inactive(bar, after, problem):
     """bar (J, P) = bar ⊙ 1[after ≠ 0], for codes ``after`` (J, P)."""
     zero = problem.step * 0
@@ -77,7 +77,7 @@ def mask_inactive(bar, after, problem):
             bar[j, f] = bar[j, f] if after[j, f] != 0 else zero
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def add_thresholds(thresholds, bar, slot, fade, memory):
     """thresholds (P,) −= ``fade`` Σ_j bar_j · sign(z_j) for the codes z (J, P) of ``slot``, by those that are not 0."""
     codes = memory.codes[slot]
@@ -116,7 +116,7 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
     add_transposed(sums.decoder, memory.by_atom.decoder)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def score_estimate(target, problem, memory, sums):
     """memory.image = e = C z_T − target (pixels,), 0 where it is not ``inside``; C̄ += ⟨e, z_T⟩; returns ½‖e‖²."""
     error, zero, last = memory.image, problem.step * 0, memory.codes.shape[0] - 1
@@ -132,7 +132,7 @@ def score_estimate(target, problem, memory, sums):
     return loss
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def end_at_loss(problem, memory, loss):
     """memory.bar = z̄_T = Cᵀ e + penalty sign(z_T) where z_T is not 0, for e in memory.image; returns loss + penalty ‖z_T‖₁."""
     bar, error, zero, last = memory.bar, memory.image, problem.step * 0, memory.codes.shape[0] - 1

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pudle.kernels.cache import compiled
+from pudle.kernels.cache import inner
 from pudle.kernels.matmul import multiply
 from pudle.kernels.simd import OPTIONS, add_dots, add_outer, add_strips, pick
 
@@ -58,7 +58,7 @@ class ImageProblem(NamedTuple):
     infinity: float
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def find_active(t, problem, memory):
     """active[t, j] = the filters f with z_{t,j,f} ≠ 0, counts[t, j] how many, shares[t] their share of all p codes of all positions."""
     codes, total = memory.codes[t], 0
@@ -69,7 +69,7 @@ def find_active(t, problem, memory):
     memory.shares[t] = total / (codes.shape[0] * problem.n_filters)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def load_patch(patch, image, place, problem):
     """patch[: k²] = the pixels of image (1, pixels) under the filter at ``place``; patch (K,) is 0 beyond, before and after."""
     kernel = problem.kernel
@@ -78,7 +78,7 @@ def load_patch(patch, image, place, problem):
             patch[a * kernel + b] = image[0, place + a * problem.width + b]
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def add_image(image, codes, t, filters, problem, memory):
     """image (1, pixels) += Dz, for codes z (J, P) that are 0 where those of slot ``t`` are: each position adds Σ_f z_{j,f} D_f to its pixels.
 
@@ -97,7 +97,7 @@ def add_image(image, codes, t, filters, problem, memory):
             add_patch(image, patches[j], problem.places[at + j], problem)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def add_patch(image, patch, place, problem):
     """The pixels of image (1, pixels) under the filter at ``place`` += patch (K,)."""
     kernel = problem.kernel
@@ -106,7 +106,7 @@ def add_patch(image, patch, place, problem):
             image[0, place + a * problem.width + b] += patch[a * kernel + b]
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def step_along(out, codes, factor, image, filters, problem, memory, at):
     """out = codes + factor Dᵀ image, for the row of the grid from position ``at`` on; out and codes (J, P) may be the same."""
     change, across = memory.of_codes, problem.across
@@ -116,7 +116,7 @@ def step_along(out, codes, factor, image, filters, problem, memory, at):
             out[at + j, f] = codes[at + j, f] + factor * change[j, f]
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def step_along_active(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image at the entries where codes of slot ``t`` are not 0; other entries of out (J, P) are unchanged."""
     patch = memory.patch
@@ -125,7 +125,7 @@ def step_along_active(out, codes, t, factor, image, filters, problem, memory):
         add_dots(out[j], codes[j], factor, filters.atoms, memory.active[t, j], memory.counts[t, j], patch)
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def step_back(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image, at least where codes of slot ``t`` are not 0: no other entries of z̄_t count."""
     if memory.shares[t] < SPARSE_SHARE:
@@ -135,7 +135,7 @@ def step_back(out, codes, t, factor, image, filters, problem, memory):
             step_along(out, codes, factor, image, filters, problem, memory, at)
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def add_product(total, by_atom, image, codes, t, problem, memory, factor):
     """total (k², P) += factor ⟨image, codes⟩, or by_atom (P, K) += its transpose, for codes (J, P) that are 0 where those of slot ``t`` are.
 
@@ -154,7 +154,7 @@ def add_product(total, by_atom, image, codes, t, problem, memory, factor):
             total[k, f] += factor * product[k, f]
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def add_transposed(total, by_atom):
     """total (k², P) += by_atomᵀ, of which the first k² columns (P, K) are read."""
     for k in range(total.shape[0]):

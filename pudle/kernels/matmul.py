@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pudle.kernels.cache import compiled
+from pudle.kernels.cache import inner
 from pudle.kernels.simd import LANES, OPTIONS, broadcast, vectors
 
 # Columns and rows of a tile. Its sums fit into the registers: 6 x 4 of the 32 of AVX-512, 2 x 8 of the 16 of AVX2 (float32).
@@ -66,7 +66,7 @@ def multiply_tile(typing_context, out, source, rows, columns, matrix, first, at,
     return types.void(out, source, rows, columns, matrix, types.intp, types.intp, n_rows, width), codegen
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def multiply_strip(out, source, rows, columns, matrix, at, width):
     """All rows of columns at : at + width, a literal: tiles of ROWS rows, then the rows that are left one by one."""
     n, r = rows.shape[0], 0
@@ -78,7 +78,7 @@ def multiply_strip(out, source, rows, columns, matrix, at, width):
         r += 1
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def multiply(out, source, rows, columns, matrix):
     """out[r] (w,) = Σ_k source[rows[r] + columns[k]] matrix[k] (w,), for each of R rows.
 

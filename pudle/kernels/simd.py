@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pudle.kernels.cache import compiled, keeps_code
+from pudle.kernels.cache import inner, keeps_code
 
 LANES = 16  # all widths are multiples of it: a vector of 64 bytes in float32, which LLVM splits to the machine's width
 REGISTER = 64  # bytes of the widest vector register, that of AVX-512
@@ -29,7 +29,7 @@ CHAINS = 4  # the least number of independent sums that hides the latency of add
 OPTIONS = {"cache": keeps_code(), "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def padded(width):
     """The smallest multiple of 16 that is at least ``width``."""
     return (width + LANES - 1) // LANES * LANES
@@ -108,7 +108,7 @@ def add_strip(typing_context, out, base, at, matrix, index, values, count, width
     return types.void(out, base, types.intp, matrix, index, values, types.intp, width), codegen
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def add_strips(out, base, matrix, index, values, count):
     """:func:`add_rows`, put in place of the call, strip by strip; each width needs a literal of its own."""
     at, width = 0, out.shape[0]
@@ -167,7 +167,7 @@ def dot_strip(typing_context, out, base, factor, matrix, at, index, count, row, 
     return types.void(out, base, factor, matrix, types.intp, index, types.intp, row, width), codegen
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def add_outer(matrix, index, values, factor, count, row):
     """matrix[i] (w,) += factor values[i] row (w,) for i in index[:count]. The indices differ."""
     for k in range(count):
@@ -177,7 +177,7 @@ def add_outer(matrix, index, values, factor, count, row):
             matrix[i, c] += weight * row[c]
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def add_dots(out, base, factor, matrix, index, count, row):
     """out[i] = base[i] + factor ⟨matrix[i], row⟩ for i in index[:count], row (w,); out may be base. The indices differ."""
     at, width = 0, row.shape[0]
@@ -263,7 +263,7 @@ def add_where(typing_context, out, at, values, count, flags):
     return types.intp(out, types.intp, values, types.intp, flags), codegen
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def pick(out, values, flags):
     """out[:n] = those of ``values`` (w,) whose ``flags`` (w,) are not 0, in order; returns n. NaN counts as not 0.
 
@@ -275,7 +275,7 @@ def pick(out, values, flags):
     return count
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def pick_padded(out, values, flags):
     """:func:`pick`, and zeros behind up to a multiple of 16."""
     count = pick(out, values, flags)
@@ -283,7 +283,7 @@ def pick_padded(out, values, flags):
         out[j] = 0
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def add_spread(out, values, flags):
     """The k-th entry of ``out`` (w,) whose ``flags`` (w,) is not 0 += values[k]: the other way round than :func:`pick`."""
     count = 0
@@ -291,13 +291,13 @@ def add_spread(out, values, flags):
         count += add_where(out, at, values, count, flags)
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def add_rows(out, base, matrix, index, values, count):
     """out (w,) = base (w,) + Σ_i values[i] matrix[i] over i in index[:count]; out may be base. A row vector times a matrix."""
     add_strips(out, base, matrix, index, values, count)
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def add_products(out, used, matrix, index, values, count):
     """out[i] (w,) += Σ_k values[k, i] matrix[k] over k in index[:count], for each row i with used[i] ≠ 0: valuesᵀ times a matrix."""
     for i in range(out.shape[0]):
@@ -305,7 +305,7 @@ def add_products(out, used, matrix, index, values, count):
             add_strips(out[i], out[i], matrix, index, values[:, i], count)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def add_few_rows(out, base, matrix, index, values, count):
     """:func:`add_rows` for ``out`` of 16, 32, 48 or 64 entries, put in place of the call."""
     width = out.shape[0]
@@ -319,21 +319,21 @@ def add_few_rows(out, base, matrix, index, values, count):
         add_strip(out, base, 0, matrix, index, values, count, 16)
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def copy(out, values):
     """out (w,) = values (w,). (Slice assignment looks for overlaps first.)"""
     for j in range(out.shape[0]):
         out[j] = values[j]
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def clear(out):
     """out (w,) = 0."""
     for j in range(out.shape[0]):
         out[j] = 0
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def n_nonzero(z):
     """#{j : z_j ≠ 0} for z (w,). NaN counts."""
     count = np.int32(0)
@@ -342,7 +342,7 @@ def n_nonzero(z):
     return count
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def n_outside(u, low, high):
     """#{j : u_j not in (low, high)} for u (w,). NaN counts."""
     count = np.int32(0)

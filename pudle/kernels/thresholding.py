@@ -5,17 +5,17 @@ Numbers are all float32 or all float64, and a threshold is at least 0. ``problem
 :class:`pudle.kernels.image_products.ImageProblem` do. Arrays have widths w that are multiples of 16.
 """
 
-from pudle.kernels.cache import compiled
+from pudle.kernels.cache import inner
 from pudle.kernels.simd import OPTIONS
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def below(level, problem):
     """low = −level, or −∞ for codes ≥ 0: entries of u within (low, level) become 0."""
     return -problem.infinity if problem.nonnegative else -level
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def threshold(u, level, problem):
     """P(u) of one entry: u − clip(u, low, level) for soft thresholding; 0 for low < u < level, else u, for hard. NaN stays NaN."""
     low = below(level, problem)
@@ -24,14 +24,14 @@ def threshold(u, level, problem):
     return u - min(max(u, low), level)  # u − level above the level, u − low below low, else 0
 
 
-@compiled(forceinline=True, **OPTIONS)
+@inner(forceinline=True, **OPTIONS)
 def shrink(out, u, level, problem):
     """out (w,) = P(u) (w,), elementwise with one ``level``. out may be u."""
     for j in range(out.shape[0]):
         out[j] = threshold(u[j], level, problem)
 
 
-@compiled(**OPTIONS)
+@inner(**OPTIONS)
 def shrink_rows(codes, levels, problem, first, last):
     """codes[j] (w,) = P(codes[j]) with thresholds ``levels`` (w,), for rows j from ``first`` to before ``last``."""
     for j in range(first, last):

@@ -1,6 +1,7 @@
 """Negative controls: codes of other samples, a fixed λ everywhere, a wrong sign, λ that decays at once, and a rate of zero."""
 
 from collections.abc import Callable
+from functools import cache
 
 import pandas as pd
 
@@ -45,10 +46,19 @@ def _fixed(x, dictionary, *, threshold: float | None = None, decay: float = 1, *
     return encode(x, dictionary, **options | ({} if threshold is None else {"lam": threshold / options["step"]}))
 
 
-def _floors(gradient: Callable = unrolled_gradient, **changes) -> pd.DataFrame:
-    pairs = (("fixed", "dec"), ("fixed", "ae-ls"), ("decayed", "ae-ls"))
-    cells = [SETTINGS | changes | {"forward": forward, "learner": learner} for forward, learner in pairs]
-    return measure(run, cells, range(3), VARIES, gradient=gradient)
+@cache
+def _floor(forward: str, learner: str, wrong: bool = False, **changes: float) -> pd.DataFrame:
+    """Rows of one cell, for several controls; with ``wrong`` its gradient has the wrong sign."""
+    gradient = wrong_sign(unrolled_gradient, learner) if wrong else unrolled_gradient
+    cell = SETTINGS | changes | {"forward": forward, "learner": learner}
+    return measure(run, [cell], range(3), VARIES, gradient=gradient)
+
+
+def _floors(wrong: str = "", decay: float = SETTINGS["decay"], **changes: float) -> pd.DataFrame:
+    """Rows of all pairs of forward pass and gradient; the gradients named ``wrong`` have the wrong sign, and ``decay`` is that of λ."""
+    pairs = (("fixed", "dec", {}), ("fixed", "ae-ls", {}), ("decayed", "ae-ls", {"decay": decay}))
+    cells = (_floor(forward, learner, learner == wrong, **changes, **decays) for forward, learner, decays in pairs)
+    return pd.concat(cells, ignore_index=True)
 
 
 def _reversed(corrupt: bool) -> pd.DataFrame:
@@ -85,12 +95,12 @@ CONTROLS = (
         id="decay-at-once",
         claims=("floor-falls-decayed-every-lambda",),
         statement="Each layer divides λ by ten, so that the codes approach those of least squares.",
-        rows=lambda corrupt: _floors(**{"decay": 0.1} if corrupt else {}),
+        rows=lambda corrupt: _floors(decay=0.1) if corrupt else _floors(),
     ),
     Control(
         id="wrong-sign-ae-ls",
         claims=("floor-lower-ae-ls",),
         statement="ae-ls has the wrong sign.",
-        rows=lambda corrupt: _floors(wrong_sign(unrolled_gradient, "ae-ls") if corrupt else unrolled_gradient),
+        rows=lambda corrupt: _floors(wrong="ae-ls" if corrupt else ""),
     ),
 )
