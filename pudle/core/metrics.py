@@ -3,13 +3,12 @@
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from skimage.metrics import peak_signal_noise_ratio
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from pudle.core.units import number
 from pudle.core.unrolling import check_types
 from pudle.errors import PudleError
-from pudle.kernels.windows import SIDE, similarity
 
 
 def dictionary_error(learned: Tensor, true: Tensor, *, align: bool = False) -> float:
@@ -81,7 +80,7 @@ def psnr_as_published(clean, estimate) -> float:
 
 
 def ssim(clean, estimate) -> float:
-    """Structural similarity of one image (h, w) with values in [0, 1], or 8 or 16 bits, as scikit-image computes it (window 7, data range 1).
+    """Structural similarity of one image (h, w) with values in [0, 1], or 8 or 16 bits, by scikit-image (window 7, data range 1).
 
     clean, estimate : arrays or tensors (h, w); axes of length 1 are dropped
 
@@ -90,9 +89,9 @@ def ssim(clean, estimate) -> float:
     """
     clean, estimate, brightest = _pair(clean, estimate)
     _check_range(clean, brightest)
-    if min(clean.shape) < SIDE:
+    if min(clean.shape) < 7:
         raise PudleError(f"ssim compares windows of 7 x 7 pixels: an image of {clean.shape[0]} x {clean.shape[1]} has none")
-    return similarity(clean, estimate, brightest)
+    return float(structural_similarity(clean, estimate, data_range=brightest))
 
 
 def _check_dictionaries(learned: Tensor, true: Tensor) -> None:
