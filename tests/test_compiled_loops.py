@@ -42,6 +42,9 @@ for number in (np.float32, np.float64):
     arguments = np.ones(48, number), np.ones(32, number), np.ones(32, number)
     simd.pick.compile(tuple(map(simd.pick.typeof_pyval, arguments)))
     simd.add_spread.compile(tuple(map(simd.add_spread.typeof_pyval, arguments)))
+    values, codes, marks = np.ones(64, number), np.ones(32, number), np.zeros(4, np.uint8)
+    simd.compress.compile(tuple(map(simd.compress.typeof_pyval, (values, 0, marks, 0, codes))))
+    simd.expand.compile(tuple(map(simd.expand.typeof_pyval, (codes, values, 0, marks, 0))))
 """
     environment = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)

@@ -43,6 +43,7 @@ class ImageProblem(NamedTuple):
     stop: int  # the layer at which back-propagation ends
     scored: bool  # whether estimates are compared with targets
     from_adjoint: bool  # whether back-propagation starts from an adjoint z̄_T of the caller, instead of that of the loss
+    kept: bool  # whether codes and residuals of all layers are those of an earlier call
     of_arrays: bool  # whether derivatives with respect to filters are computed
     of_levels: bool  # the same for thresholds
     of_images: bool  # the same for images
@@ -60,13 +61,15 @@ class ImageProblem(NamedTuple):
 
 @compiled(**OPTIONS)
 def find_active(t, problem, memory):
-    """active[t, j] = the filters f with z_{t,j,f} ≠ 0, counts[t, j] how many, shares[t] their share of all p codes of all positions."""
-    codes, total = memory.codes[t], 0
+    """For codes z of slot t and a = t % 2: active[a, j] = the filters f with z_{j,f} ≠ 0, counts[a, j] how many, shares[a] their share of all
+    p codes of all positions.
+    """
+    codes, total, a = memory.codes[t], 0, t % 2
     for j in range(codes.shape[0]):
-        count = pick(memory.active[t, j], memory.identity, codes[j])
-        memory.counts[t, j] = count
+        count = pick(memory.active[a, j], memory.identity, codes[j])
+        memory.counts[a, j] = count
         total += count
-    memory.shares[t] = total / (codes.shape[0] * problem.n_filters)
+    memory.shares[a] = total / (codes.shape[0] * problem.n_filters)
 
 
 @compiled(forceinline=True, **OPTIONS)
@@ -82,13 +85,13 @@ def load_patch(patch, image, place, problem):
 def add_image(image, codes, t, filters, problem, memory):
     """image (1, pixels) += Dz, for codes z (J, P) that are 0 where those of slot ``t`` are: each position adds Σ_f z_{j,f} D_f to its pixels.
 
-    Before it, :func:`find_active` has run for slot ``t``.
+    Before it, :func:`find_active` has run for slot ``t``, and not for t + 2 or t − 2 since.
     """
-    patches, across = memory.of_pixels, problem.across
-    if memory.shares[t] < SPARSE_SHARE:
+    patches, across, a = memory.of_pixels, problem.across, t % 2
+    if memory.shares[a] < SPARSE_SHARE:
         patch = patches[0]
         for j in range(codes.shape[0]):
-            add_strips(patch, memory.nothing, filters.atoms, memory.active[t, j], codes[j], memory.counts[t, j])
+            add_strips(patch, memory.nothing, filters.atoms, memory.active[a, j], codes[j], memory.counts[a, j])
             add_patch(image, patch, problem.places[j], problem)
         return
     for at in range(0, codes.shape[0], across):
@@ -119,16 +122,16 @@ def step_along(out, codes, factor, image, filters, problem, memory, at):
 @compiled(**OPTIONS)
 def step_along_active(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image at the entries where codes of slot ``t`` are not 0; other entries of out (J, P) are unchanged."""
-    patch = memory.patch
+    patch, a = memory.patch, t % 2
     for j in range(codes.shape[0]):
         load_patch(patch, image, problem.places[j], problem)
-        add_dots(out[j], codes[j], factor, filters.atoms, memory.active[t, j], memory.counts[t, j], patch)
+        add_dots(out[j], codes[j], factor, filters.atoms, memory.active[a, j], memory.counts[a, j], patch)
 
 
 @compiled(**OPTIONS)
 def step_back(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image, at least where codes of slot ``t`` are not 0: no other entries of z̄_t count."""
-    if memory.shares[t] < SPARSE_SHARE:
+    if memory.shares[t % 2] < SPARSE_SHARE:
         step_along_active(out, codes, t, factor, image, filters, problem, memory)
     else:
         for at in range(0, codes.shape[0], problem.across):
@@ -141,11 +144,12 @@ def add_product(total, by_atom, image, codes, t, problem, memory, factor):
 
     ⟨image, codes⟩ of pixel q of filter f is Σ_j image[places_j + under_q] codes[j, f].
     """
-    if memory.shares[t] < SPARSE_SHARE:
+    a = t % 2
+    if memory.shares[a] < SPARSE_SHARE:
         patch = memory.patch
         for j in range(codes.shape[0]):
             load_patch(patch, image, problem.places[j], problem)
-            add_outer(by_atom, memory.active[t, j], codes[j], factor, memory.counts[t, j], patch)
+            add_outer(by_atom, memory.active[a, j], codes[j], factor, memory.counts[a, j], patch)
         return
     product = memory.of_filters
     multiply(product, image, problem.under, problem.places, codes)
