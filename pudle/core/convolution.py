@@ -40,9 +40,12 @@ def encode(
     Source: PUDLE, Section 6.
 
     On a CPU in float32 or float64, layers without momentum run in compiled loops, image by image. ``backward()`` then uses the closed form
-    of :mod:`pudle.core.networks`, which runs the layers again and stores the layers of one image per thread. In all other cases layers are
-    convolutions that torch records: with "fista", on other devices, for other types, under ``torch.func``, ``torch.compile`` and
-    forward-mode differentiation, and in a backward pass with ``create_graph``.
+    of :mod:`pudle.core.networks`. Where a gradient is required, the codes and residuals of all layers are kept for it, about 40 % of what
+    torch would store; with fewer than 8 filters, whose codes are padded to 16, layers run again instead. Under ``torch.no_grad()`` nothing
+    is kept.
+
+    In all other cases layers are convolutions that torch records: with "fista", on other devices, for other types, under ``torch.func``,
+    ``torch.compile`` and forward-mode differentiation, and in a backward pass with ``create_graph``.
     """
     lam, step, *levels = constants_and_levels(lam, step)
     unrolling = Unrolling(
@@ -110,6 +113,7 @@ def _pull_back(images, filters, adjoint, wanted, layers, unrolling, stride) -> P
             adjoint,
             stride=stride,
             of_arrays=wanted[1] or wanted[3],
+            of_levels=wanted[2] or wanted[3],
             of_images=wanted[0],
             history=ImageHistory(*layers) if layers else None,
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from pudle.kernels import image_passes, image_products, matmul, memory, simd, thresholding
 from pudle.kernels.cache import forget_stale_code
 from pudle.kernels.image_passes import add_by_atom, run_images
-from pudle.kernels.image_products import Filters, ImageProblem
+from pudle.kernels.image_products import SPARSE_BACK, SPARSE_PRODUCT, SPARSE_SHARE, Filters, ImageProblem
 from pudle.kernels.memory import ImageSums, empty, image_memory
 from pudle.kernels.simd import padded
 
@@ -43,7 +43,7 @@ def run_image_network(images, targets, network, unrolling, *, stride, stop, pena
     )
     codes = images.new_empty(len(images), len(problem.places), len(problem.entries))
     parts, loss, _ = _run(images, images if targets is None else targets, codes, problem, len(network[0]))
-    return parts, _images_of(codes, shape, len(network[0])), loss
+    return parts, _grid(codes, shape, len(network[0])), loss
 
 
 def run_image_layers(images, filters, unrolling, *, stride):
@@ -57,15 +57,15 @@ def run_image_layers(images, filters, unrolling, *, stride):
     )
     codes = images.new_empty(n, n_places, n_atoms)
     _run(images, images, codes, problem, len(filters), history)
-    return _images_of(codes, shape, len(filters)), history
+    return _grid(codes, shape, len(filters)), history
 
 
-def _images_of(codes, shape, p):
+def _grid(codes, shape, p):
     """Codes (n, J, P) as (n, p, h', w'), for h', w' = ``shape``."""
     return codes.view(len(codes), *shape, -1)[..., :p].permute(0, 3, 1, 2)
 
 
-def pull_back_image_layers(images, filters, unrolling, adjoint, *, stride, of_arrays, of_images, history=None):
+def pull_back_image_layers(images, filters, unrolling, adjoint, *, stride, of_arrays, of_levels, of_images, history=None):
     """What z̄_T = ``adjoint`` (n, p, h', w') becomes: the part of the derivative in D (p, 1, k, k) from its places as D, and that from those as
     Dᵀ; Σ_t ν^t θ̄_t (p,); and x̄ (n, 1, h, w), None unless it is wanted. Other derivatives are 0 unless they are wanted.
 
@@ -79,6 +79,7 @@ def pull_back_image_layers(images, filters, unrolling, adjoint, *, stride, of_ar
         from_adjoint=True,
         kept=history is not None,
         of_arrays=of_arrays,
+        of_levels=of_levels,
         of_images=of_images,
     )
     rows = adjoint.new_zeros(len(images), len(problem.places), len(problem.entries))
@@ -100,6 +101,7 @@ def _problem(
     from_adjoint=False,
     kept=False,
     of_arrays=True,
+    of_levels=False,
     of_images=False,
 ):
     """The :class:`ImageProblem`, and h', w'."""
@@ -130,8 +132,10 @@ def _problem(
         from_adjoint=from_adjoint,
         kept=kept,
         of_arrays=of_arrays,
-        of_levels=from_adjoint or thresholds is not None,
+        of_levels=of_levels or thresholds is not None,
         of_images=of_images,
+        sparse_product=SPARSE_PRODUCT if from_adjoint else SPARSE_SHARE,
+        sparse_back=SPARSE_BACK if from_adjoint else SPARSE_SHARE,
         places=places,
         under=pixel[:kernel, :kernel].ravel(),
         starts=np.arange(len(places)) * n_atoms,

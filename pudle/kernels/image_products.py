@@ -15,10 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pudle.kernels.cache import compiled
-from pudle.kernels.matmul import multiply
+from pudle.kernels.matmul import WIDE, multiply
 from pudle.kernels.simd import OPTIONS, add_dots, add_outer, add_strips, pick
 
-SPARSE_SHARE = 0.85  # dense products are faster above this share of non-zero codes, as measured with 64 filters of 9 x 9
+# Dense products are faster above these shares of non-zero codes, as measured with 64 filters of 9 x 9: SPARSE_SHARE for all products with
+# AVX2, and for Dz with AVX-512; with AVX-512 the others are ⟨x, z⟩ and z̄_t. Networks use SPARSE_SHARE on all machines for the same bits.
+SPARSE_SHARE = 0.85
+SPARSE_PRODUCT, SPARSE_BACK = (0.06, 0.12) if WIDE else (SPARSE_SHARE, SPARSE_SHARE)
 
 
 class Filters(NamedTuple):
@@ -48,6 +51,8 @@ class ImageProblem(NamedTuple):
     of_levels: bool  # the same for thresholds
     of_images: bool  # the same for images
     n_filters: int  # p
+    sparse_product: float  # the largest share of codes that are not 0 for which ⟨x, z⟩ is worked out from these alone
+    sparse_back: float  # the same for z̄_t
     places: np.ndarray  # (J,) int64: pixels at which filters start
     under: np.ndarray  # (k²,) int64: pixels under a filter, counted from there
     starts: np.ndarray  # (J,) int64: where the codes of a position start in the array of all codes
@@ -131,7 +136,7 @@ def step_along_active(out, codes, t, factor, image, filters, problem, memory):
 @compiled(**OPTIONS)
 def step_back(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image, at least where codes of slot ``t`` are not 0: no other entries of z̄_t count."""
-    if memory.shares[t % 2] < SPARSE_SHARE:
+    if memory.shares[t % 2] < problem.sparse_back:
         step_along_active(out, codes, t, factor, image, filters, problem, memory)
     else:
         for at in range(0, codes.shape[0], problem.across):
@@ -145,7 +150,7 @@ def add_product(total, by_atom, image, codes, t, problem, memory, factor):
     ⟨image, codes⟩ of pixel q of filter f is Σ_j image[places_j + under_q] codes[j, f].
     """
     a = t % 2
-    if memory.shares[a] < SPARSE_SHARE:
+    if memory.shares[a] < problem.sparse_product:
         patch = memory.patch
         for j in range(codes.shape[0]):
             load_patch(patch, image, problem.places[j], problem)
