@@ -16,6 +16,7 @@ from numba import njit
 from pudle.kernels import matmul, simd
 
 PATTERNS = 500  # of flags, one for each call, so that the processor cannot learn which branch comes next
+OVER_FLAGS = "pick", "add_spread", "compress", "expand"
 COMPILED = njit(**simd.OPTIONS | {"cache": False})
 
 
@@ -46,6 +47,35 @@ def add_spread(out, values, flags):
         if flags[j] != 0:
             out[j] += values[count]
             count += 1
+
+
+@njit(**simd.OPTIONS | {"cache": False})
+def compress_vectors(out, marks, values):
+    simd.compress(out, 0, marks, 0, values)
+
+
+@COMPILED
+def compress(out, marks, values):
+    count = 0
+    for j in range(values.shape[0]):
+        bit = values[j] != 0
+        marks[j // 8] = (marks[j // 8] & ~(1 << (j % 8))) | (bit << (j % 8))
+        out[count] = values[j]
+        count += bit
+
+
+@njit(**simd.OPTIONS | {"cache": False})
+def expand_vectors(out, values, marks):
+    simd.expand(out, values, 0, marks, 0)
+
+
+@COMPILED
+def expand(out, values, marks):
+    count = 0
+    for j in range(out.shape[0]):
+        bit = (marks[j // 8] >> (j % 8)) & 1
+        out[j] = values[count] if bit else values[count] * 0
+        count += bit
 
 
 @COMPILED
@@ -88,6 +118,9 @@ def cases():
             pattern[draw.permutation(width)[:count]] = 1
         yield "pick", f"{count} of {width}", simd.pick, pick, (np.zeros(width + 16, np.uint32), entries, flags)
         yield "add_spread", f"{count} of {width}", simd.add_spread, add_spread, (normal(width), normal(width), flags)
+        marks = np.packbits(flags != 0, axis=1, bitorder="little")
+        yield "compress", f"{count} of {width}", compress_vectors, compress, (normal(width + 16), marks[0].copy(), flags)
+        yield "expand", f"{count} of {width}", expand_vectors, expand, (normal(width), normal(width + 16), marks)
     index, row = draw.permutation(64)[:16].astype(np.uint32), normal(96)
     step = np.float32(1e-6)
     yield "add_dots", "16 rows of 96", simd.add_dots, add_dots, (normal(64), normal(64), step, normal(64, 96), index, 16, row)
@@ -103,7 +136,7 @@ def main() -> None:
     options = parser.parse_args()
     n_calls, rows = 2 if options.toy else 2_000, []
     for name, size, fast, plain, given in cases():
-        repeat = _repeated_over_flags if name in ("pick", "add_spread") else _repeated
+        repeat = _repeated_over_flags if name in OVER_FLAGS else _repeated
         runs = {key: repeat(function, n_calls) for key, function in (("plain", plain), ("vectors", fast))}
         times = pd.DataFrame(
             {key: timed(partial(run, *given), options.clock) for key, run in runs.items()} for _ in range(options.repeats + 1)

@@ -40,8 +40,14 @@ import numpy as np
 from pudle.kernels import backward, forward, simd
 for number in (np.float32, np.float64):
     arguments = np.ones(48, number), np.ones(32, number), np.ones(32, number)
-    for loop in (simd.pick.from_python, simd.add_spread.from_python):
-        loop.compile(tuple(map(loop.typeof_pyval, arguments)))
+    values, codes, marks = np.ones(64, number), np.ones(32, number), np.zeros(4, np.uint8)
+    for loop, given in (
+        (simd.pick, arguments),
+        (simd.add_spread, arguments),
+        (simd.compress, (values, 0, marks, 0, codes)),
+        (simd.expand, (codes, values, 0, marks, 0)),
+    ):
+        loop.from_python.compile(tuple(map(loop.from_python.typeof_pyval, given)))
 """
     environment = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)

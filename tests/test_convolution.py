@@ -88,6 +88,24 @@ def test_derivatives_in_closed_form_are_those_of_the_plain_layers(unrolling, dty
 
 
 @pytest.mark.parametrize("unrolling", UNROLLINGS, ids=str)
+def test_kept_layers_are_those_that_run_again(unrolling, monkeypatch):
+    """With the same bits, in one backward pass and in a second one. Inputs must not be changed in between."""
+    images, filters = make(n=10, p=17, kernel=5, stride=2, rows=6, columns=3)
+    codes, wanted = _derivatives(partial(encode, stride=2), images, filters, unrolling)
+    filters = filters.clone().requires_grad_()
+    twice = encode(images, filters, **vars(unrolling), stride=2)
+    first, second = (torch.autograd.grad(twice.sum(), filters, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    monkeypatch.setattr(convolution, "MOST_PADDING", 1)
+    again_codes, again = _derivatives(partial(encode, stride=2), images, filters.detach(), unrolling)
+    assert torch.equal(again_codes, codes) and all(map(torch.equal, again, wanted))
+    with torch.no_grad():
+        filters.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        twice.sum().backward()
+
+
+@pytest.mark.parametrize("unrolling", UNROLLINGS, ids=str)
 def test_derivatives_are_those_of_finite_differences(unrolling):
     inputs = [array.requires_grad_() for array in make(n=1, p=2, kernel=3, stride=2, rows=2, columns=2)]
     names = [name for name in ("lam", "step") if getattr(unrolling, name) is not None]

@@ -7,6 +7,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 import pudle
 from pudle.core import closed_form, encoding
 from pudle.core.unrolling import Unrolling
+from pudle.kernels import sparse_layers
 
 SETTINGS = {
     "soft": {"lam": 0.2},
@@ -90,6 +91,82 @@ def test_back_through_a_loss_on_codes_is_the_dictionary_gradient(problem):
     (0.5 * (codes @ D.T - x).square().sum() / len(x)).backward()
     wanted = pudle.dictionary_gradient(x, D, "ae-ls", lam=0.2, step=0.2, n_layers=60)
     torch.testing.assert_close(D.grad, wanted)
+
+
+KEPT = [kind for kind in SETTINGS if kind != "fista"]  # layers with momentum are dense, and run again
+
+
+@pytest.mark.parametrize("kind", KEPT)
+@pytest.mark.parametrize("n_layers", [1, 60])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_kept_layers_are_those_that_run_again(problem, kind, n_layers, dtype, monkeypatch):
+    """With the same bits, also if there is room for some samples only, or for none; with one sample of zeros, whose codes are all 0."""
+    x, D = (array.to(dtype) for array in problem)
+    x = torch.cat([x[:7], torch.zeros_like(x[:1]), x[7:]])
+    kept = []
+
+    def run(x, D, unrolling):
+        kept.append(closed_form.run_and_keep(x, D, unrolling))
+        return kept[-1]
+
+    monkeypatch.setattr(encoding, "run_and_keep", run)
+    monkeypatch.setattr(sparse_layers, "KEPT_SHARE", 1.2)  # decay ends with dense codes
+    codes, wanted = _derivatives(pudle.encode, x, D, SETTINGS[kind], n_layers=n_layers)
+    assert kept[-1] is not None and int(kept[-1][1][-1].sum()) == len(x)
+    for share in (0.2, 0.0):
+        monkeypatch.setattr(sparse_layers, "KEPT_SHARE", share)
+        some_codes, found = _derivatives(pudle.encode, x, D, SETTINGS[kind], n_layers=n_layers)
+        assert int(kept[-1][1][-1].sum()) < len(x) or share or n_layers == 1
+        assert torch.equal(some_codes, codes) and all(map(torch.equal, found, wanted))
+    monkeypatch.setattr(encoding, "run_and_keep", lambda *_: None)
+    again_codes, again = _derivatives(pudle.encode, x, D, SETTINGS[kind], n_layers=n_layers)
+    torch.testing.assert_close(again_codes, codes)
+    torch.testing.assert_close(again, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_kept_layers_do_not_depend_on_threads_or_blocks(threads, monkeypatch):
+    data = pudle.make_sparse_data(3000, 20, 30, 3, noise=0.05, seed=3)
+    D = pudle.perturb_dictionary(data.dictionary, 0.05, seed=3)
+    wanted = _derivatives(pudle.encode, data.x, D, SETTINGS["soft"], n_layers=20)[1]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert all(map(torch.equal, _derivatives(pudle.encode, data.x, D, SETTINGS["soft"], n_layers=20)[1], wanted))
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.setattr(closed_form, "BLOCK_CPU", 5_000)
+    torch.testing.assert_close(_derivatives(pudle.encode, data.x, D, SETTINGS["soft"], n_layers=20)[1], wanted)
+
+
+@pytest.mark.parametrize("scale, kept", [(1.0, True), (1e3, False)])
+def test_layers_are_kept_if_their_codes_are_sparse_from_the_first_on(problem, scale, kept):
+    unrolling = Unrolling(lam=0.2, step=0.2, n_layers=10)
+    found = closed_form.run_and_keep(scale * problem[0], problem[1], unrolling)
+    assert (found is not None) == kept
+
+
+def test_backward_may_run_twice_and_frees_what_was_kept(problem):
+    x, D = problem[0], problem[1].clone().requires_grad_()
+    codes = pudle.encode(x, D, lam=0.2, step=0.2, n_layers=60)
+    first, second = (torch.autograd.grad(codes.sum(), D, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    codes.sum().backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        codes.sum().backward()
+    codes = pudle.encode(x, D, lam=0.2, step=0.2, n_layers=60)
+    with torch.no_grad():
+        D.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        codes.sum().backward()
+
+
+def test_codes_may_be_changed_before_the_backward_pass(problem):
+    """What is kept is not the memory of the codes."""
+    x, D = problem[0], problem[1].clone().requires_grad_()
+    wanted, found = (pudle.encode(x, D, lam=0.2, step=0.2, n_layers=60) for _ in range(2))
+    found.mul_(3)
+    assert torch.equal(torch.autograd.grad(wanted.sum() * 3, D)[0], torch.autograd.grad(found.sum(), D)[0])
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, in forward mode

@@ -152,7 +152,7 @@ def test_image_layers_and_back_are_those_of_numpy(unrolling):
         )
         x_bar, bar = x_bar + step * q, u - step * D.T @ q
     synthesis, analysis, found_slopes, found_x = image_layers.pull_back_image_layers(
-        images, filters, unrolling, given, stride=2, of_arrays=True, of_images=True
+        images, filters, unrolling, given, stride=2, of_arrays=True, of_levels=True, of_images=True
     )
     np.testing.assert_allclose(found_x.numpy().ravel(), x_bar, atol=1e-12)
     np.testing.assert_allclose(found_slopes.numpy(), slopes, atol=1e-12)

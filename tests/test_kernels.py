@@ -8,7 +8,8 @@ from numba import njit
 
 import pudle
 from pudle.core.unrolling import Unrolling
-from pudle.kernels import backward, forward, image_layers, simd, thresholding
+from pudle.kernels import backward, forward, image_layers, kept_layers, simd, thresholding
+from pudle.kernels.memory import KeptLayers
 from pudle.kernels.sparse_layers import SparseLayers
 
 
@@ -103,6 +104,31 @@ def test_entries_that_are_not_0_are_packed_and_unpacked_as_by_numpy(dtype, zeros
     np.testing.assert_array_equal(total, values)
     simd.clear(total)
     assert not total.any() and [simd.padded(n) for n in (0, 1, 16, 17)] == [0, 16, 16, 32]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("zeros", [0.0, 0.7, 1.0])
+def test_vectors_are_compressed_and_expanded_again(dtype, zeros):
+    (values,) = _draw(dtype, 48, zeros=zeros)
+    values[5], values[6] = np.nan, -np.inf
+    kept, out, marks = values != 0, np.full(70, 7, dtype), np.full(10, 7, np.uint8)
+    assert _compress(out, 3, marks, 2, values) == kept.sum()
+    np.testing.assert_array_equal(out[3 : 3 + kept.sum()], values[kept])
+    np.testing.assert_array_equal(np.unpackbits(marks[2:8], bitorder="little"), kept)
+    assert (out[:3] == 7).all() and (marks[[0, 1, 8, 9]] == 7).all()
+    again = np.full(48, 7, dtype)
+    assert _expand(again, out, 3, marks, 2) == kept.sum()
+    np.testing.assert_array_equal(again, values)
+
+
+@njit
+def _compress(out, count, marks, place, values):
+    return simd.compress(out, count, marks, place, values)
+
+
+@njit
+def _expand(out, values, count, marks, place):
+    return simd.expand(out, values, count, marks, place)
 
 
 KINDS = [{"hard": hard, "nonnegative": nonnegative} for hard in (False, True) for nonnegative in (False, True)]
@@ -323,6 +349,47 @@ def test_sparse_layers_and_back_are_those_of_numpy(kind, decoded):
     np.testing.assert_allclose(layers.slopes(), slopes, atol=1e-10)
     counts = layers.counts
     assert counts["full"] + counts["restricted"] == 6 * unrolling.n_layers and (counts["restricted"] > 0 or "decay" not in kind)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, {"decay": 1.0, "n_layers": 60}], ids=str)
+def test_histories_that_were_kept_are_those_before(kind):
+    """Of samples through full and restricted layers, and of one sample of zeros; then there is no room left."""
+    x, D, unrolling, layers = _layers(**kind, noise=0.02)
+    x[3], n = 0, unrolling.n_layers
+    problem, (history, scratch) = layers._problem._replace(backward=True), layers._memory[0]
+    drive, number = (0.2 * x @ D).numpy(), np.float64
+    kept = KeptLayers(
+        values=np.full(48 * (n + 1) * 6, np.nan),
+        marks=np.zeros(6 * (n + 1) * 6 + 48, np.uint8),
+        places=np.zeros(6 * (n + 1) * 6 + 48, np.int16),
+        rows=np.zeros((6, n + 1), np.int32),
+        widths=np.zeros((6, n + 1), np.int32),
+        starts=np.zeros((6, 3), np.int64),
+        held=np.zeros(1, np.int64),
+    )
+    wanted = []
+    for i in range(6):
+        backward.load_sample(scratch.codes[0], drive[i], np.zeros(40), problem, history, scratch)
+        forward.forward(problem, history, scratch, np.zeros(5, np.int64))
+        assert kept_layers.pack(kept, i, history)
+        wanted.append(_contents(history))
+    for i in (5, 0, 3, 1, 4, 2):
+        for array in history:
+            array[:] = 7
+        kept_layers.unpack(history, scratch, kept, i)
+        for found, expected in zip(_contents(history), wanted[i], strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert not kept_layers.pack(kept._replace(values=np.zeros(48, number)), 0, history)
+
+
+def _contents(history):
+    """Row, number and kind of each layer, and what it may read: the entries of its row, and its codes at these or all of them."""
+    layers = []
+    for t, r in enumerate(history.row):
+        count, shared = history.count[r], history.shared[r]
+        width = simd.padded(count) if shared else history.values.shape[1]
+        layers += [[r, count, shared], history.index[r, :count].copy(), history.values[t, :width].copy()]
+    return layers
 
 
 def test_the_calling_thread_keeps_its_treatment_of_denormals():

@@ -37,6 +37,7 @@ BLOCK_GPU = 10_000_000
 TASKS = 8  # the largest number of parts of a block, each with its own sums
 TASK_CODES = 8_000  # the smallest number of codes that is worth a task
 TASK_SUMS = 4_000_000  # about the largest number of entries in the sums (p, p) of all tasks
+MOST_ATOMS = 2**15  # above, layers are not kept: 16-bit integers say which of their codes are not 0
 
 
 class Loss(NamedTuple):
@@ -80,8 +81,40 @@ class Pullback(NamedTuple):
     step: float
 
 
-def pull_back(x: Tensor, dictionary: Tensor, unrolling: Unrolling, adjoint: Tensor, *, weights: bool, slopes: bool) -> Pullback:
+def run_and_keep(x: Tensor, dictionary: Tensor, unrolling: Unrolling) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    """The codes z_T (n, p) of ``x`` (n, m), and their layers for :func:`pull_back`.
+
+    None, with nothing computed, unless all layers run in compiled loops.
+    """
+    (n, p), share = (len(x), dictionary.shape[1]), _sparse_share(dictionary)
+    if not n or share == 0 or unrolling.accelerated or p >= MOST_ATOMS:
+        return None
+    with flushed_denormals(), _workers(True) as pool:
+        drive = _add_product(x.new_zeros(n, p), x, dictionary, unrolling.step, pool)
+        size = SPARSE_BLOCKS * _block(p, x.device)
+        if any(share_active(unrolling.shrink(drive[start : start + PROBE], 0)) > share for start in range(0, n, size)):
+            return None
+        sparse = _sparse_layers(n, dictionary, _transfer(dictionary, unrolling.step, pool), unrolling, 0.0, 0)
+        may_end_dense = unrolling.decay < 1 and not _cached(dictionary)
+        if may_end_dense and sparse.dense_from(x[:SAMPLES], drive[:SAMPLES], share, pool) < unrolling.n_layers:
+            return None
+        codes = x.new_zeros(n, p)
+        return codes, sparse.keep(drive, codes, pool)
+
+
+def pull_back(
+    x: Tensor,
+    dictionary: Tensor,
+    unrolling: Unrolling,
+    adjoint: Tensor,
+    *,
+    weights: bool,
+    slopes: bool,
+    layers: tuple[Tensor, ...] = (),
+) -> Pullback:
     """Back-propagate ``adjoint`` z̄_T (n, p) through all layers.
+
+    layers : those of :func:`run_and_keep`; without them the layers run first
 
     To save time, D is None in the result without ``weights``, and λ and α are 0 without ``slopes``.
     """
@@ -95,6 +128,7 @@ def pull_back(x: Tensor, dictionary: Tensor, unrolling: Unrolling, adjoint: Tens
         adjoint=adjoint,
         weights=weights,
         slopes=slopes,
+        layers=layers,
     )[0]
 
 
@@ -111,6 +145,7 @@ def gradient_in_closed_form(
     adjoint: Tensor | None = None,
     weights: bool = True,
     slopes: bool = False,
+    layers: tuple[Tensor, ...] = (),
 ):
     """The gradient, or the :class:`Pullback` of ``adjoint`` z̄_T (n, p), and how many layers of samples ran dense, full and restricted.
 
@@ -120,6 +155,7 @@ def gradient_in_closed_form(
     dense_at_end : whether the last layers may be dense again because decay lowers the level; None means that they may if W does not fit
         into the cache. Sparse layers before dense ones then run twice, and count twice
     start : codes (n, p) before the first layer, held constant; None means 0
+    layers : those of :func:`run_and_keep`, through which ``adjoint`` is back-propagated; () means that layers run first
     """
     (n, (m, p)), n_layers, step = (len(x), dictionary.shape), unrolling.n_layers, unrolling.step
     lam = unrolling.lam if loss_of(estimator).has_l1 else 0.0
@@ -132,7 +168,12 @@ def gradient_in_closed_form(
         codes, done = x.new_zeros(n, p) if start is None else start.clone(), 0
         loss = x.new_zeros((), dtype=torch.float64)
         drive, end = _add_product(x.new_zeros(n, p), x, dictionary, step, pool), n_layers
-        if sparse and unrolling.decay < 1 and (not _cached(dictionary) if dense_at_end is None else dense_at_end):
+        if (
+            sparse
+            and not layers
+            and unrolling.decay < 1
+            and (not _cached(dictionary) if dense_at_end is None else dense_at_end)
+        ):
             end = sparse.dense_from(x[:SAMPLES], drive[:SAMPLES], share, pool)
         sums, decoded = _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, decoded, weights, slopes, pool)
         dense.slopes, lasting = [0.0, 0.0] if slopes else None, None if adjoint is None else x.new_empty(n, p)
@@ -140,12 +181,12 @@ def gradient_in_closed_form(
         while done < n:
             few = slice(done, done + PROBE)
             first_codes = unrolling.shrink(drive[few], 0) if start is None else codes[few]
-            at_once = share > 0 and share_active(first_codes) <= share
-            some = slice(done, done + dense.size * (SPARSE_BLOCKS if at_once and end == n_layers else 1))
+            at_once = share > 0 and (bool(layers) or share_active(first_codes) <= share)
+            some = slice(done, n if layers else done + dense.size * (SPARSE_BLOCKS if at_once and end == n_layers else 1))
             block, last, of_block = x[some], codes[some], None if adjoint is None else adjoint[some]
             first = 0 if at_once else dense.forward(drive[some], last)
             residual, back, errors = _run_block(
-                sparse, dense, end, block, drive[some], last, dictionary, first, sums, lam, decoded, pool, of_block
+                sparse, dense, end, block, drive[some], last, dictionary, first, sums, lam, decoded, pool, of_block, layers
             )
             if adjoint is None:
                 loss += residual.square().sum().double() / 2 + (lam * last.abs().sum().double() if lam else 0.0)
@@ -189,13 +230,15 @@ def _new_sums(x, drive, dictionary, sparse, n_layers, stop, end, decoded, weight
     return sparse.sums(decoded, weights, slopes), decoded
 
 
-def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, decoded, pool, adjoint):
+def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam, decoded, pool, adjoint, layers):
     """Run the layers of a block from ``first``, whose dense layers before it have run, and back-propagate to ``first``.
 
     Returns the residual D z_T − x (n, m), z̄ at ``first`` and Σ ū from there on (n, p); ``codes`` become z_T. If ``adjoint``, z̄_T (n, p),
-    is given, the residual is not defined.
+    is given, the residual is not defined. If ``layers`` of :func:`run_and_keep` are given, they do not run, and ``codes`` are unchanged.
     """
     n_layers = dense.n_layers
+    if layers:
+        return None, *sparse.pull_back(layers, drive, adjoint, pool)
     if first < n_layers and end < n_layers:
         dense.count += len(x) * (n_layers - max(first, end))
         return _sparse_then_dense(

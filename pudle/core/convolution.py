@@ -17,6 +17,8 @@ from pudle.core.units import number
 from pudle.core.unrolling import Unrolling, check_types, runs_compiled
 from pudle.errors import PudleError
 
+MOST_PADDING = 2  # layers are kept for back-propagation up to so many codes, padded to a multiple of 16, per filter
+
 
 def encode(
     images: Tensor,
@@ -38,9 +40,12 @@ def encode(
     Source: PUDLE, Section 6.
 
     On a CPU in float32 or float64, layers without momentum run in compiled loops, image by image. ``backward()`` then uses the closed form
-    of :mod:`pudle.core.networks`, which runs the layers again and stores the layers of one image per thread. In all other cases layers are
-    convolutions that torch records: with "fista", on other devices, for other types, under ``torch.func``, ``torch.compile`` and
-    forward-mode differentiation, and in a backward pass with ``create_graph``.
+    of :mod:`pudle.core.networks`. Where a gradient is required, the codes and residuals of all layers are kept for it, about 40 % of what
+    torch would store; with fewer than 8 filters, whose codes are padded to 16, layers run again instead. Under ``torch.no_grad()`` nothing
+    is kept.
+
+    In all other cases layers are convolutions that torch records: with "fista", on other devices, for other types, under ``torch.func``,
+    ``torch.compile`` and forward-mode differentiation, and in a backward pass with ``create_graph``.
     """
     lam, step, *levels = constants_and_levels(lam, step)
     unrolling = Unrolling(
@@ -55,6 +60,7 @@ def encode(
     check_image_shapes(images, filters, stride)
     paths = Paths(
         fast=lambda *inputs: _fast_codes(*inputs, unrolling, stride),
+        keep=lambda *inputs: _codes_and_layers(*inputs, unrolling, stride),
         back=lambda *inputs: _pull_back(*inputs, unrolling, stride),
         plain=lambda *inputs: _plain_codes(*inputs, unrolling, stride),
     )
@@ -78,13 +84,26 @@ def _fast_codes(images, filters, unrolling, stride) -> Tensor:
         return run_image_network(images.detach(), None, network, unrolling, **settings)[1]
 
 
-def _pull_back(images, filters, adjoint, wanted, unrolling, stride) -> Pullback:
+def _codes_and_layers(images, filters, unrolling, stride) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Codes, and the layers for :func:`_pull_back`, or nothing if padded filters would make them too large."""
+    from pudle.kernels.image_layers import run_image_layers
+    from pudle.kernels.simd import padded
+
+    if padded.py_func(len(filters)) > MOST_PADDING * len(filters):
+        return _fast_codes(images, filters, unrolling, stride), ()
+    with flushed_denormals():
+        return run_image_layers(images.detach(), filters.detach(), unrolling, stride=stride)
+
+
+def _pull_back(images, filters, adjoint, wanted, layers, unrolling, stride) -> Pullback:
     """Derivatives with respect to images, filters, λ and α, as far as ``wanted``, from z̄_T = ``adjoint``.
+
+    layers : those of :func:`_codes_and_layers`
 
     The level of layer t is αλν^t. Therefore λ̄ = α Σ_t ν^t θ̄_t, and ᾱ has the term λ Σ_t ν^t θ̄_t. Its other term,
     −Σ_t ⟨ū_t, Dᵀ r_t⟩, is the inner product of D and its derivative through Dᵀ, divided by α.
     """
-    from pudle.kernels.image_layers import pull_back_image_layers
+    from pudle.kernels.image_layers import ImageHistory, pull_back_image_layers
 
     with flushed_denormals():
         synthesis, analysis, slopes, of_images = pull_back_image_layers(
@@ -94,7 +113,9 @@ def _pull_back(images, filters, adjoint, wanted, unrolling, stride) -> Pullback:
             adjoint,
             stride=stride,
             of_arrays=wanted[1] or wanted[3],
+            of_levels=wanted[2] or wanted[3],
             of_images=wanted[0],
+            history=ImageHistory(*layers) if layers else None,
         )
     slope, step = (0.0 if unrolling.hard else float(slopes.sum())), unrolling.step
     of_step = float((analysis * filters.detach()).sum()) / step + slope * (unrolling.lam or 0.0)

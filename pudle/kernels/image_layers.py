@@ -4,20 +4,29 @@ This is the path of :mod:`pudle.core.networks` on a CPU; the formulas are there.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pudle.kernels import image_passes, image_products, matmul, memory, simd, thresholding
 from pudle.kernels.cache import forget_stale_code
-from pudle.kernels.image_passes import run_images
-from pudle.kernels.image_products import Filters, ImageProblem
-from pudle.kernels.memory import ImageSums, image_memory
+from pudle.kernels.image_passes import add_by_atom, run_images
+from pudle.kernels.image_products import SPARSE_BACK, SPARSE_PRODUCT, SPARSE_SHARE, Filters, ImageProblem
+from pudle.kernels.memory import ImageSums, empty, image_memory
 from pudle.kernels.simd import padded
 
 TASKS = 8  # the largest number of parts of a batch. Each has its own memory and sums, so that threads do not change the results
 
 forget_stale_code(run_images, simd, matmul, memory, thresholding, image_products, image_passes)
+
+
+class ImageHistory(NamedTuple):
+    """All layers of n images, for back-propagation in a later call: J positions, P filters, padded to a multiple of 16."""
+
+    codes: Tensor  # (n, T + 1, J, P): z_t
+    residuals: Tensor  # (n, T, 1, pixels): r_t
 
 
 def run_image_network(images, targets, network, unrolling, *, stride, stop, penalty, inside):
@@ -34,19 +43,48 @@ def run_image_network(images, targets, network, unrolling, *, stride, stop, pena
     )
     codes = images.new_empty(len(images), len(problem.places), len(problem.entries))
     parts, loss, _ = _run(images, images if targets is None else targets, codes, problem, len(network[0]))
-    return parts, codes.view(len(images), *shape, -1)[..., : len(network[0])].permute(0, 3, 1, 2), loss
+    return parts, _grid(codes, shape, len(network[0])), loss
 
 
-def pull_back_image_layers(images, filters, unrolling, adjoint, *, stride, of_arrays, of_images):
+def run_image_layers(images, filters, unrolling, *, stride):
+    """z_T (n, p, h', w') of ``images`` (n, 1, h, w), and the :class:`ImageHistory` of their layers."""
+    problem, shape = _problem(images, (*[filters] * 3, None), unrolling, stride)
+    n, n_layers, n_places, n_atoms = len(images), unrolling.n_layers, len(problem.places), len(problem.entries)
+    number = problem.levels.dtype
+    history = ImageHistory(
+        torch.from_numpy(empty((n, n_layers + 1, n_places, n_atoms), number)),
+        torch.from_numpy(empty((n, n_layers, 1, images[0].numel()), number)),
+    )
+    codes = images.new_empty(n, n_places, n_atoms)
+    _run(images, images, codes, problem, len(filters), history)
+    return _grid(codes, shape, len(filters)), history
+
+
+def _grid(codes, shape, p):
+    """Codes (n, J, P) as (n, p, h', w'), for h', w' = ``shape``."""
+    return codes.view(len(codes), *shape, -1)[..., :p].permute(0, 3, 1, 2)
+
+
+def pull_back_image_layers(images, filters, unrolling, adjoint, *, stride, of_arrays, of_levels, of_images, history=None):
     """What z̄_T = ``adjoint`` (n, p, h', w') becomes: the part of the derivative in D (p, 1, k, k) from its places as D, and that from those as
     Dᵀ; Σ_t ν^t θ̄_t (p,); and x̄ (n, 1, h, w), None unless it is wanted. Other derivatives are 0 unless they are wanted.
+
+    history : the :class:`ImageHistory` of the layers; if it is None, they run first
     """
     problem, _ = _problem(
-        images, (*[filters] * 3, None), unrolling, stride, from_adjoint=True, of_arrays=of_arrays, of_images=of_images
+        images,
+        (*[filters] * 3, None),
+        unrolling,
+        stride,
+        from_adjoint=True,
+        kept=history is not None,
+        of_arrays=of_arrays,
+        of_levels=of_levels,
+        of_images=of_images,
     )
     rows = adjoint.new_zeros(len(images), len(problem.places), len(problem.entries))
     rows[..., : len(filters)] = adjoint.permute(0, 2, 3, 1).flatten(1, 2)
-    (synthesis, analysis, _, slopes), _, x_bar = _run(images, images, rows, problem, len(filters))
+    (synthesis, analysis, _, slopes), _, x_bar = _run(images, images, rows, problem, len(filters), history)
     return synthesis, analysis, slopes, x_bar
 
 
@@ -61,7 +99,9 @@ def _problem(
     scored=False,
     inside=None,
     from_adjoint=False,
+    kept=False,
     of_arrays=True,
+    of_levels=False,
     of_images=False,
 ):
     """The :class:`ImageProblem`, and h', w'."""
@@ -90,9 +130,12 @@ def _problem(
         stop=stop,
         scored=scored,
         from_adjoint=from_adjoint,
+        kept=kept,
         of_arrays=of_arrays,
-        of_levels=from_adjoint or thresholds is not None,
+        of_levels=of_levels or thresholds is not None,
         of_images=of_images,
+        sparse_product=SPARSE_PRODUCT if from_adjoint else SPARSE_SHARE,
+        sparse_back=SPARSE_BACK if from_adjoint else SPARSE_SHARE,
         places=places,
         under=pixel[:kernel, :kernel].ravel(),
         starts=np.arange(len(places)) * n_atoms,
@@ -107,8 +150,11 @@ def _problem(
     return problem, (down, across)
 
 
-def _run(images, targets, codes, problem, p):
-    """:func:`run_images` in tasks: sums (p, 1, k, k) three times and (p,), the sum of the losses, and x̄ (n, 1, h, w)."""
+def _run(images, targets, codes, problem, p, history=None):
+    """:func:`run_images` in tasks: sums (p, 1, k, k) three times and (p,), the sum of the losses, and x̄ (n, 1, h, w).
+
+    history : the :class:`ImageHistory` that layers write or, if ``problem.kept``, read; None means that it is not kept
+    """
     n, _, height, width = images.shape
     (n_pixels, n_atoms), n_back = problem.synthesis.taps.shape, len(problem.levels) - problem.stop
     x, wanted = (array.reshape(n, -1).numpy() for array in (images, targets))
@@ -119,9 +165,13 @@ def _run(images, targets, codes, problem, p):
 
     def run(task):
         memory = image_memory(n_back, len(problem.places), problem.across, height * width, *problem.synthesis)
-        some = slice(cuts[task], cuts[task + 1])
-        total = ImageSums(*(array[task].numpy() for array in sums))
-        run_images(x[some], wanted[some], codes[some].numpy(), losses[some], x_bars[some].numpy(), problem, memory, total)
+        total, start, stop = ImageSums(*(array[task].numpy() for array in sums)), cuts[task], cuts[task + 1]
+        for some in [slice(start, stop)] if history is None else [slice(i, i + 1) for i in range(start, stop)]:
+            if history is not None:  # layers of each image in memory of their own
+                memory = memory._replace(codes=history.codes[some][0].numpy(), residuals=history.residuals[some][0].numpy())
+            arrays = x[some], wanted[some], codes[some].numpy(), losses[some], x_bars[some].numpy()
+            run_images(*arrays, problem, memory, total)
+        add_by_atom(memory, total)
 
     if tasks == 1 or torch.get_num_threads() == 1:
         for task in range(tasks):

@@ -42,12 +42,14 @@ def backward(problem, memory, sums, x_bar):
     """Back through the layers from z̄_T = memory.bar (J, P), which is overwritten; x_bar (pixels,) += x̄ where that is wanted.
 
     With ū = z̄_{t+1} ⊙ 1[z_{t+1} ≠ 0] and q = A ū, layer t adds −ν^t Σ_j ū · sign(z_{t+1}) to θ̄, −α ⟨r_t, ū⟩ to Ā, −α ⟨q, z_t⟩ to D̄ and
-    α q to x̄, and z̄_t = ū − α Dᵀ q. Before it, :func:`forward` has run.
+    α q to x̄, and z̄_t = ū − α Dᵀ q. Before it, :func:`forward` has run with ``memory``, or with other memory that held these codes and
+    residuals; ``active`` has the last codes.
     """
     bar, image, extra = memory.bar, memory.image, memory.by_atom
     for t in range(problem.levels.shape[0] - 1, problem.stop - 1, -1):
         slot = t - problem.stop
         before, residual = memory.codes[slot], memory.residuals[slot]
+        find_active(slot, problem, memory)
         mask_inactive(bar, memory.codes[slot + 1], problem)  # ū
         if problem.of_levels:
             add_thresholds(sums.thresholds, bar, slot + 1, problem.fades[t], memory)
@@ -80,10 +82,10 @@ def mask_inactive(bar, after, problem):
 @inner(forceinline=True, **OPTIONS)
 def add_thresholds(thresholds, bar, slot, fade, memory):
     """thresholds (P,) −= ``fade`` Σ_j bar_j · sign(z_j) for the codes z (J, P) of ``slot``, by those that are not 0."""
-    codes = memory.codes[slot]
+    codes, a = memory.codes[slot], slot % 2
     for j in range(bar.shape[0]):
-        for i in range(memory.counts[slot, j]):
-            f = memory.active[slot, j, i]
+        for i in range(memory.counts[a, j]):
+            f = memory.active[a, j, i]
             thresholds[f] -= fade * (bar[j, f] if codes[j, f] > 0 else -bar[j, f])
 
 
@@ -91,12 +93,16 @@ def add_thresholds(thresholds, bar, slot, fade, memory):
 def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
     """All of x (n, pixels): z_T to codes (n, J, P), and where scored losses (n,), and their parts of all derivatives to ``sums``.
 
-    Where z̄_T is given, codes hold it, and x̄ is added to x_bars (n, pixels). targets : (n, pixels), read where scored.
+    Where z̄_T is given, codes hold it, and x̄ is added to x_bars (n, pixels). targets : (n, pixels), read where scored. Layers that were kept
+    do not run: n is 1, and ``memory`` holds those of the image. :func:`add_by_atom` completes the sums.
     """
     learns = problem.stop < problem.levels.shape[0]
     final = memory.codes[memory.codes.shape[0] - 1]
     for i in range(x.shape[0]):
-        forward(x[i], problem, memory)
+        if problem.kept:
+            find_active(memory.codes.shape[0] - 1, problem, memory)
+        else:
+            forward(x[i], problem, memory)
         if problem.from_adjoint:
             for j in range(final.shape[0]):
                 copy(memory.bar[j], codes[i, j])
@@ -111,6 +117,11 @@ def run_images(x, targets, codes, losses, x_bars, problem, memory, sums):
             loss = end_at_loss(problem, memory, loss)
             backward(problem, memory, sums, x_bars[i])
         losses[i] = loss
+
+
+@compiled(**OPTIONS)
+def add_by_atom(memory, sums):
+    """``sums`` += those of memory.by_atom, after the last image."""
     add_transposed(sums.synthesis, memory.by_atom.synthesis)
     add_transposed(sums.analysis, memory.by_atom.analysis)
     add_transposed(sums.decoder, memory.by_atom.decoder)

@@ -15,10 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pudle.kernels.cache import inner
-from pudle.kernels.matmul import multiply
+from pudle.kernels.matmul import WIDE, multiply
 from pudle.kernels.simd import OPTIONS, add_dots, add_outer, add_strips, pick
 
-SPARSE_SHARE = 0.85  # dense products are faster above this share of non-zero codes, as measured with 64 filters of 9 x 9
+# Dense products are faster above these shares of non-zero codes, as measured with 64 filters of 9 x 9: SPARSE_SHARE for all products with
+# AVX2, and for Dz with AVX-512; with AVX-512 the others are ⟨x, z⟩ and z̄_t. Networks use SPARSE_SHARE on all machines for the same bits.
+SPARSE_SHARE = 0.85
+SPARSE_PRODUCT, SPARSE_BACK = (0.06, 0.12) if WIDE else (SPARSE_SHARE, SPARSE_SHARE)
 
 
 class Filters(NamedTuple):
@@ -43,10 +46,13 @@ class ImageProblem(NamedTuple):
     stop: int  # the layer at which back-propagation ends
     scored: bool  # whether estimates are compared with targets
     from_adjoint: bool  # whether back-propagation starts from an adjoint z̄_T of the caller, instead of that of the loss
+    kept: bool  # whether codes and residuals of all layers are those of an earlier call
     of_arrays: bool  # whether derivatives with respect to filters are computed
     of_levels: bool  # the same for thresholds
     of_images: bool  # the same for images
     n_filters: int  # p
+    sparse_product: float  # the largest share of codes that are not 0 for which ⟨x, z⟩ is worked out from these alone
+    sparse_back: float  # the same for z̄_t
     places: np.ndarray  # (J,) int64: pixels at which filters start
     under: np.ndarray  # (k²,) int64: pixels under a filter, counted from there
     starts: np.ndarray  # (J,) int64: where the codes of a position start in the array of all codes
@@ -60,13 +66,15 @@ class ImageProblem(NamedTuple):
 
 @inner(**OPTIONS)
 def find_active(t, problem, memory):
-    """active[t, j] = the filters f with z_{t,j,f} ≠ 0, counts[t, j] how many, shares[t] their share of all p codes of all positions."""
-    codes, total = memory.codes[t], 0
+    """For codes z of slot t and a = t % 2: active[a, j] = the filters f with z_{j,f} ≠ 0, counts[a, j] how many, shares[a] their share of all
+    p codes of all positions.
+    """
+    codes, total, a = memory.codes[t], 0, t % 2
     for j in range(codes.shape[0]):
-        count = pick(memory.active[t, j], memory.identity, codes[j])
-        memory.counts[t, j] = count
+        count = pick(memory.active[a, j], memory.identity, codes[j])
+        memory.counts[a, j] = count
         total += count
-    memory.shares[t] = total / (codes.shape[0] * problem.n_filters)
+    memory.shares[a] = total / (codes.shape[0] * problem.n_filters)
 
 
 @inner(forceinline=True, **OPTIONS)
@@ -82,13 +90,13 @@ def load_patch(patch, image, place, problem):
 def add_image(image, codes, t, filters, problem, memory):
     """image (1, pixels) += Dz, for codes z (J, P) that are 0 where those of slot ``t`` are: each position adds Σ_f z_{j,f} D_f to its pixels.
 
-    Before it, :func:`find_active` has run for slot ``t``.
+    Before it, :func:`find_active` has run for slot ``t``, and not for t + 2 or t − 2 since.
     """
-    patches, across = memory.of_pixels, problem.across
-    if memory.shares[t] < SPARSE_SHARE:
+    patches, across, a = memory.of_pixels, problem.across, t % 2
+    if memory.shares[a] < SPARSE_SHARE:
         patch = patches[0]
         for j in range(codes.shape[0]):
-            add_strips(patch, memory.nothing, filters.atoms, memory.active[t, j], codes[j], memory.counts[t, j])
+            add_strips(patch, memory.nothing, filters.atoms, memory.active[a, j], codes[j], memory.counts[a, j])
             add_patch(image, patch, problem.places[j], problem)
         return
     for at in range(0, codes.shape[0], across):
@@ -119,16 +127,16 @@ def step_along(out, codes, factor, image, filters, problem, memory, at):
 @inner(**OPTIONS)
 def step_along_active(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image at the entries where codes of slot ``t`` are not 0; other entries of out (J, P) are unchanged."""
-    patch = memory.patch
+    patch, a = memory.patch, t % 2
     for j in range(codes.shape[0]):
         load_patch(patch, image, problem.places[j], problem)
-        add_dots(out[j], codes[j], factor, filters.atoms, memory.active[t, j], memory.counts[t, j], patch)
+        add_dots(out[j], codes[j], factor, filters.atoms, memory.active[a, j], memory.counts[a, j], patch)
 
 
 @inner(**OPTIONS)
 def step_back(out, codes, t, factor, image, filters, problem, memory):
     """out = codes + factor Dᵀ image, at least where codes of slot ``t`` are not 0: no other entries of z̄_t count."""
-    if memory.shares[t] < SPARSE_SHARE:
+    if memory.shares[t % 2] < problem.sparse_back:
         step_along_active(out, codes, t, factor, image, filters, problem, memory)
     else:
         for at in range(0, codes.shape[0], problem.across):
@@ -141,11 +149,12 @@ def add_product(total, by_atom, image, codes, t, problem, memory, factor):
 
     ⟨image, codes⟩ of pixel q of filter f is Σ_j image[places_j + under_q] codes[j, f].
     """
-    if memory.shares[t] < SPARSE_SHARE:
+    a = t % 2
+    if memory.shares[a] < problem.sparse_product:
         patch = memory.patch
         for j in range(codes.shape[0]):
             load_patch(patch, image, problem.places[j], problem)
-            add_outer(by_atom, memory.active[t, j], codes[j], factor, memory.counts[t, j], patch)
+            add_outer(by_atom, memory.active[a, j], codes[j], factor, memory.counts[a, j], patch)
         return
     product = memory.of_filters
     multiply(product, image, problem.under, problem.places, codes)

@@ -15,9 +15,10 @@ from numba.extending import intrinsic
 from pudle.kernels.cache import inner
 from pudle.kernels.simd import LANES, OPTIONS, broadcast, vectors
 
+WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))  # registers of 64 bytes
 # Columns and rows of a tile. Its sums fit into the registers: 6 x 4 of the 32 of AVX-512, 2 x 8 of the 16 of AVX2 (float32).
 COLUMNS = 64
-ROWS = 6 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 2
+ROWS = 6 if WIDE else 2
 
 
 @intrinsic(prefer_literal=True)

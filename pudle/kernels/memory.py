@@ -37,6 +37,22 @@ class History(NamedTuple):
     shared: Array  # (T + 1,) bool
 
 
+class KeptLayers(NamedTuple):
+    """The histories of the samples of a task, for :mod:`pudle.kernels.kept_layers`: those that come first, as far as there is room.
+
+    For each layer ``values`` has the codes that are not 0, and ``marks`` which of the entries of row[t] these are. For each working set
+    ``places`` has its entries.
+    """
+
+    values: Array  # (C,) number
+    marks: Array  # (C / 2,) uint8
+    places: Array  # (C / 2,) int16
+    rows: Array  # (n, T + 1) int32: row
+    widths: Array  # (n, T + 1) int32: count[t] where row t is a working set, else −1
+    starts: Array  # (n, 3) int64: where values, marks and places of a sample begin
+    held: Array  # (1,) int64: the number of samples
+
+
 class LayerScratch(NamedTuple):
     """The arrays of :mod:`pudle.kernels.forward` and :mod:`pudle.kernels.backward`. B is the working set chosen last."""
 
@@ -164,13 +180,14 @@ class ByAtom(NamedTuple):
 class ImageScratch(NamedTuple):
     """The arrays of :mod:`pudle.kernels.image_passes` for one image: J positions, P filters, K = k² pixels of a filter, padded.
 
-    Back-propagation goes through the last L layers. It needs their inputs z_t and the last codes, in L + 1 slots, and r_t in L.
+    Back-propagation goes through the last L layers. It needs their inputs z_t and the last codes, in L + 1 slots, and r_t in L. Which codes are
+    not 0 is known for two slots in succession: for slot s in place s % 2.
     """
 
     codes: Array  # (L + 1, J, P) number: z_t
-    active: Array  # (L + 1, J, P + 16) uint32: the filters whose code is not 0, in rising order
-    counts: Array  # (L + 1, J) int64: their number
-    shares: Array  # (L + 1,) float64: the share of codes that are not 0
+    active: Array  # (2, J, P + 16) uint32: the filters whose code is not 0, in rising order
+    counts: Array  # (2, J) int64: their number
+    shares: Array  # (2,) float64: the share of codes that are not 0
     identity: Array  # (P,) uint32: 0, 1, 2, …
     residuals: Array  # (max(1, L), 1, pixels) number: r_t
     bar: Array  # (J, P) number, or (0, P) if L is 0: z̄_t
@@ -197,9 +214,9 @@ def image_memory(n_back, n_places, across, n_pixels, taps, atoms):
     (n_taps, n_atoms), n_patch, number = taps.shape, atoms.shape[1], taps.dtype
     return ImageScratch(
         codes=empty((n_back + 1, n_places, n_atoms), number),
-        active=empty((n_back + 1, n_places, n_atoms + LANES), np.uint32),
-        counts=empty((n_back + 1, n_places), np.int64),
-        shares=empty((n_back + 1,), np.float64),
+        active=empty((2, n_places, n_atoms + LANES), np.uint32),
+        counts=empty((2, n_places), np.int64),
+        shares=empty((2,), np.float64),
         identity=np.arange(n_atoms, dtype=np.uint32),
         residuals=empty((max(1, n_back), 1, n_pixels), number),
         bar=empty((n_places if n_back else 0, n_atoms), number),

@@ -263,6 +263,73 @@ def add_where(typing_context, out, at, values, count, flags):
     return types.intp(out, types.intp, values, types.intp, flags), codegen
 
 
+@intrinsic
+def mark_where(typing_context, marks, place, flags, at):
+    """marks[place : place + 2] = which of flags[at : at + 16] are not 0, a bit for each, in 8-bit integers."""
+
+    def codegen(context, builder, signature, arguments):
+        marks_, place_, flags_, at_ = arguments
+        size = context.get_abi_sizeof(context.get_value_type(flags.dtype))
+        target = context.make_array(marks)(context, builder, marks_).data
+        for first, bits, _ in _registers(context, builder, flags, flags_, at_, size):
+            word = ir.IntType(REGISTER // size)
+            here = builder.gep(target, [builder.add(place_, place_.type(first // 8))])
+            builder.store(builder.bitcast(bits, word), builder.bitcast(here, word.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(marks, types.intp, flags, types.intp), codegen
+
+
+@intrinsic
+def spread_where(typing_context, out, at, values, count, marks, place):
+    """out[at : at + 16] = values[count :], in order, where marks[place : place + 2] have a bit, and else 0; returns how many bits they have."""
+
+    def codegen(context, builder, signature, arguments):
+        out_, at_, values_, count_, marks_, place_ = arguments
+        number, size = context.get_value_type(values.dtype), context.get_abi_sizeof(context.get_value_type(values.dtype))
+        lanes, total = REGISTER // size, at_.type(0)
+        vector, flags, word = ir.VectorType(number, lanes), ir.VectorType(ir.IntType(1), lanes), ir.IntType(lanes)
+        target, source, masks = (
+            context.make_array(kind)(context, builder, array).data
+            for kind, array in ((out, out_), (values, values_), (marks, marks_))
+        )
+        kind = ir.FunctionType(vector, [source.type, flags, vector])
+        expand = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.expandload.v{lanes}f{8 * size}")
+        for first in range(0, LANES, lanes):
+            here = builder.gep(masks, [builder.add(place_, place_.type(first // 8))])
+            bits = builder.load(builder.bitcast(here, word.as_pointer()), align=1)
+            start = builder.gep(source, [builder.add(count_, total)])
+            entries = builder.call(expand, [start, builder.bitcast(bits, flags), ir.Constant(vector, None)])
+            there = builder.gep(target, [builder.add(at_, at_.type(first))])
+            builder.store(entries, builder.bitcast(there, vector.as_pointer()), align=size)
+            total = builder.add(total, builder.zext(builder.ctpop(bits), at_.type))
+        return total
+
+    return types.intp(out, types.intp, values, types.intp, marks, types.intp), codegen
+
+
+@inner(forceinline=True, **OPTIONS)
+def compress(out, count, marks, place, values):
+    """out[count :] = those of ``values`` (w,) that are not 0, and marks[place : place + w / 8] = which; returns how many.
+
+    ``out`` has room for 16 more, and marks (8-bit integers) for w / 8.
+    """
+    found = 0
+    for at in range(0, values.shape[0], LANES):
+        mark_where(marks, place + at // 8, values, at)
+        found += append_where(out, count + found, values, at, values)
+    return found
+
+
+@inner(forceinline=True, **OPTIONS)
+def expand(out, values, count, marks, place):
+    """out (w,) = the vector of which :func:`compress` kept values[count :] and marks[place :]; returns how many entries are not 0."""
+    found = 0
+    for at in range(0, out.shape[0], LANES):
+        found += spread_where(out, at, values, count + found, marks, place + at // 8)
+    return found
+
+
 @inner(forceinline=True, **OPTIONS)
 def pick(out, values, flags):
     """out[:n] = those of ``values`` (w,) whose ``flags`` (w,) are not 0, in order; returns n. NaN counts as not 0.

@@ -5,13 +5,16 @@ import threading
 import numpy as np
 import torch
 
-from pudle.kernels import backward, forward, memory, simd, thresholding
+from pudle.kernels import backward, forward, kept_layers, memory, simd, thresholding
 from pudle.kernels.backward import run_samples
 from pudle.kernels.cache import forget_stale_code
 from pudle.kernels.forward import SparseProblem, Tally
-from pudle.kernels.memory import layer_memory, pad, zeros
+from pudle.kernels.kept_layers import pull_back_kept, run_and_keep
+from pudle.kernels.memory import KeptLayers, empty, layer_memory, pad, zeros
 
-forget_stale_code(run_samples, simd, memory, thresholding, forward, backward)
+forget_stale_code(run_samples, simd, memory, thresholding, forward, kept_layers, backward)
+
+KEPT_SHARE = 0.6  # of all codes of all layers, for which kept layers have room
 
 
 class SparseLayers:
@@ -114,20 +117,74 @@ class SparseLayers:
         residual, back = torch.empty_like(x), x.new_empty(rows if first else 0, n_atoms)
         back, errors = back if adjoint is None else adjoint.clone(), x.new_zeros(rows, len(problem.transfer))
         arrays = [tensor.numpy() for tensor in (x, drive, codes, residual, back, errors)]
-        tasks = range(len(self._memory))
         cuts = self.cuts(len(x))
 
         def run(task):
             block = [array[cuts[task]] for array in arrays]
             run_samples(*block, problem, *self._memory[task], self._sums[task], self._tallies[task])
 
-        list(map(run, tasks) if len(tasks) == 1 or pool is None else pool.map(run, tasks))
+        self._run_tasks(run, pool)
         return residual, back, errors[:, :n_atoms]
+
+    def keep(self, drive, codes, pool):
+        """All layers of the samples from z_0 in ``codes`` (n, p), which become z_T; returns tensors for :meth:`pull_back`.
+
+        drive : α x D (n, p)
+        """
+        problem = self._problem._replace(backward=True)
+        number, n, rows = problem.levels.dtype, len(drive), len(problem.levels) + 1
+        tasks, cuts = len(self._memory), self.cuts(n)
+        room = round(KEPT_SHARE * rows * problem.n_atoms * -(-n // tasks)) + 4 * len(problem.transfer)
+        # what is never written occupies no memory
+        layers = (
+            empty((tasks, room), number),
+            empty((tasks, room // 2), np.uint8),
+            empty((tasks, room // 2), np.int16),
+            *(empty((n, rows), np.int32) for _ in range(2)),
+            empty((n, 3), np.int64),
+            empty((tasks, 1), np.int64),
+        )
+
+        def run(task):
+            some = cuts[task]
+            arrays = drive[some].numpy(), codes[some].numpy()
+            run_and_keep(*arrays, problem, *self._memory[task], _kept_of(layers, task, some), self._tallies[task])
+
+        self._run_tasks(run, pool)
+        return tuple(map(torch.from_numpy, layers))
+
+    def pull_back(self, layers, drive, adjoint, pool):
+        """z̄_0 (n, p) and Σ ū (n, p) from z̄_T = ``adjoint`` (n, p) through the layers that :meth:`keep` returned.
+
+        drive : α x D (n, p)
+        """
+        problem, n = self._problem._replace(from_adjoint=True), len(drive)
+        arrays, cuts = [array.numpy() for array in layers], self.cuts(n)
+        back, errors, codes = adjoint.clone(), drive.new_zeros(n, len(problem.transfer)), torch.zeros_like(drive)
+
+        def run(task):
+            some = cuts[task]
+            block = [array[some].numpy() for array in (drive, codes, back, errors)]
+            kept = _kept_of(arrays, task, some)
+            pull_back_kept(*block, problem, *self._memory[task], kept, self._sums[task], self._tallies[task])
+
+        self._run_tasks(run, pool)
+        return back, errors[:, : problem.n_atoms]
+
+    def _run_tasks(self, run, pool):
+        tasks = range(len(self._memory))
+        list(map(run, tasks) if len(tasks) == 1 or pool is None else pool.map(run, tasks))
 
     def cuts(self, n):
         """The samples of each task, of n."""
         edges = np.linspace(0, n, len(self._memory) + 1).astype(int).tolist()
         return list(map(slice, edges[:-1], edges[1:]))
+
+
+def _kept_of(layers, task, some):
+    """The :class:`KeptLayers` of a task with the samples ``some``."""
+    values, marks, places, rows, widths, starts, held = layers
+    return KeptLayers(values[task], marks[task], places[task], rows[some], widths[some], starts[some], held[task])
 
 
 _kept = threading.local()
