@@ -139,11 +139,25 @@ def test_kept_layers_do_not_depend_on_threads_or_blocks(threads, monkeypatch):
     torch.testing.assert_close(_derivatives(pudle.encode, data.x, D, SETTINGS["soft"], n_layers=20)[1], wanted)
 
 
-@pytest.mark.parametrize("scale, kept", [(1.0, True), (1e3, False)])
-def test_layers_are_kept_if_their_codes_are_sparse_from_the_first_on(problem, scale, kept):
-    unrolling = Unrolling(lam=0.2, step=0.2, n_layers=10)
-    found = closed_form.run_and_keep(scale * problem[0], problem[1], unrolling)
-    assert (found is not None) == kept
+@pytest.mark.parametrize("kind, share", [("soft", 0.45), ("one-sided", 0.3)])
+@pytest.mark.parametrize("room", [1.2, 0.2])
+def test_dense_layers_at_the_start_are_kept_too(problem, kind, share, room, monkeypatch):
+    """The derivatives are those of layers that run again. Many dense layers, and dense ones in several blocks, are not kept."""
+    x, D = problem
+    monkeypatch.setattr(sparse_layers, "KEPT_SHARE", room)
+    monkeypatch.setattr(closed_form, "SHARE_CACHED", share)
+    kept, run = [], closed_form.run_and_keep
+    monkeypatch.setattr(encoding, "run_and_keep", lambda *inputs: kept.append(run(*inputs)) or kept[-1])
+    codes, found = _derivatives(pudle.encode, x, D, SETTINGS[kind], n_layers=60)
+    assert kept[-1] is not None and 1 < len(kept[-1][1][0]) < 30
+    monkeypatch.setattr(encoding, "run_and_keep", lambda *_: None)
+    again_codes, wanted = _derivatives(pudle.encode, x, D, SETTINGS[kind], n_layers=60)
+    assert torch.equal(codes, again_codes) and all(map(torch.equal, found, wanted))
+    unrolling = Unrolling(**SETTINGS[kind], step=0.2, n_layers=60)
+    assert run(x, D, Unrolling(**SETTINGS[kind], step=0.2, n_layers=1)) is None
+    assert run(1e3 * x, D, unrolling) is None
+    monkeypatch.setattr(closed_form, "BLOCK_CPU", 900)
+    assert run(x, D, unrolling) is None
 
 
 def test_backward_may_run_twice_and_frees_what_was_kept(problem):

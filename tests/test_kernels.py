@@ -371,15 +371,15 @@ def test_histories_that_were_kept_are_those_before(kind):
     for i in range(6):
         backward.load_sample(scratch.codes[0], drive[i], np.zeros(40), problem, history, scratch)
         forward.forward(problem, history, scratch, np.zeros(5, np.int64))
-        assert kept_layers.pack(kept, i, history)
+        assert kept_layers.pack(kept, i, history, 0)
         wanted.append(_contents(history))
     for i in (5, 0, 3, 1, 4, 2):
         for array in history:
             array[:] = 7
-        kept_layers.unpack(history, scratch, kept, i)
+        kept_layers.unpack(history, scratch, kept, i, 0)
         for found, expected in zip(_contents(history), wanted[i], strict=True):
             np.testing.assert_array_equal(found, expected)
-    assert not kept_layers.pack(kept._replace(values=np.zeros(48, number)), 0, history)
+    assert not kept_layers.pack(kept._replace(values=np.zeros(48, number)), 0, history, 0)
 
 
 def _contents(history):

@@ -84,22 +84,28 @@ class Pullback(NamedTuple):
 def run_and_keep(x: Tensor, dictionary: Tensor, unrolling: Unrolling) -> tuple[Tensor, tuple[Tensor, ...]] | None:
     """The codes z_T (n, p) of ``x`` (n, m), and their layers for :func:`pull_back`.
 
-    None, with nothing computed, unless all layers run in compiled loops.
+    None, with nothing computed, unless all layers but a few at the start run in compiled loops: if there are dense layers, x must be one block.
     """
-    (n, p), share = (len(x), dictionary.shape[1]), _sparse_share(dictionary)
+    (n, p), share, n_layers = (len(x), dictionary.shape[1]), _sparse_share(dictionary), unrolling.n_layers
     if not n or share == 0 or unrolling.accelerated or p >= MOST_ATOMS:
         return None
     with flushed_denormals(), _workers(True) as pool:
-        drive = _add_product(x.new_zeros(n, p), x, dictionary, unrolling.step, pool)
-        size = SPARSE_BLOCKS * _block(p, x.device)
-        if any(share_active(unrolling.shrink(drive[start : start + PROBE], 0)) > share for start in range(0, n, size)):
+        drive, size = _add_product(x.new_zeros(n, p), x, dictionary, unrolling.step, pool), _block(p, x.device)
+        starts = range(0, n, SPARSE_BLOCKS * size)
+        at_once = all(share_active(unrolling.shrink(drive[start : start + PROBE], 0)) <= share for start in starts)
+        if not at_once and n > size:
             return None
-        sparse = _sparse_layers(n, dictionary, _transfer(dictionary, unrolling.step, pool), unrolling, 0.0, 0)
+        transfer, codes, first = _transfer(dictionary, unrolling.step, pool), x.new_zeros(n, p), 0
+        sparse = _sparse_layers(n, dictionary, transfer, unrolling, 0.0, 0)
         may_end_dense = unrolling.decay < 1 and not _cached(dictionary)
-        if may_end_dense and sparse.dense_from(x[:SAMPLES], drive[:SAMPLES], share, pool) < unrolling.n_layers:
+        if may_end_dense and sparse.dense_from(x[:SAMPLES], drive[:SAMPLES], share, pool) < n_layers:
             return None
-        codes = x.new_zeros(n, p)
-        return codes, sparse.keep(drive, codes, pool)
+        dense = DenseLayers(transfer[:p, :p], unrolling, 0, share, min(n, size))
+        if not at_once:
+            first = dense.forward(drive, codes)
+            if 2 * first > n_layers:
+                return None
+        return codes, (dense.kept(first, n), *sparse.keep(drive, codes, first, pool))
 
 
 def pull_back(
@@ -181,10 +187,10 @@ def gradient_in_closed_form(
         while done < n:
             few = slice(done, done + PROBE)
             first_codes = unrolling.shrink(drive[few], 0) if start is None else codes[few]
-            at_once = share > 0 and (bool(layers) or share_active(first_codes) <= share)
+            at_once = share > 0 and share_active(first_codes) <= share
             some = slice(done, n if layers else done + dense.size * (SPARSE_BLOCKS if at_once and end == n_layers else 1))
             block, last, of_block = x[some], codes[some], None if adjoint is None else adjoint[some]
-            first = 0 if at_once else dense.forward(drive[some], last)
+            first = dense.restore(layers[0]) if layers else 0 if at_once else dense.forward(drive[some], last)
             residual, back, errors = _run_block(
                 sparse, dense, end, block, drive[some], last, dictionary, first, sums, lam, decoded, pool, of_block, layers
             )
@@ -238,7 +244,8 @@ def _run_block(sparse, dense, end, x, drive, codes, dictionary, first, sums, lam
     """
     n_layers = dense.n_layers
     if layers:
-        return None, *sparse.pull_back(layers, drive, adjoint, pool)
+        start = layers[0][first] if first else torch.zeros_like(codes)
+        return None, *sparse.pull_back(layers[1:], drive, start, first, adjoint, pool)
     if first < n_layers and end < n_layers:
         dense.count += len(x) * (n_layers - max(first, end))
         return _sparse_then_dense(

@@ -45,6 +45,15 @@ class DenseLayers:
         last.copy_(following)
         return self.n_layers
 
+    def kept(self, first: int, n: int) -> Tensor:
+        """z_0, …, z_first (first + 1, n, p) of the last ``n`` samples, for :meth:`restore`; none if ``first`` is 0."""
+        return self._codes[: first + 1, : n if first else 0].clone()
+
+    def restore(self, codes: Tensor) -> int:
+        """Take the layers that :meth:`kept` returned as those of the last samples; returns ``first``."""
+        self._codes[: len(codes), : codes.shape[1]] = codes
+        return len(codes) - 1
+
     def backward(
         self, back: Tensor, first: int, sums: Tensor | None, dictionary: Tensor | None, part: slice | None = None
     ) -> Tensor:

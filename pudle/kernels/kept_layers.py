@@ -12,36 +12,36 @@ from pudle.kernels.simd import LANES, OPTIONS, clear, compress, copy, expand, pa
 
 @compiled(**OPTIONS)
 def run_and_keep(drive, codes, problem, history, scratch, kept, tally):
-    """Layers of the samples of a task: z_T to ``codes`` (n, p), which are z_0 before, and all layers to ``kept``.
+    """Layers of the samples of a task: z_T to ``codes`` (n, p), which are z_first before, and all layers from there on to ``kept``.
 
     drive : α x D (n, p); tally : (5,) int64, increased
     """
-    n_layers = problem.levels.shape[0]
+    n_layers, first = problem.levels.shape[0], problem.first
     kept.held[0] = 0
     if drive.shape[0]:
         kept.starts[0, 0] = kept.starts[0, 1] = kept.starts[0, 2] = 0
     for i in range(drive.shape[0]):
-        load_sample(scratch.codes[0], drive[i], codes[i], problem, history, scratch)
+        load_sample(scratch.codes[problem.first % 2], drive[i], codes[i], problem, history, scratch)
         tally[N_LAYERS] += forward(problem, history, scratch, tally)
         copy(codes[i], scratch.codes[n_layers % 2])
         if kept.held[0] == i:  # all samples so far had room
-            kept.held[0] += pack(kept, i, history)
+            kept.held[0] += pack(kept, i, history, first)
 
 
 @compiled(**OPTIONS)
 def pull_back_kept(drive, codes, back, errors, problem, history, scratch, kept, products, tally):
-    """:func:`pudle.kernels.backward.backward` for the samples of a task, from z̄_T in ``back`` (n, p), which becomes z̄_0.
+    """:func:`pudle.kernels.backward.backward` for the samples of a task, from z̄_T in ``back`` (n, p), which becomes z̄_first.
 
-    Samples that are not ``kept`` run again, from z_0 in ``codes`` (n, p). The other arguments are those of
+    Samples that are not ``kept`` run again, from z_first in ``codes`` (n, p). The other arguments are those of
     :func:`pudle.kernels.backward.run_samples`.
     """
     bar = scratch.bar
     for i in range(drive.shape[0]):
         if i < kept.held[0]:
-            unpack(history, scratch, kept, i)
+            unpack(history, scratch, kept, i, problem.first)
             scratch.gathered[0] = -1
         else:
-            load_sample(scratch.codes[0], drive[i], codes[i], problem, history, scratch)
+            load_sample(scratch.codes[problem.first % 2], drive[i], codes[i], problem, history, scratch)
             tally[N_LAYERS] += forward(problem, history, scratch, tally)
         clear(bar[problem.n_atoms :])
         copy(bar[: problem.n_atoms], back[i])
@@ -52,11 +52,11 @@ def pull_back_kept(drive, codes, back, errors, problem, history, scratch, kept, 
 
 
 @inner(**OPTIONS)
-def pack(kept, i, history):
-    """Keep all layers of sample i after those of the samples before it, if there is room; returns whether there is."""
+def pack(kept, i, history, first):
+    """Keep z_first, …, z_T of sample i after those of the samples before it, if there is room; returns whether there is."""
     value, mark, place = kept.starts[i, 0], kept.starts[i, 1], kept.starts[i, 2]
     width, room = history.values.shape[1], kept.places.shape[0]
-    for t in range(history.row.shape[0]):
+    for t in range(first, history.row.shape[0]):
         r = history.row[t]
         count, shared = history.count[r], history.shared[r]
         if value + width + LANES > kept.values.shape[0] or max(mark, place) + width > room:
@@ -76,10 +76,10 @@ def pack(kept, i, history):
 
 
 @inner(**OPTIONS)
-def unpack(history, scratch, kept, i):
+def unpack(history, scratch, kept, i, first):
     """The history of sample i as it was when :func:`pack` kept it."""
     value, mark, place = kept.starts[i, 0], kept.starts[i, 1], kept.starts[i, 2]
-    for t in range(history.row.shape[0]):
+    for t in range(first, history.row.shape[0]):
         r, values = kept.rows[i, t], history.values[t]
         history.row[t] = r
         if r == t:

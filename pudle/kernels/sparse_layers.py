@@ -126,12 +126,12 @@ class SparseLayers:
         self._run_tasks(run, pool)
         return residual, back, errors[:, :n_atoms]
 
-    def keep(self, drive, codes, pool):
-        """All layers of the samples from z_0 in ``codes`` (n, p), which become z_T; returns tensors for :meth:`pull_back`.
+    def keep(self, drive, codes, first, pool):
+        """All layers of the samples from z_first in ``codes`` (n, p), which become z_T; returns tensors for :meth:`pull_back`.
 
         drive : α x D (n, p)
         """
-        problem = self._problem._replace(backward=True)
+        problem = self._problem._replace(backward=True, first=first)
         number, n, rows = problem.levels.dtype, len(drive), len(problem.levels) + 1
         tasks, cuts = len(self._memory), self.cuts(n)
         room = round(KEPT_SHARE * rows * problem.n_atoms * -(-n // tasks)) + 4 * len(problem.transfer)
@@ -153,14 +153,14 @@ class SparseLayers:
         self._run_tasks(run, pool)
         return tuple(map(torch.from_numpy, layers))
 
-    def pull_back(self, layers, drive, adjoint, pool):
-        """z̄_0 (n, p) and Σ ū (n, p) from z̄_T = ``adjoint`` (n, p) through the layers that :meth:`keep` returned.
+    def pull_back(self, layers, drive, codes, first, adjoint, pool):
+        """z̄_first (n, p) and Σ ū (n, p) from z̄_T = ``adjoint`` (n, p) through the layers that :meth:`keep` returned.
 
-        drive : α x D (n, p)
+        drive : α x D (n, p); codes : z_first (n, p)
         """
-        problem, n = self._problem._replace(from_adjoint=True), len(drive)
+        problem, n = self._problem._replace(from_adjoint=True, first=first, stop=max(first, self._stop)), len(drive)
         arrays, cuts = [array.numpy() for array in layers], self.cuts(n)
-        back, errors, codes = adjoint.clone(), drive.new_zeros(n, len(problem.transfer)), torch.zeros_like(drive)
+        back, errors = adjoint.clone(), drive.new_zeros(n, len(problem.transfer))
 
         def run(task):
             some = cuts[task]
