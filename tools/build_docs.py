@@ -25,6 +25,7 @@ from pudle import experiments
 from pudle.analysis import comparison
 from pudle.analysis.claim import KINDS
 from pudle.analysis.report import IN_PAPER
+from pudle.analysis.verdicts import worded
 from pudle.cli import SECTIONS
 from pudle.cli import main as command_line
 
@@ -211,10 +212,10 @@ def claims(experiment: str, results: Path) -> str:
         pd.read_csv(path, keep_default_na=False, dtype=str) if path.is_file() else pd.DataFrame(columns=["claim", "verdict"])
     )
     verdicts = dict(zip(judged.claim, judged.verdict, strict=True))
-    lines = [
-        f"| [{plain(claim.statement)}](../claims.md#{claim.id}) | {KINDS[claim.kind]} | {verdicts.get(claim.id, 'no run here')} |"
-        for claim in experiments.get(experiment).claims
-    ]
+    lines = []
+    for claim in experiments.get(experiment).claims:
+        verdict = worded(claim.kind, verdicts.get(claim.id, "no run here"))
+        lines.append(f"| [{plain(claim.statement)}](../claims.md#{claim.id}) | {KINDS[claim.kind]} | {verdict} |")
     return "\n".join(["| claim | whose | verdict |", "| --- | --- | --- |", *lines])
 
 

@@ -69,7 +69,7 @@ def training(results: Results):
     figure, axes = style.panels(max(1, len(kinds)), width=2.2, height=2.3, sharey=True)
     for axis, (name, part) in zip(axes, kinds, strict=False):
         for shift, (gradient, line) in enumerate(part.groupby("gradient")):
-            looks = look(gradient) | {"linestyle": ("-", "--", ":")[shift]}
+            looks = look(gradient) | {"linestyle": ("-", "--", ":", "-.")[shift % 4]}
             style.draw_band(axis, line, x="share", marker="o", markersize=3, **looks)
         axis.axvline(1, color="0.5", linewidth=0.8)
         axis.axhline(1, color="0.5", linewidth=0.8)
