@@ -40,7 +40,7 @@ def encode(
     Source: PUDLE, Section 6.
 
     On a CPU in float32 or float64, layers without momentum run in compiled loops, image by image. ``backward()`` then uses the closed form
-    of :mod:`pudle.core.networks`. Where a gradient is required, the codes and residuals of all layers are kept for it, about 40 % of what
+    of :mod:`pudle.core.networks`. Where a gradient is required, the codes and residuals of all layers are kept for it, about half of what
     torch would store; with fewer than 8 filters, whose codes are padded to 16, layers run again instead. Under ``torch.no_grad()`` nothing
     is kept.
 

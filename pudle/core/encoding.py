@@ -32,9 +32,9 @@ def encode(
     Algorithm 1.
 
     On a CPU in float32 or float64, codes are computed by compiled loops over non-zeros (by dense products with "fista"). ``backward()``
-    then uses the closed form of :mod:`pudle.core.closed_form`. Where a gradient is required, compiled layers are kept for it, by those codes
-    of all layers that are not 0: at most 0.6 n T p numbers, a sixth of what torch would store. Samples beyond that, and all if any layers are
-    dense, run again in ``backward()``. Under ``torch.no_grad()`` nothing is kept.
+    then uses the closed form of :mod:`pudle.core.closed_form`. Where a gradient is required, the layers are kept for it, by their codes that
+    are not 0: at most about 0.6 n T p numbers, where torch would store 2.6 n T p or more. Samples beyond that run again in ``backward()``, and
+    so do all samples if many layers are dense. Under ``torch.no_grad()`` nothing is kept.
 
     In all other cases torch records the layers: on other devices, for other types, under ``torch.func``, ``torch.compile`` and forward-mode
     differentiation, and in a backward pass with ``create_graph``.
