@@ -38,6 +38,7 @@ class Inner:
     """
 
     def __init__(self, function: Callable, cache: bool, options: dict):
+        functools.update_wrapper(self, function)  # its name and docstring
         self.py_func = function
         self._loops = _compile_later(function, options | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})
         self._compiled = functools.partial(compiled(cache=cache, **options), function)
