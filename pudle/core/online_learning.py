@@ -62,10 +62,8 @@ class OnlineLearning:
         self.uses = torch.zeros(n_atoms, dtype=torch.float64)  # codes in the sums that are not 0
         self.idle = torch.zeros(n_atoms, dtype=torch.float64)  # uses of the mean atom since this one was used
         self.growth = 0  # W minus its first value, in samples
-        self._kept, self._replaced_at = (
-            0.0,
-            torch.zeros(n_atoms, dtype=torch.int64),
-        )  # log of the product of all W / (W + n); updates
+        self._kept = 0.0  # log of the product of all W / (W + n)
+        self._replaced_at = torch.zeros(n_atoms, dtype=torch.int64)  # the number of the update
         self._move = torch.zeros(n_features, n_atoms, dtype=torch.float64)  # the last move of D
         self._codes: dict[int, _Codes] = {}
         self._earlier: _Sums | None = None
@@ -77,9 +75,8 @@ class OnlineLearning:
         What the sums hold so far is of other samples. The first update by each of these batches takes out its share of it.
         """
         self._codes, self._n_samples = {}, n_samples
-        self._earlier = (
-            _Sums(self.gram.clone(), self.target.clone(), self.uses.clone(), self.weight, self._kept) if self.weight else None
-        )
+        sums = [each.clone() for each in (self.gram, self.target, self.uses)]
+        self._earlier = _Sums(*sums, self.weight, self._kept) if self.weight else None
 
     def end(self) -> None:
         """Drop the codes of numbered batches: no more of them come."""
